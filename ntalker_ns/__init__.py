@@ -1,0 +1,1 @@
+"""Audio-driven, instruction-edited talking radiance fields for nerfstudio."""

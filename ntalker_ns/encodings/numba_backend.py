@@ -1,0 +1,107 @@
+"""The multi-resolution hash grid on the CPU: numba kernels behind a torch autograd function.
+
+Importing this module imports numba; import it where the encoding is first used.
+"""
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numba import get_num_threads
+from torch import Tensor
+
+from ntalker_ns.encodings import numba_kernels as kernels
+from ntalker_ns.encodings.layout import GridLayout
+from ntalker_ns.encodings.numba_threads import KERNEL_LOCK
+
+
+def encode(
+    points: Float[Tensor, "points dims"],
+    table: Float[Tensor, "entries features"],
+    layout: GridLayout,
+    active_levels: int,
+) -> Float[Tensor, "points width"]:
+    """Interpolates every level of the grid at each point; the same numbers as `reference.encode`.
+
+    Args:
+        points: (N, dims) positions in [0, 1] on the CPU; those outside are clamped, and have no gradient along
+            the clamped axes.
+        table: (entries, features) float32 or float64 features of all levels, on the CPU.
+        layout: where each level lies in the table.
+        active_levels: levels used, coarse first; the features of the others are zero.
+
+    Returns:
+        (N, levels * features) features in the table's type, coarse levels first.
+    """
+    return _Encode.apply(points.to(table.dtype), table, layout, active_levels)  # pyright: ignore[reportReturnType]
+
+
+class _Encode(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, points: Tensor, table: Tensor, layout: GridLayout, active_levels: int) -> Tensor:
+        points, table = points.contiguous(), table.contiguous()
+        output = table.new_empty(len(points), layout.output_width)
+        shared = _shared_arguments(layout, active_levels, table.numpy().dtype)
+        word = _word(layout, table.numpy().dtype)
+        with KERNEL_LOCK:
+            kernels.forward(points.numpy(), _view(table.view(-1), word), *shared, _view(output, word))
+        ctx.save_for_backward(points, table)
+        ctx.shared, ctx.word = shared, word
+        return output
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        points, table = ctx.saved_tensors
+        shared: _Shared = ctx.shared
+        arrays = points.numpy(), _view(gradient.to(table.dtype).contiguous(), ctx.word)
+        points_gradient = torch.empty_like(points) if ctx.needs_input_grad[0] else None
+        table_gradient = torch.empty_like(table) if ctx.needs_input_grad[1] else None
+        with KERNEL_LOCK:
+            if points_gradient is not None:
+                table_words = _view(table.view(-1), ctx.word)
+                kernels.coordinate_gradient(*arrays, table_words, *shared, points_gradient.numpy())
+            if table_gradient is not None:
+                flat = table_gradient.view(-1).numpy()
+                kernels.table_gradient(*arrays, *shared, get_num_threads(), flat)
+        return points_gradient, table_gradient, None, None
+
+
+def _word(layout: GridLayout, kind: np.dtype) -> type[np.unsignedinteger]:
+    """The machine word that entries are moved in: 8 bytes where a whole number of them makes an entry."""
+    return np.uint64 if layout.features_per_level * kind.itemsize % 8 == 0 else np.uint32
+
+
+def _view(tensor: Tensor, word: type[np.unsignedinteger]) -> np.ndarray:
+    """The tensor's memory, as words."""
+    return tensor.numpy().view(word)
+
+
+class _Shared(NamedTuple):
+    """What all kernels take (see `numba_kernels`)."""
+
+    scales: np.ndarray
+    offsets: np.ndarray
+    sizes: np.ndarray
+    dense: np.ndarray
+    active: int
+    axes: tuple[int, ...]
+    lanes: tuple[int, ...]
+    words: tuple[int, ...]
+
+
+@lru_cache
+def _shared_arguments(layout: GridLayout, active_levels: int, kind: np.dtype) -> _Shared:
+    words = layout.features_per_level * kind.itemsize // np.dtype(_word(layout, kind)).itemsize
+    return _Shared(
+        scales=np.array(layout.resolutions, kind),
+        offsets=np.array(layout.offsets, np.int64),
+        sizes=np.array(layout.sizes, np.int64),
+        dense=np.array(layout.dense, np.bool_),
+        active=active_levels,
+        axes=(0,) * layout.dims,
+        lanes=(0,) * layout.features_per_level,
+        words=(0,) * words,
+    )

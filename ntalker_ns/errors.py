@@ -1,0 +1,24 @@
+"""The one error type whose message is meant for users."""
+
+import sys
+from types import TracebackType
+
+
+class NTalkerError(RuntimeError):
+    """Something a user can mend: the message is one sentence that names the file, frame or option and what to do."""
+
+
+def print_as_sentence() -> None:
+    """Makes an uncaught `NTalkerError` end a program with its sentence and exit code 1, instead of a traceback.
+
+    The `ns-*` commands have no place of ours to catch it in. Every other exception is shown as before.
+    """
+    previous = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        if isinstance(error, NTalkerError):
+            print(f"Error: {error}", file=sys.stderr)
+        else:
+            previous(kind, error, traceback)
+
+    sys.excepthook = hook
