@@ -1,0 +1,1 @@
+"""Sound in: reading it, its clock, and the features that drive a head."""

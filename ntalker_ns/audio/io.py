@@ -1,0 +1,141 @@
+"""Sound files in and out: any container and rate becomes mono at the rate asked for."""
+
+import os
+import tempfile
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from ntalker_ns.audio.clock import SAMPLE_RATE
+from ntalker_ns.errors import NTalkerError
+
+GAP = 0.04
+"""Seconds by which a sound packet may come late before silence is put in its place."""
+
+
+def read_audio(path: Path, sample_rate: int = SAMPLE_RATE) -> Float32[np.ndarray, " samples"]:
+    """Decodes the sound of any audio or video file.
+
+    Channels are averaged. Where the file has a picture too, the sound starts when the first picture does:
+    silence fills what is missing, and what comes earlier is cut. Holes in the sound are filled with silence.
+
+    Args:
+        path: a file that FFmpeg can decode.
+        sample_rate: samples per second of the result.
+
+    Returns:
+        The waveform, mono, roughly in [-1, 1].
+
+    Raises:
+        NTalkerError: the file is missing, cannot be decoded, or has no sound in it.
+    """
+    import av
+    from av.error import FFmpegError
+
+    path = Path(path)
+    if not path.is_file():
+        raise NTalkerError(f"There is no audio file at '{path}'.")
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.audio:
+                raise NTalkerError(f"'{path}' has no audio track; give a file with sound in it.")
+            pieces = list(_placed_pieces(container, sample_rate))
+    except FFmpegError as error:
+        raise NTalkerError(f"'{path}' cannot be decoded as sound ({error.strerror}).") from error
+    waveform = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
+    if waveform.size == 0:
+        raise NTalkerError(f"The audio track of '{path}' is empty.")
+    if not np.isfinite(waveform).all():
+        raise NTalkerError(f"The audio track of '{path}' holds values that are not numbers; export it again.")
+    return waveform.astype(np.float32, copy=False)
+
+
+def _placed_pieces(container: Any, sample_rate: int) -> Iterator[np.ndarray]:
+    """The sound of a container in order, each stretch of it at its place in time."""
+    stream = container.streams.audio[0]
+    begin = _timeline_start(container)
+    end = None
+    if stream.duration and stream.start_time is not None:
+        end = float((stream.start_time + stream.duration) * stream.time_base) - (begin or 0.0)
+    written = 0
+    for start, samples in _stretches(container, stream, sample_rate):
+        begin = start if begin is None else begin
+        place = round((start - begin) * sample_rate)
+        if place > written:
+            yield np.zeros(place - written, np.float32)
+            written = place
+        piece = samples[max(0, written - place) :]
+        if end is not None:
+            # The last packet of a compressed track is padded; the track says where the sound really ends.
+            piece = piece[: max(0, round(end * sample_rate) - written)]
+        yield piece
+        written += len(piece)
+
+
+def _timeline_start(container: Any) -> float | None:
+    """When the first picture is shown, in seconds; None for sound alone (a cover is no picture)."""
+    from av.stream import Disposition
+
+    for stream in container.streams.video:
+        if stream.start_time is not None and not stream.disposition & Disposition.attached_pic:
+            return float(stream.start_time * stream.time_base)
+    return None
+
+
+def _stretches(container: Any, stream: Any, sample_rate: int) -> Iterator[tuple[float, np.ndarray]]:
+    """Unbroken stretches of sound: (start in seconds, mono samples)."""
+    resampler, key, start, expected, parts = None, None, 0.0, 0.0, []
+    for frame in container.decode(stream):
+        time = frame.time if frame.time is not None else expected
+        if resampler is None or abs(time - expected) > GAP or key != _sound_format(frame):
+            if resampler is not None:
+                yield start, np.concatenate([*parts, *_mono(resampler.resample(None))])
+            key, start, parts = _sound_format(frame), time, []
+            resampler = _resampler(frame, sample_rate)
+        parts += _mono(resampler.resample(frame))
+        expected = time + frame.samples / frame.sample_rate
+    if resampler is not None:
+        yield start, np.concatenate([*parts, *_mono(resampler.resample(None))])
+
+
+def _sound_format(frame: Any) -> tuple[str, str, int]:
+    return frame.format.name, frame.layout.name, frame.sample_rate
+
+
+def _resampler(frame: Any, sample_rate: int) -> Any:
+    import av
+
+    # The layout stays as it is: FFmpeg's own mixing to mono of float sound may exceed full scale.
+    return av.AudioResampler(format="fltp", layout=frame.layout, rate=sample_rate)
+
+
+def _mono(frames: list[Any]) -> list[np.ndarray]:
+    return [frame.to_ndarray().mean(axis=0, dtype=np.float32) for frame in frames if frame is not None]
+
+
+def write_wav(path: Path, waveform: Float32[np.ndarray, " samples"], sample_rate: int = SAMPLE_RATE) -> None:
+    """Writes a mono 16-bit PCM wav, atomically; values beyond [-1, 1] are clipped.
+
+    Args:
+        path: where to; its folder is made.
+        waveform: the sound in [-1, 1].
+        sample_rate: samples per second.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pcm = np.round(np.clip(waveform, -1.0, 1.0) * 32767.0).astype("<i2")
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file, wave.open(file, "wb") as wav:
+            wav.setnchannels(1)
+            wav.setsampwidth(2)
+            wav.setframerate(sample_rate)
+            wav.writeframes(pcm.tobytes())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,135 @@
+"""Features from speech transformers: wav2vec 2.0 letters and HuBERT hidden states."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from ntalker_ns.audio.chunks import run_in_chunks
+from ntalker_ns.audio.windows import windows_of_track
+from ntalker_ns.errors import NTalkerError
+
+CHUNK, CONTEXT = 500, 200
+"""Steps of 20 ms kept of each run and heard around it: 10 s and 4 s."""
+
+MARGIN = 40
+"""A step sees 400 samples, 320 of them its own."""
+
+
+@dataclass(frozen=True)
+class SpeechModel:
+    """A loaded speech transformer: waveform in, one feature vector per 20 ms out."""
+
+    network: Any
+    """A transformers model whose output has `output_name`."""
+    output_name: str
+    """'logits' or 'last_hidden_state'."""
+    channels: int
+    """Width of that output."""
+    normalize: bool
+    """Whether the model expects a waveform of zero mean and unit variance."""
+
+    def windows(
+        self, waveform: Float32[np.ndarray, " samples"], num_frames: int
+    ) -> Float32[np.ndarray, "num_frames 16 channels"]:
+        """The feature window around each video frame; zero before the start and after the end.
+
+        Args:
+            waveform: mono, 16 kHz.
+            num_frames: number of frames at 25 fps.
+        """
+        return windows_of_track(self.track(waveform), num_frames)
+
+    def track(
+        self, waveform: Float32[np.ndarray, " samples"], chunk: int = CHUNK, context: int = CONTEXT
+    ) -> Float32[np.ndarray, "steps channels"]:
+        """Features at 50 Hz, computed in overlapping chunks.
+
+        Args:
+            waveform: mono, 16 kHz.
+            chunk: steps kept of each run of the network.
+            context: steps heard on each side of a chunk.
+        """
+        if self.normalize:
+            # Over the whole sound: normalising each chunk would make the same sound differ between chunks.
+            waveform = (waveform - waveform.mean()) / np.sqrt(waveform.var() + 1e-7)
+        return run_in_chunks(waveform.astype(np.float32), self._run, MARGIN, chunk, context)
+
+    def _run(self, samples: np.ndarray) -> np.ndarray:
+        import torch
+
+        with torch.inference_mode():
+            values = torch.from_numpy(samples)[None].to(self.network.device)
+            return getattr(self.network(values), self.output_name)[0].float().cpu().numpy()
+
+
+def load_wav2vec2(model: str) -> SpeechModel:
+    """A wav2vec 2.0 with a letter head; its logits are the features (44 for RAD-NeRF's Esperanto model).
+
+    Args:
+        model: a hub id or a folder.
+
+    Raises:
+        NTalkerError: the weights are neither a folder nor in the cache nor to be downloaded.
+    """
+    from transformers import Wav2Vec2ForCTC
+
+    network, normalize = _load(Wav2Vec2ForCTC, "wav2vec2", model)
+    return SpeechModel(network, "logits", int(network.config.vocab_size), normalize)
+
+
+def load_hubert(model: str) -> SpeechModel:
+    """A HuBERT; its last hidden states are the features (1024 for the large model).
+
+    Args:
+        model: a hub id or a folder.
+
+    Raises:
+        NTalkerError: the weights are neither a folder nor in the cache nor to be downloaded.
+    """
+    from transformers import HubertModel
+
+    network, normalize = _load(HubertModel, "hubert", model)
+    return SpeechModel(network, "last_hidden_state", int(network.config.hidden_size), normalize)
+
+
+def _load(kind: Any, name: str, model: str) -> tuple[Any, bool]:
+    """(network in evaluation mode, whether it wants a normalised waveform)."""
+    import torch
+    from transformers import Wav2Vec2FeatureExtractor
+
+    try:
+        network = _from_cache_or_hub(kind, model)
+    except (OSError, ValueError) as error:
+        raise NTalkerError(
+            f"The weights '{model}' of the '{name}' audio features cannot be loaded: use --features mel, "
+            f"which needs none, or name a folder that holds them."
+        ) from error
+    try:
+        normalize = bool(_from_cache_or_hub(Wav2Vec2FeatureExtractor, model).do_normalize)
+    except (OSError, ValueError):
+        normalize = True
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return network.eval().to(device), normalize
+
+
+def _from_cache_or_hub(kind: Any, model: str) -> Any:
+    """Looks on disk first and asks the hub only where it answers: its client retries for half a minute."""
+    try:
+        return kind.from_pretrained(model, local_files_only=True)
+    except OSError:
+        if Path(model).is_dir() or not _hub_answers():
+            raise
+        return kind.from_pretrained(model)
+
+
+def _hub_answers() -> bool:
+    import huggingface_hub
+
+    try:
+        huggingface_hub.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=5)
+    except Exception:  # Which errors these are depends on the hub client's version (requests or httpx).
+        return False
+    return True
