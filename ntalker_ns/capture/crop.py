@@ -1,0 +1,173 @@
+"""One square crop around head and shoulders for the whole clip, so that the background stays still."""
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from ntalker_ns.capture.quiet import quiet_native_logs
+from ntalker_ns.errors import NTalkerError
+
+SURVEY_STRIDE = 8
+"""Every how many frames the survey looks for faces: a third of a second, in which nobody leaves the picture."""
+SIDE_IN_FACES = 2.2
+"""Side of the crop in heights of the detected face (brows to chin): leaves room for hair and shoulders."""
+CENTRE_DROP = 0.08
+"""How far below the face's centre the crop's centre lies, in sides: shoulders need more room than the air above."""
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A square of the source picture and the size it is resized to."""
+
+    x0: int
+    y0: int
+    side: int
+    size: int
+
+    @property
+    def scale(self) -> float:
+        """Output px per source px."""
+        return self.size / self.side
+
+    def __call__(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "s s 3"]:
+        """Cuts the square out of a source frame and resizes it."""
+        square = image[self.y0 : self.y0 + self.side, self.x0 : self.x0 + self.side]
+        if self.side == self.size:
+            return np.ascontiguousarray(square)
+        interpolation = cv2.INTER_AREA if self.scale < 1 else cv2.INTER_CUBIC
+        return cv2.resize(square, (self.size, self.size), interpolation=interpolation)
+
+
+@dataclass
+class Survey:
+    """Where faces are in the sampled source frames."""
+
+    width: int
+    height: int
+    frame_count: int = 0
+    """Frames of the clip at the steady rate."""
+    samples: list[int] = field(default_factory=list)
+    """Indices of the frames looked at."""
+    boxes: list[Float[np.ndarray, "faces 4"]] = field(default_factory=list)
+    """Per sample: x0, y0, x1, y1 in source px, largest face first."""
+
+
+def survey_faces(frames: Iterable[UInt8[np.ndarray, "h w 3"]]) -> Survey:
+    """Finds faces, however small, in every `SURVEY_STRIDE`-th frame.
+
+    Args:
+        frames: the clip's frames in source size.
+
+    Returns:
+        Boxes per sampled frame, and the number of frames.
+    """
+    from mediapipe.python.solutions import face_detection
+
+    survey = Survey(0, 0)
+    with quiet_native_logs():
+        detector = face_detection.FaceDetection(model_selection=1, min_detection_confidence=0.5)
+    with detector:
+        for index, frame in enumerate(frames):
+            survey.frame_count = index + 1
+            if index % SURVEY_STRIDE:
+                continue
+            survey.height, survey.width = frame.shape[:2]
+            survey.samples.append(index)
+            survey.boxes.append(_face_boxes(detector, frame))
+    return survey
+
+
+def _face_boxes(detector: Any, frame: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "faces 4"]:
+    height, width = frame.shape[:2]
+    found = detector.process(frame).detections or []
+    boxes = [d.location_data.relative_bounding_box for d in found]
+    corners = np.array([[b.xmin, b.ymin, b.xmin + b.width, b.ymin + b.height] for b in boxes]).reshape(-1, 4)
+    corners = corners * np.array([width, height, width, height])
+    areas = (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
+    return corners[np.argsort(-areas)]
+
+
+def follow_largest(survey: Survey) -> tuple[Float[np.ndarray, "samples 4"], int]:
+    """Picks one person: the face that is largest over the clip, followed from sample to sample.
+
+    Args:
+        survey: faces per sampled frame.
+
+    Returns:
+        The person's box per sampled frame (NaN where unseen), and the largest number of faces of comparable size
+        (a third of the area or more) seen at once.
+
+    Raises:
+        NTalkerError: no sampled frame shows a face.
+    """
+    seen = [i for i, boxes in enumerate(survey.boxes) if len(boxes)]
+    if not seen:
+        raise NTalkerError(
+            f"No face was found in any of the {len(survey.boxes)} frames looked at; "
+            "film one person from the front, head and shoulders, in good light."
+        )
+    start = max(seen, key=lambda i: _area(survey.boxes[i][0]))
+    track = np.full((len(survey.boxes), 4), np.nan)
+    for order in (range(start, len(track)), range(start, -1, -1)):
+        last = survey.boxes[start][0]
+        for i in order:
+            box = _continue_track(survey.boxes[i], last)
+            if box is not None:
+                track[i] = last = box
+    together = max(sum(_area(b) > _area(boxes[0]) / 3 for b in boxes) for boxes in survey.boxes if len(boxes))
+    return track, together
+
+
+def _continue_track(boxes: Float[np.ndarray, "faces 4"], last: Float[np.ndarray, "4"]) -> np.ndarray | None:
+    """The box nearest to the last one, if it is near enough to be the same face."""
+    if not len(boxes):
+        return None
+    centres = 0.5 * (boxes[:, :2] + boxes[:, 2:])
+    distance = np.linalg.norm(centres - 0.5 * (last[:2] + last[2:]), axis=1)
+    nearest = int(np.argmin(distance))
+    return boxes[nearest] if distance[nearest] < last[2] - last[0] else None
+
+
+def _area(box: Float[np.ndarray, "4"]) -> float:
+    return float((box[2] - box[0]) * (box[3] - box[1]))
+
+
+def choose_crop(track: Float[np.ndarray, "samples 4"], width: int, height: int, size: int) -> Crop:
+    """Chooses the square that holds head and shoulders in every frame.
+
+    Args:
+        track: the person's face box per sampled frame, source px, NaN where unseen.
+        width: source width in px.
+        height: source height in px.
+        size: side of the stored frames in px.
+
+    Returns:
+        A crop that lies inside the source picture.
+    """
+    boxes = track[~np.isnan(track[:, 0])]
+    face = float(np.percentile(boxes[:, 3] - boxes[:, 1], 90))
+    centres = 0.5 * (boxes[:, :2] + boxes[:, 2:])
+    low, high = np.percentile(centres, 2, axis=0), np.percentile(centres, 98, axis=0)
+    # A head that moves by more than half its size needs the room as well.
+    spread = float(np.max(high - low))
+    side = min(round(SIDE_IN_FACES * face + max(0.0, spread - 0.5 * face)), width, height)
+    centre = 0.5 * (low + high) + [0.0, CENTRE_DROP * side]
+    x0 = int(np.clip(round(centre[0] - side / 2), 0, width - side))
+    y0 = int(np.clip(round(centre[1] - side / 2), 0, height - side))
+    return Crop(x0, y0, side, size)
+
+
+def expected_centres(
+    survey: Survey, track: Float[np.ndarray, "samples 4"], crop: Crop
+) -> Float[np.ndarray, "frames 2"]:
+    """Where the person's face should be in each cropped frame, interpolated between samples, in stored px."""
+    seen = ~np.isnan(track[:, 0])
+    centres = 0.5 * (track[seen, :2] + track[seen, 2:])
+    at = np.array(list(itertools.compress(survey.samples, seen)))
+    columns = [np.interp(np.arange(survey.frame_count), at, centres[:, k]) for k in range(2)]
+    return (np.stack(columns, axis=1) - [crop.x0, crop.y0]) * crop.scale

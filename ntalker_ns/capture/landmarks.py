@@ -1,0 +1,65 @@
+"""Face-mesh landmarks of one person, frame after frame (mediapipe, 478 points with irises)."""
+
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from ntalker_ns.capture.quiet import quiet_native_logs
+
+COUNT = 478
+"""Points of mediapipe's face mesh with refined eyes and lips: 468 on the surface and 2 x 5 on the irises."""
+
+
+class FaceMesh:
+    """Finds the landmarks of one face in consecutive frames.
+
+    Args:
+        crowded: whether other faces may be in the picture; then the one nearest to where the person is expected is
+            taken.
+    """
+
+    def __init__(self, crowded: bool = False):
+        from mediapipe.python.solutions import face_mesh
+
+        with quiet_native_logs():
+            self._mesh = face_mesh.FaceMesh(
+                static_image_mode=False,
+                max_num_faces=4 if crowded else 1,
+                refine_landmarks=True,
+                min_detection_confidence=0.5,
+                min_tracking_confidence=0.5,
+            )
+
+    def __call__(
+        self, image: UInt8[np.ndarray, "h w 3"], expected: Float[np.ndarray, "2"]
+    ) -> Float[np.ndarray, "478 3"] | None:
+        """Finds the person's landmarks in the next frame.
+
+        Args:
+            image: RGB frame.
+            expected: where the centre of the person's face should be, px; decides between several faces.
+
+        Returns:
+            x and y in px (pixel centres at .5) and depth in the same unit relative to the head's centre (smaller is
+            nearer to the camera), or None where no face is found.
+        """
+        found: Any = self._mesh.process(image)
+        faces = found.multi_face_landmarks
+        if not faces:
+            return None
+        height, width = image.shape[:2]
+        points = [np.array([(p.x, p.y, p.z) for p in face.landmark]) * [width, height, width] for face in faces]
+        nearest = min(points, key=lambda p: float(np.linalg.norm(p[:, :2].mean(axis=0) - expected)))
+        return nearest if len(nearest) == COUNT and np.isfinite(nearest).all() else None
+
+    def close(self) -> None:
+        """Frees the model."""
+        self._mesh.close()
+
+    def __enter__(self) -> "FaceMesh":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()

@@ -1,0 +1,261 @@
+"""Labels per pixel: background, torso, head, lips, mouth interior."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, Float32, UInt8
+
+from ntalker_ns.capture import colours, facemesh
+
+BACKGROUND, TORSO, HEAD, LIPS, MOUTH = range(5)
+LABEL_NAMES = ("background", "torso", "head", "lips", "mouth interior")
+
+BESIDE_JAW = 0.25
+"""Height of the jaw's corners above the chin in face heights: above it all but cloth is head, below it only hair."""
+SAME_AS_PLATE = 10
+"""Grey levels of 255 within which a pixel looks like the plate."""
+EM_ROUNDS = 5
+MAP_ACROSS = np.arange(-1.4, 1.401, 0.05)
+"""Columns of the map of where hair falls, in face heights."""
+MAP_UP = np.arange(-1.8, 1.001, 0.05)
+"""Its rows."""
+SEED_FRAMES = 24
+"""Frames that the colour model is fitted to."""
+
+
+@dataclass(frozen=True)
+class FaceCoordinates:
+    """Where each pixel lies in the face's own upright coordinates: 0 at the chin, 1 at the middle of the forehead."""
+
+    across: Float32[np.ndarray, "s s"]
+    """Face heights to the picture's right of the middle between the ears."""
+    up: Float32[np.ndarray, "s s"]
+
+
+class HeadParser:
+    """Tells head from torso by the jaw's outline, this clip's colours of hair, skin and clothes, and where hair falls.
+
+    Args:
+        model: the clip's colour model.
+        hair_map: log odds of head at each place around the face, on the grid of `MAP_ACROSS` and `MAP_UP`.
+    """
+
+    def __init__(self, model: colours.ColourModel, hair_map: Float32[np.ndarray, "rows columns"]):
+        self.model = model
+        self.hair_map = hair_map
+
+    def __call__(
+        self,
+        image: UInt8[np.ndarray, "s s 3"],
+        person: Bool[np.ndarray, "s s"],
+        points: Float[np.ndarray, "478 2"],
+    ) -> UInt8[np.ndarray, "s s"]:
+        """Labels one frame.
+
+        Args:
+            image: RGB.
+            person: the person's matte.
+            points: landmarks, px.
+
+        Returns:
+            One of the five labels per pixel.
+        """
+        size = image.shape[0]
+        face = fill_polygon(points[facemesh.FACE_OVAL], size)
+        head = self._head(image, person | face, face, face_coordinates(points, size))
+        labels = np.where(person | face, TORSO, BACKGROUND).astype(np.uint8)
+        labels[head] = HEAD
+        return paint_mouth(labels, points)
+
+    def _head(self, image: np.ndarray, person: np.ndarray, face: np.ndarray, place: FaceCoordinates) -> np.ndarray:
+        size = image.shape[0]
+        odds = self.model(colours.to_lab(image)) + look_up(self.hair_map, place)
+        odds = np.asarray(cv2.GaussianBlur(odds, (0, 0), size / 170))
+        candidate = ((odds > 0) & person | face).astype(np.uint8)
+        candidate = cv2.morphologyEx(candidate, cv2.MORPH_OPEN, _disc(max(1, size // 170)))
+        candidate = cv2.morphologyEx(candidate, cv2.MORPH_CLOSE, _disc(max(1, size // 100)))
+        candidate = candidate.astype(bool) & person | face
+        return _fill_small_holes(_connected_to(candidate, face), size // 40) & person
+
+
+def trim_matte(
+    person: Bool[np.ndarray, "s s"],
+    image: UInt8[np.ndarray, "s s 3"],
+    plate: UInt8[np.ndarray, "s s 3"],
+    observed: Bool[np.ndarray, "s s"],
+) -> Bool[np.ndarray, "s s"]:
+    """Takes away what is plainly background at the matte's rim: where it was seen before and looks the same.
+
+    Args:
+        person: the matte.
+        image: the frame, RGB.
+        plate: the background plate.
+        observed: where the plate was truly seen.
+
+    Returns:
+        The trimmed matte; what has the background's colour inside the person stays.
+    """
+    difference = cv2.absdiff(image, plate).max(axis=2)
+    same = (cv2.blur(difference, (5, 5)) < SAME_AS_PLATE) & observed
+    outside = _connected_to(~person | same, ~person)
+    kept = cv2.morphologyEx((~outside).astype(np.uint8), cv2.MORPH_OPEN, _disc(2))
+    _, parts, stats, _ = cv2.connectedComponentsWithStats(kept, connectivity=4)
+    large = stats[:, cv2.CC_STAT_AREA] > 0.002 * person.size
+    large[0] = False
+    return large[np.asarray(parts, np.int64)] & person
+
+
+def face_coordinates(points: Float[np.ndarray, "478 2"], size: int) -> FaceCoordinates:
+    """Pixel coordinates along and across the line from chin to forehead."""
+    chin, top = points[facemesh.CHIN], points[facemesh.FOREHEAD_TOP]
+    ears = 0.5 * (points[facemesh.RIGHT_EAR] + points[facemesh.LEFT_EAR])
+    height = float(np.linalg.norm(top - chin))
+    up = (top - chin) / height
+    right = np.array([-up[1], up[0]])
+    x, y = np.meshgrid(np.arange(size) + 0.5, np.arange(size) + 0.5)
+    # Neck and hair stay under the ears when the chin turns to a side.
+    across = (x * right[0] + y * right[1] - ears @ right) / height
+    rise = (x * up[0] + y * up[1] - chin @ up) / height
+    return FaceCoordinates(across.astype(np.float32), rise.astype(np.float32))
+
+
+def fit_head_parser(
+    images: Sequence[UInt8[np.ndarray, "s s 3"]],
+    people: Sequence[Bool[np.ndarray, "s s"]],
+    points: Sequence[Float[np.ndarray, "478 2"]],
+) -> HeadParser:
+    """Learns this clip's colours, and where below the jaw its hair falls, by expectation maximisation.
+
+    Sure are hair above the forehead and beside the face, skin in the face, the neck under the chin and cloth far below
+    or far out; what lies between is sorted by colour and place in turns.
+
+    Args:
+        images: some frames, RGB.
+        people: their person mattes.
+        points: their landmarks, px.
+    """
+    samples = [_samples(*frame) for frame in zip(images, people, points, strict=True)]
+    lab = np.concatenate([s[0] for s in samples])
+    across = np.concatenate([s[1] for s in samples])
+    up = np.concatenate([s[2] for s in samples])
+    in_face = np.concatenate([s[3] for s in samples])
+    place = FaceCoordinates(across, up)
+    hair_map = _first_map()
+    sure_hair = ~in_face & (up > BESIDE_JAW + 0.1) & (np.abs(across) < 0.7)
+    sure_other = in_face & (up < 0.7) | _is_neck(across, up) | (up < 0.05) & (np.abs(across) > 0.78) | (up < -1.0)
+    free = ~in_face & ~sure_hair & ~sure_other & (up < BESIDE_JAW)
+    hair = np.where(sure_hair, 1.0, 0.0)
+    # Beside the face there are ears too: what has the face's colour counts little.
+    model = colours.fit_colour_model(lab, hair, sure_other.astype(np.float64))
+    for _ in range(EM_ROUNDS):
+        odds = model(lab[:, None])[:, 0]
+        posterior = 1.0 / (1.0 + np.exp(-(odds + look_up(hair_map, place))))
+        hair = np.where(free, posterior, sure_hair * np.where(odds > -2, 1.0, 0.2))
+        other = np.where(free, 1.0 - posterior, sure_other.astype(np.float64))
+        model = colours.fit_colour_model(lab, hair, other)
+        hair_map = _learn_map(place, ~in_face, free, posterior)
+    return HeadParser(model, hair_map)
+
+
+def _samples(
+    image: np.ndarray, person: np.ndarray, landmarks: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Every third person pixel of a frame: colour, place, and whether it is inside the face."""
+    size = image.shape[0]
+    place = face_coordinates(landmarks, size)
+    face = fill_polygon(landmarks[facemesh.FACE_OVAL], size)
+    near_face = cv2.dilate(face.astype(np.uint8), _disc(size // 64)).astype(bool)
+    inner = cv2.erode(person.astype(np.uint8), _disc(size // 100)).astype(bool)
+    taken = inner & (face | ~near_face | (place.up < 0))
+    grid = (slice(None, None, 3), slice(None, None, 3))
+    keep = taken[grid]
+    return colours.to_lab(image)[grid][keep], place.across[grid][keep], place.up[grid][keep], face[grid][keep]
+
+
+def _is_neck(across: np.ndarray, up: np.ndarray) -> np.ndarray:
+    return (np.abs(across) < 0.2) & (up < -0.06) & (up > -0.35)
+
+
+def _first_map() -> np.ndarray:
+    """Before anything is known: hair may fall beside the neck, less so in front of it, far out or far down."""
+    across, up = np.meshgrid(np.abs(MAP_ACROSS), MAP_UP)
+    odds = -3.0 * np.clip((0.35 - across) / 0.15, 0, 1) - 8.0 * np.clip(across - 0.75, 0, None)
+    odds = odds - 3.0 * np.clip(-0.5 - up, 0, None)
+    return _with_certainties(odds)
+
+
+def _learn_map(place: FaceCoordinates, outside: np.ndarray, free: np.ndarray, posterior: np.ndarray) -> np.ndarray:
+    """Averages over time what was found at each place around the face."""
+    column = np.rint((place.across - MAP_ACROSS[0]) / (MAP_ACROSS[1] - MAP_ACROSS[0])).astype(int)
+    row = np.rint((place.up - MAP_UP[0]) / (MAP_UP[1] - MAP_UP[0])).astype(int)
+    inside = free & (column >= 0) & (column < len(MAP_ACROSS)) & (row >= 0) & (row < len(MAP_UP))
+    flat = row[inside] * len(MAP_ACROSS) + column[inside]
+    cells = len(MAP_UP) * len(MAP_ACROSS)
+    first = 1.0 / (1.0 + np.exp(-_first_map()))
+    total = cv2.GaussianBlur(np.bincount(flat, minlength=cells).reshape(first.shape).astype(np.float64), (0, 0), 1.5)
+    hair = np.bincount(flat, weights=posterior[inside], minlength=cells).reshape(first.shape)
+    mean = (cv2.GaussianBlur(hair, (0, 0), 1.5) + 20 * first) / (total + 20)
+    mean = np.clip(mean, 0.05, 0.95)
+    return _with_certainties(np.log(mean / (1 - mean)))
+
+
+def _with_certainties(odds: np.ndarray) -> np.ndarray:
+    """Above the jaw's corners everything but the shoulders is head, right under the chin nothing is."""
+    across, up = np.meshgrid(np.abs(MAP_ACROSS), MAP_UP)
+    rise = np.clip((up - BESIDE_JAW) / 0.15, 0.0, 1.0)
+    shoulder = np.clip((across - 0.7) / 0.15, 0.0, 1.0) * np.clip((0.7 - up) / 0.2, 0.0, 1.0)
+    sure = 8.0 * rise * (1.0 - shoulder)
+    neck = 4.0 * ((across < 0.2) & (up < 0.0) & (up > -0.35))
+    return (odds + sure - cv2.GaussianBlur(neck, (0, 0), 1.0)).astype(np.float32)
+
+
+def look_up(hair_map: Float32[np.ndarray, "rows columns"], place: FaceCoordinates) -> Float32[np.ndarray, "..."]:
+    """Reads the map at places around the face, interpolated; beyond its rim it continues."""
+    step = float(MAP_UP[1] - MAP_UP[0])
+    column = ((place.across - MAP_ACROSS[0]) / step).astype(np.float32)
+    row = ((place.up - MAP_UP[0]) / step).astype(np.float32)
+    if column.ndim == 2:
+        return cv2.remap(hair_map, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    from scipy.ndimage import map_coordinates
+
+    return map_coordinates(hair_map, [row, column], order=1, mode="nearest")
+
+
+def paint_mouth(labels: UInt8[np.ndarray, "s s"], points: Float[np.ndarray, "478 2"]) -> UInt8[np.ndarray, "s s"]:
+    """Writes lips and mouth interior over the head, from the landmarks' outlines."""
+    size = labels.shape[0]
+    labels = labels.copy()
+    labels[fill_polygon(points[facemesh.OUTER_LIPS], size)] = LIPS
+    inner = points[facemesh.INNER_LIPS]
+    if np.linalg.norm(points[facemesh.LOWER_INNER_LIP] - points[facemesh.UPPER_INNER_LIP]) > 1.0:
+        labels[fill_polygon(inner, size)] = MOUTH
+    return labels
+
+
+def fill_polygon(points: Float[np.ndarray, "k 2"], size: int) -> Bool[np.ndarray, "s s"]:
+    """Pixels inside a closed outline given in px (pixel centres at .5)."""
+    mask = np.zeros((size, size), np.uint8)
+    fixed = np.rint((points - 0.5) * 16).astype(np.int32)
+    cv2.fillPoly(mask, [fixed], (1,), lineType=cv2.LINE_8, shift=4)
+    return mask.astype(bool)
+
+
+def _connected_to(mask: np.ndarray, seed: np.ndarray) -> np.ndarray:
+    count, parts = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
+    touching = np.zeros(count, bool)
+    touching[np.unique(parts[seed & mask])] = True
+    touching[0] = False
+    return touching[np.asarray(parts, np.int64)]
+
+
+def _fill_small_holes(mask: np.ndarray, side: int) -> np.ndarray:
+    _, parts, stats, _ = cv2.connectedComponentsWithStats((~mask).astype(np.uint8), connectivity=4)
+    small = stats[:, cv2.CC_STAT_AREA] < side * side
+    small[0] = False
+    return mask | small[np.asarray(parts, np.int64)]
+
+
+def _disc(radius: int) -> np.ndarray:
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))

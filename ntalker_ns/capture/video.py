@@ -1,0 +1,160 @@
+"""Frames of a video file at a steady rate, whatever the file's own rate."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from ntalker_ns.errors import NTalkerError
+
+FPS = 25.0
+"""Frame rate of every data set, in Hz: the rate that audio features are windowed at."""
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What the container says of its picture and sound."""
+
+    path: Path
+    width: int
+    """Width in px as shown, after the rotation that phones store beside the picture."""
+    height: int
+    fps: float
+    """The file's own average rate in Hz."""
+    frames: int
+    """Frames at `FPS` that the file is expected to give (exact only once it is decoded)."""
+    has_audio: bool
+
+
+def probe_video(path: Path) -> VideoInfo:
+    """Reads a clip's size, rate and length without decoding all of it.
+
+    Args:
+        path: the video file.
+
+    Returns:
+        What the container and the first frame say.
+
+    Raises:
+        NTalkerError: the file is missing, is no video, or holds no frame that decodes.
+    """
+    container = _open(path)
+    with container:
+        stream = container.streams.video[0]
+        first = next(_decode(container, path), None)
+        if first is None:
+            raise NTalkerError(f"{path} holds a video track but no frame of it can be decoded; re-encode the clip.")
+        width, height = first.width, first.height
+        if _rotation(first) % 180 != 0:
+            width, height = height, width
+        fps = float(stream.average_rate or stream.guessed_rate or FPS)
+        return VideoInfo(
+            path=path,
+            width=width,
+            height=height,
+            fps=fps,
+            frames=max(1, round(_duration(container, stream, fps) * FPS)),
+            has_audio=len(container.streams.audio) > 0,
+        )
+
+
+def read_frames(path: Path, fps: float = FPS) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    """Decodes a clip once, from start to end, resampled in time to a steady rate.
+
+    Output frame i is the source frame nearest to i / fps seconds after the first one, so variable frame rates
+    keep their timing and nothing drifts against the sound.
+
+    Args:
+        path: the video file.
+        fps: output rate in Hz.
+
+    Yields:
+        RGB frames, upright.
+
+    Raises:
+        NTalkerError: the file is missing or is no video.
+    """
+    container = _open(path)
+    with container:
+        for frame in _resample(_decode(container, path), fps):
+            yield _upright(frame)
+
+
+def _open(path: Path) -> Any:
+    import av
+    from av.error import FFmpegError
+
+    if not path.is_file():
+        raise NTalkerError(f"There is no video file at {path}; check the path.")
+    try:
+        container = av.open(str(path))
+    except (FFmpegError, OSError) as error:
+        raise NTalkerError(
+            f"{path} cannot be read as a video ({error.strerror}); give a clip such as an mp4."
+        ) from error
+    if not container.streams.video:
+        container.close()
+        raise NTalkerError(f"{path} has no video track; give a clip that shows the speaker.")
+    container.streams.video[0].thread_type = "AUTO"
+    return container
+
+
+def _decode(container: Any, path: Path) -> Iterator[Any]:
+    """Decodes frame by frame; a damaged end is cut off only where whole frames came before it."""
+    from av.error import FFmpegError
+
+    decoded = 0
+    try:
+        for frame in container.decode(video=0):
+            decoded += 1
+            yield frame
+    except FFmpegError as error:
+        message = f"{path} is damaged: decoding stops after frame {decoded} ({error.strerror}); re-encode the clip."
+        raise NTalkerError(message) from error
+
+
+def _duration(container: Any, stream: Any, fps: float) -> float:
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    if stream.frames:
+        return stream.frames / fps
+    return container.duration / 1e6 if container.duration else 0.0
+
+
+def _resample(frames: Iterator[Any], fps: float) -> Iterator[Any]:
+    """Picks, for each output time, the nearest frame in time; frames without a time stamp follow at `fps`."""
+    start: float | None = None
+    previous: tuple[float, Any] | None = None
+    step = 1.0 / fps
+    index = 0
+    for frame in frames:
+        if frame.time is None:
+            now = previous[0] + step if previous else 0.0
+        else:
+            start = frame.time if start is None else start
+            now = frame.time - start
+        if previous is not None:
+            step = max(now - previous[0], 1e-3)
+            middle = 0.5 * (previous[0] + now)
+            while index / fps < middle - 1e-6:
+                yield previous[1]
+                index += 1
+        previous = (now, frame)
+    if previous is not None:
+        while index / fps < previous[0] + 0.5 * step - 1e-6:
+            yield previous[1]
+            index += 1
+
+
+def _rotation(frame: Any) -> int:
+    """Counter-clockwise degrees by which the stored picture is turned to stand upright."""
+    return int(getattr(frame, "rotation", 0) or 0)
+
+
+def _upright(frame: Any) -> UInt8[np.ndarray, "h w 3"]:
+    image = frame.to_ndarray(format="rgb24")
+    quarter_turns = round(_rotation(frame) / 90) % 4
+    return np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns else image

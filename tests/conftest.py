@@ -1,0 +1,45 @@
+"""What several tests share: the made-up clip, its data set, and speech it does not contain."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ntalker_ns.demo.clip import ClipTruth
+
+CLIP_SECONDS, CLIP_SIZE = 3.0, 224
+
+
+@dataclass(frozen=True)
+class DemoClip:
+    """A made-up clip and what is true of it."""
+
+    path: Path
+    truth: ClipTruth
+
+
+@pytest.fixture(scope="session")
+def demo_clip(tmp_path_factory: pytest.TempPathFactory) -> DemoClip:
+    """Three seconds of the made-up head, 224 px, with sound."""
+    from ntalker_ns.demo.clip import make_clip
+
+    path = tmp_path_factory.mktemp("demo_clip") / "clip.mp4"
+    return DemoClip(path, make_clip(path, CLIP_SECONDS, CLIP_SIZE, seed=2))
+
+
+@pytest.fixture(scope="session")
+def processed_clip(demo_clip: DemoClip, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The made-up clip as a data set; tests that change it copy it first."""
+    from ntalker_ns.capture.process import ProcessOptions, process_clip
+
+    folder = tmp_path_factory.mktemp("processed_clip") / "data"
+    process_clip(demo_clip.path, folder, ProcessOptions(size=CLIP_SIZE))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seconds of speech that the made-up clip does not contain, as a wav file."""
+    from ntalker_ns.demo.speech import NEW_TEXT, write_speech
+
+    return write_speech(tmp_path_factory.mktemp("speech") / "speech.wav", NEW_TEXT, seconds=2.0)

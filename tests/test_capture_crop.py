@@ -1,0 +1,71 @@
+"""One crop for the whole clip."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ntalker_ns.capture.crop import Crop, Survey, choose_crop, expected_centres, follow_largest
+from ntalker_ns.errors import NTalkerError
+
+
+def survey(boxes: list[list[list[float]]]) -> Survey:
+    """A survey of faces given per sample, largest first."""
+    arrays = [np.array(b, float).reshape(-1, 4) for b in boxes]
+    return Survey(1000, 600, 8 * len(boxes), [8 * i for i in range(len(boxes))], arrays)
+
+
+def box(x: float, y: float, side: float) -> list[float]:
+    return [x, y, x + side, y + side]
+
+
+@given(
+    x=st.floats(0, 1700), y=st.floats(0, 900), face=st.floats(20, 900), width=st.integers(300, 1920),
+    height=st.integers(300, 1080),
+)  # fmt: skip
+def test_the_crop_lies_inside_the_picture(x: float, y: float, face: float, width: int, height: int):
+    crop = choose_crop(np.array([[x, y, x + face, y + face]]), width, height, 256)
+    assert 0 <= crop.x0 <= width - crop.side
+    assert 0 <= crop.y0 <= height - crop.side
+    assert 0 < crop.side <= min(width, height)
+
+
+def test_the_crop_holds_the_face_wherever_it_moves():
+    track = np.array([box(200 + 20 * i, 200, 100) for i in range(10)])
+    crop = choose_crop(track, 1000, 600, 256)
+    assert crop.x0 < 200 and crop.x0 + crop.side > 480
+    assert crop.y0 < 150 and crop.y0 + crop.side > 350
+
+
+def test_cropping_resizes_and_keeps_colours():
+    image = np.zeros((60, 80, 3), np.uint8)
+    image[10:40, 20:50] = (10, 200, 30)
+    assert np.array_equal(Crop(20, 10, 30, 30)(image), image[10:40, 20:50])
+    assert (Crop(20, 10, 30, 90)(image) == (10, 200, 30)).all()
+
+
+def test_the_larger_of_two_faces_is_followed_and_counted():
+    small, moved = box(700, 100, 80), [box(100 + 5 * i, 100, 120) for i in range(5)]
+    # In one sample the detector sees the other face only.
+    boxes = [[m, small] for m in moved[:3]] + [[small], [moved[4], small]]
+    track, together = follow_largest(survey(boxes))
+    assert together == 2
+    assert np.isnan(track[3]).all()
+    assert np.allclose(track[[0, 4]], [moved[0], moved[4]])
+
+
+def test_a_face_far_smaller_is_no_second_speaker():
+    assert follow_largest(survey([[box(100, 100, 120), box(700, 100, 30)]] * 3))[1] == 1
+
+
+def test_no_face_at_all_is_refused():
+    with pytest.raises(NTalkerError, match="No face was found"):
+        follow_largest(survey([[], []]))
+
+
+def test_the_expected_place_is_interpolated_and_cropped():
+    found = survey([[box(100, 100, 100)], [], [box(180, 100, 100)]])
+    track, _ = follow_largest(found)
+    centres = expected_centres(found, track, Crop(50, 50, 200, 400))
+    assert centres.shape == (24, 2)
+    assert np.allclose(centres[8], [(190 - 50) * 2, (150 - 50) * 2])

@@ -1,0 +1,61 @@
+"""A data set is written whole or not at all."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ntalker_ns.capture.dataset import DatasetWriter
+from ntalker_ns.errors import NTalkerError
+
+
+def left_over(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir())
+
+
+def test_a_written_set_appears_and_nothing_else(tmp_path: Path):
+    image = np.full((16, 16, 3), (200, 90, 30), np.uint8)
+    labels = np.arange(256, dtype=np.uint8).reshape(16, 16) % 5
+    with DatasetWriter(tmp_path / "deep" / "anna") as writer:
+        writer.write_image(0, image)
+        writer.write_labels(0, labels)
+        writer.write_transforms({"w": 16})
+        assert not (tmp_path / "deep" / "anna").exists()
+        assert np.array_equal(writer.read_labels(0), labels)
+        assert np.abs(writer.read_image(0).astype(int) - image).max() < 4
+    assert left_over(tmp_path / "deep") == ["anna"]
+    assert json.loads((tmp_path / "deep/anna/transforms.json").read_text())["format_version"] == 1
+
+
+def test_an_error_leaves_the_old_set_as_it_was(tmp_path: Path):
+    old = tmp_path / "anna"
+    with DatasetWriter(old) as writer:
+        writer.write_transforms({"w": 1})
+    with pytest.raises(KeyboardInterrupt), DatasetWriter(old) as writer:
+        writer.write_transforms({"w": 2})
+        raise KeyboardInterrupt
+    assert left_over(tmp_path) == ["anna"]
+    assert json.loads((old / "transforms.json").read_text())["w"] == 1
+    with DatasetWriter(old) as writer:
+        writer.write_transforms({"w": 3})
+    assert json.loads((old / "transforms.json").read_text())["w"] == 3
+    assert left_over(tmp_path) == ["anna"]
+
+
+def test_nan_is_never_written(tmp_path: Path):
+    with pytest.raises(ValueError, match="JSON"), DatasetWriter(tmp_path / "anna") as writer:
+        writer.write_transforms({"frames": [{"transform_matrix": [[float("nan")]]}]})
+    assert left_over(tmp_path) == []
+
+
+def test_what_is_no_data_set_is_not_replaced(tmp_path: Path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
+    (tmp_path / "note.txt").write_text("a file")
+    for name in ("thesis", "note.txt"):
+        with pytest.raises(NTalkerError, match=name):
+            DatasetWriter(tmp_path / name)
+    (tmp_path / "empty").mkdir()
+    with DatasetWriter(tmp_path / "empty"):
+        pass

@@ -1,0 +1,67 @@
+"""Frames at a steady rate from any video."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from ntalker_ns.capture.video import probe_video, read_frames
+from ntalker_ns.errors import NTalkerError
+
+LEVELS = 4
+"""Grey levels between consecutive frames: far above the codec's error."""
+
+
+def write_ramp(path: Path, stamps: list[Fraction], size: tuple[int, int] = (64, 48)) -> Path:
+    """A video whose frame k is grey of level LEVELS * k and shown at stamps[k] seconds."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30)
+        stream.width, stream.height = size
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 600)
+        for k, stamp in enumerate(stamps):
+            frame = av.VideoFrame.from_ndarray(np.full((size[1], size[0], 3), LEVELS * k, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = int(stamp * 600), Fraction(1, 600)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def shown(path: Path) -> list[int]:
+    """Which source frame each output frame is."""
+    return [round(float(frame.mean()) / LEVELS) for frame in read_frames(path)]
+
+
+@pytest.mark.parametrize("rate", [12, 24, 25, 30, 50])
+def test_every_output_frame_is_the_source_frame_nearest_in_time(tmp_path: Path, rate: int):
+    count = 50
+    path = write_ramp(tmp_path / "ramp.mp4", [Fraction(k, rate) for k in range(count)])
+    got = shown(path)
+    assert abs(len(got) - 25 * count / rate) <= 1
+    for i, k in enumerate(got):
+        assert abs(k / rate - i / 25) <= 0.5 / rate + 1e-3
+
+
+def test_a_variable_rate_keeps_its_timing(tmp_path: Path):
+    stamps = [Fraction(k, 25) for k in range(10)] + [Fraction(20 + 2 * k, 25) for k in range(10)]
+    got = shown(write_ramp(tmp_path / "variable.mp4", stamps))
+    times = np.array([float(s) for s in stamps])
+    for i, k in enumerate(got):
+        assert abs(times[k] - i / 25) <= np.abs(times - i / 25).min() + 1e-3
+
+
+def test_probe_says_size_rate_and_length(tmp_path: Path):
+    info = probe_video(write_ramp(tmp_path / "ramp.mp4", [Fraction(k, 30) for k in range(60)]))
+    assert (info.width, info.height, info.frames, info.has_audio) == (64, 48, 50, False)
+    assert info.fps == pytest.approx(30, abs=0.1)
+
+
+def test_a_missing_file_a_text_file_and_a_sound_file_are_refused(tmp_path: Path, speech: Path):
+    text = tmp_path / "clip.mp4"
+    text.write_text("no video at all")
+    for path, words in ((tmp_path / "none.mp4", "no video file"), (text, "cannot be read"), (speech, "no video track")):
+        with pytest.raises(NTalkerError, match=words) as error:
+            probe_video(path)
+        assert str(path) in str(error.value)
