@@ -1,0 +1,65 @@
+"""Volume rendering of packed samples (paper, Eq. 1)."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+MIN_TRANSMITTANCE = 1e-4
+"""A ray that lets less light through than this is finished; what lies behind adds nothing."""
+
+
+@dataclass
+class Composited:
+    """Sums along rays."""
+
+    values: Float[Tensor, "rays channels"]
+    accumulation: Float[Tensor, "rays 1"]
+    weights: Float[Tensor, "samples"]
+
+
+def composite_torch(
+    density: Float[Tensor, "samples"],
+    deltas: Float[Tensor, "samples"],
+    values: Float[Tensor, "samples channels"],
+    ray_counts: Int[Tensor, "rays"],
+) -> Composited:
+    """Front-to-back compositing, readable and on any device: rays are padded to the longest.
+
+    w_i = T_i (1 - exp(-density_i delta_i)), T_i = exp(-sum of density_j delta_j over j < i), and w_i = 0 where
+    T_i < `MIN_TRANSMITTANCE`.
+
+    Args:
+        density: per world unit, samples of a ray side by side and front to back.
+        deltas: step lengths in world units.
+        values: what is summed.
+        ray_counts: samples of each ray, sums to `samples`.
+    """
+    rays = ray_counts.shape[0]
+    longest = int(ray_counts.max()) if rays else 0
+    ray = torch.repeat_interleave(torch.arange(rays, device=density.device), ray_counts)
+    first = torch.cumsum(ray_counts, 0) - ray_counts
+    slot = torch.arange(density.shape[0], device=density.device) - first[ray]
+    depth = density.new_zeros(rays, longest).index_put((ray, slot), density * deltas)
+    before = torch.cumsum(depth, dim=1) - depth
+    transmittance = torch.exp(-before)
+    padded = transmittance * (1.0 - torch.exp(-depth)) * (transmittance >= MIN_TRANSMITTANCE)
+    weights = padded[ray, slot]
+    summed = values.new_zeros(rays, values.shape[-1]).index_add(0, ray, weights[:, None] * values)
+    return Composited(values=summed, accumulation=padded.sum(dim=1, keepdim=True), weights=weights)
+
+
+def composite(
+    density: Float[Tensor, "samples"],
+    deltas: Float[Tensor, "samples"],
+    values: Float[Tensor, "samples channels"],
+    ray_counts: Int[Tensor, "rays"],
+) -> Composited:
+    """`composite_torch`, by the fastest implementation for the device (the same numbers)."""
+    if density.device.type == "cpu":
+        from ntalker_ns.rendering import numba_compositing
+
+        summed, accumulation, weights = numba_compositing.composite(density, deltas, values, ray_counts)
+        return Composited(values=summed, accumulation=accumulation.view(-1, 1), weights=weights)
+    return composite_torch(density, deltas, values, ray_counts)

@@ -1,0 +1,138 @@
+"""The occupancy grid: which cells can hold something, so that rays skip the rest."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+DensityFunction = Callable[[Float[Tensor, "samples 3"]], Float[Tensor, "samples 1"]]
+
+
+class OccupancyGrid(nn.Module):
+    """A running maximum of density over the box [-1, 1]^3, and the cells that it leaves open.
+
+    The head of a talking person is not still: a lip cell is empty in one frame and full in the next. The density
+    function that an update is given is therefore asked at a random training time, and the decayed maximum keeps
+    what was full a while ago.
+
+    Most of a head is never seen: what lies behind its surface is full, and costs samples that add nothing. So a cell
+    must also have been seen, which is to say that a sample in it had some weight on a training ray not long ago.
+
+    Pruning is careful on purpose: a cell is closed where a step through it would be nearly transparent or was nearly
+    invisible from everywhere, and cells beside an open one stay open, so that a surface can still move. Grids that
+    prune hard are fast and lose quality late in training, when the pruning bites into the surface.
+    """
+
+    occupied: Bool[Tensor, "grid grid grid"]
+    hull: Bool[Tensor, "grid grid grid"]
+    density: Float[Tensor, "grid grid grid"]
+    visible: Float[Tensor, "grid grid grid"]
+    carved: Bool[Tensor, ""]
+
+    def __init__(self, resolution: int, decay: float = 0.95, min_weight: float = 1e-3) -> None:
+        """
+        Args:
+            resolution: cells along an edge.
+            decay: factor on what is remembered, at each update.
+            min_weight: compositing weight below which a sample counts as not seen.
+        """
+        super().__init__()
+        self.resolution, self.decay, self.min_weight = resolution, decay, min_weight
+        shape = (resolution, resolution, resolution)
+        self.register_buffer("occupied", torch.ones(shape, dtype=torch.bool))
+        self.register_buffer("hull", torch.ones(shape, dtype=torch.bool))
+        self.register_buffer("density", torch.zeros(shape))
+        # Everything counts as seen until it had the time to be: some 30 updates at the default decay.
+        self.register_buffer("visible", torch.full(shape, 4.0 * min_weight))
+        self.register_buffer("carved", torch.tensor(False))
+
+    def centers(self) -> Float[Tensor, "grid grid grid 3"]:
+        """World positions of the cells' centres."""
+        axis = (torch.arange(self.resolution, device=self.density.device) + 0.5) * (2.0 / self.resolution) - 1.0
+        return torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1)
+
+    def carve(self, hull: Bool[Tensor, "grid grid grid"]) -> None:
+        """Closes for good every cell outside `hull` (see `visual_hull`)."""
+        self.hull.copy_(hull)
+        self.occupied.copy_(hull)
+        self.carved.fill_(True)
+
+    @torch.no_grad()
+    def see(self, positions: Float[Tensor, "samples 3"], weights: Float[Tensor, "samples"]) -> None:
+        """Notes how much samples of training rays added to their pixels.
+
+        Args:
+            positions: world, in [-1, 1].
+            weights: compositing weights.
+        """
+        cells = ((positions + 1.0) * (0.5 * self.resolution)).long().clamp(0, self.resolution - 1)
+        flat = (cells[:, 0] * self.resolution + cells[:, 1]) * self.resolution + cells[:, 2]
+        self.visible.view(-1).scatter_reduce_(0, flat, weights.to(self.visible.dtype), "amax")
+
+    @torch.no_grad()
+    def update(self, density_function: DensityFunction, cells: int, threshold: float) -> None:
+        """Asks the field at random points of some cells of the hull and opens and closes cells by the answers.
+
+        Args:
+            density_function: density per world unit at positions, for one training time.
+            cells: how many cells are asked, drawn at random.
+            threshold: density above which a cell is open.
+        """
+        candidates = self.hull.flatten().nonzero().squeeze(-1)
+        drawn = candidates[torch.randint(len(candidates), (cells,), device=candidates.device)]
+        centers = self.centers().view(-1, 3)[drawn]
+        positions = centers + (torch.rand_like(centers) - 0.5) * (2.0 / self.resolution)
+        fresh = density_function(positions.clamp(-1.0, 1.0)).squeeze(-1)
+        remembered = self.density.view(-1)
+        remembered[drawn] = torch.maximum(remembered[drawn] * self.decay, fresh.to(remembered.dtype))
+        self.visible.mul_(self.decay)
+        self.occupied.copy_(_dilate((self.density > threshold) & (self.visible > self.min_weight)) & self.hull)
+
+
+def _dilate(cells: Bool[Tensor, "grid grid grid"]) -> Bool[Tensor, "grid grid grid"]:
+    """Opens the six neighbours' layers (a 3 x 3 x 3 box) of every open cell."""
+    pooled = nn.functional.max_pool3d(cells[None, None].float(), kernel_size=3, stride=1, padding=1)
+    return pooled[0, 0] > 0.5
+
+
+def visual_hull(
+    centers: Float[Tensor, "cells 3"],
+    camera_to_worlds: Float[Tensor, "frames 3 4"],
+    intrinsics: tuple[float, float, float, float],
+    masks: Bool[np.ndarray, "frames height width"],
+    share: float = 0.95,
+) -> Bool[Tensor, "cells"]:
+    """Cells that project into the head mask in nearly all frames that see them.
+
+    Args:
+        centers: world positions.
+        camera_to_worlds: OpenGL poses.
+        intrinsics: fl_x, fl_y, cx, cy in pixels of the masks.
+        masks: where the head is, already widened by what tracking may be wrong.
+        share: of the frames that see a cell, how many must show the head there.
+    """
+    fl_x, fl_y, cx, cy = intrinsics
+    height, width = masks.shape[1:]
+    hits = torch.zeros(len(centers), device=centers.device)
+    seen = torch.zeros_like(hits)
+    for pose, mask in zip(camera_to_worlds, masks, strict=True):
+        local = (centers - pose[:, 3]) @ pose[:, :3]
+        depth = (-local[:, 2]).clamp(min=1e-6)
+        x = (local[:, 0] / depth * fl_x + cx).floor().long()
+        y = (-local[:, 1] / depth * fl_y + cy).floor().long()
+        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        grid = torch.from_numpy(np.ascontiguousarray(mask)).to(centers.device)
+        hits += inside & grid[y.clamp(0, height - 1), x.clamp(0, width - 1)]
+        seen += inside
+    return (hits >= share * seen) & (seen > 0)
+
+
+def widen_mask(mask: Bool[np.ndarray, "height width"], share: float = 0.03) -> Bool[np.ndarray, "height width"]:
+    """Widens a mask by a share of the picture's width, for what tracking and parsing may be wrong."""
+    import cv2
+
+    radius = max(round(mask.shape[1] * share), 1)
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    return cv2.dilate(mask.astype(np.uint8), kernel) > 0

@@ -1,0 +1,49 @@
+"""Marching: box intersections by hand, and the fast march against the dense one."""
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ntalker_ns.rendering.marching import intersect_box, march, march_torch
+
+
+def test_box_by_hand() -> None:
+    origins = torch.tensor([[0.0, -3.0, 0.0], [0.5, 0.0, 0.0], [0.0, -3.0, 2.0]])
+    directions = torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    near, far = intersect_box(origins, directions)
+    torch.testing.assert_close(near[:2], torch.tensor([2.0, 0.0]))
+    torch.testing.assert_close(far[:2], torch.tensor([4.0, 0.5]))
+    assert far[2] <= near[2]
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 10_000), st.sampled_from([4, 9, 16]), st.integers(1, 40))
+def test_fast_march_equals_dense_march(seed: int, grid: int, max_samples: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    origins = torch.randn(17, 3, generator=generator) * 2.0
+    directions = torch.nn.functional.normalize(torch.randn(17, 3, generator=generator), dim=-1)
+    occupied = torch.rand(grid, grid, grid, generator=generator) < 0.4
+    jitter = torch.rand(17, generator=generator)
+    near, far = intersect_box(origins, directions)
+    arguments = (origins, directions, near, far, occupied, 0.05, jitter, max_samples)
+    ours, dense = march(*arguments), march_torch(*arguments)
+    # A middle on a cell's face may fall to either side in float32: one such sample is allowed for.
+    assert (ours.ray_counts - dense.ray_counts).abs().sum() <= 1
+    if ours.ray_counts.equal(dense.ray_counts):
+        torch.testing.assert_close(ours.starts, dense.starts, atol=2e-6, rtol=0)
+        torch.testing.assert_close(ours.ends, dense.ends, atol=2e-6, rtol=0)
+
+
+def test_every_kept_sample_is_occupied_and_in_order() -> None:
+    generator = torch.Generator().manual_seed(3)
+    occupied = torch.rand(8, 8, 8, generator=generator) < 0.5
+    origins = torch.tensor([[0.1, -2.0, 0.2]]).expand(4, 3).contiguous()
+    directions = torch.nn.functional.normalize(torch.tensor([[0.0, 1.0, x] for x in (0.0, 0.1, -0.2, 0.3)]), dim=-1)
+    near, far = intersect_box(origins, directions)
+    samples = march(origins, directions, near, far, occupied, 0.02, torch.zeros(4), 1000)
+    ray = torch.repeat_interleave(samples.ray_counts)
+    cells = ((origins[ray] + samples.middles[:, None] * directions[ray] + 1.0) * 4.0).long().clamp(0, 7)
+    assert len(cells) > 20
+    assert occupied[cells[:, 0], cells[:, 1], cells[:, 2]].all()
+    same_ray = ray[1:] == ray[:-1]
+    assert (samples.starts[1:][same_ray] > samples.starts[:-1][same_ray]).all()

@@ -1,0 +1,89 @@
+"""The occupancy grid: what it closes, what it must never close, and the hull of a known ball."""
+
+import numpy as np
+import torch
+
+from ntalker_ns.rendering.occupancy import OccupancyGrid, visual_hull, widen_mask
+
+
+def ball(positions: torch.Tensor) -> torch.Tensor:
+    return 100.0 * (positions.norm(dim=-1, keepdim=True) < 0.5)
+
+
+def see_everything(grid: OccupancyGrid) -> None:
+    centers = grid.centers().view(-1, 3)
+    grid.see(centers, torch.ones(len(centers)))
+
+
+def test_updates_find_the_ball_and_close_the_rest() -> None:
+    torch.manual_seed(0)
+    grid = OccupancyGrid(16)
+    for _ in range(20):
+        see_everything(grid)
+        grid.update(ball, cells=4096, threshold=1.0)
+    distance = grid.centers().norm(dim=-1)
+    assert grid.occupied[distance < 0.4].all()
+    assert not grid.occupied[distance > 0.5 + 3 * 2 / 16].any()
+
+
+def test_what_moved_away_stays_open_for_a_while_and_then_closes() -> None:
+    torch.manual_seed(0)
+    grid = OccupancyGrid(8, decay=0.5)
+    for _ in range(10):
+        see_everything(grid)
+        grid.update(ball, cells=2048, threshold=1.0)
+    open_before = int(grid.occupied.sum())
+    grid.update(lambda p: torch.zeros(len(p), 1), cells=2048, threshold=1.0)
+    assert int(grid.occupied.sum()) > open_before // 2
+    for _ in range(30):
+        grid.update(lambda p: torch.zeros(len(p), 1), cells=2048, threshold=1.0)
+    assert int(grid.occupied.sum()) == 0
+
+
+def test_what_no_ray_sees_closes_however_full_it_is() -> None:
+    torch.manual_seed(0)
+    grid = OccupancyGrid(16)
+    front = torch.tensor([[0.0, -0.45, 0.0]])
+    for _ in range(60):
+        grid.see(front, torch.ones(1))
+        grid.update(ball, cells=4096, threshold=1.0)
+    assert grid.occupied.any()
+    assert (grid.centers()[grid.occupied] - front).abs().max() < 2.5 * 2 / 16
+
+
+def test_cells_outside_the_hull_never_open() -> None:
+    torch.manual_seed(0)
+    grid = OccupancyGrid(8)
+    hull = grid.centers()[..., 0] > 0
+    grid.carve(hull)
+    for _ in range(10):
+        grid.update(lambda p: torch.full((len(p), 1), 50.0), cells=512, threshold=1.0)
+    assert grid.occupied.equal(hull)
+
+
+def look_from(direction: tuple[float, float], distance: float = 5.0) -> torch.Tensor:
+    """An OpenGL camera in the horizontal plane that looks at the origin, z up."""
+    back = torch.tensor([direction[0], direction[1], 0.0])
+    up = torch.tensor([0.0, 0.0, 1.0])
+    return torch.stack([torch.linalg.cross(up, back), up, back, distance * back], dim=-1)
+
+
+def test_hull_of_a_ball_seen_from_two_sides() -> None:
+    size, focal = 64, 128.0
+    rows, columns = np.mgrid[:size, :size] + 0.5
+    disc = np.hypot(rows - size / 2, columns - size / 2) < 0.5 / 5.0 * focal
+    grid = OccupancyGrid(32)
+    centers = grid.centers().view(-1, 3)
+    poses = torch.stack([look_from((0.0, -1.0)), look_from((1.0, 0.0))])
+    hull = visual_hull(centers, poses, (focal, focal, size / 2, size / 2), np.stack([disc, disc]))
+    distance = centers.norm(dim=-1)
+    assert hull[distance < 0.4].all()
+    # Two views leave what two cylinders share: no point of it is further out than sqrt(2) radii, plus perspective.
+    assert not hull[distance > 0.5 * np.sqrt(2) * 1.25].any()
+
+
+def test_widened_mask_grows_by_its_share_of_the_width() -> None:
+    mask = np.zeros((100, 100), dtype=bool)
+    mask[50, 50] = True
+    wide = widen_mask(mask, share=0.03)
+    assert wide[50].sum() == 7 and wide[:, 50].sum() == 7
