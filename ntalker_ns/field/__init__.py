@@ -1,0 +1,1 @@
+"""The talking radiance field: what is where, given what is heard."""

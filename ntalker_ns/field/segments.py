@@ -1,0 +1,66 @@
+"""Samples of one frame lie side by side, so what belongs to a frame is added slice by slice, never repeated."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+class _AddPerFrame(torch.autograd.Function):
+    """Adds row f of `rows`, times each sample's gate, to the f-th run of samples.
+
+    Indexing `rows[frame_of_sample]` does the same, but its backward scatters every sample's gradient by index,
+    which on a CPU costs more than the matrix product beside it; here the backward is one sum a frame.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, samples: Tensor, rows: Tensor, gates: Tensor | None, counts: list[int]) -> Tensor:
+        ctx.counts = counts
+        ctx.save_for_backward(rows, gates)
+        out = samples.clone()
+        parts = [None] * len(counts) if gates is None else gates.split(counts)
+        for part, row, gate in zip(out.split(counts), rows, parts, strict=True):
+            if gate is None:
+                part.add_(row)
+            else:
+                part.addmm_(gate, row[None])
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None]:
+        (grad,) = grads
+        rows, gates = ctx.saved_tensors
+        parts = grad.split(ctx.counts)
+        if gates is None:
+            return grad, torch.stack([part.sum(dim=0) for part in parts]), None, None
+        to_rows = [gate.T @ part for gate, part in zip(gates.split(ctx.counts), parts, strict=True)]
+        to_gates = [part @ row[:, None] for part, row in zip(parts, rows, strict=True)]
+        return grad, torch.cat(to_rows), torch.cat(to_gates), None
+
+
+def add_per_frame(
+    samples: Float[Tensor, "samples channels"],
+    rows: Float[Tensor, "frames channels"],
+    counts: list[int],
+    gates: Float[Tensor, "samples 1"] | None = None,
+) -> Float[Tensor, "samples channels"]:
+    """Adds to each sample the row of its frame, times the sample's gate.
+
+    Args:
+        samples: grouped by frame, frame after frame.
+        rows: one a frame.
+        counts: how many samples each frame has; sums to `samples`.
+        gates: how much of the row a sample takes; all of it where None.
+    """
+    return _AddPerFrame.apply(samples, rows, gates, counts)  # type: ignore[no-any-return]
+
+
+def expand_per_frame(rows: Tensor, counts: list[int]) -> Tensor:
+    """Repeats each frame's row for its samples (for tensors that need no gradient, or few samples).
+
+    Args:
+        rows: (frames, ...).
+        counts: how many samples each frame has.
+    """
+    return torch.cat([row.expand(count, *row.shape) for row, count in zip(rows, counts, strict=True)])

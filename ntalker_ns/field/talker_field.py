@@ -1,0 +1,209 @@
+"""The audio-spatial radiance field: (position, direction; audio, eyes, appearance) -> (density, colour)."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from nerfstudio.utils.math import components_from_spherical_harmonics
+from torch import Tensor, nn
+
+from ntalker_ns.encodings.hash_grid import HashGrid
+from ntalker_ns.field.audio_encoder import AudioEncoder
+from ntalker_ns.field.gates import eye_gate, speech_gate
+from ntalker_ns.field.mlp import FrameMLP, truncated_exp
+from ntalker_ns.field.segments import expand_per_frame
+
+
+@dataclass
+class TalkerFieldConfig:
+    """Sizes of the field (the defaults are RAD-NeRF's)."""
+
+    num_levels: int = 16
+    """Levels of both hash grids, two features each."""
+    base_resolution: int = 16
+    """Cells along an edge of the coarsest level."""
+    max_resolution: int = 2048
+    """Cells along an edge of the finest level; the box is two head sizes wide."""
+    log2_hashmap_size: int = 16
+    """Base-2 logarithm of the entries of a hash table level."""
+    speech_code_dim: int = 64
+    """Channels of a frame's speech code."""
+    audio_dropout: float = 0.0
+    """Share of the audio encoder's hidden units dropped in training."""
+    hidden_dim: int = 64
+    """Channels of the hidden layers."""
+    geometry_dim: int = 64
+    """Channels that the density network hands to the colour network."""
+    direction_levels: int = 4
+    """Spherical-harmonics levels of the viewing direction; 0: colour does not depend on it."""
+    appearance_dim: int = 4
+    """Channels of the per-frame appearance code; 0: none."""
+    backend: Literal["auto", "torch", "numba"] = "auto"
+    """Implementation of the hash grids; auto takes the fastest that runs on the device."""
+
+
+@dataclass
+class FrameConditions:
+    """What all samples of a frame share; row f belongs to the f-th run of samples."""
+
+    speech_code: Float[Tensor, "frames code"]
+    """What lips and jaw do, see `TalkerField.speech_code`."""
+    eye_openness: Float[Tensor, "frames 1"]
+    """In [0, 1]."""
+    appearance: Float[Tensor, "frames appearance"]
+    counts: list[int] = field(default_factory=list)
+    """Samples of each frame."""
+
+
+@dataclass
+class FieldOutputs:
+    """What the field says of each sample."""
+
+    density: Float[Tensor, "samples 1"]
+    rgb: Float[Tensor, "samples 3"]
+    audio_motion: Float[Tensor, "samples 1"]
+    """Length of the gated audio coordinate: how much speech acts here."""
+
+
+class TalkerField(nn.Module):
+    """RAD-NeRF's decomposition: a 3D grid for space, a 2D grid for what speech does there.
+
+    The audio around a frame is heard as a shape of lips and jaw, and that shape gives the frame's speech code. Each
+    position and the code give a 2D audio coordinate, which looks up a second grid; both features, the code and the
+    eye openness give density, and with the viewing direction and the appearance code colour. Speech and blinks are
+    gated in space (`ntalker_ns.field.gates`).
+    """
+
+    def __init__(
+        self, config: TalkerFieldConfig, feature_channels: int, lip_dim: int, anchors: dict[str, np.ndarray]
+    ) -> None:
+        """
+        Args:
+            config: sizes.
+            feature_channels: channels of the audio features.
+            lip_dim: numbers that describe a shape of lips and jaw.
+            anchors: (3,) world points of the face, see `DrivingSequence.anchors`.
+        """
+        super().__init__()
+        self.config = config
+        self.active_levels = config.num_levels
+        self.speech_gate = speech_gate(anchors)
+        self.eye_gate = eye_gate(anchors)
+        self.audio_encoder = AudioEncoder(feature_channels, dropout=config.audio_dropout)
+        self.lip_reader = nn.Linear(self.audio_encoder.code_dim, lip_dim)
+        self.speech_net = nn.Sequential(
+            nn.Linear(lip_dim, config.hidden_dim), nn.ReLU(), nn.Linear(config.hidden_dim, config.speech_code_dim)
+        )
+
+        def grid(dims: int) -> HashGrid:
+            return HashGrid(
+                dims=dims,
+                num_levels=config.num_levels,
+                features_per_level=2,
+                base_resolution=config.base_resolution,
+                max_resolution=config.max_resolution,
+                log2_hashmap_size=config.log2_hashmap_size,
+                backend=config.backend,
+            )
+
+        self.space_grid, self.audio_grid = grid(3), grid(2)
+        features = 2 * config.num_levels
+        width = config.hidden_dim
+        self.audio_coordinate_net = FrameMLP(features, config.speech_code_dim, width, layers=3, out_dim=2)
+        self.density_net = FrameMLP(
+            2 * features + 1, config.speech_code_dim, width, layers=3, out_dim=1 + config.geometry_dim
+        )
+        directions = config.direction_levels**2
+        self.color_net = FrameMLP(directions + config.geometry_dim, config.appearance_dim, width, layers=2, out_dim=3)
+
+    def show_levels(self, progress: float) -> None:
+        """Uses the coarser half of the grid levels, and of the finer half as many as training has come to.
+
+        Args:
+            progress: 0 for the coarser half only, 1 and more for all levels.
+        """
+        coarse = self.config.num_levels // 2
+        finer = round(min(max(progress, 0.0), 1.0) * (self.config.num_levels - coarse))
+        self.active_levels = coarse + finer
+
+    def grid_parameters(self) -> list[nn.Parameter]:
+        """The hash tables, which learn at a rate of their own."""
+        return [*self.space_grid.parameters(), *self.audio_grid.parameters()]
+
+    def audio_parameters(self) -> list[nn.Parameter]:
+        """What hears lip shapes: it learns from landmarks alone, at a rate of its own."""
+        return [*self.audio_encoder.parameters(), *self.lip_reader.parameters()]
+
+    def network_parameters(self) -> list[nn.Parameter]:
+        """Everything else."""
+        others = {id(parameter) for parameter in (*self.grid_parameters(), *self.audio_parameters())}
+        return [parameter for parameter in self.parameters() if id(parameter) not in others]
+
+    def heard_lips(self, windows: Float[Tensor, "frames 8 16 channels"]) -> Float[Tensor, "frames lip_dim"]:
+        """The shape of lips and jaw that the audio around each frame asks for.
+
+        Args:
+            windows: see `AudioEncoder`.
+        """
+        return self.lip_reader(self.audio_encoder(windows))
+
+    def speech_code(self, lip_shapes: Float[Tensor, "frames lip_dim"]) -> Float[Tensor, "frames code"]:
+        """What the field is told of a shape of lips and jaw, measured or heard."""
+        return self.speech_net(lip_shapes)
+
+    def _audio_features(
+        self, positions: Tensor, gate: Tensor, space: Tensor, frames: FrameConditions
+    ) -> tuple[Float[Tensor, "samples features"], Float[Tensor, "samples 1"]]:
+        """What audio does at each sample: features of the audio grid and the length of the audio coordinate.
+
+        Where the gate is zero the coordinate is the origin whatever is heard, so the network is asked only inside.
+        """
+        inside = gate.squeeze(-1) > 0
+        index = inside.nonzero().squeeze(-1)
+        counts = [int(part.sum()) for part in inside.split(frames.counts)]
+        origin = self.audio_grid(positions.new_full((1, 2), 0.5))
+        raw = self.audio_coordinate_net(space.index_select(0, index), frames.speech_code, counts)
+        coordinate = torch.tanh(raw) * gate.index_select(0, index)
+        spoken = self.audio_grid((coordinate + 1.0) * 0.5)
+        features = torch.index_copy(origin.expand(positions.shape[0], -1), 0, index, spoken)
+        motion = positions.new_zeros(positions.shape[0], 1).index_copy(0, index, coordinate.norm(dim=-1, keepdim=True))
+        return features, motion
+
+    def _geometry(
+        self, positions: Tensor, frames: FrameConditions
+    ) -> tuple[Float[Tensor, "samples 1"], Float[Tensor, "samples geometry"], Float[Tensor, "samples 1"]]:
+        space = self.space_grid((positions + 1.0) * 0.5, self.active_levels)
+        gate = self.speech_gate(positions)
+        audio, motion = self._audio_features(positions, gate, space, frames)
+        eyes = self.eye_gate(positions) * expand_per_frame(frames.eye_openness, frames.counts)
+        raw = self.density_net(torch.cat([space, audio, eyes], dim=-1), frames.speech_code, frames.counts, gate)
+        density, geometry = raw.split([1, self.config.geometry_dim], dim=-1)
+        return truncated_exp(density), geometry, motion
+
+    def density(self, positions: Float[Tensor, "samples 3"], frames: FrameConditions) -> Float[Tensor, "samples 1"]:
+        """Density alone, per world unit, for the occupancy grid."""
+        return self._geometry(positions, frames)[0]
+
+    def forward(
+        self,
+        positions: Float[Tensor, "samples 3"],
+        directions: Float[Tensor, "samples 3"],
+        frames: FrameConditions,
+    ) -> FieldOutputs:
+        """Density, colour and audio motion of samples grouped by frame.
+
+        Args:
+            positions: world, in [-1, 1].
+            directions: unit viewing directions.
+            frames: what each frame's samples share.
+        """
+        density, geometry, motion = self._geometry(positions, frames)
+        inputs = geometry
+        if self.config.direction_levels:
+            harmonics = components_from_spherical_harmonics(self.config.direction_levels, directions)
+            inputs = torch.cat([harmonics, geometry], dim=-1)
+        appearance = frames.appearance if self.config.appearance_dim else None
+        rgb = torch.sigmoid(self.color_net(inputs, appearance, frames.counts))
+        return FieldOutputs(density=density, rgb=rgb, audio_motion=motion)

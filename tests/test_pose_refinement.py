@@ -1,0 +1,76 @@
+"""Pose corrections: rotations against scipy, the mean over training frames, gradients."""
+
+import numpy as np
+import torch
+from scipy.spatial.transform import Rotation
+
+from ntalker_ns.field.pose_refinement import PoseRefinement, apply_per_frame, rotation_matrices
+
+
+def test_rotations_equal_scipy() -> None:
+    vectors = np.random.default_rng(0).normal(size=(6, 3))
+    expected = Rotation.from_rotvec(vectors).as_matrix()
+    np.testing.assert_allclose(rotation_matrices(torch.from_numpy(vectors)).numpy(), expected, atol=1e-12)
+
+
+def test_samples_move_with_their_frame() -> None:
+    positions = torch.randn(5, 3, dtype=torch.float64)
+    corrections = torch.zeros(2, 6, dtype=torch.float64)
+    corrections[1, 2] = np.pi / 2
+    corrections[1, 3:] = torch.tensor([1.0, 2.0, 3.0])
+    moved = apply_per_frame(positions, corrections, [2, 3])
+    torch.testing.assert_close(moved[:2], positions[:2])
+    x, y, z = positions[2:].unbind(-1)
+    torch.testing.assert_close(moved[2:], torch.stack([-y + 1.0, x + 2.0, z + 3.0], dim=-1))
+
+
+def test_gradients_at_no_correction_are_exact() -> None:
+    positions = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    corrections = torch.zeros(2, 6, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda p, c: apply_per_frame(p, c, [1, 3]), (positions, corrections))
+
+
+def poses_near_one_place(count: int) -> torch.Tensor:
+    rng = np.random.default_rng(5)
+    rotations = Rotation.from_rotvec(0.1 * rng.normal(size=(count, 3))).as_matrix()
+    positions = np.array([0.0, -5.0, 0.0]) + 0.2 * rng.normal(size=(count, 3))
+    return torch.from_numpy(np.concatenate([rotations, positions[:, :, None]], axis=2)).float()
+
+
+def test_untrained_poses_take_what_training_poses_have_in_common() -> None:
+    poses = poses_near_one_place(80)
+    refinement = PoseRefinement(poses, ridge=1e-9)
+    assert refinement.of_pose(poses[0]).abs().sum() == 0
+    refinement.mark_trained(torch.arange(70))
+    slopes = torch.randn(3, 6) * 0.01
+    with torch.no_grad():
+        refinement.vectors.copy_(0.02 + (poses[:, :, 3] - poses[:, :, 3].mean(dim=0)) @ slopes)
+        expected = refinement.vectors[70:].clone()
+        refinement.vectors[70:] = 9.0  # never trained: must not count
+    lowest, highest = (poses[:70].flatten(1).amin(0), poses[:70].flatten(1).amax(0))
+    inside = ((poses[70:].flatten(1) >= lowest) & (poses[70:].flatten(1) <= highest)).all(dim=1)
+    assert inside.sum() >= 3
+    for pose, correction in zip(poses[70:][inside], expected[inside], strict=True):
+        torch.testing.assert_close(refinement.of_pose(pose)[0], correction, atol=1e-4, rtol=0)
+
+
+def test_far_cameras_take_the_correction_at_the_edge_of_the_clip() -> None:
+    poses = poses_near_one_place(40)
+    refinement = PoseRefinement(poses)
+    refinement.mark_trained(torch.arange(40))
+    with torch.no_grad():
+        refinement.vectors.copy_(0.01 * torch.randn(40, 6))
+    far = torch.eye(4)[:3].clone()
+    far[:, 3] = torch.tensor([50.0, -80.0, 20.0])
+    assert refinement.of_pose(far).abs().max() < 0.2
+
+
+def test_without_slopes_the_mean_correction_is_applied() -> None:
+    poses = poses_near_one_place(10)
+    refinement = PoseRefinement(poses)
+    refinement.mark_trained(torch.tensor([0, 2]))
+    with torch.no_grad():
+        refinement.vectors[0] = 1.0
+        refinement.vectors[1] = 9.0
+        refinement.vectors[2] = 1.0
+    torch.testing.assert_close(refinement.of_pose(poses[5]), torch.ones(1, 6))

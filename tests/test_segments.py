@@ -1,0 +1,40 @@
+"""Per-frame additions against plain indexing, in float64."""
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ntalker_ns.field.segments import add_per_frame, expand_per_frame
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 7), min_size=1, max_size=5))
+def test_add_per_frame_equals_indexing(counts: list[int]) -> None:
+    generator = torch.Generator().manual_seed(sum(counts))
+    samples = torch.randn(sum(counts), 3, generator=generator, dtype=torch.float64, requires_grad=True)
+    rows = torch.randn(len(counts), 3, generator=generator, dtype=torch.float64, requires_grad=True)
+    frame = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    torch.testing.assert_close(add_per_frame(samples, rows, counts), samples + rows[frame])
+    torch.testing.assert_close(expand_per_frame(rows, counts), rows[frame])
+    weights = torch.randn(sum(counts), 3, generator=generator, dtype=torch.float64)
+    ours = torch.autograd.grad((add_per_frame(samples, rows, counts) * weights).sum(), (samples, rows))
+    plain = torch.autograd.grad(((samples + rows[frame]) * weights).sum(), (samples, rows))
+    torch.testing.assert_close(ours, plain)
+
+
+def test_add_per_frame_gradcheck() -> None:
+    samples = torch.randn(5, 2, dtype=torch.float64, requires_grad=True)
+    rows = torch.randn(3, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda a, b: add_per_frame(a, b, [2, 0, 3]), (samples, rows))
+
+
+def test_gates_scale_what_is_added() -> None:
+    generator = torch.Generator().manual_seed(4)
+    samples, rows, gates = (
+        torch.randn(n, c, generator=generator, dtype=torch.float64, requires_grad=True)
+        for n, c in ((5, 2), (3, 2), (5, 1))
+    )
+    counts = [2, 0, 3]
+    frame = torch.tensor([0, 0, 2, 2, 2])
+    torch.testing.assert_close(add_per_frame(samples, rows, counts, gates), samples + gates * rows[frame])
+    assert torch.autograd.gradcheck(lambda a, b, c: add_per_frame(a, b, counts, c), (samples, rows, gates))

@@ -1,0 +1,101 @@
+"""The field: what audio can and cannot change, and that shortcuts give the numbers of the long way."""
+
+import numpy as np
+import pytest
+import torch
+
+from ntalker_ns.field.mlp import FrameMLP, truncated_exp
+from ntalker_ns.field.talker_field import FrameConditions, TalkerField, TalkerFieldConfig
+
+ANCHORS = {
+    "mouth": np.array([0.0, -0.5, -0.3]),
+    "chin": np.array([0.0, -0.45, -0.55]),
+    "left_eye": np.array([0.2, -0.45, 0.1]),
+    "right_eye": np.array([-0.2, -0.45, 0.1]),
+    "nose": np.array([0.0, -0.6, -0.1]),
+}
+
+
+@pytest.fixture()
+def field() -> TalkerField:
+    torch.manual_seed(0)
+    config = TalkerFieldConfig(num_levels=4, max_resolution=64, log2_hashmap_size=10)
+    field = TalkerField(config, feature_channels=6, lip_dim=3, anchors=ANCHORS)
+    for table in field.grid_parameters():
+        torch.nn.init.normal_(table)
+    return field
+
+
+def conditions(field: TalkerField, counts: list[int], audio: float = 0.0, eyes: float = 1.0) -> FrameConditions:
+    frames = len(counts)
+    code = torch.full((frames, field.config.speech_code_dim), audio)
+    return FrameConditions(code, torch.full((frames, 1), eyes), torch.zeros(frames, 4), counts)
+
+
+def points_at(anchor: str, count: int = 20) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    around = 0.02 * torch.randn(count, 3, generator=generator)
+    return torch.tensor(ANCHORS[anchor], dtype=torch.float32) + around
+
+
+def test_audio_moves_the_mouth_and_nothing_else(field: TalkerField) -> None:
+    positions = torch.cat([points_at("mouth"), torch.rand(200, 3) * torch.tensor([1.6, 1.6, 0.6]) - 0.8])
+    positions[20:, 2] += 1.0  # above the eyes
+    directions = torch.nn.functional.normalize(torch.randn(220, 3), dim=-1)
+    one = field(positions, directions, conditions(field, [220], audio=-2.0))
+    two = field(positions, directions, conditions(field, [220], audio=2.0))
+    assert (one.density[:20] - two.density[:20]).abs().min() > 0
+    assert torch.equal(one.density[20:], two.density[20:])
+    assert torch.equal(one.rgb[20:], two.rgb[20:])
+    assert (one.audio_motion[:20] > 0).all() and (one.audio_motion[20:] == 0).all()
+
+
+def test_blinks_move_the_eyes_and_nothing_else(field: TalkerField) -> None:
+    positions = torch.cat([points_at("left_eye"), points_at("mouth")])
+    open_eyes = field.density(positions, conditions(field, [40], eyes=1.0))
+    closed = field.density(positions, conditions(field, [40], eyes=0.0))
+    assert (open_eyes[:20] - closed[:20]).abs().min() > 0
+    assert torch.equal(open_eyes[20:], closed[20:])
+
+
+def test_frames_do_not_mix(field: TalkerField) -> None:
+    positions = points_at("mouth", 30)
+    directions = torch.nn.functional.normalize(torch.randn(30, 3), dim=-1)
+    codes = torch.randn(3, field.config.speech_code_dim)
+    counts = [7, 0, 23]
+    together = FrameConditions(codes, torch.ones(3, 1), torch.randn(3, 4), counts)
+    out = field(positions, directions, together)
+    for frame, (part, direction) in enumerate(zip(positions.split(counts), directions.split(counts), strict=True)):
+        alone = FrameConditions(codes[[frame]], torch.ones(1, 1), together.appearance[[frame]], [len(part)])
+        expected = field(part, direction, alone)
+        torch.testing.assert_close(out.rgb.split(counts)[frame], expected.rgb)
+        torch.testing.assert_close(out.density.split(counts)[frame], expected.density)
+
+
+def test_gradients_reach_positions_audio_and_tables(field: TalkerField) -> None:
+    positions = points_at("mouth").requires_grad_()
+    frames = conditions(field, [20])
+    frames.speech_code.requires_grad_()
+    out = field(positions, torch.nn.functional.normalize(torch.randn(20, 3), dim=-1), frames)
+    (out.density.sum() + out.rgb.sum()).backward()
+    for tensor in (positions, frames.speech_code, *field.grid_parameters()):
+        assert tensor.grad is not None and float(tensor.grad.abs().sum()) > 0
+
+
+def test_frame_mlp_equals_repeated_columns() -> None:
+    torch.manual_seed(0)
+    mlp = FrameMLP(5, 3, width=8, layers=3, out_dim=2).double()
+    samples, rows, counts = torch.randn(9, 5).double(), torch.randn(2, 3).double(), [4, 5]
+    assert mlp.frame is not None
+    repeated = torch.repeat_interleave(rows, torch.tensor(counts), dim=0)
+    weight = torch.cat([mlp.first.weight, mlp.frame.weight], dim=1)
+    hidden = torch.nn.functional.linear(torch.cat([samples, repeated], dim=1), weight, mlp.first.bias)
+    torch.testing.assert_close(mlp(samples, rows, counts), mlp.rest(hidden))
+
+
+def test_truncated_exp() -> None:
+    x = torch.tensor([-3.0, 0.0, 2.0, 40.0], dtype=torch.float64, requires_grad=True)
+    truncated_exp(x).sum().backward()
+    expected = torch.exp(torch.tensor([-3.0, 0.0, 2.0, 15.0], dtype=torch.float64))
+    torch.testing.assert_close(truncated_exp(x).detach(), expected)
+    torch.testing.assert_close(x.grad, expected)
