@@ -1,0 +1,1 @@
+"""The `ntalker` command: one dataclass per sub-command."""

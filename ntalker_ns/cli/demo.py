@@ -1,0 +1,160 @@
+"""`ntalker demo`: all of it on a made-up clip, offline."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ntalker_ns.errors import NTalkerError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Float
+
+    from ntalker_ns.evaluation.lips import LipSync
+    from ntalker_ns.evaluation.report import HeldoutReport
+
+
+@dataclass
+class Demo:
+    """Make a clip, process it, train a small head on it and let it say what it never heard.
+
+    Needs no network, no model weights, no film and no GPU; on two CPU cores it takes a few minutes.
+    """
+
+    output_dir: Path = Path("demo")
+    """Folder for everything that is made. Files of an earlier demo are replaced, its runs are kept."""
+    seconds: float = 12.0
+    """Length of the made-up clip in s, 3 to 120."""
+    size: int = 256
+    """Side of the made-up clip in px, even, 128 to 512."""
+    steps: int = 600
+    """Training steps."""
+    seed: int = 0
+    """Draws head motion and blinks."""
+    _times: dict[str, float] = field(default_factory=dict, init=False, repr=False)
+
+    def main(self) -> None:
+        """Runs the steps a user would type one after the other, then prints what came of it."""
+        from ntalker_ns.demo.clip import make_clip
+        from ntalker_ns.demo.speech import NEW_TEXT, write_speech
+
+        self._check()
+        folder = self.output_dir
+        clip, speech, data, video = (folder / name for name in ("clip.mp4", "speech.wav", "data", "talking.mp4"))
+        with self._step(f"A made-up clip: {clip}"):
+            make_clip(clip, self.seconds, self.size, self.seed)
+            write_speech(speech, NEW_TEXT)
+        with self._step(f"ntalker process {clip} --output-dir {data} --size {self.size}"):
+            self._process(clip, data)
+        outputs = folder / "outputs"
+        options = f"--data {data} --output-dir {outputs} --max-num-iterations {self.steps} --vis tensorboard"
+        with self._step(f"ns-train ntalker-base-small {options}"):
+            config = self._train(data, outputs)
+        with self._step(f"ntalker render --load-config {config} --audio {speech} --output {video}"):
+            self._render(config, speech, video)
+        with self._step("Evaluation"):
+            heldout, lips = evaluate(config, speech, video, folder)
+        self._print(heldout, lips)
+        print(f"What the tracker saw: {data / 'preview.png'}. Held-out frames: {folder / 'heldout.png'}.")
+        print(f"To look around: ns-viewer --load-config {config}")
+        print(f"The head says what it never heard: {video}")
+
+    def _check(self) -> None:
+        """Options that cannot be, said before minutes have passed."""
+        if not 3.0 <= self.seconds <= 120.0:
+            raise NTalkerError(f"--seconds {self.seconds:g} is not possible; give 3 to 120.")
+        if not 128 <= self.size <= 512 or self.size % 2:
+            raise NTalkerError(f"--size {self.size} is not possible; give an even number of pixels from 128 to 512.")
+        if self.steps < 1:
+            raise NTalkerError(f"--steps {self.steps} is not possible; give at least 1.")
+
+    @contextmanager
+    def _step(self, title: str) -> Iterator[None]:
+        from rich.console import Console
+        from rich.text import Text
+
+        Console().print(Text(f"\n{title}", style="bold"))
+        start = time.perf_counter()
+        yield
+        self._times[title.split(" --")[0].split(":")[0]] = time.perf_counter() - start
+
+    def _process(self, clip: Path, data: Path) -> None:
+        from ntalker_ns.cli.process import Process
+
+        Process(clip, data, size=self.size).main()
+
+    def _train(self, data: Path, output_dir: Path) -> Path:
+        from ntalker_ns.evaluation.runs import method_config, train
+
+        config = method_config(data=data, output_dir=output_dir, max_num_iterations=self.steps)
+        return train(config)
+
+    def _render(self, config: Path, speech: Path, video: Path) -> None:
+        from ntalker_ns.cli.render import Render
+
+        Render(load_config=config, output=video, audio=speech).main()
+
+    def _print(self, heldout: "HeldoutReport", lips: "LipSync") -> None:
+        from rich.console import Console
+        from rich.table import Table
+
+        from ntalker_ns.evaluation.report import heldout_table
+
+        console = Console()
+        console.print()
+        console.print(heldout_table(heldout))
+        table = Table(title="New speech", show_header=False)
+        chance = max(lips.shifted)
+        table.add_row(
+            "mouth follows the sound", f"correlation {lips.correlation:.2f} (shifted sound: {chance:.2f} at most)"
+        )
+        table.add_row("mouth moves", f"{lips.amplitude_ratio:.2f} times as much as it should")
+        for title, seconds in self._times.items():
+            table.add_row(title, f"{seconds:.0f} s")
+        table.add_row("all", f"{sum(self._times.values()) / 60:.1f} min")
+        console.print(table)
+
+
+def evaluate(config: Path, speech: Path, video: Path, folder: Path) -> "tuple[HeldoutReport, LipSync]":
+    """Scores the held-out frames, and how the mouth of the video follows a sound whose mouth opening is known.
+
+    Args:
+        config: the run's config.yml.
+        speech: what the head was asked to say.
+        video: the head saying it.
+        folder: where heldout.json and heldout.png go.
+    """
+    from ntalker_ns.evaluation import lips, report, runs
+
+    heldout = report.evaluate_heldout(runs.load(config))
+    report.write_examples(folder / "heldout.png", heldout)
+    rendered, true = measured_opening(video), known_opening(speech)
+    count = min(len(rendered), len(true))
+    sync = lips.lip_sync(rendered[:count], true[:count])
+    figures: dict[str, Any] = heldout.to_dict() | {"correlation": sync.correlation, "amplitude": sync.amplitude_ratio}
+    (folder / "heldout.json").write_text(json.dumps(figures, indent=2), "utf8")
+    return heldout, sync
+
+
+def measured_opening(video: Path) -> "Float[np.ndarray, ' n']":
+    """The mouth opening in each frame of a video, NaN where no face is found."""
+    from ntalker_ns.capture.video import read_frames
+    from ntalker_ns.evaluation.lips import face_landmarks, mouth_openings
+
+    return mouth_openings(face_landmarks(read_frames(video)))
+
+
+def known_opening(speech: Path) -> "Float[np.ndarray, ' n']":
+    """The mouth opening that the made-up head has for a sound, 25 a second."""
+    import numpy as np
+
+    from ntalker_ns.audio.clock import FPS, SAMPLE_RATE, frame_count
+    from ntalker_ns.audio.io import read_audio
+    from ntalker_ns.demo.motion import mouth_opening_of_speech
+
+    waveform = read_audio(speech)
+    return mouth_opening_of_speech(waveform, SAMPLE_RATE, np.arange(frame_count(len(waveform))) / FPS)

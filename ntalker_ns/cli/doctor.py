@@ -1,0 +1,190 @@
+"""`ntalker doctor`: what this machine has, and what follows from it."""
+
+import importlib.metadata
+import os
+import platform
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+State = Literal["ok", "optional", "missing"]
+_STYLES = {"ok": "green", "optional": "yellow", "missing": "red"}
+_CODECS = ("libx264", "aac")
+_HUB_WEIGHTS = (
+    ("wav2vec2", "the default audio features of ntalker-base"),
+    ("hubert", "optional audio features"),
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One row of the table.
+
+    Attributes:
+        subject: what was looked for.
+        state: "missing" only where something that every user needs is not there.
+        found: what was found, and what follows from it.
+    """
+
+    subject: str
+    state: State
+    found: str
+
+
+@dataclass
+class Doctor:
+    """Say what this machine has: device, fast encodings, codecs, model weights, programs, disk space."""
+
+    def main(self) -> None:
+        """Prints the table; ends with an error where something that every command needs is missing."""
+        from rich.console import Console
+        from rich.table import Table
+
+        from ntalker_ns.errors import NTalkerError
+
+        findings = examine()
+        table = Table(title="ntalker doctor")
+        for column in ("what", "state", "found"):
+            table.add_column(column, overflow="fold")
+        for finding in findings:
+            style = _STYLES[finding.state]
+            table.add_row(finding.subject, f"[{style}]{finding.state}[/{style}]", finding.found)
+        Console().print(table)
+        missing = [finding.subject for finding in findings if finding.state == "missing"]
+        if missing:
+            raise NTalkerError(f"This installation lacks {', '.join(missing)}; run scripts/setup.sh again.")
+
+
+def examine() -> list[Finding]:
+    """Looks at everything. A check that fails becomes a finding, so that one broken part does not hide the others."""
+    checks: tuple[Callable[[], Iterator[Finding]], ...] = (
+        _python,
+        _torch,
+        _encodings,
+        _mediapipe,
+        _codecs,
+        _speech,
+        _hub_weights,
+        _programs,
+        _disk,
+    )
+    findings = []
+    for check in checks:
+        try:
+            findings += list(check())
+        except Exception as error:  # whatever is broken here is what the user asked to be told
+            findings.append(Finding(check.__name__.strip("_"), "missing", f"{type(error).__name__}: {error}"))
+    return findings
+
+
+def _python() -> Iterator[Finding]:
+    packages = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("ntalker_ns", "nerfstudio", "numpy"))
+    yield Finding("python", "ok", f"{platform.python_version()} with {packages}")
+
+
+def _torch() -> Iterator[Finding]:
+    import torch
+
+    yield Finding("torch", "ok", f"{torch.__version__}, {torch.get_num_threads()} CPU threads")
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        memory = properties.total_memory / 2**30
+        yield Finding("GPU", "ok", f"{properties.name}, {memory:.0f} GiB: ntalker-base at 512 px is practical")
+        return
+    built = f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "torch is built without CUDA"
+    yield Finding("GPU", "optional", f"none seen ({built}): use ntalker-base-small, 128 px, minutes on a CPU")
+
+
+def _encodings() -> Iterator[Finding]:
+    import torch
+
+    from ntalker_ns.encodings.hash_grid import encoder
+
+    chosen = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        backend = encoder("auto", torch.device(chosen)).__module__.rsplit(".", 1)[-1].removesuffix("_backend")
+    except ImportError as error:
+        reason = f"the torch reference, about 30 times slower than numba ({error})"
+        yield Finding("hash grids", "optional", reason)
+        return
+    yield Finding("hash grids", "ok", f"{backend} on {chosen}{_faster_backend(backend, chosen)}")
+
+
+def _faster_backend(backend: str, device: str) -> str:
+    """Why nothing faster than this encoding backend is used, if something faster exists for the device."""
+    if device == "cpu":
+        version = importlib.metadata.version("numba")
+        return f" (numba {version}), the fastest there is without a GPU" if backend == "numba" else ""
+    return "; no fused CUDA kernel is part of this version, so the torch reference runs on the GPU"
+
+
+def _mediapipe() -> Iterator[Finding]:
+    from ntalker_ns.capture.quiet import quiet_native_logs
+
+    with quiet_native_logs():
+        from mediapipe.python.solutions.face_mesh import FaceMesh
+
+        FaceMesh(refine_landmarks=True).close()
+    yield Finding("mediapipe", "ok", f"{importlib.metadata.version('mediapipe')}: faces are found, no download needed")
+
+
+def _codecs() -> Iterator[Finding]:
+    import av
+
+    absent = [name for name in _CODECS if not _can_encode(name)]
+    if absent:
+        yield Finding("video and sound", "missing", f"PyAV {av.__version__} cannot write {' or '.join(absent)}")
+    else:
+        yield Finding("video and sound", "ok", f"PyAV {av.__version__} writes {' and '.join(_CODECS)}")
+
+
+def _can_encode(name: str) -> bool:
+    import av
+
+    try:
+        return av.Codec(name, "w").is_encoder
+    except ValueError:
+        return False
+
+
+def _speech() -> Iterator[Finding]:
+    from ntalker_ns.demo.speech import synthesize
+
+    samples, sample_rate = synthesize("Yes.")
+    yield Finding("speech synthesis", "ok", f"eSpeak NG at {sample_rate} Hz, said {len(samples) / sample_rate:.1f} s")
+
+
+def _hub_weights() -> Iterator[Finding]:
+    from ntalker_ns.audio.features import DEFAULT_MODELS
+
+    for name, use in _HUB_WEIGHTS:
+        model = DEFAULT_MODELS[name]
+        folder = hub_folder(model)
+        if folder.is_dir():
+            yield Finding(name, "ok", f"{model} in {folder}")
+        else:
+            cache = folder.parent.parent
+            yield Finding(name, "optional", f"{model} not in {cache}: {use}; mel features need no weights")
+
+
+def hub_folder(model: str) -> Path:
+    """Where the Hugging Face hub keeps the downloaded snapshots of a model."""
+    home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
+    cache = Path(os.environ.get("HF_HUB_CACHE", home / "hub"))
+    return cache / f"models--{model.replace('/', '--')}" / "snapshots"
+
+
+def _programs() -> Iterator[Finding]:
+    path = shutil.which("ffmpeg")
+    if path:
+        yield Finding("ffmpeg", "ok", f"{path}: ns-render can write videos")
+    else:
+        yield Finding("ffmpeg", "optional", "not found: ntalker render needs none, ns-render writes pictures only")
+
+
+def _disk() -> Iterator[Finding]:
+    free = shutil.disk_usage(Path.cwd()).free / 2**30
+    state: State = "ok" if free > 2.0 else "optional"
+    yield Finding("disk", state, f"{free:.1f} GiB free in {Path.cwd()}; a 20 s clip and its run take about 0.5 GiB")

@@ -1,0 +1,38 @@
+"""The `ntalker` command."""
+
+import sys
+from typing import Annotated
+
+import tyro
+
+from ntalker_ns.cli.demo import Demo
+from ntalker_ns.cli.doctor import Doctor
+from ntalker_ns.cli.process import Process
+from ntalker_ns.cli.render import Render
+from ntalker_ns.cli.run import run_command
+
+Commands = (
+    Annotated[Process, tyro.conf.subcommand("process")]
+    | Annotated[Render, tyro.conf.subcommand("render")]
+    | Annotated[Demo, tyro.conf.subcommand("demo")]
+    | Annotated[Doctor, tyro.conf.subcommand("doctor")]
+)
+
+_DESCRIPTION = "Film somebody talking, get a 3D head that speaks any audio. Training: ns-train ntalker-base --data DIR."
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Parses a command line and runs it.
+
+    Args:
+        arguments: without the program's name; None takes the process's own.
+
+    Returns:
+        The exit code; arguments that do not parse end the process with 2, as everywhere.
+    """
+    return run_command(tyro.cli(Commands, prog="ntalker", description=_DESCRIPTION, args=arguments))  # type: ignore[arg-type]
+
+
+def entrypoint() -> None:
+    """What the installed `ntalker` program calls."""
+    sys.exit(run())

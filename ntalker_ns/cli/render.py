@@ -1,0 +1,250 @@
+"""`ntalker render`: a trained head speaks new audio, as an mp4 with sound."""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from ntalker_ns.errors import NTalkerError
+
+if TYPE_CHECKING:
+    from nerfstudio.cameras.cameras import Cameras
+    from nerfstudio.pipelines.base_pipeline import Pipeline
+
+    from ntalker_ns.driving import DrivingSequence
+
+
+@dataclass
+class Render:
+    """Let a trained head speak new audio and write it as an mp4 with sound."""
+
+    load_config: Path
+    """The run's config.yml."""
+    output: Path
+    """The mp4 to write; it appears when it is complete."""
+    audio: Path | None = None
+    """What the head shall say: a sound or video file of any format and rate. Only a camera path does without: it then
+    shows the clip that the head was trained on, in silence."""
+    audio_features: Path | None = None
+    """Features of --audio as a .npy file, for heads trained on features of one's own: (frames, 16, C) at 25 fps or
+    (steps, C) at 50 Hz. By default the run's own extractor computes them."""
+    size: int | None = None
+    """Longest side of the video in px. By default the size of the training frames, or of the camera path."""
+    camera_path: Path | None = None
+    """A nerfstudio camera path (JSON) to move the camera along; by default the camera replays the clip's, back and
+    forth. A path with render_time shows those places in the audio, and has sound where they pass at its pace; one
+    without lasts as long as the audio."""
+    outputs: tuple[str, ...] = ("rgb",)
+    """What to show, side by side: rgb, depth, accumulation, audio_motion."""
+
+    def main(self) -> None:
+        """Loads the run, renders frame by frame, writes the video."""
+        from ntalker_ns.video_writer import write_video
+
+        self._check()
+        config, pipeline = load_run(self.load_config)
+        model: Any = pipeline.model
+        if self.audio is not None:
+            model.set_driving(sequence_for_audio(model.driving, self.audio, self.audio_features))
+        sequence = model.driving
+        size = self.size or config.pipeline.datamanager.dataparser.image_size
+        if self.camera_path is None:
+            shot = Shot(sequence_cameras(sequence, size), sequence.fps, speaks=True)
+        else:
+            shot = path_shot(self.camera_path, sequence, self.size)
+        if self.audio is not None and not shot.speaks:
+            print("The camera path does not pass through the audio at its pace: the video is silent.")
+        frames = rendered_frames(model, shot.cameras, self.outputs)
+        count = write_video(self.output, frames, shot.fps, self.audio if shot.speaks else None)
+        print(f"{self.output}: {count} frames, {count / shot.fps:.2f} s.")
+
+    def _check(self) -> None:
+        """What can be said before the run is loaded."""
+        if self.audio is None and self.camera_path is None:
+            raise NTalkerError("Give --audio with what the head shall say, or --camera-path to look around in silence.")
+        if self.audio is None and self.audio_features is not None:
+            raise NTalkerError("--audio-features needs the sound that belongs to them: give --audio too.")
+        if self.output.suffix.lower() != ".mp4":
+            raise NTalkerError(f"--output {self.output} must end in .mp4.")
+        if self.size is not None and self.size < 16:
+            raise NTalkerError(f"--size {self.size} is too small: give at least 16 px.")
+        for path in (self.audio, self.audio_features, self.camera_path):
+            if path is not None and not path.is_file():
+                raise NTalkerError(f"There is no file at '{path}'.")
+
+
+@dataclass(frozen=True)
+class Shot:
+    """Cameras with times, and how fast they pass."""
+
+    cameras: "Cameras"
+    """One a frame."""
+    fps: float
+    """Frames per second."""
+    speaks: bool
+    """Whether the frames pass through the audio from its start at its own pace, so that its sound fits them."""
+
+
+def load_run(load_config: Path) -> tuple[Any, "Pipeline"]:
+    """Loads a trained head for rendering, from wherever its run folder lies now; its data set is not needed.
+
+    Args:
+        load_config: the run's config.yml.
+
+    Returns:
+        The run's configuration and its pipeline in evaluation mode.
+
+    Raises:
+        NTalkerError: there is no such file, it is no run of ours, or it has no checkpoint.
+    """
+    from nerfstudio.utils.eval_utils import eval_setup
+
+    from ntalker_ns.checkpoints import find_checkpoint
+    from ntalker_ns.talker_trainer import TalkerTrainerConfig
+
+    if not load_config.is_file():
+        raise NTalkerError(f"There is no run at '{load_config}': give the config.yml that ns-train wrote.")
+
+    def at_its_place(config: Any) -> Any:
+        if not isinstance(config, TalkerTrainerConfig):
+            raise NTalkerError(f"'{load_config}' is a run of {config.method_name}, not a talking head.")
+        folder = load_config.resolve().parent
+        if folder.parts[-3:] == config.get_base_dir().parts[-3:]:
+            config.output_dir = folder.parents[2]
+        find_checkpoint(config.get_checkpoint_dir(), config.load_step)
+        return config
+
+    try:
+        config, pipeline, _, _ = eval_setup(load_config, test_mode="inference", update_config_callback=at_its_place)
+    except AssertionError as error:
+        raise NTalkerError(f"'{load_config}' is not a run of ours: {error}.") from error
+    return config, pipeline
+
+
+def sequence_for_audio(sequence: "DrivingSequence", audio: Path, features: Path | None = None) -> "DrivingSequence":
+    """The sequence that lets a head speak new audio.
+
+    Args:
+        sequence: the clip's own driving sequence.
+        audio: a sound or video file of any format and rate.
+        features: its features as a .npy file; None computes them with the extractor the head was trained on.
+
+    Raises:
+        NTalkerError: the sound cannot be read or the features do not fit the head.
+    """
+    from ntalker_ns.audio.clock import frame_count
+    from ntalker_ns.audio.features import FeatureInfo, extractor_of, load_features
+    from ntalker_ns.audio.io import read_audio
+
+    waveform = read_audio(audio)
+    count = frame_count(len(waveform))
+    info = FeatureInfo.from_dict(sequence.feature_info)
+    if features is not None:
+        return sequence.with_features(load_features(features, count, info.channels), sequence.feature_info)
+    return sequence.with_features(extractor_of(info)(waveform, count), sequence.feature_info)
+
+
+def sequence_cameras(sequence: "DrivingSequence", size: int | None = None) -> "Cameras":
+    """The clip's own camera at every frame of a driving sequence.
+
+    Args:
+        sequence: poses, intrinsics and times.
+        size: longest side of the pictures in px; None for the clip's own.
+    """
+    import torch
+    from nerfstudio.cameras.cameras import Cameras, CameraType
+
+    scale = 1.0 if size is None else size / max(sequence.width, sequence.height)
+    width, height = max(1, round(sequence.width * scale)), max(1, round(sequence.height * scale))
+    wide, high = width / sequence.width, height / sequence.height
+    return Cameras(
+        camera_to_worlds=torch.from_numpy(sequence.camera_to_worlds).float(),
+        fx=float(sequence.fl_x * wide),
+        fy=float(sequence.fl_y * high),
+        cx=float(sequence.cx * wide),
+        cy=float(sequence.cy * high),
+        width=width,
+        height=height,
+        camera_type=CameraType.PERSPECTIVE,
+        times=torch.from_numpy(sequence.times).float()[:, None],
+    )
+
+
+def path_shot(path: Path, sequence: "DrivingSequence", size: int | None = None) -> Shot:
+    """A nerfstudio camera path along a driving sequence.
+
+    Where its cameras have a `render_time`, each frame shows that place in the audio. Where they have none, the frames
+    pass at the audio's pace until it ends; a path that ends earlier holds its last camera.
+
+    Args:
+        path: the JSON file that the viewer saves.
+        sequence: what drives the head.
+        size: longest side of the pictures in px; None for the path's own.
+
+    Raises:
+        NTalkerError: the file is no camera path.
+    """
+    import torch
+    from nerfstudio.cameras.camera_paths import get_path_from_json
+
+    try:
+        description = json.loads(path.read_text())
+        cameras = get_path_from_json(description)
+        fps = float(description.get("fps") or sequence.fps)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise NTalkerError(f"'{path}' is not a nerfstudio camera path ({error!r}).") from error
+    if size is not None:
+        cameras.rescale_output_resolution(size / int(max(cameras.width.max(), cameras.height.max())))
+    last = max(len(sequence) - 1, 1)
+    if cameras.times is None:
+        count = max(1, round(len(sequence) / sequence.fps * fps))
+        cameras = cameras[torch.arange(count).clamp(max=len(cameras) - 1)]
+        places = torch.arange(count) / fps * sequence.fps
+        cameras.times = (places / last).clamp(max=1.0)[:, None]
+        return Shot(cameras, fps, speaks=True)
+    places = cameras.times.flatten() * last
+    pace = torch.arange(len(places)) / fps * sequence.fps
+    return Shot(cameras, fps, speaks=bool((places - pace).abs().max() <= 1.0))
+
+
+def rendered_frames(
+    model: Any, cameras: "Cameras", outputs: Sequence[str] = ("rgb",)
+) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    """Renders camera after camera under a progress bar that shows frames per second and the time left.
+
+    Args:
+        model: a nerfstudio model.
+        cameras: one a frame, with times.
+        outputs: what to show, side by side; single channels are shown through a colour map.
+
+    Raises:
+        NTalkerError: the model has no such output.
+    """
+    from ntalker_ns.progress import progress_bar
+
+    with progress_bar() as bar:
+        task = bar.add_task("Rendering", total=len(cameras))
+        begin = time.monotonic()
+        for index in range(len(cameras)):
+            rendered = model.get_outputs_for_camera(cameras[index : index + 1].to(model.device))
+            yield np.concatenate([_picture(rendered, name) for name in outputs], axis=1)
+            rate = (index + 1) / max(time.monotonic() - begin, 1e-6)
+            bar.update(task, advance=1, description=f"Rendering {rate:.1f} fps")
+
+
+def _picture(rendered: dict[str, Any], name: str) -> UInt8[np.ndarray, "h w 3"]:
+    from nerfstudio.utils.colormaps import apply_colormap, apply_depth_colormap
+
+    if name not in rendered:
+        raise NTalkerError(f"There is no output '{name}'; choose from {', '.join(sorted(rendered))}.")
+    image = rendered[name]
+    if name == "depth":
+        image = apply_depth_colormap(image, rendered["accumulation"])
+    elif image.shape[-1] == 1:
+        image = apply_colormap(image)
+    return (image.clamp(0.0, 1.0) * 255.0).round().byte().cpu().numpy()

@@ -1,0 +1,87 @@
+"""The methods that `ns-train` knows from us. Every `ns-*` command imports this module: it stays light."""
+
+from nerfstudio.configs.base_config import ViewerConfig
+from nerfstudio.engine.optimizers import AdamOptimizerConfig
+from nerfstudio.plugins.types import MethodSpecification
+
+from ntalker_ns.errors import print_as_sentence
+from ntalker_ns.field.talker_field import TalkerFieldConfig
+from ntalker_ns.schedulers import CosineDecayConfig
+from ntalker_ns.talker_datamanager import TalkerDataManagerConfig
+from ntalker_ns.talker_dataparser import TalkerDataParserConfig
+from ntalker_ns.talker_model import TalkerModelConfig
+from ntalker_ns.talker_pipeline import TalkerPipelineConfig
+from ntalker_ns.talker_trainer import TalkerTrainerConfig
+
+print_as_sentence()
+
+
+def _optimizers(grids: float, networks: float) -> dict[str, dict]:
+    """Adam for each parameter group, with a short warm-up and a cosine decay to the end of the run."""
+    rates = {"grids": grids, "networks": networks, "audio": 1e-3, "codes": 1e-3, "poses": 2e-4}
+    return {
+        name: {
+            "optimizer": AdamOptimizerConfig(lr=rate, eps=1e-15),
+            "scheduler": CosineDecayConfig(warmup_steps=100, final_factor=0.02),
+        }
+        for name, rate in rates.items()
+    }
+
+
+ntalker_base = MethodSpecification(
+    config=TalkerTrainerConfig(
+        method_name="ntalker-base",
+        max_num_iterations=50_000,
+        steps_per_save=2_000,
+        steps_per_eval_image=1_000,
+        steps_per_eval_batch=0,
+        steps_per_eval_all_images=10_000,
+        mixed_precision=True,
+        pipeline=TalkerPipelineConfig(
+            datamanager=TalkerDataManagerConfig(
+                dataparser=TalkerDataParserConfig(),
+                rays_per_step=16_384,
+            ),
+            model=TalkerModelConfig(coarse_steps=5_000),
+            target_samples=1 << 18,
+        ),
+        optimizers=_optimizers(grids=5e-3, networks=2e-3),
+        viewer=ViewerConfig(quit_on_train_completion=True),
+    ),
+    description="A talking head from a clip of somebody speaking.",
+)
+
+ntalker_base_small = MethodSpecification(
+    config=TalkerTrainerConfig(
+        method_name="ntalker-base-small",
+        max_num_iterations=3_000,
+        steps_per_save=1_000,
+        steps_per_eval_image=500,
+        steps_per_eval_batch=0,
+        steps_per_eval_all_images=100_000,
+        pipeline=TalkerPipelineConfig(
+            datamanager=TalkerDataManagerConfig(
+                dataparser=TalkerDataParserConfig(image_size=128),
+                rays_per_step=4_096,
+                lip_fraction=0.2,
+            ),
+            model=TalkerModelConfig(
+                field=TalkerFieldConfig(
+                    num_levels=12,
+                    max_resolution=512,
+                    log2_hashmap_size=16,
+                    direction_levels=0,
+                ),
+                coarse_steps=600,
+                occupancy_resolution=64,
+                occupancy_cells=8_192,
+                step_size=0.025,
+                max_samples=24,
+            ),
+            target_samples=40_000,
+        ),
+        optimizers=_optimizers(grids=1e-2, networks=4e-3),
+        viewer=ViewerConfig(quit_on_train_completion=True),
+    ),
+    description="The same for a laptop: 128 px, minutes on a CPU.",
+)

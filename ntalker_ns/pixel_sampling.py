@@ -1,0 +1,80 @@
+"""Which pixels to look at, and the rays through them."""
+
+import numpy as np
+from jaxtyping import Float, Int
+
+Pixels = tuple[Int[np.ndarray, " r"], Int[np.ndarray, " r"]]
+"""x and y of pixels."""
+
+
+def anywhere(rng: np.random.Generator, count: int, size: tuple[int, int]) -> Pixels:
+    """Pixels uniformly from a picture of this width and height."""
+    return rng.integers(0, size[0], count), rng.integers(0, size[1], count)
+
+
+def in_box(rng: np.random.Generator, count: int, box: Float[np.ndarray, "4"], size: tuple[int, int]) -> Pixels:
+    """Pixels uniformly from a box (x0, y0, x1, y1 in px), cut to the picture; anywhere if none of it is in there."""
+    low = np.clip(np.floor(box[:2]), 0, size).astype(int)
+    high = np.clip(np.ceil(box[2:]), 0, size).astype(int)
+    if (high <= low).any():
+        return anywhere(rng, count, size)
+    return rng.integers(low[0], high[0], count), rng.integers(low[1], high[1], count)
+
+
+def in_spans(rng: np.random.Generator, count: int, spans: Int[np.ndarray, "h 2"], size: tuple[int, int]) -> Pixels:
+    """Pixels uniformly from one span [x0, x1) in each row; anywhere if all are empty."""
+    ends = np.cumsum(spans[:, 1] - spans[:, 0])
+    if ends[-1] == 0:
+        return anywhere(rng, count, size)
+    place = np.sort(rng.integers(0, ends[-1], count))  # In order, the pixels lie near each other in memory.
+    y = np.searchsorted(ends, place, side="right")
+    return spans[y, 1] - (ends[y] - place), y
+
+
+def patch(
+    rng: np.random.Generator, patch_size: int, box: Float[np.ndarray, "4"] | None, size: tuple[int, int]
+) -> Pixels:
+    """A square patch in the picture, row by row.
+
+    Args:
+        rng: source of the place.
+        patch_size: px a side, at most the picture's.
+        box: the patch's centre lies in it, as far as the picture's edges allow; None is the whole picture.
+        size: the picture's width and height.
+    """
+    corner = []
+    for axis in (0, 1):
+        low, high = (0.0, float(size[axis])) if box is None else (float(box[axis]), float(box[axis + 2]))
+        centre = rng.uniform(low, max(high, low))
+        corner.append(int(np.clip(round(centre - patch_size / 2), 0, size[axis] - patch_size)))
+    offset = np.arange(patch_size)
+    return np.tile(corner[0] + offset, patch_size), np.repeat(corner[1] + offset, patch_size)
+
+
+def pixel_rays(
+    x: Int[np.ndarray, " r"],
+    y: Int[np.ndarray, " r"],
+    camera_to_world: Float[np.ndarray, "3 4"],
+    intrinsics: tuple[float, float, float, float],
+) -> tuple[Float[np.ndarray, "r 3"], Float[np.ndarray, "r 1"]]:
+    """Unit directions in the world, through pixel centres, and the areas of the pixels at distance 1.
+
+    Directions are those of nerfstudio's `Cameras.generate_rays`, which takes much longer for a few rays of one camera;
+    its areas are finite differences, ours their limit.
+
+    Args:
+        x: columns.
+        y: rows.
+        camera_to_world: OpenGL.
+        intrinsics: fl_x, fl_y, cx, cy in px of the same picture.
+    """
+    fl_x, fl_y, cx, cy = intrinsics
+    in_camera = np.empty((len(x), 3), np.float32)
+    in_camera[:, 0] = (x + (0.5 - cx)) / fl_x
+    in_camera[:, 1] = (y + (0.5 - cy)) / -fl_y
+    in_camera[:, 2] = -1
+    inverse = 1 / np.sqrt(np.einsum("ij,ij->i", in_camera, in_camera))
+    in_camera *= inverse[:, None]
+    sides = np.sqrt((1 - in_camera[:, 0] ** 2) * (1 - in_camera[:, 1] ** 2))
+    area = sides * inverse**2 / np.float32(fl_x * fl_y)
+    return in_camera @ camera_to_world[:, :3].T, area[:, None].astype(np.float32)

@@ -1,0 +1,290 @@
+"""The data manager: rays of a few frames a step, mostly on the head, with what lies under each of them."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import tyro
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.cameras.rays import RayBundle
+from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManager, VanillaDataManagerConfig
+from nerfstudio.data.pixel_samplers import PixelSamplerConfig
+from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader, RandIndicesEvalDataloader
+from torch import Tensor
+from torch.nn import Parameter
+
+from ntalker_ns import pixel_sampling
+from ntalker_ns.driving_folder import scaled_boxes
+from ntalker_ns.errors import NTalkerError
+from ntalker_ns.talker_dataparser import TalkerDataParserConfig
+from ntalker_ns.talker_dataset import TalkerDataset
+
+PatchRegion = Literal["face", "lips", "any"]
+
+
+@dataclass
+class TalkerDataManagerConfig(VanillaDataManagerConfig):
+    """Rays of a talking head's frames."""
+
+    _target: type = field(default_factory=lambda: TalkerDataManager)
+    """Target class to instantiate."""
+    data: Path | None = None
+    """The data set; when a run is loaded also new audio for its head. None takes the data parser's."""
+    dataparser: TalkerDataParserConfig = field(default_factory=TalkerDataParserConfig)
+    """The data set, or the run's driving sequence and new audio."""
+    rays_per_step: int = 8192
+    """Rays of a training step, over all its frames; rounded down to a multiple of frames_per_step."""
+    frames_per_step: int = 4
+    """Frames that the rays of a step come from."""
+    head_fraction: float = 0.75
+    """Part of a step's rays, 0 to 1, that lies on the head and a band around it."""
+    lip_fraction: float = 0.1
+    """Part of a step's rays, 0 to 1, that lies in the lip box; what neither takes lies anywhere."""
+    patch_size: int | None = None
+    """Side in px of square patches, one a frame, as many as rays_per_step holds (at least one); None draws single
+    pixels."""
+    patch_region: PatchRegion = "face"
+    """Where the centres of patches lie: in the face box, in the lip box, or anywhere."""
+    eval_num_rays_per_batch: int = 4096
+    """Rays of an evaluation batch, all of one held-out frame."""
+    seed: int = 0
+    """Seed of the random choice of frames and pixels."""
+
+    # Stock fields that mean nothing here: stock commands write them, users need not see them.
+    train_num_rays_per_batch: tyro.conf.Suppress[int] = 0
+    """Unused: see rays_per_step."""
+    train_num_images_to_sample_from: tyro.conf.Suppress[int] = -1
+    """Unused: all frames are at hand."""
+    train_num_times_to_repeat_images: tyro.conf.Suppress[int] = -1
+    """Unused: all frames are at hand."""
+    eval_num_images_to_sample_from: tyro.conf.Suppress[int] = -1
+    """Unused: all frames are at hand."""
+    eval_num_times_to_repeat_images: tyro.conf.Suppress[int] = -1
+    """Unused: all frames are at hand."""
+    eval_image_indices: tyro.conf.Suppress[tuple[int, ...] | None] = None
+    """Unused: all held-out frames are evaluated."""
+    camera_res_scale_factor: tyro.conf.Suppress[float] = 1.0
+    """Unused: see the data parser's image_size."""
+    pixel_sampler: tyro.conf.Suppress[PixelSamplerConfig] = field(default_factory=PixelSamplerConfig)
+    """Unused: see head_fraction, lip_fraction and patch_size."""
+    masks_on_gpu: tyro.conf.Suppress[bool] = False
+    """Unused."""
+    images_on_gpu: tyro.conf.Suppress[bool] = False
+    """Unused."""
+
+
+def check_config(config: TalkerDataManagerConfig) -> None:
+    """Checks the numbers that a step is made of.
+
+    Raises:
+        NTalkerError: one of them cannot be.
+    """
+    fractions = {"head-fraction": config.head_fraction, "lip-fraction": config.lip_fraction}
+    fractions["head-fraction and lip-fraction together"] = config.head_fraction + config.lip_fraction
+    for name, value in fractions.items():
+        if not 0 <= value <= 1 + 1e-9:
+            raise NTalkerError(f"{name} must be between 0 and 1, not {value:g}.")
+    counts = {"rays-per-step": config.rays_per_step, "frames-per-step": config.frames_per_step}
+    for name, value in (counts | {"patch-size": config.patch_size}).items():
+        if value is not None and value < 1:
+            raise NTalkerError(f"{name} must be at least 1, not {value}.")
+
+
+class FrameDataloader(FixedIndicesEvalDataloader):
+    """All held-out frames in turn; says so in a sentence when they are not there."""
+
+    def __iter__(self) -> "FrameDataloader":
+        dataset = self.input_dataset
+        assert isinstance(dataset, TalkerDataset)
+        dataset.require_clip()
+        self.count = 0
+        return self
+
+
+class TalkerDataManager(VanillaDataManager[TalkerDataset]):
+    """Gives rays and pixels of a talking head's frames.
+
+    `next_train` gives a `RayBundle` of R rays, those of one frame contiguous and equally many for each, with unit
+    directions, times (R, 1), camera_indices (R, 1) in the train split, and in metadata underlay (R, 3) in [0, 1],
+    driving_index (R, 1) in the driving sequence and pixel (R, 2), x and y of pixel centres in px at training size.
+    The batch has image (R, 3) in [0, 1], labels (R,), indices (R, 3) as camera, row, column, and per frame face_boxes
+    and lip_boxes (F, 4) in px at training size and frames (F,), its index in the driving sequence.
+    """
+
+    config: TalkerDataManagerConfig
+    train_dataset: TalkerDataset
+    eval_dataset: TalkerDataset
+
+    def __init__(
+        self,
+        config: TalkerDataManagerConfig,
+        device: torch.device | str = "cpu",
+        test_mode: Literal["test", "val", "inference"] = "val",
+        world_size: int = 1,
+        local_rank: int = 0,
+        **kwargs: Any,
+    ):
+        check_config(config)
+        self.rays_per_step = config.rays_per_step
+        self._train_rng = np.random.default_rng([config.seed, 0, local_rank])
+        self._eval_rng = np.random.default_rng([config.seed, 1, local_rank])
+        super().__init__(config, device, test_mode, world_size, local_rank, **kwargs)
+
+    def setup_train(self) -> None:
+        """Nothing yet: frames are cached by the first training step, so that loading a run reads none."""
+
+    def setup_eval(self) -> None:
+        """Sets up the loaders of whole held-out frames, which stock commands look for."""
+        self.fixed_indices_eval_dataloader = FrameDataloader(self.eval_dataset, device=self.device)
+        self.eval_dataloader = RandIndicesEvalDataloader(self.eval_dataset, device=self.device)
+
+    def next_train(self, step: int) -> tuple[RayBundle, dict[str, Tensor]]:
+        """Rays and pixels of some training frames, as the class says.
+
+        Raises:
+            NTalkerError: the data set's frames are not there.
+        """
+        self.train_count += 1
+        count = self.get_train_rays_per_batch()
+        num_frames = self._frames_per_step()
+        return self._sample(self.train_dataset, self._train_rng, num_frames, count // num_frames)
+
+    def next_eval(self, step: int) -> tuple[RayBundle, dict[str, Tensor]]:
+        """The same of one held-out frame; camera_indices are then those of the held-out split."""
+        self.eval_count += 1
+        return self._sample(self.eval_dataset, self._eval_rng, 1, self.get_eval_rays_per_batch())
+
+    def next_eval_image(self, step: int) -> tuple[Cameras, dict[str, Any]]:
+        """A whole held-out frame, at random: its camera and its item of the dataset."""
+        self.eval_dataset.require_clip()
+        index = int(self._eval_rng.integers(len(self.eval_dataset)))
+        return self.fixed_indices_eval_dataloader.get_camera(index)
+
+    def set_rays_per_step(self, rays: int) -> None:
+        """From the next step on, a training step has about this many rays."""
+        self.rays_per_step = max(1, int(rays))
+
+    def set_patches(self, patch_size: int | None, region: PatchRegion = "face") -> None:
+        """From the next step on, training rays form patches of this side in px; None draws single pixels."""
+        self.config.patch_size, self.config.patch_region = patch_size, region
+
+    def get_train_rays_per_batch(self) -> int:
+        """Rays of the next training step."""
+        frames = self._frames_per_step()
+        if self.config.patch_size is not None:
+            return frames * self.config.patch_size**2
+        return max(1, self.rays_per_step // frames) * frames
+
+    def get_eval_rays_per_batch(self) -> int:
+        """Rays of an evaluation batch."""
+        patch_size = self.config.patch_size
+        return self.config.eval_num_rays_per_batch if patch_size is None else patch_size**2
+
+    def get_datapath(self) -> Path:
+        """Where the viewer keeps camera paths: the data set, or the run's folder where that is not used."""
+        dataset = self.train_dataset
+        if dataset.clip is not None:
+            return dataset.clip.folder
+        return dataset.driving.folder.parent if dataset.driving.folder else Path()
+
+    def get_param_groups(self) -> dict[str, list[Parameter]]:
+        """None: nothing here is trained."""
+        return {}
+
+    def sampler_state(self) -> dict[str, str]:
+        """The state of the random choices, in plain values."""
+        generators = {"train": self._train_rng, "eval": self._eval_rng}
+        return {name: json.dumps(rng.bit_generator.state) for name, rng in generators.items()}
+
+    def load_sampler_state(self, state: dict[str, str]) -> None:
+        """Continues where `sampler_state` was called."""
+        self._train_rng.bit_generator.state = json.loads(state["train"])
+        self._eval_rng.bit_generator.state = json.loads(state["eval"])
+
+    def _frames_per_step(self) -> int:
+        frames = self.config.frames_per_step
+        if self.config.patch_size is not None:
+            frames = max(1, self.rays_per_step // self.config.patch_size**2)
+        return max(1, min(frames, len(self.train_dataset)))
+
+    def _sample(
+        self, dataset: TalkerDataset, rng: np.random.Generator, num_frames: int, rays_per_frame: int
+    ) -> tuple[RayBundle, dict[str, Tensor]]:
+        store = dataset.store()
+        chosen = rng.choice(len(dataset), num_frames, replace=False)
+        driving_indices = dataset.frame_indices[chosen]
+        face_boxes, lip_boxes = (
+            scaled_boxes(boxes[driving_indices], dataset.scale)
+            for boxes in (dataset.driving.face_boxes, dataset.driving.lip_boxes)
+        )
+        x, y = (np.empty(num_frames * rays_per_frame, np.int64) for _ in range(2))
+        values = np.empty((len(x), 8), np.uint8)
+        origins, directions = (np.empty((len(x), 3), np.float32) for _ in range(2))
+        areas = np.empty((len(x), 1), np.float32)
+        intrinsics = self._intrinsics(dataset)
+        for i, index in enumerate(chosen):
+            rays = slice(i * rays_per_frame, (i + 1) * rays_per_frame)
+            spans = store.head_spans[index]
+            x[rays], y[rays] = self._pixels(rng, rays_per_frame, spans, face_boxes[i], lip_boxes[i], dataset.size)
+            values[rays] = store.gather(int(index), x[rays], y[rays])
+            pose = dataset.driving.camera_to_worlds[driving_indices[i]]
+            origins[rays] = pose[:, 3]
+            directions[rays], areas[rays] = pixel_sampling.pixel_rays(x[rays], y[rays], pose, intrinsics)
+        cameras, frames = (np.repeat(i, rays_per_frame)[:, None] for i in (chosen, driving_indices))
+        colours = values[:, :6].astype(np.float32) / np.float32(255)
+        bundle = RayBundle(
+            origins=self._tensor(origins),
+            directions=self._tensor(directions),
+            pixel_area=self._tensor(areas),
+            camera_indices=self._tensor(cameras),
+            times=self._tensor(dataset.driving.times[frames]),
+            metadata={
+                "underlay": self._tensor(np.ascontiguousarray(colours[:, 3:])),
+                "driving_index": self._tensor(frames),
+                "pixel": self._tensor(np.stack([x, y], axis=1).astype(np.float32) + np.float32(0.5)),
+            },
+        )
+        batch = {
+            "image": self._tensor(np.ascontiguousarray(colours[:, :3])),
+            "labels": self._tensor(np.ascontiguousarray(values[:, 6])),
+            "indices": self._tensor(np.concatenate([cameras, y[:, None], x[:, None]], axis=1)),
+            "face_boxes": self._tensor(face_boxes),
+            "lip_boxes": self._tensor(lip_boxes),
+            "frames": self._tensor(driving_indices),
+        }
+        return bundle, batch
+
+    def _pixels(
+        self,
+        rng: np.random.Generator,
+        count: int,
+        head_spans: np.ndarray,
+        face_box: np.ndarray,
+        lip_box: np.ndarray,
+        size: tuple[int, int],
+    ) -> pixel_sampling.Pixels:
+        patch_size = self.config.patch_size
+        if patch_size is not None:
+            if patch_size > min(size):
+                raise NTalkerError(f"patch-size {patch_size} is larger than the frames ({size[0]}x{size[1]} px).")
+            box = {"face": face_box, "lips": lip_box, "any": None}[self.config.patch_region]
+            return pixel_sampling.patch(rng, patch_size, box, size)
+        on_head = round(count * self.config.head_fraction)
+        on_lips = min(round(count * self.config.lip_fraction), count - on_head)
+        parts = (
+            pixel_sampling.in_spans(rng, on_head, head_spans, size),
+            pixel_sampling.in_box(rng, on_lips, lip_box, size),
+            pixel_sampling.anywhere(rng, count - on_head - on_lips, size),
+        )
+        return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+
+    @staticmethod
+    def _intrinsics(dataset: TalkerDataset) -> tuple[float, float, float, float]:
+        driving, (scale_x, scale_y) = dataset.driving, dataset.scale
+        return driving.fl_x * scale_x, driving.fl_y * scale_y, driving.cx * scale_x, driving.cy * scale_y
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(self.device)

@@ -1,0 +1,305 @@
+"""The data parser: a processed clip, or the driving folder of a run, becomes cameras with a place in the audio."""
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64
+from nerfstudio.cameras.cameras import Cameras, CameraType
+from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserConfig, DataparserOutputs
+from nerfstudio.data.scene_box import SceneBox
+
+from ntalker_ns.driving import DrivingSequence
+from ntalker_ns.driving_folder import build_driving, fitted_size, write_driving
+from ntalker_ns.errors import NTalkerError
+from ntalker_ns.talker_clip import Clip, is_clip, read_clip
+
+Holdout = Literal["tail", "validation", "third-1", "third-2", "third-3", "none"]
+POSE_TOLERANCE = 1e-3
+
+
+@dataclass
+class TalkerDataParserConfig(DataParserConfig):
+    """Data of a talking head: a data set, or new audio for a run that is loaded."""
+
+    _target: type = field(default_factory=lambda: TalkerDataParser)
+    """target class to instantiate"""
+    data: Path = Path()
+    """Data set made by `ntalker process`, or of AD-NeRF, RAD-NeRF or ER-NeRF. When a run is loaded also an audio or
+    video file, or a .npy of feature windows: the run's head then speaks that."""
+    image_size: int | None = None
+    """Longest side, in px, that frames are shrunk to; None keeps the data set's size. Frames are never enlarged."""
+    max_frames: int | None = None
+    """Use only so many frames, from the clip's start; None uses all."""
+    features: str | None = None
+    """Name of the audio features in the data set (its audio_features folder); None takes the data set's own."""
+    holdout: Holdout = "tail"
+    """Frames kept from training for evaluation: the last eleventh (tail); for tuning, the last tenth of the rest, the
+    tail left out altogether (validation); a third of the clip (third-1, third-2, third-3); or none, and the tail is
+    evaluated although it was trained on."""
+    driving: Path | None = None
+    """Folder with the run's driving sequence, written when training starts: with it, a run can be viewed, rendered and
+    driven by new audio where the data set is not."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What `data` and `driving` come to."""
+
+    driving: DrivingSequence
+    clip: Clip | None
+    """The frames, where they are there and belong to the driving sequence."""
+    no_frames: str
+    """Why there are none, as a sentence."""
+    new_audio: bool
+    """Whether the driving sequence speaks other audio than the clip's."""
+
+
+class TalkerDataParser(DataParser):
+    """Gives cameras with times; the driving sequence and the frames travel in the metadata."""
+
+    config: TalkerDataParserConfig
+    includes_time: bool = True
+
+    def __init__(self, config: TalkerDataParserConfig):
+        super().__init__(config)
+        self._source: Source | None = None
+
+    def source(self) -> Source:
+        """Reads driving sequence and data set, once for all splits.
+
+        Raises:
+            NTalkerError: neither is there, or what is there cannot be used.
+        """
+        if self._source is None:
+            self._source = find_source(self.config)
+        return self._source
+
+    def _generate_dataparser_outputs(self, split: str = "train", **kwargs: Any) -> DataparserOutputs:
+        source = self.source()
+        driving = source.driving
+        frames = np.arange(len(driving)) if source.new_audio else frames_of_split(driving.is_train, split)
+        metadata = {
+            "driving": driving,
+            "frame_indices": frames,
+            "clip": source.clip,
+            "no_frames": source.no_frames,
+        }
+        return DataparserOutputs(
+            image_filenames=_image_filenames(source, frames),
+            cameras=cameras_of(driving, frames, self.config.image_size),
+            scene_box=SceneBox(aabb=torch.tensor([[-1.0, -1, -1], [1, 1, 1]])),
+            metadata=metadata,
+        )
+
+
+def _image_filenames(source: Source, frames: Int64[np.ndarray, " m"]) -> list[Path]:
+    """A name for each image, unique; without frames nothing lies there, it only names what is rendered."""
+    if source.clip is not None:
+        return [source.clip.image_paths[frame] for frame in frames]
+    folder = source.driving.folder or Path()
+    return [folder / "frames" / f"{frame:05d}.jpg" for frame in frames]
+
+
+def cameras_of(driving: DrivingSequence, frames: Int64[np.ndarray, " m"], image_size: int | None) -> Cameras:
+    """The cameras of some frames of a driving sequence, at a longest side in px.
+
+    Times are the frames' places in the audio.
+    """
+    width, height = fitted_size((driving.width, driving.height), image_size)
+    scale_x, scale_y = width / driving.width, height / driving.height
+    return Cameras(
+        camera_to_worlds=torch.from_numpy(driving.camera_to_worlds[frames]),
+        fx=float(driving.fl_x * scale_x),
+        fy=float(driving.fl_y * scale_y),
+        cx=float(driving.cx * scale_x),
+        cy=float(driving.cy * scale_y),
+        width=width,
+        height=height,
+        camera_type=CameraType.PERSPECTIVE,
+        times=torch.from_numpy(driving.times[frames])[:, None],
+    )
+
+
+def find_source(config: TalkerDataParserConfig) -> Source:
+    """Reads what `data` and `driving` name.
+
+    Raises:
+        NTalkerError: neither is there, or what is there cannot be used.
+    """
+    data = Path(config.data)
+    if config.driving is None:
+        clip, driving = read_training_clip(config)
+        return Source(driving, clip, "", new_audio=False)
+    driving = DrivingSequence.load(Path(config.driving))
+    if data.is_file():
+        track, info = features_of_file(data, driving)
+        reason = f"{data} is new audio: there are no true frames to compare with or to train on."
+        return Source(driving.with_features(track, info), None, reason, new_audio=True)
+    if not is_clip(data) and is_same_place(data, driving.source):
+        data = Path(driving.source)
+    if is_clip(data):
+        clip, reason = _matching_clip(data, driving)
+        return Source(driving, clip, reason, new_audio=False)
+    if not is_same_place(data, driving.source):
+        raise NTalkerError(f"There is neither an audio file nor a data set at {data}.")
+    reason = f"The frames of the data set are needed for this, and {driving.source} is not there."
+    return Source(driving, None, reason, new_audio=False)
+
+
+def _matching_clip(data: Path, driving: DrivingSequence) -> tuple[Clip | None, str]:
+    """The data set, if its frames are those that the driving sequence was read from; else the reason why not."""
+    try:
+        clip = read_clip(data)
+    except NTalkerError as error:  # A data set that is broken by now is no hindrance to rendering.
+        return None, str(error)
+    if len(clip) >= driving.num_clip_frames:
+        clip = clip.first(driving.num_clip_frames)
+        same_size = clip.size == (driving.width, driving.height)
+        if same_size and np.allclose(clip.camera_to_worlds, driving.camera_to_worlds, atol=POSE_TOLERANCE):
+            return clip, ""
+    return (
+        None,
+        f"The frames of the data set are needed for this, but {data} is not as it was when this run was trained.",
+    )
+
+
+def is_same_place(path: Path, recorded: str) -> bool:
+    """Whether a path, perhaps relative to another working folder, is the recorded absolute one."""
+    if path.resolve() == Path(recorded):
+        return True
+    parts = [part for part in path.parts if part not in ("..", ".")]
+    return bool(parts) and not path.is_absolute() and list(Path(recorded).parts[-len(parts) :]) == parts
+
+
+def features_of_file(
+    path: Path, driving: DrivingSequence
+) -> tuple[Float[np.ndarray, "n window channels"], dict[str, Any]]:
+    """Feature windows of new audio, by the extractor that the head was trained with.
+
+    Args:
+        path: an audio or video file, or a .npy of feature windows made elsewhere.
+        driving: whose extractor is used.
+
+    Raises:
+        NTalkerError: the file cannot be read, or the extractor is not available.
+    """
+    info = driving.feature_info
+    if path.suffix == ".npy":
+        return _features_from_array(path, info["channels"]), info
+    modified = path.stat().st_mtime_ns
+    return _features_from_audio(path.resolve(), modified, tuple(sorted(info.items())), driving.fps), info
+
+
+def _features_from_array(path: Path, channels: int) -> Float[np.ndarray, "n window channels"]:
+    from ntalker_ns.audio.features import FEATURE_RATE, FPS, load_features
+
+    try:
+        array = np.load(path, mmap_mode="r")
+    except (OSError, ValueError) as error:
+        raise NTalkerError(f"{path} is not a NumPy array file ({error}).") from error
+    frames = len(array) if array.ndim == 3 else round(len(array) * FPS / FEATURE_RATE)
+    return load_features(path, frames, channels)
+
+
+@lru_cache(maxsize=1)  # Stock commands build a second data manager; speech models take seconds.
+def _features_from_audio(
+    path: Path, modified: int, info_items: tuple[tuple[str, Any], ...], fps: float
+) -> Float[np.ndarray, "n window channels"]:
+    from ntalker_ns.audio.clock import SAMPLE_RATE, frame_count
+    from ntalker_ns.audio.features import FeatureInfo, extractor_of
+    from ntalker_ns.audio.io import read_audio
+
+    waveform = read_audio(path)
+    extractor = extractor_of(FeatureInfo.from_dict(dict(info_items)))
+    return extractor(waveform, frame_count(len(waveform), SAMPLE_RATE, fps))
+
+
+def read_training_clip(config: TalkerDataParserConfig) -> tuple[Clip, DrivingSequence]:
+    """Reads a data set, cut to `max_frames` and without what `holdout` leaves out, and its driving sequence.
+
+    Raises:
+        NTalkerError: it is no data set, or one that cannot be used.
+    """
+    for name, value in (("max-frames", config.max_frames), ("image-size", config.image_size)):
+        if value is not None and value < 1:
+            raise NTalkerError(f"{name} must be at least 1, not {value}.")
+    data = Path(config.data)
+    if data.is_file():
+        raise NTalkerError(
+            f"--data {data} is a file: training needs a data set (`ntalker process CLIP`); a file drives a head that "
+            "has been trained."
+        )
+    clip = read_clip(data)
+    if config.max_frames is not None:
+        clip = clip.first(config.max_frames)
+    is_train = train_frames(len(clip), config.holdout, clip.is_train)
+    clip = clip.first(len(is_train))
+    if not is_train.any():
+        raise NTalkerError(
+            f"{data} has {len(is_train)} frames, too few to hold some out: use --holdout none or more frames."
+        )
+    return clip, build_driving(clip, is_train, config.features)
+
+
+def prepare_driving(config: TalkerDataParserConfig, folder: Path) -> DrivingSequence:
+    """Writes the driving folder of a run that is about to train; `config.driving` is then to be set to it.
+
+    Args:
+        config: its `data` is the data set to train on.
+        folder: in the run's folder; replaced if it is there. It takes about 40 KB a frame at 512 px.
+
+    Returns:
+        The driving sequence, as `DrivingSequence.load(folder)` gives it.
+
+    Raises:
+        NTalkerError: the data set cannot be used; nothing is left behind.
+    """
+    clip, driving = read_training_clip(config)
+    return write_driving(clip, driving, Path(folder))
+
+
+def train_frames(
+    num_frames: int, holdout: Holdout, own: Bool[np.ndarray, " n"] | None = None
+) -> Bool[np.ndarray, " used"]:
+    """Which frames are trained on.
+
+    Args:
+        num_frames: of the clip.
+        holdout: see `TalkerDataParserConfig.holdout`.
+        own: the data set's own split; where its held-out frames are the clip's end, they are the tail.
+
+    Returns:
+        True for training frames. Shorter than the clip where the tail is left out.
+    """
+    tail = _tail_length(num_frames, own)
+    is_train = np.ones(num_frames, bool)
+    if holdout == "tail":
+        is_train[num_frames - tail :] = False
+    elif holdout == "validation":
+        is_train = is_train[: num_frames - tail]
+        is_train[len(is_train) - -(-len(is_train) // 10) :] = False
+    elif holdout != "none":
+        third = int(holdout[-1])
+        is_train[(third - 1) * num_frames // 3 : third * num_frames // 3] = False
+    return is_train
+
+
+def _tail_length(num_frames: int, own: Bool[np.ndarray, " n"] | None) -> int:
+    if own is not None and own.any() and not own.all():
+        start = int(np.argmin(own))
+        if not own[start:].any():
+            return num_frames - start
+    return -(-num_frames // 11)
+
+
+def frames_of_split(is_train: Bool[np.ndarray, " n"], split: str) -> Int64[np.ndarray, " m"]:
+    """Frames of "train", or of any other split: those held out, or the tail where none are."""
+    if split == "train":
+        return np.flatnonzero(is_train)
+    if is_train.all():
+        return np.arange(len(is_train) - _tail_length(len(is_train), None), len(is_train))
+    return np.flatnonzero(~is_train)

@@ -1,0 +1,133 @@
+"""The dataset: frames at training size with labels, what lies under the head, and the face's oval."""
+
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Bool, Float
+from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
+from nerfstudio.data.datasets.base_dataset import InputDataset
+
+from ntalker_ns.driving import DrivingSequence
+from ntalker_ns.errors import NTalkerError
+from ntalker_ns.frame_store import Frame, FrameStore, build_store, polygon_mask, shrink_labels
+from ntalker_ns.talker_clip import Clip
+from ntalker_ns.underlay import HEAD
+
+MESH_OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152)
+MESH_OVAL += (148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)
+"""The face's outline in mediapipe's mesh, in order."""
+
+IBUG_OVAL = (*range(17), *range(26, 16, -1))
+"""The face's outline in 68 landmarks: the jaw and back over the brows."""
+
+
+class TalkerDataset(InputDataset):
+    """Frames of one split.
+
+    An item has image_idx, image (H, W, 3) and underlay (H, W, 3) float32 in [0, 1], labels (H, W) uint8 and face_mask
+    (H, W) bool. Where there are no frames (new audio, or the data set is gone) the image is the replayed frame's
+    thumbnail enlarged, and labels and face_mask are absent.
+    """
+
+    exclude_batch_keys_from_device: list[str] = ["image"]  # noqa: RUF012 (nerfstudio's attribute)
+
+    def __init__(self, dataparser_outputs: DataparserOutputs, scale_factor: float = 1.0):
+        if scale_factor != 1.0:
+            raise NTalkerError("Frames are resized by the data parser's image-size, not by camera-res-scale-factor.")
+        super().__init__(dataparser_outputs, scale_factor)
+        self.driving: DrivingSequence = dataparser_outputs.metadata["driving"]
+        self.frame_indices: npt.NDArray[np.int64] = dataparser_outputs.metadata["frame_indices"]
+        self.clip: Clip | None = dataparser_outputs.metadata["clip"]
+        self.size = (int(self.cameras.width[0]), int(self.cameras.height[0]))
+        self._store: FrameStore | None = None
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Size in px of the dataset's pictures over that of the stored ones, in x and y."""
+        return self.size[0] / self.driving.width, self.size[1] / self.driving.height
+
+    def require_clip(self) -> Clip:
+        """The data set's frames.
+
+        Raises:
+            NTalkerError: they are not there; the sentence says why.
+        """
+        if self.clip is None:
+            raise NTalkerError(self.metadata["no_frames"])
+        return self.clip
+
+    def store(self) -> FrameStore:
+        """All frames at training size, cached the first time they are asked for.
+
+        Raises:
+            NTalkerError: there are no frames, or one cannot be read.
+        """
+        if self._store is None:
+            self.require_clip()
+            self._store = build_store(self.read_frame, len(self), self.size)
+        return self._store
+
+    def read_frame(self, index: int) -> Frame:
+        """Reads one frame of the split from the data set and resizes it.
+
+        Raises:
+            NTalkerError: there are no frames, or this one cannot be read.
+        """
+        clip, frame = self.require_clip(), int(self.frame_indices[index])
+        labels = shrink_labels(clip.labels(frame), self.size)
+        return Frame(
+            image=self._resized(clip.image(frame)),
+            underlay=self._resized(self.driving.underlay(frame)),
+            labels=labels,
+            face_mask=self._face_mask(clip, frame, labels),
+        )
+
+    def get_numpy_image(self, image_idx: int) -> npt.NDArray[np.uint8]:
+        """The image at training size, RGB."""
+        if self._store is not None:
+            return self._store.frame(image_idx).image
+        frame = int(self.frame_indices[image_idx])
+        if self.clip is not None:
+            return self._resized(self.clip.image(frame))
+        return self._resized(self.driving.thumbnail(frame))
+
+    def get_metadata(self, data: dict[str, Any]) -> dict[str, Any]:
+        """What an item has besides its image."""
+        index = data["image_idx"]
+        if self.clip is None:
+            underlay = self._resized(self.driving.underlay(int(self.frame_indices[index])))
+            return {"underlay": _unit(underlay)}
+        frame = self._store.frame(index) if self._store is not None else self.read_frame(index)
+        return {
+            "labels": torch.from_numpy(frame.labels),
+            "underlay": _unit(frame.underlay),
+            "face_mask": torch.from_numpy(frame.face_mask),
+        }
+
+    def _resized(self, picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        if picture.shape[1::-1] == self.size:
+            return picture
+        method = cv2.INTER_AREA if picture.shape[1] > self.size[0] else cv2.INTER_LINEAR
+        return np.asarray(cv2.resize(picture, self.size, interpolation=method), np.uint8)
+
+    def _face_mask(self, clip: Clip, frame: int, labels: npt.NDArray[np.uint8]) -> Bool[np.ndarray, "h w"]:
+        outline = face_outline(clip.landmarks[frame])
+        if np.isfinite(outline).all():
+            return polygon_mask(outline * np.array(self.scale), self.size)
+        # Without landmarks (a bridged gap) the face is what of the head lies in the face box.
+        x0, y0, x1, y1 = np.round(clip.face_boxes[frame] * np.array([*self.scale, *self.scale])).astype(int)
+        mask = np.zeros(labels.shape, bool)
+        mask[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)] = True
+        return mask & (labels >= HEAD)
+
+
+def face_outline(landmarks: Float[np.ndarray, "points 2"]) -> Float[np.ndarray, "k 2"]:
+    """The outline of the face among a frame's landmarks, in order."""
+    return landmarks[list(IBUG_OVAL if len(landmarks) == 68 else MESH_OVAL)]
+
+
+def _unit(picture: npt.NDArray[np.uint8]) -> torch.Tensor:
+    return torch.from_numpy(picture.astype(np.float32) / 255)

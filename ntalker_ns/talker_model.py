@@ -1,0 +1,365 @@
+"""The talking head as a nerfstudio model: rays and a time in, colours out."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.cameras.rays import RayBundle
+from nerfstudio.data.scene_box import OrientedBox
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
+from nerfstudio.models.base_model import Model, ModelConfig
+from nerfstudio.utils.rich_utils import CONSOLE
+from torch import Tensor, nn
+
+from ntalker_ns.backdrop import Backdrop
+from ntalker_ns.driving import DrivingSequence
+from ntalker_ns.field.audio_encoder import neighbour_indices
+from ntalker_ns.field.pose_refinement import PoseRefinement, apply_per_frame
+from ntalker_ns.field.talker_field import FrameConditions, TalkerField, TalkerFieldConfig
+from ntalker_ns.rendering.compositing import composite
+from ntalker_ns.rendering.marching import intersect_box, march
+from ntalker_ns.rendering.occupancy import OccupancyGrid, visual_hull
+
+HEAD_LABEL = 2
+"""Labels from here on (head, lips, mouth interior) are the head's."""
+
+
+@dataclass
+class TalkerModelConfig(ModelConfig):
+    """A talking radiance field over a torso and a backdrop."""
+
+    _target: type = field(default_factory=lambda: TalkerModel)
+    field: TalkerFieldConfig = field(default_factory=TalkerFieldConfig)
+    """Sizes of the radiance field."""
+    coarse_steps: int = 0
+    """Steps over which the finer half of the grid levels is added, level by level: coarse pictures pull poses and
+    shapes from further away. 0: all levels from the start."""
+    occupancy_resolution: int = 128
+    """Cells along an edge of the occupancy grid."""
+    occupancy_interval: int = 16
+    """Steps between two refreshes of the occupancy grid."""
+    occupancy_cells: int = 65536
+    """Cells asked at a refresh."""
+    occupancy_weight: float = 0.01
+    """A cell is closed where no sample of the training rays weighs that much in its pixel."""
+    occupancy_opacity: float = 0.01
+    """A cell is open where one step through it would be at least this opaque."""
+    step_size: float = 0.0125
+    """Distance between the samples of a ray in world units; the box is 2 wide."""
+    max_samples: int = 32
+    """Samples of a ray at most, after skipping empty cells."""
+    refine_poses: bool = True
+    """Correct the tracked poses by the pictures while training."""
+    pose_weight: float = 1e-2
+    """Pull of the pose corrections towards the tracker (on their mean square)."""
+    mask_weight: float = 0.1
+    """Weight of the squared difference between accumulated opacity and the head mask."""
+    entropy_weight: float = 1e-3
+    """Weight of the entropy of accumulated opacity: pixels are head or not, seldom half."""
+    audio_epochs: float = 60.0
+    """How often the audio encoder sees each frame while it learns lip shapes; more, and it learns a short clip by
+    heart."""
+    audio_noise: float = 0.5
+    """Standard deviation of noise on the audio features in training, in the features' own units (about 1 for mel)."""
+    audio_batch: int = 64
+    """Frames of a step from which the audio encoder learns."""
+    lip_noise: float = 0.1
+    """Standard deviation of noise on measured lip shapes in training, in units of their first component's."""
+    eval_num_rays_per_chunk: int = 1 << 15
+    """Rays rendered at a time."""
+
+
+class TalkerModel(Model):
+    """A talking head. Audio, eyes and poses come from a driving sequence; a camera's time says where in it."""
+
+    config: TalkerModelConfig
+
+    def populate_modules(self) -> None:
+        """Builds the field for the head and the features of the driving sequence."""
+        super().populate_modules()
+        sequence: DrivingSequence = self.kwargs["metadata"]["driving"]
+        frames = sequence.num_clip_frames
+        channels, lip_dim = sequence.features.shape[-1], sequence.lip_shapes.shape[-1]
+        self.field = TalkerField(self.config.field, channels, lip_dim, sequence.anchors)
+        self.occupancy = OccupancyGrid(self.config.occupancy_resolution, min_weight=self.config.occupancy_weight)
+        # With new audio the sequence is a replay; the clip's own poses then come with the checkpoint.
+        poses = torch.zeros(frames, 3, 4)
+        poses[torch.from_numpy(sequence.replay)] = torch.from_numpy(sequence.camera_to_worlds)
+        self.pose_refinement = PoseRefinement(poses)
+        self.appearance = nn.Embedding(frames, max(self.config.field.appearance_dim, 1))
+        nn.init.zeros_(self.appearance.weight)
+        self._step = 0
+        self._warned_no_time = False
+        self.set_driving(sequence)
+
+    def set_driving(self, sequence: DrivingSequence) -> None:
+        """Lets another sequence drive the head: its audio features, eyes, poses and what lies under the head.
+
+        The feature track is no part of the state dict: its length changes with the audio.
+        """
+        self.driving = sequence
+        self._features = torch.from_numpy(sequence.features)
+        self._eyes = torch.from_numpy(sequence.eye_openness)
+        self._lip_shapes = torch.from_numpy(sequence.lip_shapes)
+        self.backdrop = Backdrop(sequence)
+
+    def get_param_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Hash tables, networks, the audio encoder, codes and poses learn at rates of their own."""
+        groups = {
+            "grids": self.field.grid_parameters(),
+            "networks": self.field.network_parameters(),
+            "audio": self.field.audio_parameters(),
+            "codes": list(self.appearance.parameters()),
+        }
+        if self.config.refine_poses:
+            groups["poses"] = list(self.pose_refinement.parameters())
+        return groups
+
+    def get_training_callbacks(
+        self, training_callback_attributes: TrainingCallbackAttributes
+    ) -> list[TrainingCallback]:
+        """Carves the occupancy grid by the masks before the first step and refreshes it every few steps."""
+        pipeline = training_callback_attributes.pipeline
+        assert pipeline is not None
+
+        def prepare(step: int) -> None:
+            self._step = step
+            self.field.show_levels(step / self.config.coarse_steps if self.config.coarse_steps else 1.0)
+            if not bool(self.occupancy.carved):
+                self._carve(pipeline.datamanager.train_dataset)
+
+        return [
+            TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], prepare),
+            TrainingCallback(
+                [TrainingCallbackLocation.AFTER_TRAIN_ITERATION],
+                self._refresh_occupancy,
+                update_every_num_iters=self.config.occupancy_interval,
+            ),
+        ]
+
+    def _carve(self, dataset: Any) -> None:
+        """The visual hull of the training masks, cut off in front of the nose; also notes which frames train."""
+        from ntalker_ns.rendering.occupancy import widen_mask
+
+        trained = torch.as_tensor(dataset.metadata["frame_indices"]).long()
+        self.pose_refinement.mark_trained(trained.to(self.device))
+        picks = np.unique(np.linspace(0, len(dataset) - 1, 60).round().astype(int))
+        masks = np.stack([widen_mask(np.asarray(dataset[int(i)]["labels"]) >= HEAD_LABEL) for i in picks])
+        cameras = dataset.cameras
+        poses = cameras.camera_to_worlds[picks].to(self.device)
+        intrinsics = tuple(float(getattr(cameras, name)[0]) for name in ("fx", "fy", "cx", "cy"))
+        centers = self.occupancy.centers().view(-1, 3)
+        hull = visual_hull(centers, poses, intrinsics, masks)  # type: ignore[arg-type]
+        nose = self.driving.anchors["nose"]
+        eyes = np.linalg.norm(self.driving.anchors["left_eye"] - self.driving.anchors["right_eye"])
+        hull &= centers[:, 1] > float(nose[1] - 0.5 * eyes)
+        self.occupancy.carve(hull.view(self.occupancy.occupied.shape))
+
+    @torch.no_grad()
+    def _refresh_occupancy(self, step: int) -> None:
+        trained = self._trained_frames()
+        frame = trained[torch.randint(len(trained), (1,), device=trained.device)]
+
+        def density(positions: Tensor) -> Tensor:
+            return self.field.density(positions, self._conditions(frame, [len(positions)]))
+
+        threshold = -float(np.log1p(-self.config.occupancy_opacity)) / self.config.step_size
+        self.occupancy.update(density, self.config.occupancy_cells, threshold)
+
+    def _heard_lips(self, frames: Int[Tensor, "frames"]) -> Float[Tensor, "frames lip_dim"]:
+        """The lip shapes that the audio asks for at driving frames."""
+        windows = self._features[neighbour_indices(frames.cpu(), len(self._features))].to(self.device)
+        if self.training:
+            windows = windows + self.config.audio_noise * torch.randn_like(windows)
+        return self.field.heard_lips(windows)
+
+    def _lips(self, frames: Int[Tensor, "frames"]) -> Float[Tensor, "frames lip_dim"]:
+        """Measured lip shapes in training, blurred so that they cannot name a frame; otherwise the heard ones."""
+        if not self.training:
+            return self._heard_lips(frames)
+        measured = self._lip_shapes[frames.cpu()].to(self.device)
+        return measured + self.config.lip_noise * torch.randn_like(measured)
+
+    def _conditions(self, frames: Int[Tensor, "frames"], counts: list[int]) -> FrameConditions:
+        """What the field is told of each frame. In training, its own appearance; otherwise the mean one."""
+        if self.training:
+            appearance = self.appearance(frames)
+        else:
+            appearance = self.appearance.weight.mean(dim=0, keepdim=True).expand(len(frames), -1)
+        eyes = self._eyes[frames.cpu()].to(self.device)[:, None]
+        return FrameConditions(self.field.speech_code(self._lips(frames)), eyes, appearance, counts)
+
+    def _frames_of_times(self, times: Float[Tensor, "rays 1"]) -> Int[Tensor, "rays"]:
+        """The audio clock: time t in [0, 1] is frame round(t (n - 1)) of the driving sequence."""
+        last = len(self._features) - 1
+        return (times.view(-1).clamp(0.0, 1.0) * last).round().long()
+
+    def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Any]:
+        """Renders the rays of training frames; the rays of a frame must lie side by side.
+
+        Args:
+            ray_bundle: with `times`, and `metadata["underlay"]` (rays, 3): what is seen where the head is not.
+
+        Returns:
+            rgb (rays, 3), depth (rays, 1) world units, accumulation (rays, 1), audio_motion (rays, 1), and for the
+            metrics the mean number of samples a ray.
+        """
+        assert ray_bundle.times is not None
+        frames, rays = torch.unique_consecutive(self._frames_of_times(ray_bundle.times), return_counts=True)
+        return self._render(ray_bundle, frames, rays.tolist(), self.pose_refinement.of_frames(frames))
+
+    def _render(
+        self,
+        ray_bundle: RayBundle,
+        frames: Int[Tensor, "frames"],
+        rays: list[int],
+        corrections: Float[Tensor, "frames 6"],
+    ) -> dict[str, Any]:
+        """Renders rays that lie frame after frame, `rays` of them for each, under the frames' pose corrections."""
+        origins, directions = ray_bundle.origins, ray_bundle.directions
+        near, far = intersect_box(origins, directions)
+        jitter = torch.rand_like(near) if self.training else torch.full_like(near, 0.5)
+        samples = march(
+            origins,
+            directions,
+            near,
+            far,
+            self.occupancy.occupied,
+            self.config.step_size,
+            jitter,
+            self.config.max_samples,
+        )
+        counts = [int(part.sum()) for part in samples.ray_counts.split(rays)]
+        conditions = self._conditions(frames, counts)
+        ray = torch.repeat_interleave(samples.ray_counts)
+        middles = samples.middles
+        positions = origins[ray] + middles[:, None] * directions[ray]
+        if self.config.refine_poses:
+            positions = apply_per_frame(positions, corrections, counts)
+        # Directions keep the tracker's pose: the corrections are fractions of a degree.
+        outputs = self.field(positions.clamp(-1.0, 1.0), directions[ray], conditions)
+        values = torch.cat([outputs.rgb, outputs.audio_motion, middles[:, None]], dim=-1)
+        lengths = samples.ends - samples.starts
+        summed = composite(outputs.density.squeeze(-1), lengths, values, samples.ray_counts)
+        if self.training:
+            self.occupancy.see(positions.detach(), summed.weights.detach())
+        head, motion, depth = summed.values.split([3, 1, 1], dim=-1)
+        empty = 1.0 - summed.accumulation
+        return {
+            "rgb": head + empty * ray_bundle.metadata["underlay"],
+            "depth": depth + empty * far[:, None],
+            "accumulation": summed.accumulation,
+            "audio_motion": motion,
+            "samples_per_ray": middles.new_tensor(len(middles) / max(len(near), 1)),
+        }
+
+    def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Tensor]:
+        """PSNR over the step's rays, and how many samples a ray took."""
+        mse = torch.nn.functional.mse_loss(outputs["rgb"].detach(), batch["image"].to(self.device))
+        return {"psnr": -10.0 * torch.log10(mse), "samples_per_ray": outputs["samples_per_ray"]}
+
+    def get_loss_dict(
+        self, outputs: dict[str, Any], batch: dict[str, Any], metrics_dict: dict[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Colour, mask, entropy, lip and pose terms, each already weighted."""
+        accumulation = outputs["accumulation"].squeeze(-1)
+        head = (batch["labels"].to(self.device) >= HEAD_LABEL).float()
+        opacity = accumulation.clamp(1e-4, 1.0 - 1e-4)
+        entropy = -(opacity * opacity.log() + (1.0 - opacity) * (1.0 - opacity).log()).mean()
+        losses = {
+            "rgb": torch.nn.functional.mse_loss(outputs["rgb"], batch["image"].to(self.device)),
+            "mask": self.config.mask_weight * torch.nn.functional.mse_loss(accumulation, head),
+            "entropy": self.config.entropy_weight * entropy,
+        }
+        if self._step * self.config.audio_batch < self.config.audio_epochs * self._trained_frames().shape[0]:
+            losses["lips"] = self._hearing_loss()
+        if self.config.refine_poses:
+            losses["poses"] = self.config.pose_weight * self.pose_refinement.spread()
+        return losses
+
+    def _trained_frames(self) -> Int[Tensor, "trained"]:
+        return self.pose_refinement.trained.nonzero().squeeze(-1)
+
+    def _hearing_loss(self) -> Tensor:
+        """How far the lips that are heard are from the measured ones, over random training frames.
+
+        It shares no parameter with the picture's losses, so it needs no weight.
+        """
+        trained = self._trained_frames()
+        frames = trained[torch.randint(len(trained), (self.config.audio_batch,), device=trained.device)]
+        return (self._heard_lips(frames) - self._lip_shapes[frames.cpu()].to(self.device)).square().mean()
+
+    def _time_of(self, camera: Cameras) -> float:
+        if camera.times is not None:
+            return float(camera.times.flatten()[0])
+        if not self._warned_no_time:
+            CONSOLE.print("[yellow]This camera has no time; the head is shown at time 0.[/yellow]")
+            self._warned_no_time = True
+        return 0.0
+
+    @torch.no_grad()
+    def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Tensor]:
+        """Renders a whole picture.
+
+        Args:
+            camera: one camera; its time in [0, 1] says where in the driving sequence the head is (0 without one).
+            obb_box: not used; the head fits its box.
+
+        Returns:
+            rgb (H, W, 3), depth (H, W, 1), accumulation (H, W, 1), audio_motion (H, W, 1).
+        """
+        camera = camera.to(self.device).flatten()
+        bundle = camera.generate_rays(camera_indices=0, keep_shape=True)
+        frame = int(self._frames_of_times(torch.tensor([[self._time_of(camera)]]))[0])
+        height, width = bundle.origins.shape[:2]
+        underlay = self.backdrop.behind(frame, camera).view(-1, 3)
+        rays = bundle.flatten()
+        rays.metadata["underlay"] = underlay
+        names = ("rgb", "depth", "accumulation", "audio_motion")
+        corrections = self.pose_refinement.of_pose(camera.camera_to_worlds[0])
+        frames = torch.tensor([frame], device=self.device)
+        parts = [
+            self._render(chunk, frames, [len(chunk)], corrections)
+            for chunk in _chunks(rays, self.config.eval_num_rays_per_chunk)
+        ]
+        return {name: torch.cat([part[name] for part in parts]).view(height, width, -1) for name in names}
+
+    def get_image_metrics_and_images(
+        self, outputs: dict[str, Tensor], batch: dict[str, Any]
+    ) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """PSNR of the whole picture, the head, the face oval and the lips, and SSIM; pictures side by side.
+
+        Args:
+            outputs: of `get_outputs_for_camera`.
+            batch: an item of the data set.
+        """
+        from torchmetrics.functional.image import structural_similarity_index_measure
+
+        truth = batch["image"].to(self.device)
+        rgb = outputs["rgb"].clamp(0.0, 1.0)
+        labels = batch["labels"].to(self.device)
+        squared = (rgb - truth).square().mean(dim=-1)
+        regions = {
+            "psnr": torch.ones_like(labels, dtype=torch.bool),
+            "head_psnr": labels >= HEAD_LABEL,
+            "face_psnr": batch["face_mask"].to(self.device),
+            "lips_psnr": labels > HEAD_LABEL,
+        }
+        metrics = {name: float(-10.0 * torch.log10(squared[mask].mean())) for name, mask in regions.items()}
+        planes = (rgb.permute(2, 0, 1)[None], truth.permute(2, 0, 1)[None])
+        metrics["ssim"] = float(structural_similarity_index_measure(*planes, data_range=1.0))  # type: ignore[arg-type]
+        images = {
+            "img": torch.cat([truth, rgb], dim=1),
+            "accumulation": outputs["accumulation"].expand(-1, -1, 3),
+            "audio_motion": outputs["audio_motion"].clamp(0.0, 1.0).expand(-1, -1, 3),
+        }
+        return metrics, images
+
+
+def _chunks(rays: RayBundle, size: int) -> Iterator[RayBundle]:
+    for start in range(0, len(rays), size):
+        yield rays[start : start + size]

@@ -1,0 +1,316 @@
+"""Pipeline: data manager and model together; steps of constant cost; strict loading; evaluation."""
+
+import math
+import statistics
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision.utils
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
+from nerfstudio.utils.rich_utils import CONSOLE
+from torch import Tensor
+
+from ntalker_ns.checkpoints import check_tensors
+from ntalker_ns.driving import DrivingSequence
+from ntalker_ns.errors import NTalkerError
+from ntalker_ns.progress import track
+from ntalker_ns.talker_datamanager import TalkerDataManager, TalkerDataManagerConfig
+from ntalker_ns.talker_model import TalkerModelConfig
+from ntalker_ns.viewer_start import StartInFront, vertical_fov
+
+_RAY_MULTIPLE = 64
+"""Numbers of rays are multiples of this, so that a small change of the estimate changes nothing."""
+_EXTRA_STATE = "_extra_state"
+"""The name torch gives to what `get_extra_state` returns."""
+
+
+@dataclass
+class TalkerPipelineConfig(VanillaPipelineConfig):
+    """Data manager, model, and how many samples a training step takes."""
+
+    _target: type = field(default_factory=lambda: TalkerPipeline)
+    """Target class to instantiate."""
+    datamanager: TalkerDataManagerConfig = field(default_factory=TalkerDataManagerConfig)
+    """Data manager configuration."""
+    model: TalkerModelConfig = field(default_factory=TalkerModelConfig)
+    """Model configuration."""
+    target_samples: int | None = None
+    """Samples along all rays of a training step; the number of rays follows as empty space is skipped.
+    None: the data manager's rays_per_step throughout."""
+    min_rays: int = 256
+    """Fewest rays of a step when target_samples is set."""
+    max_rays: int = 65536
+    """Most rays of a step when target_samples is set."""
+
+
+class TalkerPipeline(VanillaPipeline):
+    """nerfstudio's pipeline with checkpoints that fit or say why not, and steps of constant cost."""
+
+    config: TalkerPipelineConfig
+    datamanager: TalkerDataManager
+
+    def __init__(self, config: TalkerPipelineConfig, device: str, **kwargs: Any) -> None:
+        """Builds the data manager and the model.
+
+        Args:
+            config: what to build.
+            device: where the model lives.
+            kwargs: what nerfstudio's pipeline takes (test_mode, world_size, local_rank, grad_scaler).
+        """
+        super().__init__(config, device, **kwargs)
+        self.samples_per_ray: float | None = None
+        driving = self._driving()
+        self.viewer_start = StartInFront(driving.camera_to_worlds[0], vertical_fov(driving.height, driving.fl_y))
+
+    def get_train_loss_dict(self, step: int) -> tuple[Any, dict[str, Tensor], dict[str, Tensor]]:
+        """One training batch through the model; then the number of rays of the next one.
+
+        Args:
+            step: training step.
+
+        Returns:
+            Model outputs, losses and metrics by name.
+        """
+        rays = self.datamanager.get_train_rays_per_batch()
+        outputs, losses, metrics = super().get_train_loss_dict(step)
+        if self.config.target_samples is not None and "samples_per_ray" in metrics:
+            self._adapt_rays(float(metrics["samples_per_ray"]), self.config.target_samples)
+        metrics["rays_per_step"] = torch.tensor(float(rays))
+        return outputs, losses, metrics
+
+    def _adapt_rays(self, samples_per_ray: float, target_samples: int, smoothing: float = 0.9) -> None:
+        """Asks for as many rays as `target_samples` allow at the running mean of samples a ray."""
+        previous = samples_per_ray if self.samples_per_ray is None else self.samples_per_ray
+        self.samples_per_ray = smoothing * previous + (1.0 - smoothing) * samples_per_ray
+        self._ask_for_rays(self.samples_per_ray, target_samples)
+
+    def _ask_for_rays(self, samples_per_ray: float, target_samples: int) -> None:
+        """Sets the number of rays of the next step."""
+        config = self.config
+        rays = rays_for_samples(target_samples, samples_per_ray, config.min_rays, config.max_rays)
+        self.datamanager.set_rays_per_step(rays)
+
+    @torch.no_grad()
+    def get_eval_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+        """Losses of one batch of held-out rays; stock builds a graph for them.
+
+        Args:
+            step: training step.
+
+        Returns:
+            Model outputs, losses and metrics by name.
+        """
+        return super().get_eval_loss_dict(step)
+
+    @torch.no_grad()
+    def get_eval_image_metrics_and_images(self, step: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Metrics and pictures of one held-out frame.
+
+        Args:
+            step: training step.
+
+        Returns:
+            Metrics and pictures by name.
+        """
+        return super().get_eval_image_metrics_and_images(step)
+
+    @torch.no_grad()
+    def get_average_image_metrics(
+        self,
+        data_loader: Iterable[tuple[Cameras, dict[str, Any]]],
+        image_prefix: str,
+        step: int | None = None,
+        output_path: Path | None = None,
+        get_std: bool = False,
+    ) -> dict[str, float]:
+        """Renders every frame of a split and averages its metrics.
+
+        Stock takes the first frame's keys for all frames and fails where a later one lacks a key (no lips in view).
+        Here a metric is averaged over the frames that have a finite value; one that no frame has is left out.
+
+        Args:
+            data_loader: gives camera and batch of one frame at a time.
+            image_prefix: start of the names of the pictures.
+            step: training step; unused.
+            output_path: folder for the pictures, or None for none.
+            get_std: also give the standard deviation over frames, as `NAME_std`.
+
+        Returns:
+            Means by name; among them num_rays_per_sec and fps of rendering alone.
+
+        Raises:
+            NTalkerError: there are no true frames to compare with.
+        """
+        self.datamanager.eval_dataset.require_clip()
+        self.eval()
+        rows = []
+        for index, (camera, batch) in enumerate(track(data_loader, "Evaluating frames")):
+            outputs, seconds = self._timed_render(camera)
+            metrics, images = self.model.get_image_metrics_and_images(outputs, batch)
+            rays = int(camera.height.item()) * int(camera.width.item())
+            rows.append({**metrics, "num_rays_per_sec": rays / seconds, "fps": 1.0 / seconds})
+            if output_path is not None:
+                save_images(images, output_path, f"{image_prefix}_{{}}_{index:04d}.png")
+        self.train()
+        return average_rows(rows, get_std)
+
+    def _timed_render(self, camera: Cameras) -> tuple[dict[str, Tensor], float]:
+        """Outputs of one camera and the seconds they took."""
+        start = time.perf_counter()
+        outputs = self.model.get_outputs_for_camera(camera)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return outputs, max(time.perf_counter() - start, 1e-9)
+
+    def training_state(self) -> dict[str, Any]:
+        """What a resumed run needs beside weights and optimisers, as tensors and plain Python.
+
+        Returns:
+            The state of the data manager's sampler and the running mean of samples a ray.
+        """
+        return {"sampler": self.datamanager.sampler_state(), "samples_per_ray": self.samples_per_ray}
+
+    def load_training_state(self, state: Mapping[str, Any]) -> None:
+        """Puts `training_state` back.
+
+        Args:
+            state: what `training_state` gave.
+        """
+        self.datamanager.load_sampler_state(state["sampler"])
+        self.samples_per_ray = state["samples_per_ray"]
+        if self.config.target_samples is not None and self.samples_per_ray is not None:
+            self._ask_for_rays(self.samples_per_ray, self.config.target_samples)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Tensors of the model and the description of its audio features.
+
+        The data manager stays out: it is built anew from the data set or from the run folder, and its buffers change
+        with the number and the size of the frames.
+        """
+        state = super().state_dict(*args, **kwargs)
+        for name in [name for name in state if name.startswith("datamanager.")]:
+            del state[name]
+        return state
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """What the state dict holds beside tensors: which audio features the model was trained on."""
+        return {"features": self._feature_info()}
+
+    def set_extra_state(self, state: Mapping[str, Any]) -> None:
+        """Checks a checkpoint's audio features against the data's.
+
+        Args:
+            state: what `get_extra_state` gave when the checkpoint was written.
+
+        Raises:
+            NTalkerError: the features are of another kind or width.
+        """
+        check_features(state["features"], self._feature_info())
+
+    def _driving(self) -> DrivingSequence:
+        """What drives the head now."""
+        return self.datamanager.train_dataparser_outputs.metadata["driving"]
+
+    def _feature_info(self) -> dict[str, Any]:
+        """The description of the features that drive the head now."""
+        return dict(self._driving().feature_info)
+
+    def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
+        """Loads a checkpoint, every tensor of it and nothing else.
+
+        Stock falls back to loading what fits, so that a renamed layer keeps its random weights.
+
+        Args:
+            loaded_state: the checkpoint's `pipeline` entry.
+            step: training step it was written at.
+
+        Raises:
+            NTalkerError: other audio features, or a tensor missing, unknown or of another shape.
+        """
+        origin = f"The checkpoint of step {step}"
+        if _EXTRA_STATE not in loaded_state:
+            raise NTalkerError(f"{origin} names no audio features: it is not of an ntalker run.")
+        self.set_extra_state(loaded_state[_EXTRA_STATE])
+        found = {model_name(name): value for name, value in loaded_state.items() if name != _EXTRA_STATE}
+        check_tensors(found, self.model.state_dict(), origin)
+        self.model.update_to_step(step)
+        self.model.load_state_dict(found)
+
+
+def model_name(name: str) -> str:
+    """A tensor's name in the model: without what the pipeline and distributed training put before it."""
+    return name.removeprefix("_model.").removeprefix("module.")
+
+
+def rays_for_samples(target_samples: int, samples_per_ray: float, min_rays: int, max_rays: int) -> int:
+    """Number of rays whose samples come nearest to a target.
+
+    Args:
+        target_samples: samples wanted along all rays.
+        samples_per_ray: mean number of samples along a ray, rays through empty space included.
+        min_rays: fewest rays.
+        max_rays: most rays.
+
+    Returns:
+        A multiple of 64, or the bound that it would pass.
+    """
+    wanted = target_samples / max(samples_per_ray, 1e-3)
+    return min(max(round(wanted / _RAY_MULTIPLE) * _RAY_MULTIPLE, min_rays), max_rays)
+
+
+def check_features(trained: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Compares the audio features a model was trained on with those that drive it now.
+
+    Args:
+        trained: the extractor's description in the checkpoint (`FeatureInfo.to_dict`).
+        given: the description of the present features.
+
+    Raises:
+        NTalkerError: the extractor or the number of channels differ.
+    """
+    if any(trained[key] != given[key] for key in ("extractor", "channels")):
+        raise NTalkerError(
+            f"The checkpoint was trained on {trained['extractor']} audio features of {trained['channels']} channels, "
+            f"but these are {given['extractor']} features of {given['channels']}: use the same extractor for both."
+        )
+
+
+def save_images(images: Mapping[str, Tensor], folder: Path, pattern: str) -> None:
+    """Writes pictures as PNG files.
+
+    Args:
+        images: (H, W, C) in [0, 1], by name.
+        folder: made if it is not there.
+        pattern: file name with `{}` for the picture's name.
+    """
+    folder.mkdir(exist_ok=True, parents=True)
+    for name, image in images.items():
+        torchvision.utils.save_image(image.permute(2, 0, 1).cpu(), folder / pattern.format(name))
+
+
+def average_rows(rows: list[dict[str, Any]], get_std: bool) -> dict[str, float]:
+    """Means over frames of each metric.
+
+    Args:
+        rows: metrics by name of each frame, numbers or tensors of one element.
+        get_std: also the standard deviation, as `NAME_std` (0 for a single value).
+
+    Returns:
+        Mean over the finite values of each name; a name without any is left out, and said.
+    """
+    averages = {}
+    for name in dict.fromkeys(name for row in rows for name in row):
+        values = [value for row in rows if math.isfinite(value := float(row.get(name, math.nan)))]
+        if len(values) < len(rows):
+            CONSOLE.print(f"[yellow]{name} is known for {len(values)} of {len(rows)} frames.")
+        if not values:
+            continue
+        averages[name] = statistics.fmean(values)
+        if get_std:
+            averages[f"{name}_std"] = statistics.stdev(values) if len(values) > 1 else 0.0
+    return averages

@@ -1,0 +1,111 @@
+"""The command: sentences and exit codes, a quick start, and a doctor that says what is there."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ntalker_ns.cli import doctor
+from ntalker_ns.cli.main import run
+from ntalker_ns.cli.run import run_command
+from ntalker_ns.errors import NTalkerError
+
+
+@dataclass
+class Fails:
+    error: BaseException
+
+    def main(self) -> None:
+        raise self.error
+
+
+def test_an_error_is_one_sentence_and_exit_code_1(capsys: pytest.CaptureFixture[str]):
+    assert run_command(Fails(NTalkerError("There is no [clip] at here.mp4."))) == 1
+    captured = capsys.readouterr()
+    assert captured.err == "Error: There is no [clip] at here.mp4.\n"
+    assert captured.out == ""
+
+
+def test_an_interruption_is_exit_code_130(capsys: pytest.CaptureFixture[str]):
+    assert run_command(Fails(KeyboardInterrupt())) == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_fault_of_ours_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        run_command(Fails(ZeroDivisionError()))
+
+
+@pytest.mark.parametrize("arguments", [[], ["process"], ["no-such-command"], ["render", "--audio", "x.wav"]])
+def test_arguments_that_do_not_parse_end_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as ended:
+        run(arguments)
+    assert ended.value.code == 2
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("command", ["process", "render", "demo", "doctor"])
+def test_every_command_has_its_help(command: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as ended:
+        run([command, "--help"])
+    assert ended.value.code == 0
+    assert f"ntalker {command}" in capsys.readouterr().out
+
+
+def test_a_clip_that_is_not_there_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    missing = tmp_path / "none.mp4"
+    assert run(["process", str(missing), "--output-dir", str(tmp_path / "data")]) == 1
+    message = capsys.readouterr().err
+    assert str(missing) in message
+    assert "Traceback" not in message
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", [("--seconds", "1"), ("--size", "129"), ("--steps", "0")])
+def test_the_demo_says_at_once_what_cannot_be(
+    option: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert run(["demo", "--output-dir", str(tmp_path / "demo"), *option]) == 1
+    assert option[0] in capsys.readouterr().err
+    assert not (tmp_path / "demo").exists()
+
+
+def test_the_command_starts_without_the_heavy_libraries():
+    heavy = "torch nerfstudio mediapipe librosa transformers numba av cv2"
+    code = f"import sys, ntalker_ns.cli.main; print([m for m in {heavy.split()} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_doctor_finds_what_the_tests_need():
+    states = {finding.subject: finding.state for finding in doctor.examine()}
+    for subject in ("python", "torch", "hash grids", "mediapipe", "video and sound", "speech synthesis"):
+        assert states[subject] == "ok", subject
+    assert "missing" not in states.values()
+
+
+def test_the_doctor_reports_a_broken_part_and_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def broken():
+        raise OSError("libsomething.so: cannot open shared object file")
+        yield
+
+    broken.__name__ = "_mediapipe"
+    monkeypatch.setattr(doctor, "_mediapipe", broken)
+    assert run(["doctor"]) == 1
+    captured = capsys.readouterr()
+    assert "libsomething.so" in captured.out
+    assert "disk" in captured.out
+    assert captured.err.startswith("Error: This installation lacks mediapipe")
+
+
+def test_the_doctor_finds_weights_in_the_hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    assert doctor.hub_folder("some/model") == tmp_path / "models--some--model" / "snapshots"
+    before = {finding.subject: finding.state for finding in doctor._hub_weights()}
+    doctor.hub_folder("cpierse/wav2vec2-large-xlsr-53-esperanto").mkdir(parents=True)
+    after = {finding.subject: finding.state for finding in doctor._hub_weights()}
+    assert (before["wav2vec2"], after["wav2vec2"]) == ("optional", "ok")

@@ -1,0 +1,89 @@
+"""From a clip to a head that speaks new words: the real steps, small."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from ntalker_ns.cli.render import Render
+from ntalker_ns.evaluation import report, runs
+
+pytestmark = pytest.mark.slow
+
+STEPS, SIZE = 300, 96
+
+
+@pytest.fixture(scope="module")
+def run(processed_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The config of a short training of the small preset."""
+    config = runs.method_config(
+        data=processed_clip, output_dir=tmp_path_factory.mktemp("outputs"), max_num_iterations=STEPS
+    )
+    config.pipeline.datamanager.dataparser.image_size = SIZE
+    config.pipeline.target_samples = 20_000
+    config.steps_per_eval_image = 0
+    return runs.train(config)
+
+
+@pytest.fixture()
+def pipeline(run: Path) -> Iterator[Any]:
+    yield runs.load(run)
+
+
+def test_a_trained_head_beats_the_mean_frame(pipeline: Any):
+    result = report.evaluate_heldout(pipeline)
+    for region in ("head", "face"):
+        assert result.psnr["ours"][region].mean > result.psnr["mean"][region].mean + 1.0, region
+    assert result.frames == 7
+    assert len(result.examples) == 4
+
+
+def test_an_empty_head_scores_below_the_mean_frame(pipeline: Any):
+    def empty(_module: Any, _inputs: Any, outputs: Any) -> Any:
+        return dataclasses.replace(outputs, density=torch.zeros_like(outputs.density))
+
+    pipeline.model.field.register_forward_hook(empty)
+    result = report.evaluate_heldout(pipeline)
+    for region in ("full", "head", "face", "lips"):
+        assert result.psnr["ours"][region].mean < result.psnr["mean"][region].mean - 1.0, region
+
+
+def test_audio_moves_the_mouth_and_little_else(pipeline: Any):
+    model, camera = pipeline.model, pipeline.datamanager.train_dataset.cameras[10:11]
+    own = model.driving
+    loud = int(np.nanargmax(own.mouth_opening))
+    quiet = int(np.nanargmin(own.mouth_opening))
+    pictures = []
+    for frame in (loud, quiet):
+        features = np.repeat(own.features[frame : frame + 1], len(own), axis=0)
+        model.set_driving(dataclasses.replace(own, features=features))
+        pictures.append(report.render(pipeline, camera))
+    change = np.abs(pictures[0] - pictures[1]).mean(axis=-1)
+    scale = SIZE / own.width
+    x0, y0, x1, y1 = np.round(own.lip_boxes[10] * scale).astype(int)
+    in_lips = change[y0:y1, x0:x1].mean()
+    forehead = change[: y0 - (y1 - y0)].mean()
+    # Half a grey level on average over the lips: what an eye would call frozen is below.
+    assert in_lips > 0.002
+    assert in_lips > 5.0 * forehead
+
+
+def test_new_speech_becomes_a_video_with_sound(run: Path, speech: Path, tmp_path: Path):
+    video = tmp_path / "talking.mp4"
+    Render(load_config=run, output=video, audio=speech).main()
+    assert [path.name for path in tmp_path.iterdir()] == ["talking.mp4"]
+    with av.open(str(video)) as container:
+        (picture,), (sound,) = container.streams.video, container.streams.audio
+        assert (picture.codec_context.name, sound.codec_context.name) == ("h264", "aac")
+        samples = [frame.to_ndarray() for frame in container.decode(audio=0)]
+    assert np.abs(np.concatenate(samples, axis=1)).max() > 0.1
+    with av.open(str(video)) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert abs(len(frames) - 2.0 * 25) <= 1
+    assert frames[0].shape == (SIZE, SIZE, 3)
+    assert np.std(np.array(frames, np.float32), axis=0).max() > 5.0

@@ -1,0 +1,57 @@
+"""Lip shapes: free of head pose, made from training frames alone, in units of the first component."""
+
+import numpy as np
+from synthetic_clip import poses, project
+
+from ntalker_ns.lip_shape import LIP_SHAPE_DIM, MESH_LIPS, lip_shapes
+
+FOCAL, CENTRE = 300.0, (64.0, 64.0)
+INTRINSICS = (FOCAL, FOCAL, *CENTRE)
+
+
+def talking_landmarks(opening: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Landmarks of a turning head whose lips part by `opening`: odd landmarks move down, even ones stay."""
+    rng = np.random.default_rng(seed)
+    still = rng.uniform([-0.2, -0.55, -0.4], [0.2, -0.45, -0.2], size=(478, 3))
+    cameras = poses(len(opening))[:, :3]
+    frames = []
+    for pose, gap in zip(cameras, opening, strict=True):
+        points = still.copy()
+        points[1::2, 2] -= gap
+        frames.append(project(points, np.vstack([pose, [0, 0, 0, 1]]), FOCAL, CENTRE))
+    return np.stack(frames).astype(np.float32), cameras.astype(np.float32)
+
+
+def test_the_first_component_is_the_opening_whatever_the_pose() -> None:
+    opening = 0.03 * (1 + np.sin(np.arange(40)))
+    landmarks, cameras = talking_landmarks(opening)
+    shapes = lip_shapes(landmarks, cameras, INTRINSICS, np.ones(40, bool))
+    assert shapes.shape == (40, LIP_SHAPE_DIM) and shapes.dtype == np.float32
+    assert abs(np.corrcoef(shapes[:, 0], opening)[0, 1]) > 0.99
+    np.testing.assert_allclose(shapes.std(axis=0)[0], 1.0, rtol=1e-3)
+    assert shapes.std(axis=0)[1:].max() < 0.2
+
+
+def test_held_out_frames_do_not_shape_the_space() -> None:
+    opening = 0.03 * (1 + np.sin(np.arange(30)))
+    landmarks, cameras = talking_landmarks(opening)
+    is_train = np.arange(30) < 24
+    before = lip_shapes(landmarks, cameras, INTRINSICS, is_train)
+    changed = landmarks.copy()
+    changed[24:, list(MESH_LIPS)] += 5.0
+    after = lip_shapes(changed, cameras, INTRINSICS, is_train)
+    np.testing.assert_allclose(after[:24], before[:24], atol=1e-5)
+    assert np.abs(after[24:] - before[24:]).max() > 0.1
+
+
+def test_frames_without_landmarks_are_interpolated() -> None:
+    landmarks, cameras = talking_landmarks(0.03 * (1 + np.sin(np.arange(20))))
+    landmarks[7] = np.nan
+    shapes = lip_shapes(landmarks, cameras, INTRINSICS, np.ones(20, bool))
+    np.testing.assert_allclose(shapes[7], 0.5 * (shapes[6] + shapes[8]), atol=1e-5)
+
+
+def test_two_frames_are_enough_to_not_fail() -> None:
+    landmarks, cameras = talking_landmarks(np.array([0.0, 0.05]))
+    shapes = lip_shapes(landmarks, cameras, INTRINSICS, np.ones(2, bool))
+    assert np.isfinite(shapes).all() and np.all(shapes[:, 2:] == 0)

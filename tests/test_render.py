@@ -1,0 +1,174 @@
+"""`ntalker render`: cameras, the audio clock, and a whole video from a tiny run."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from tiny_clip import write_tiny_clip
+from tiny_run import tiny_config
+
+from ntalker_ns.audio.io import read_audio, write_wav
+from ntalker_ns.cli.render import Render, load_run, path_shot, sequence_cameras, sequence_for_audio
+from ntalker_ns.driving import DrivingSequence
+from ntalker_ns.errors import NTalkerError
+
+pytestmark = pytest.mark.slow
+
+CLIP_FRAMES, SIZE = 22, 40
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The config.yml of a head trained for a few steps, its data set gone and its folder moved."""
+    root = tmp_path_factory.mktemp("render")
+    data = write_tiny_clip(root / "data", CLIP_FRAMES, SIZE, channels=32)
+    config = tiny_config(data, root / "outputs", max_num_iterations=4)
+    config.set_timestamp()
+    config.save_config()
+    trainer: Any = config.setup(local_rank=0, world_size=1)
+    trainer.setup()
+    trainer.train()
+    shutil.rmtree(data)
+    (root / "outputs").rename(root / "moved")
+    return next((root / "moved").rglob("config.yml"))
+
+
+@pytest.fixture(scope="module")
+def driving(run: Path) -> DrivingSequence:
+    return DrivingSequence.load(run.parent / "driving")
+
+
+@pytest.fixture
+def speech(tmp_path: Path) -> Path:
+    """1.2 seconds of loud and quiet noise at an odd rate."""
+    loud = np.random.default_rng(0).normal(0.0, 0.1, 52920).astype(np.float32)
+    write_wav(tmp_path / "speech.wav", loud * (np.arange(52920) % 8820 < 4410), 44100)
+    return tmp_path / "speech.wav"
+
+
+def decoded(path: Path) -> list[np.ndarray]:
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def camera_path(path: Path, count: int, render_time: tuple[float, float] | None = None) -> Path:
+    """A straight path of cameras in front of the face; render_time = (first, last) in [0, 1]."""
+    times = None if render_time is None else np.linspace(render_time[0], render_time[1], count)
+    cameras = []
+    for index in range(count):
+        pose = np.array([[1.0, 0, 0, 0.01 * index], [0, 0, -1, -3], [0, 1, 0, 0], [0, 0, 0, 1]])
+        camera = {"camera_to_world": pose.flatten().tolist(), "fov": 30.0, "aspect": 1.5}
+        cameras.append(camera if times is None else camera | {"render_time": float(times[index])})
+    description = {"render_height": 20, "render_width": 30, "fps": 25.0, "camera_path": cameras}
+    path.write_text(json.dumps(description))
+    return path
+
+
+def test_cameras_project_as_the_clips_do_at_any_size(driving: DrivingSequence):
+    for size in (None, 20, 100):
+        cameras = sequence_cameras(driving, size)
+        scale = 1.0 if size is None else size / SIZE
+        assert cameras.shape == (CLIP_FRAMES,)
+        assert int(cameras.width[0]) == int(cameras.height[0]) == round(SIZE * scale)
+        for name, value in (("fx", driving.fl_x), ("fy", driving.fl_y), ("cx", driving.cx), ("cy", driving.cy)):
+            assert float(getattr(cameras, name)[3]) == pytest.approx(value * scale, rel=1e-5)
+        assert cameras.times is not None
+        np.testing.assert_allclose(cameras.times[:, 0], driving.times)
+        np.testing.assert_allclose(cameras.camera_to_worlds, driving.camera_to_worlds)
+
+
+def test_cameras_of_a_wide_clip_fill_their_picture(driving: DrivingSequence):
+    cameras = sequence_cameras(replace(driving, width=60, height=40, cx=30.0, cy=20.0), 35)
+    assert (int(cameras.width[0]), int(cameras.height[0])) == (35, 23)
+    assert float(cameras.cx[0]) == pytest.approx(17.5)
+    assert float(cameras.cy[0]) == pytest.approx(11.5)
+
+
+def test_new_audio_replaces_the_features_and_replays_the_clip(driving: DrivingSequence, speech: Path):
+    sequence = sequence_for_audio(driving, speech)
+    assert len(sequence) == 30
+    assert sequence.features.shape == (30, 16, 32)
+    assert sequence.times[0] == 0.0 and sequence.times[-1] == 1.0
+    assert sequence.replay.max() < CLIP_FRAMES
+    loudness = sequence.features[:, 7:9].mean(axis=(1, 2))
+    spoken = (np.arange(30) / 25 % 0.2) < 0.1
+    assert np.corrcoef(loudness, spoken)[0, 1] > 0.7
+
+
+def test_features_of_ones_own_must_fit(driving: DrivingSequence, speech: Path, tmp_path: Path):
+    np.save(tmp_path / "own.npy", np.full((30, 16, 32), 0.5, np.float32))
+    assert np.all(sequence_for_audio(driving, speech, tmp_path / "own.npy").features == 0.5)
+    np.save(tmp_path / "own.npy", np.zeros((30, 16, 29), np.float32))
+    with pytest.raises(NTalkerError, match=r"Feature width 29 .* trained with 32"):
+        sequence_for_audio(driving, speech, tmp_path / "own.npy")
+
+
+def test_a_path_without_times_lasts_as_long_as_the_audio(driving: DrivingSequence, tmp_path: Path):
+    for count in (5, 80):
+        shot = path_shot(camera_path(tmp_path / "path.json", count), driving)
+        assert shot.speaks and shot.fps == 25.0
+        assert shot.cameras.times is not None
+        np.testing.assert_allclose(shot.cameras.times[:, 0], driving.times, atol=1e-6)
+        along = np.minimum(np.arange(CLIP_FRAMES), count - 1) * 0.01
+        np.testing.assert_allclose(shot.cameras.camera_to_worlds[:, 0, 3], along, atol=1e-6)
+
+
+def test_a_path_with_times_shows_those_and_speaks_at_the_right_pace_only(driving: DrivingSequence, tmp_path: Path):
+    fits = path_shot(camera_path(tmp_path / "a.json", CLIP_FRAMES, render_time=(0.0, 1.0)), driving)
+    assert fits.speaks
+    for count, times in ((CLIP_FRAMES, (1.0, 0.0)), (2 * CLIP_FRAMES, (0.0, 1.0)), (8, (0.5, 0.8))):
+        shot = path_shot(camera_path(tmp_path / "a.json", count, render_time=times), driving, size=60)
+        assert not shot.speaks
+        assert shot.cameras.times is not None
+        np.testing.assert_allclose(shot.cameras.times[:, 0], np.linspace(*times, count), atol=1e-6)
+        assert (int(shot.cameras.width[0]), int(shot.cameras.height[0])) == (60, 40)
+
+
+def test_a_head_speaks_new_audio(run: Path, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    Render(run, tmp_path / "new" / "out.mp4", audio=speech, size=24).main()
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["out.mp4"]
+    frames = decoded(tmp_path / "new" / "out.mp4")
+    assert len(frames) == 30
+    assert frames[0].shape == (24, 24, 3)
+    assert len(read_audio(tmp_path / "new" / "out.mp4")) == pytest.approx(1.2 * 16000, abs=640)
+    _, pipeline = load_run(run)
+    model: Any = pipeline.model
+    model.set_driving(sequence_for_audio(model.driving, speech))
+    expected = model.get_outputs_for_camera(sequence_cameras(model.driving, 24)[11:12])["rgb"] * 255
+    assert np.abs(frames[11] - expected.cpu().numpy()).mean() < 6.0
+
+
+def test_a_camera_path_shows_the_clip_in_silence(run: Path, tmp_path: Path):
+    path = camera_path(tmp_path / "path.json", 4, render_time=(0.2, 0.6))
+    Render(run, tmp_path / "out.mp4", camera_path=path, outputs=("rgb", "depth", "accumulation")).main()
+    frames = decoded(tmp_path / "out.mp4")
+    assert len(frames) == 4
+    assert frames[0].shape == (20, 90, 3)
+    with pytest.raises(NTalkerError, match="no audio track"):
+        read_audio(tmp_path / "out.mp4")
+
+
+def test_faults_are_one_sentence_and_leave_nothing(run: Path, speech: Path, tmp_path: Path):
+    out = tmp_path / "new" / "out.mp4"
+    (tmp_path / "silent.mp4").write_text("not a video")
+    (tmp_path / "path.json").write_text("{}")
+    cases = [
+        (Render(run, out), "--audio"),
+        (Render(run, out, audio=tmp_path / "none.wav"), "no file"),
+        (Render(run, out, audio=tmp_path / "silent.mp4"), "cannot be decoded"),
+        (Render(run, out.with_suffix(".avi"), audio=speech), "must end in .mp4"),
+        (Render(run, out, audio=speech, size=2), "too small"),
+        (Render(run, out, audio=speech, outputs=("colour",)), "choose from"),
+        (Render(run, out, audio=speech, camera_path=tmp_path / "path.json"), "not a nerfstudio camera path"),
+        (Render(tmp_path / "config.yml", out, audio=speech), "no run"),
+    ]
+    for command, message in cases:
+        with pytest.raises(NTalkerError, match=message):
+            command.main()
+    assert not out.parent.exists() or not list(out.parent.iterdir())

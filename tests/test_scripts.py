@@ -1,0 +1,66 @@
+"""The scripts beside the package."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from ntalker_ns.errors import NTalkerError
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+RNG = np.random.default_rng(0)
+
+
+def script(name: str) -> ModuleType:
+    """A script as a module."""
+    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("path", sorted(SCRIPTS.glob("*.sh")), ids=lambda path: path.name)
+def test_shell_scripts_parse_and_stop_at_errors(path: Path):
+    subprocess.run(["bash", "-n", str(path)], check=True)
+    assert "set -euo pipefail" in path.read_text()
+    assert path.stat().st_mode & 0o111
+
+
+def test_lip_sync_of_joined_parts_is_that_of_the_whole():
+    lip_sync = script("lip_sync")
+    true, noise, shifted = RNG.random(60), 0.1 * RNG.random(60), RNG.random((3, 60))
+    parts = [lip_sync.Measured(true[k] + noise[k], true[k], shifted[:, k]) for k in (slice(0, 25), slice(25, 60))]
+    sync = lip_sync.Measured.joined(parts).sync()
+    assert sync.frames == 60
+    assert sync.correlation == pytest.approx(np.corrcoef(true + noise, true)[0, 1])
+    np.testing.assert_allclose(sync.shifted, [np.corrcoef(row, true)[0, 1] for row in shifted])
+
+
+def test_lip_sync_shifts_the_opening_where_no_audio_was_shifted():
+    lip_sync = script("lip_sync")
+    true = RNG.random(63)
+    sync = lip_sync.Measured(true, true, np.zeros((0, 63))).sync()
+    assert len(sync.shifted) == 20
+    assert sync.beats_shifts
+    np.testing.assert_allclose(sync.shifted[0], np.corrcoef(np.roll(true, 3), true)[0, 1])
+
+
+def test_lip_sync_says_what_it_needs():
+    lip_sync = script("lip_sync")
+    with pytest.raises(NTalkerError, match="--data"):
+        lip_sync.LipSyncOverThirds().main()
+    with pytest.raises(NTalkerError, match="three runs"):
+        lip_sync.LipSyncOverThirds(runs=(Path("a"), Path("b"))).main()
+
+
+@pytest.mark.slow
+def test_a_single_frame_fits(processed_clip: Path, tmp_path: Path):
+    _, psnr = script("one_frame").fit_one_frame(processed_clip, tmp_path, "ntalker-base-small", steps=200)
+    assert psnr > 28.0

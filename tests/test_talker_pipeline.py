@@ -1,0 +1,154 @@
+"""The pipeline on a made-up clip: strict loading, rays that follow the samples, averages over frames."""
+
+import io
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_clip import write_tiny_clip
+from tiny_run import tiny_config
+
+from ntalker_ns.errors import NTalkerError
+from ntalker_ns.talker_pipeline import TalkerPipeline, average_rows, check_features, model_name, rays_for_samples
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_clip(tmp_path_factory.mktemp("data") / "clip")
+
+
+@pytest.fixture(scope="module")
+def pipeline(data: Path) -> TalkerPipeline:
+    return tiny_config(data, data.parent / "out").pipeline.setup(device="cpu", test_mode="val")
+
+
+def test_a_state_dict_survives_the_weights_only_loader(pipeline: TalkerPipeline):
+    file = io.BytesIO()
+    torch.save(pipeline.state_dict(), file)
+    file.seek(0)
+    state = torch.load(file, weights_only=True)
+    changed = {name: value.clone() for name, value in pipeline.model.state_dict().items()}
+    with torch.no_grad():
+        for parameter in pipeline.model.parameters():
+            parameter.add_(1)
+    pipeline.load_pipeline(state, 7)
+    for name, value in pipeline.model.state_dict().items():
+        assert torch.equal(value, changed[name]), name
+
+
+def test_a_state_dict_holds_nothing_of_the_data(pipeline: TalkerPipeline):
+    state = pipeline.state_dict()
+    assert {name.partition(".")[0] for name in state} == {"_model", "_extra_state"}
+    assert state["_extra_state"]["features"]["channels"] == 6
+    shapes = [tuple(value.shape) for name, value in state.items() if name != "_extra_state"]
+    assert not [shape for shape in shapes if shape[-2:] == (16, 6)], "the feature track is in the state dict"
+
+
+def test_tensors_named_by_distributed_training_load(pipeline: TalkerPipeline):
+    state = {name.replace("_model.", "_model.module."): value for name, value in pipeline.state_dict().items()}
+    pipeline.load_pipeline(state, 7)
+    with pytest.raises(NTalkerError, match="lacks"):
+        pipeline.load_pipeline({"_extra_state": state["_extra_state"]}, 7)
+
+
+def test_every_misfit_is_named_and_leaves_the_weights(pipeline: TalkerPipeline):
+    state = pipeline.state_dict()
+    name = next(name for name in state if name.endswith(".weight"))
+    short = name.removeprefix("_model.")
+    before = {key: value.clone() for key, value in pipeline.model.state_dict().items()}
+    renamed = {(key.replace(name, "_model.other") if key == name else key): value for key, value in state.items()}
+    with pytest.raises(NTalkerError, match=f"step 7 does not fit .* lacks {short}; it has the unknown other"):
+        pipeline.load_pipeline(renamed, 7)
+    with pytest.raises(NTalkerError, match=f"another shape of {short} \\(3,\\) instead of"):
+        pipeline.load_pipeline({**state, name: torch.zeros(3)}, 7)
+    with pytest.raises(NTalkerError, match="names no audio features"):
+        pipeline.load_pipeline({key: value for key, value in state.items() if key != "_extra_state"}, 7)
+    for key, value in pipeline.model.state_dict().items():
+        assert torch.equal(value, before[key]), key
+
+
+def test_a_checkpoint_of_another_feature_width_says_both(pipeline: TalkerPipeline):
+    state = pipeline.state_dict()
+    state["_extra_state"] = {"features": {"extractor": "wav2vec2", "channels": 44}}
+    with pytest.raises(NTalkerError, match=r"wav2vec2 audio features of 44 channels.* mel features of 6"):
+        pipeline.load_pipeline(state, 7)
+
+
+def test_features_of_another_extractor_are_refused_at_the_same_width():
+    mel = {"extractor": "mel", "channels": 32, "model": None}
+    check_features(mel, {**mel, "model": "elsewhere"})
+    with pytest.raises(NTalkerError, match=r"mel .* hubert"):
+        check_features(mel, {**mel, "extractor": "hubert"})
+
+
+@given(
+    target=st.integers(1, 10**6),
+    samples=st.floats(0.01, 200.0),
+    low=st.integers(1, 300),
+    high=st.integers(301, 10**5),
+)
+def test_rays_stay_within_bounds_and_hit_the_target(target: int, samples: float, low: int, high: int):
+    rays = rays_for_samples(target, samples, low, high)
+    assert low <= rays <= high
+    if low < rays < high:
+        assert rays % 64 == 0
+        assert abs(rays * samples - target) <= 32 * samples + 1e-6 * target
+
+
+def test_rays_through_nothing_but_empty_space_are_as_many_as_may_be():
+    assert rays_for_samples(40_000, 0.0, 64, 8192) == 8192
+
+
+def test_rays_follow_the_samples(data: Path):
+    config = tiny_config(data, data.parent / "out").pipeline
+    config.target_samples, config.min_rays, config.max_rays = 10_000, 64, 4096
+    pipeline = config.setup(device="cpu", test_mode="val")
+    for _ in range(60):
+        pipeline._adapt_rays(4.0, config.target_samples)
+    assert pipeline.datamanager.get_train_rays_per_batch() == 2496  # 10,000 / 4, to the nearest 64
+    for _ in range(60):
+        pipeline._adapt_rays(20.0, config.target_samples)
+    assert pipeline.datamanager.get_train_rays_per_batch() == 512
+    state = pipeline.training_state()
+    pipeline._adapt_rays(1.0, config.target_samples)
+    pipeline.load_training_state(state)
+    assert pipeline.datamanager.get_train_rays_per_batch() == 512
+    bundle, _ = pipeline.datamanager.next_train(0)
+    assert len(bundle) == pytest.approx(512, abs=64)
+
+
+def test_a_fixed_number_of_rays_stays(data: Path):
+    config = tiny_config(data, data.parent / "out").pipeline
+    config.target_samples = None
+    pipeline = config.setup(device="cpu", test_mode="val")
+    for step in range(2):
+        metrics = pipeline.get_train_loss_dict(step)[2]
+        assert float(metrics["rays_per_step"]) == 256
+
+
+def test_evaluation_keeps_no_graph_and_gives_the_same_floats_for_each_frame(pipeline: TalkerPipeline, tmp_path: Path):
+    results = pipeline.get_average_eval_image_metrics(output_path=tmp_path / "pictures", get_std=True)
+    assert {"psnr", "psnr_std", "num_rays_per_sec", "fps"} <= results.keys()
+    assert all(type(value) is float and math.isfinite(value) for value in results.values())
+    frames = len(pipeline.datamanager.eval_dataset)
+    assert len(list((tmp_path / "pictures").glob("eval_img_*.png"))) == frames
+    assert pipeline.training
+    metrics, images = pipeline.get_eval_image_metrics_and_images(0)
+    assert metrics["num_rays"] == 40 * 40
+    assert not any(image.requires_grad for image in images.values())
+
+
+def test_averages_are_over_the_frames_that_know_a_metric():
+    rows = [{"psnr": 20.0, "lips": 1.0}, {"psnr": torch.tensor(24.0)}, {"psnr": 22.0, "lips": math.nan, "no": math.inf}]
+    averages = average_rows(rows, get_std=True)
+    assert averages == {"psnr": 22.0, "psnr_std": 2.0, "lips": 1.0, "lips_std": 0.0}
+    assert average_rows(rows, get_std=False) == {"psnr": 22.0, "lips": 1.0}
+
+
+def test_model_names_lose_only_their_prefixes():
+    assert model_name("_model.field.module.weight") == "field.module.weight"
+    assert model_name("_model.module.field.weight") == "field.weight"
+    assert model_name("datamanager.x") == "datamanager.x"

@@ -1,0 +1,227 @@
+"""Starting, saving and resuming runs on a made-up clip."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from nerfstudio.utils import writer
+from tiny_clip import write_tiny_clip
+from tiny_run import tiny_config
+
+from ntalker_ns.checkpoints import find_checkpoint, read_checkpoint
+from ntalker_ns.driving import DrivingSequence
+from ntalker_ns.errors import NTalkerError
+from ntalker_ns.schedulers import CosineDecayConfig
+from ntalker_ns.talker_trainer import TalkerTrainer, TalkerTrainerConfig, discard_start
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_clip(tmp_path_factory.mktemp("data") / "anna")
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """nerfstudio's writers are global and would pile up over the tests."""
+    monkeypatch.setattr(writer, "EVENT_WRITERS", [])
+    monkeypatch.setattr(writer, "EVENT_STORAGE", [])
+
+
+def start(config: TalkerTrainerConfig) -> TalkerTrainer:
+    """What `ns-train` does up to the first step."""
+    config.set_timestamp()
+    config.save_config()
+    torch.manual_seed(config.machine.seed)
+    np.random.seed(config.machine.seed)
+    trainer = config.setup(local_rank=0, world_size=1)
+    trainer.setup()
+    return trainer
+
+
+def train(config: TalkerTrainerConfig) -> TalkerTrainer:
+    trainer = start(config)
+    trainer.train()
+    return trainer
+
+
+def weights(trainer: TalkerTrainer) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in trainer.pipeline.model.state_dict().items()}
+
+
+def test_a_start_writes_what_a_run_stands_on(data: Path, tmp_path: Path):
+    config = tiny_config(data, tmp_path / "outputs")
+    config.set_timestamp()
+    config.save_config()
+    saved = yaml.load((config.get_base_dir() / "config.yml").read_text(), Loader=yaml.Loader)
+    folder = saved.pipeline.datamanager.dataparser.driving
+    assert folder.is_absolute()
+    assert folder.parent == config.get_base_dir()
+    assert len(DrivingSequence.load(folder)) == 22
+    assert saved.pipeline.datamanager.data.is_absolute()
+    assert saved.machine.device_type == "cpu"
+    assert saved.optimizers["grids"]["scheduler"] == CosineDecayConfig(max_steps=8)
+    assert not (config.get_base_dir() / "nerfstudio_models").exists()
+
+
+def test_cuda_and_mixed_precision_are_for_those_who_have_it(data: Path, tmp_path: Path, monkeypatch: Any):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    config = tiny_config(data, tmp_path / "outputs", mixed_precision=True)
+    config.machine.device_type = "cuda"
+    config.set_timestamp()
+    assert config.machine.device_type == "cpu"
+    assert not config.mixed_precision
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    config = tiny_config(data, tmp_path / "outputs", mixed_precision=True)
+    config.machine.device_type = "cuda"
+    config.set_timestamp()
+    assert config.machine.device_type == "cuda"
+    assert config.mixed_precision
+
+
+def test_presets_are_not_changed_by_a_start(data: Path, tmp_path: Path):
+    config = tiny_config(data, tmp_path / "outputs")
+    groups, machine = config.optimizers, config.machine
+    config.set_timestamp()
+    assert all(group["scheduler"].max_steps is None for group in groups.values())
+    assert config.machine == machine
+
+
+def test_failed_starts_leave_nothing_behind(data: Path, tmp_path: Path):
+    outputs = tmp_path / "outputs"
+    broken = tmp_path / "broken"
+    shutil.copytree(data, broken)
+    (broken / "images" / "00003.jpg").unlink()
+    with pytest.raises(NTalkerError, match=r"00003\.jpg"):
+        tiny_config(broken, outputs).set_timestamp()
+    with pytest.raises(NTalkerError, match="nowhere"):
+        tiny_config(tmp_path / "nowhere", outputs).set_timestamp()
+    with pytest.raises(NTalkerError, match="holds no checkpoint"):
+        tiny_config(data, outputs, load_dir=tmp_path).set_timestamp()
+    with pytest.raises(NTalkerError, match=r"no checkpoint .*gone\.ckpt"):
+        tiny_config(data, outputs, load_checkpoint=tmp_path / "gone.ckpt").set_timestamp()
+    config = tiny_config(data, outputs)
+    config.pipeline.datamanager.data = None
+    with pytest.raises(NTalkerError, match="--data"):
+        config.set_timestamp()
+    assert not outputs.exists()
+
+
+def test_training_saves_one_checkpoint_that_loads_weights_only(data: Path, tmp_path: Path):
+    trainer = train(tiny_config(data, tmp_path / "outputs", steps_per_save=3))
+    assert [path.name for path in trainer.checkpoint_dir.iterdir()] == ["step-000000007.ckpt"]
+    assert not list(trainer.base_dir.glob("*.part"))
+    state = torch.load(trainer.checkpoint_dir / "step-000000007.ckpt", weights_only=True)
+    assert type(state["optimizers"]["grids"]["param_groups"][0]["lr"]) is float
+    assert state["schedulers"]["grids"]["last_epoch"] == 8
+
+
+def test_a_save_that_fails_keeps_the_checkpoint_before_it(data: Path, tmp_path: Path, monkeypatch: Any):
+    trainer = train(tiny_config(data, tmp_path / "outputs", max_num_iterations=2))
+
+    def full_disk(*args: Any) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(torch, "save", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        trainer.save_checkpoint(5)
+    assert find_checkpoint(trainer.checkpoint_dir).name == "step-000000001.ckpt"
+    assert not list(trainer.base_dir.glob("*.part"))
+
+
+@pytest.mark.slow
+def test_a_resumed_run_equals_an_unbroken_one(data: Path, tmp_path: Path):
+    evaluated = {"max_num_iterations": 11, "steps_per_eval_image": 3, "steps_per_eval_batch": 4}
+    every_save = {"steps_per_save": 6, "save_only_latest_checkpoint": False}
+    whole = train(tiny_config(data, tmp_path / "whole", **evaluated, **every_save))
+    steps = []
+    resumed = start(tiny_config(data, tmp_path / "resumed", load_dir=whole.checkpoint_dir, load_step=6, **evaluated))
+    step = resumed.train_iteration
+
+    def counted(number: int) -> Any:
+        steps.append((number, resumed.config.max_num_iterations))
+        return step(number)
+
+    resumed.train_iteration = counted  # type: ignore[method-assign]
+    resumed.train()
+    assert steps == [(7, 11), (8, 11), (9, 11), (10, 11)]
+    assert find_checkpoint(resumed.checkpoint_dir).name == "step-000000010.ckpt"
+    expected, found = weights(whole), weights(resumed)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-7, msg=name)
+    ends = [read_checkpoint(find_checkpoint(run.checkpoint_dir)) for run in (whole, resumed)]
+    assert torch.equal(ends[0]["training"]["random"]["torch"], ends[1]["training"]["random"]["torch"])
+    assert ends[0]["training"]["pipeline"]["samples_per_ray"] == pytest.approx(
+        ends[1]["training"]["pipeline"]["samples_per_ray"]
+    )
+
+
+@pytest.mark.slow
+def test_resuming_is_not_training_on_with_other_random_numbers(data: Path, tmp_path: Path):
+    """Guards the test above: without sampler and random state, three more steps end elsewhere."""
+    whole = train(tiny_config(data, tmp_path / "whole", steps_per_save=4, save_only_latest_checkpoint=False))
+    resumed = start(tiny_config(data, tmp_path / "resumed", load_dir=whole.checkpoint_dir, load_step=4))
+    resumed._resumed = None
+    resumed.train()
+    expected, found = weights(whole), weights(resumed)
+    assert any(not torch.allclose(found[name].float(), value.float(), rtol=1e-5) for name, value in expected.items())
+
+
+def test_runs_that_cannot_be_resumed_say_why_and_leave_nothing(data: Path, tmp_path: Path):
+    done = train(tiny_config(data, tmp_path / "done", max_num_iterations=2))
+    outputs = tmp_path / "outputs"
+    models = done.checkpoint_dir
+    with pytest.raises(NTalkerError, match=r"has 2 of 2 steps.*larger --max-num-iterations"):
+        start(tiny_config(data, outputs, load_dir=models, max_num_iterations=2))
+    other = write_tiny_clip(tmp_path / "wide", channels=9)
+    with pytest.raises(NTalkerError, match=r"6 channels.* of 9"):
+        start(tiny_config(other, outputs, load_dir=models))
+    config = tiny_config(data, outputs, load_dir=models)
+    config.pipeline.model.field.num_levels = 5  # type: ignore[attr-defined]
+    with pytest.raises(NTalkerError, match="another shape of"):
+        start(config)
+    assert not [path for path in outputs.rglob("*") if path.name in ("config.yml", "driving")]
+
+
+def test_a_trained_run_is_not_discarded(tmp_path: Path):
+    run, models = tmp_path / "run", tmp_path / "run" / "models"
+    models.mkdir(parents=True)
+    for name in ("config.yml", "models/step-000000001.ckpt"):
+        (run / name).touch()
+    discard_start(run, models)
+    assert (run / "config.yml").exists()
+    (models / "step-000000001.ckpt").unlink()
+    discard_start(run, models)
+    assert not (run / "config.yml").exists()
+
+
+def test_a_run_is_found_from_elsewhere_and_after_a_move(data: Path, tmp_path: Path, monkeypatch: Any):
+    (tmp_path / "home").mkdir()
+    monkeypatch.chdir(tmp_path / "home")
+    config = tiny_config(data, Path("outputs"))
+    config.set_timestamp()
+    config.save_config()
+    run = tmp_path / "home" / config.get_base_dir()
+    text = (run / "config.yml").read_text()
+    monkeypatch.chdir(tmp_path)
+    seen = yaml.load(text, Loader=yaml.Loader)
+    assert seen.get_checkpoint_dir() == run / "nerfstudio_models"
+    (tmp_path / "home").rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path / "moved")
+    seen = yaml.load(text, Loader=yaml.Loader)
+    assert seen.get_checkpoint_dir().absolute() == tmp_path / "moved" / run.relative_to(tmp_path / "home") / (
+        "nerfstudio_models"
+    )
+    driving = seen.pipeline.datamanager.dataparser.driving
+    assert driving.is_dir()
+    assert driving.is_relative_to(tmp_path / "moved")
+
+
+def test_training_quits_when_it_is_done_and_is_scored_on_the_way():
+    config = TalkerTrainerConfig(method_name="ntalker-base")
+    assert config.viewer.quit_on_train_completion
+    assert config.is_viewer_enabled()
+    assert config.is_tensorboard_enabled()

@@ -1,0 +1,37 @@
+"""The viewer's first view is the clip camera's."""
+
+import math
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from nerfstudio.viewer.viewer import VISER_NERFSTUDIO_SCALE_RATIO
+from tiny_clip import camera_to_world
+
+from ntalker_ns.viewer_start import VIEWER_SCALE, StartInFront, vertical_fov
+
+
+def test_scale_is_nerfstudios():
+    assert VIEWER_SCALE == VISER_NERFSTUDIO_SCALE_RATIO
+
+
+def test_field_of_view_of_a_known_triangle():
+    assert vertical_fov(2.0, 1.0) == pytest.approx(math.pi / 2)
+
+
+def test_a_new_browser_sees_what_the_camera_saw():
+    pose = camera_to_world(0.3, -0.1)
+    start = StartInFront(pose, 0.4)
+    connected: list[Any] = []
+    start._setup(SimpleNamespace(viser_server=SimpleNamespace(on_client_connect=connected.append)))  # type: ignore
+    camera = SimpleNamespace()
+    (callback,) = connected
+    callback(SimpleNamespace(camera=camera, atomic=nullcontext))
+    np.testing.assert_allclose(camera.position, 10 * pose[:, 3])
+    forward = camera.look_at - camera.position
+    np.testing.assert_allclose(forward / np.linalg.norm(forward), -pose[:, 2], atol=1e-6)
+    np.testing.assert_allclose(camera.look_at, 0.0, atol=1e-5)  # this camera looks at the head's centre
+    assert camera.up_direction == (0.0, 0.0, 1.0)
+    assert camera.fov == 0.4
