@@ -1,0 +1,1 @@
+"""Edits of pictures: who makes them, how strong they are, where they are kept."""
