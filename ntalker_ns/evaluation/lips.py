@@ -38,7 +38,19 @@ class LipSync:
 
 
 def face_landmarks(pictures: Iterable[UInt8[np.ndarray, "h w 3"]]) -> Float[np.ndarray, "n 478 2"]:
-    """mediapipe's face-mesh landmarks on consecutive pictures of one person.
+    """mediapipe's face-mesh landmarks on consecutive pictures of one person, in the picture's plane.
+
+    Args:
+        pictures: RGB.
+
+    Returns:
+        Landmarks in px of the picture scaled to 512 px, NaN where no face is found.
+    """
+    return face_points(pictures)[..., :2]
+
+
+def face_points(pictures: Iterable[UInt8[np.ndarray, "h w 3"]]) -> Float[np.ndarray, "n 478 3"]:
+    """mediapipe's face-mesh landmarks with their relative depth.
 
     Pictures are scaled so that their longest side has 512 px: on small ones the mesh is coarse.
 
@@ -46,7 +58,7 @@ def face_landmarks(pictures: Iterable[UInt8[np.ndarray, "h w 3"]]) -> Float[np.n
         pictures: RGB.
 
     Returns:
-        Landmarks in px of the scaled picture, NaN where no face is found.
+        x and y in px of the scaled picture and depth in the same unit, NaN where no face is found.
     """
     import cv2
 
@@ -60,8 +72,8 @@ def face_landmarks(pictures: Iterable[UInt8[np.ndarray, "h w 3"]]) -> Float[np.n
             way = cv2.INTER_CUBIC if scale > 1.0 else cv2.INTER_AREA
             scaled = picture if scale == 1.0 else cv2.resize(picture, size, interpolation=way)
             points = mesh(np.ascontiguousarray(scaled), np.array(size) / 2.0)
-            rows.append(np.full((COUNT, 2), np.nan) if points is None else points[:, :2])
-    return np.array(rows).reshape(-1, COUNT, 2)
+            rows.append(np.full((COUNT, 3), np.nan) if points is None else points)
+    return np.array(rows).reshape(-1, COUNT, 3)
 
 
 def mouth_openings(landmarks: Float[np.ndarray, "n 478 2"]) -> Float[np.ndarray, " n"]:
