@@ -1,11 +1,11 @@
 """The methods that `ns-train` knows from us. Every `ns-*` command imports this module: it stays light."""
 
 from nerfstudio.configs.base_config import ViewerConfig
-from nerfstudio.engine.optimizers import AdamOptimizerConfig
 from nerfstudio.plugins.types import MethodSpecification
 
 from ntalker_ns.errors import print_as_sentence
 from ntalker_ns.field.talker_field import TalkerFieldConfig
+from ntalker_ns.optimizers import FusedAdamConfig
 from ntalker_ns.schedulers import CosineDecayConfig
 from ntalker_ns.talker_datamanager import TalkerDataManagerConfig
 from ntalker_ns.talker_dataparser import TalkerDataParserConfig
@@ -21,7 +21,7 @@ def _optimizers(grids: float, networks: float) -> dict[str, dict]:
     rates = {"grids": grids, "networks": networks, "audio": 1e-3, "codes": 1e-3, "poses": 2e-4}
     return {
         name: {
-            "optimizer": AdamOptimizerConfig(lr=rate, eps=1e-15),
+            "optimizer": FusedAdamConfig(lr=rate),
             "scheduler": CosineDecayConfig(warmup_steps=100, final_factor=0.02),
         }
         for name, rate in rates.items()
@@ -70,6 +70,8 @@ ntalker_base_small = MethodSpecification(
                     num_levels=12,
                     max_resolution=512,
                     log2_hashmap_size=16,
+                    hidden_layers=1,
+                    geometry_dim=15,
                     direction_levels=0,
                 ),
                 coarse_steps=600,

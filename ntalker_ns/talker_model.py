@@ -60,6 +60,8 @@ class TalkerModelConfig(ModelConfig):
     """Weight of the squared difference between accumulated opacity and the head mask."""
     entropy_weight: float = 1e-3
     """Weight of the entropy of accumulated opacity: pixels are head or not, seldom half."""
+    thickness_weight: float = 0.0
+    """Weight of the variance of depth along a ray, in world units squared: thin surfaces need fewer samples."""
     audio_epochs: float = 60.0
     """How often the audio encoder sees each frame while it learns lip shapes; more, and it learns a short clip by
     heart."""
@@ -242,18 +244,21 @@ class TalkerModel(Model):
             positions = apply_per_frame(positions, corrections, counts)
         # Directions keep the tracker's pose: the corrections are fractions of a degree.
         outputs = self.field(positions.clamp(-1.0, 1.0), directions[ray], conditions)
-        values = torch.cat([outputs.rgb, outputs.audio_motion, middles[:, None]], dim=-1)
+        inside = (middles - near[ray])[:, None]
+        values = torch.cat([outputs.rgb, outputs.audio_motion, inside, inside.square()], dim=-1)
         lengths = samples.ends - samples.starts
         summed = composite(outputs.density.squeeze(-1), lengths, values, samples.ray_counts)
         if self.training:
             self.occupancy.see(positions.detach(), summed.weights.detach())
-        head, motion, depth = summed.values.split([3, 1, 1], dim=-1)
-        empty = 1.0 - summed.accumulation
+        head, motion, inside, squared = summed.values.split([3, 1, 1, 1], dim=-1)
+        opacity = summed.accumulation
+        empty = 1.0 - opacity
         return {
             "rgb": head + empty * ray_bundle.metadata["underlay"],
-            "depth": depth + empty * far[:, None],
-            "accumulation": summed.accumulation,
+            "depth": inside + opacity * near[:, None] + empty * far[:, None],
+            "accumulation": opacity,
             "audio_motion": motion,
+            "thickness": squared - inside.square() / opacity.clamp(min=1e-6),
             "samples_per_ray": middles.new_tensor(len(middles) / max(len(near), 1)),
         }
 
@@ -275,6 +280,8 @@ class TalkerModel(Model):
             "mask": self.config.mask_weight * torch.nn.functional.mse_loss(accumulation, head),
             "entropy": self.config.entropy_weight * entropy,
         }
+        if self.config.thickness_weight:
+            losses["thickness"] = self.config.thickness_weight * outputs["thickness"].mean()
         if self._step * self.config.audio_batch < self.config.audio_epochs * self._trained_frames().shape[0]:
             losses["lips"] = self._hearing_loss()
         if self.config.refine_poses:

@@ -1,5 +1,7 @@
 """The small networks of the field."""
 
+from itertools import pairwise
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -11,7 +13,7 @@ class FrameMLP(nn.Module):
     """A ReLU network on samples, part of whose input is the same for all samples of a frame.
 
     That part enters as a bias of the first layer, one product a frame: the numbers are those of a network that is
-    given it as repeated columns, without the columns.
+    given it as repeated columns, without the columns. On the CPU a fused kernel takes all layers in one go.
     """
 
     def __init__(self, sample_dim: int, frame_dim: int, width: int, layers: int, out_dim: int) -> None:
@@ -24,12 +26,10 @@ class FrameMLP(nn.Module):
             out_dim: channels that come out, with no activation.
         """
         super().__init__()
-        self.first = nn.Linear(sample_dim, width)
         self.frame = nn.Linear(frame_dim, width, bias=False) if frame_dim else None
-        hidden: list[nn.Module] = []
-        for _ in range(layers - 2):
-            hidden += [nn.Linear(width, width), nn.ReLU(inplace=True)]
-        self.rest = nn.Sequential(nn.ReLU(inplace=True), *hidden, nn.Linear(width, out_dim))
+        widths = [sample_dim] + [width] * (layers - 1) + [out_dim]
+        self.layers = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(widths))
+        self.width = width
 
     def forward(
         self,
@@ -45,11 +45,25 @@ class FrameMLP(nn.Module):
             counts: samples of each frame.
             gates: factor on the frame's part for each sample, 1 where None.
         """
-        hidden = self.first(samples)
-        if self.frame is not None:
-            assert frames is not None
-            hidden = add_per_frame(hidden, self.frame(frames), counts, gates)
-        return self.rest(hidden)
+        rows = None if self.frame is None or frames is None else self.frame(frames)
+        if samples.device.type == "cpu" and len(samples):
+            return self._fused(samples, rows, counts, gates)
+        hidden = self.layers[0](samples)
+        if rows is not None:
+            hidden = add_per_frame(hidden, rows, counts, gates)
+        for layer in self.layers[1:]:
+            hidden = layer(hidden.relu_())
+        return hidden
+
+    def _fused(self, samples: Tensor, rows: Tensor | None, counts: list[int], gates: Tensor | None) -> Tensor:
+        from ntalker_ns.field.numba_mlp import run_mlp
+
+        if rows is None:
+            rows, counts = samples.new_zeros(1, self.width), [len(samples)]
+        linear = [layer for layer in self.layers if isinstance(layer, nn.Linear)]
+        return run_mlp(
+            samples, rows, counts, gates, [layer.weight for layer in linear], [layer.bias for layer in linear]
+        )
 
 
 class TruncatedExp(torch.autograd.Function):

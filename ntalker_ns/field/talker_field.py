@@ -34,13 +34,15 @@ class TalkerFieldConfig:
     """Share of the audio encoder's hidden units dropped in training."""
     hidden_dim: int = 64
     """Channels of the hidden layers."""
+    hidden_layers: int = 2
+    """Hidden layers of the networks of the audio coordinate and of density; colour has one fewer, at least one."""
     geometry_dim: int = 64
     """Channels that the density network hands to the colour network."""
     direction_levels: int = 4
     """Spherical-harmonics levels of the viewing direction; 0: colour does not depend on it."""
     appearance_dim: int = 4
     """Channels of the per-frame appearance code; 0: none."""
-    backend: Literal["auto", "torch", "numba"] = "auto"
+    backend: Literal["auto", "torch", "numba", "triton", "tcnn"] = "auto"
     """Implementation of the hash grids; auto takes the fastest that runs on the device."""
 
 
@@ -111,12 +113,13 @@ class TalkerField(nn.Module):
         self.space_grid, self.audio_grid = grid(3), grid(2)
         features = 2 * config.num_levels
         width = config.hidden_dim
-        self.audio_coordinate_net = FrameMLP(features, config.speech_code_dim, width, layers=3, out_dim=2)
-        self.density_net = FrameMLP(
-            2 * features + 1, config.speech_code_dim, width, layers=3, out_dim=1 + config.geometry_dim
-        )
+        code, layers = config.speech_code_dim, config.hidden_layers + 1
+        self.audio_coordinate_net = FrameMLP(features, code, width, layers, out_dim=2)
+        self.density_net = FrameMLP(2 * features + 1, code, width, layers, out_dim=1 + config.geometry_dim)
         directions = config.direction_levels**2
-        self.color_net = FrameMLP(directions + config.geometry_dim, config.appearance_dim, width, layers=2, out_dim=3)
+        self.color_net = FrameMLP(
+            directions + config.geometry_dim, config.appearance_dim, width, max(layers - 1, 2), out_dim=3
+        )
 
     def show_levels(self, progress: float) -> None:
         """Uses the coarser half of the grid levels, and of the finer half as many as training has come to.
