@@ -52,6 +52,9 @@ class TalkerModelConfig(ModelConfig):
     """Distance between the samples of a ray in world units; the box is 2 wide."""
     max_samples: int = 32
     """Samples of a ray at most, after skipping empty cells."""
+    max_depth: float = 5.0
+    """A ray ends behind cells that are surely opaque: where the sum of their least optical depths passes this. 5 lets
+    less than a hundredth of the light through."""
     refine_poses: bool = True
     """Correct the tracked poses by the pictures while training."""
     pose_weight: float = 1e-2
@@ -234,6 +237,8 @@ class TalkerModel(Model):
             self.config.step_size,
             jitter,
             self.config.max_samples,
+            self.occupancy.least * self.config.step_size,
+            self.config.max_depth,
         )
         counts = [int(part.sum()) for part in samples.ray_counts.split(rays)]
         conditions = self._conditions(frames, counts)

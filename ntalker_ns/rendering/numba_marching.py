@@ -26,6 +26,8 @@ def march(
     step: float,
     jitter: Float32[np.ndarray, "rays"],
     max_samples: int,
+    opaque: Float32[np.ndarray, "grid grid grid"] | None = None,
+    max_depth: float = float("inf"),
 ) -> tuple[Float32[np.ndarray, "samples"], Float32[np.ndarray, "samples"], Int64[np.ndarray, "rays"]]:
     """Finds the samples of each ray that lie in occupied cells: t_k = near + (k + jitter) step, middle before far.
 
@@ -41,6 +43,8 @@ def march(
         step: length of a sample, world units, above 0.
         jitter: (R,) shift of each ray's lattice, in steps, in [0, 1).
         max_samples: samples kept of a ray at most, the first ones.
+        opaque: (G, G, G) optical depth that a sample in each cell has at least; None for nothing.
+        max_depth: a ray ends with the sample at which the sum of `opaque` passes this.
 
     Returns:
         Starts (S,) and ends (S,) of the samples, ray after ray and front to back, and samples of each ray (R,).
@@ -49,13 +53,15 @@ def march(
     nears, fars, jitter = _contiguous(nears), _contiguous(fars), _contiguous(jitter)
     cells = np.ascontiguousarray(occupied).view(np.uint8)
     length = np.float32(step)
+    shade = np.zeros(cells.shape, np.float32) if opaque is None else _contiguous(opaque)
     counts, first_steps = np.empty(len(nears), np.int64), np.empty(len(nears), np.int64)
     with KERNEL_LOCK:
         blocks = _occupied_blocks(cells)
-        _count(origins, directions, nears, fars, jitter, cells, blocks, length, max_samples, counts, first_steps)
+        lattice = (origins, directions, nears, fars, jitter, cells, blocks, length)
+        _count(*lattice, max_samples, shade, np.float32(max_depth), counts, first_steps)
         ends = np.cumsum(counts)
         starts = np.empty(counts.sum(), np.float32)
-        _write(origins, directions, nears, fars, jitter, cells, blocks, length, counts, ends, first_steps, starts)
+        _write(*lattice, counts, ends, first_steps, starts)
     return starts, starts + length, counts
 
 
@@ -98,6 +104,12 @@ def _exit(origin, inverse, cell, width, slack):
     return (np.float32(cell) * width - (np.float32(1) - slack) - origin) * inverse
 
 
+@njit(inline="always")
+def _cell(origin, direction, middle, cells_per_unit):
+    """The cell of a point of a ray along one axis, as `_next_kept` finds it."""
+    return np.int64(np.floor((origin + middle * direction + np.float32(1)) * cells_per_unit))
+
+
 @njit
 def _next_kept(origins, directions, nears, fars, jitters, cells, blocks, step, ray, k):
     """The first sample of a ray from k on in an open cell, or -1."""
@@ -118,9 +130,9 @@ def _next_kept(origins, directions, nears, fars, jitters, cells, blocks, step, r
         middle = _middle(near, jitter, step, k)
         if not middle < far:
             return -1
-        x = np.int64(np.floor((origin_x + middle * direction_x + one) * cells_per_unit))
-        y = np.int64(np.floor((origin_y + middle * direction_y + one) * cells_per_unit))
-        z = np.int64(np.floor((origin_z + middle * direction_z + one) * cells_per_unit))
+        x = _cell(origin_x, direction_x, middle, cells_per_unit)
+        y = _cell(origin_y, direction_y, middle, cells_per_unit)
+        z = _cell(origin_z, direction_z, middle, cells_per_unit)
         if x < 0 or y < 0 or z < 0 or x >= grid or y >= grid or z >= grid:
             k += 1
             continue
@@ -141,18 +153,39 @@ def _next_kept(origins, directions, nears, fars, jitters, cells, blocks, step, r
 
 
 @njit(parallel=True, cache=True)
-def _count(origins, directions, nears, fars, jitter, cells, blocks, step, max_samples, counts, first_steps):
+def _count(
+    origins,
+    directions,
+    nears,
+    fars,
+    jitter,
+    cells,
+    blocks,
+    step,
+    max_samples,
+    opaque,
+    max_depth,
+    counts,
+    first_steps,
+):
     """Counts each ray's samples, and notes the first."""
+    per_unit = np.float32(0.5 * cells.shape[0])
     for ray in prange(nears.shape[0]):
         count = 0
         k = 0
+        depth = np.float32(0)
         first_steps[ray] = 0
-        while count < max_samples:
+        while count < max_samples and not depth > max_depth:
             k = _next_kept(origins, directions, nears, fars, jitter, cells, blocks, step, ray, k)
             if k < 0:
                 break
             if count == 0:
                 first_steps[ray] = k
+            middle = _middle(nears[ray], jitter[ray], step, k)
+            x = _cell(origins[ray, 0], directions[ray, 0], middle, per_unit)
+            y = _cell(origins[ray, 1], directions[ray, 1], middle, per_unit)
+            z = _cell(origins[ray, 2], directions[ray, 2], middle, per_unit)
+            depth += opaque[x, y, z]
             count += 1
             k += 1
         counts[ray] = count

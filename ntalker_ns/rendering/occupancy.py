@@ -7,6 +7,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+LEAST_RISE = 0.1
+"""Share of the way to a higher density that a cell's least density rises when it is asked."""
+
 DensityFunction = Callable[[Float[Tensor, "samples 3"]], Float[Tensor, "samples 1"]]
 
 
@@ -23,11 +26,15 @@ class OccupancyGrid(nn.Module):
     Pruning is careful on purpose: a cell is closed where a step through it would be nearly transparent or was nearly
     invisible from everywhere, and cells beside an open one stay open, so that a surface can still move. Grids that
     prune hard are fast and lose quality late in training, when the pruning bites into the surface.
+
+    The grid also keeps the least density that each cell was found to have, so that a ray can end behind cells that
+    are opaque at all times (`least`): it falls at once and rises slowly.
     """
 
     occupied: Bool[Tensor, "grid grid grid"]
     hull: Bool[Tensor, "grid grid grid"]
     density: Float[Tensor, "grid grid grid"]
+    least: Float[Tensor, "grid grid grid"]
     visible: Float[Tensor, "grid grid grid"]
     carved: Bool[Tensor, ""]
 
@@ -44,6 +51,7 @@ class OccupancyGrid(nn.Module):
         self.register_buffer("occupied", torch.ones(shape, dtype=torch.bool))
         self.register_buffer("hull", torch.ones(shape, dtype=torch.bool))
         self.register_buffer("density", torch.zeros(shape))
+        self.register_buffer("least", torch.zeros(shape))
         # Everything counts as seen until it had the time to be: some 30 updates at the default decay.
         self.register_buffer("visible", torch.full(shape, 4.0 * min_weight))
         self.register_buffer("carved", torch.tensor(False))
@@ -84,9 +92,11 @@ class OccupancyGrid(nn.Module):
         drawn = candidates[torch.randint(len(candidates), (cells,), device=candidates.device)]
         centers = self.centers().view(-1, 3)[drawn]
         positions = centers + (torch.rand_like(centers) - 0.5) * (2.0 / self.resolution)
-        fresh = density_function(positions.clamp(-1.0, 1.0)).squeeze(-1)
-        remembered = self.density.view(-1)
-        remembered[drawn] = torch.maximum(remembered[drawn] * self.decay, fresh.to(remembered.dtype))
+        fresh = density_function(positions.clamp(-1.0, 1.0)).squeeze(-1).to(self.density.dtype)
+        remembered, least = self.density.view(-1), self.least.view(-1)
+        remembered[drawn] = torch.maximum(remembered[drawn] * self.decay, fresh)
+        before = least[drawn]
+        least[drawn] = torch.minimum(fresh, before + LEAST_RISE * (fresh - before))
         self.visible.mul_(self.decay)
         self.occupied.copy_(_dilate((self.density > threshold) & (self.visible > self.min_weight)) & self.hull)
 
