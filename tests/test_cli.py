@@ -1,5 +1,6 @@
 """The command: sentences and exit codes, a quick start, and a doctor that says what is there."""
 
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -84,6 +85,28 @@ def test_the_doctor_finds_what_the_tests_need():
     for subject in ("python", "torch", "hash grids", "mediapipe", "video and sound", "speech synthesis"):
         assert states[subject] == "ok", subject
     assert "missing" not in states.values()
+
+
+@pytest.mark.parametrize(
+    ("libraries", "found"),
+    [
+        (
+            {"triton": None, "tinycudann": None},
+            "torch on cuda; Triton's fused kernels .* but triton cannot be imported",
+        ),
+        ({"tinycudann": None}, "triton on cuda; tiny-cuda-nn is the alternative, but tinycudann cannot be imported"),
+        ({"tinycudann": object()}, "triton on cuda; tiny-cuda-nn is there too and is not chosen"),
+    ],
+)
+def test_the_doctor_says_why_no_faster_grid_is_used(
+    libraries: dict[str, object], found: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    for name, module in libraries.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    (finding,) = doctor._encodings()
+    assert finding.state == "ok"
+    assert re.match(found, finding.found)
 
 
 def test_the_doctor_reports_a_broken_part_and_goes_on(

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from ntalker_ns.encodings import reference
-from ntalker_ns.encodings.hash_grid import INITIAL_RANGE, HashGrid, encoder
+from ntalker_ns.encodings.hash_grid import INITIAL_RANGE, HashGrid, automatic_backend, encoder, unavailable
+from ntalker_ns.errors import NTalkerError
 
 
 @pytest.mark.parametrize("dims", [2, 3])
@@ -36,10 +37,26 @@ def test_only_the_table_is_stored():
     assert list(HashGrid(2, num_levels=2).state_dict()) == ["table"]
 
 
-def test_automatic_choice_by_device():
-    assert encoder("auto", torch.device("cuda")) is reference.encode
+def test_automatic_choice_by_device(monkeypatch: pytest.MonkeyPatch):
     assert encoder("auto", torch.device("cpu")) is encoder("numba", torch.device("cpu"))
-    assert encoder("torch", torch.device("cpu")) is reference.encode
+    assert encoder("torch", torch.device("cpu")) is encoder("auto", torch.device("mps")) is reference.encode
+    assert automatic_backend("cuda") == "triton"
+    monkeypatch.setitem(sys.modules, "triton", None)
+    assert automatic_backend("cuda") == "torch"
+
+
+@pytest.mark.parametrize(("backend", "device"), [("triton", "cpu"), ("tcnn", "cpu"), ("numba", "cuda")])
+def test_a_backend_that_does_not_run_there_is_refused(backend, device, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with pytest.raises(NTalkerError, match=f'"{backend}" cannot be used here: it runs on .*, not on {device}'):
+        encoder(backend, torch.device(device))
+
+
+def test_a_library_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "tinycudann", None)
+    assert "tinycudann cannot be imported" in (unavailable("tcnn", "cuda") or "")
+    with pytest.raises(NTalkerError, match="tinycudann"):
+        encoder("tcnn", torch.device("cuda"))
 
 
 @pytest.mark.parametrize(("shape", "levels"), [((5, 2), None), ((3,), None), ((5, 3), 17), ((5, 3), 0)])
@@ -48,6 +65,6 @@ def test_wrong_arguments_are_refused(shape, levels):
         HashGrid(3, log2_hashmap_size=4)(torch.rand(shape), levels)
 
 
-def test_numba_is_not_imported_before_it_is_used():
-    code = "import sys, ntalker_ns.encodings.hash_grid; sys.exit('numba' in sys.modules)"
+def test_no_library_is_imported_before_it_is_used():
+    code = "import sys, ntalker_ns.encodings.hash_grid; sys.exit('numba' in sys.modules or 'triton' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

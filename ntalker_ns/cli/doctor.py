@@ -100,24 +100,29 @@ def _torch() -> Iterator[Finding]:
 def _encodings() -> Iterator[Finding]:
     import torch
 
-    from ntalker_ns.encodings.hash_grid import encoder
+    from ntalker_ns.encodings.hash_grid import automatic_backend, unavailable
 
-    chosen = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        backend = encoder("auto", torch.device(chosen)).__module__.rsplit(".", 1)[-1].removesuffix("_backend")
-    except ImportError as error:
-        reason = f"the torch reference, about 30 times slower than numba ({error})"
-        yield Finding("hash grids", "optional", reason)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    chosen = automatic_backend(device)
+    reason = unavailable(chosen, device)
+    if reason:
+        yield Finding("hash grids", "missing", f"{chosen} on {device}: {reason}")
         return
-    yield Finding("hash grids", "ok", f"{backend} on {chosen}{_faster_backend(backend, chosen)}")
+    yield Finding("hash grids", "ok", f"{chosen} on {device}; {_faster_backend(chosen, device)}")
 
 
-def _faster_backend(backend: str, device: str) -> str:
-    """Why nothing faster than this encoding backend is used, if something faster exists for the device."""
+def _faster_backend(chosen: str, device: str) -> str:
+    """Why nothing faster than this encoding backend is used."""
+    from ntalker_ns.encodings.hash_grid import unavailable
+
     if device == "cpu":
-        version = importlib.metadata.version("numba")
-        return f" (numba {version}), the fastest there is without a GPU" if backend == "numba" else ""
-    return "; no fused CUDA kernel is part of this version, so the torch reference runs on the GPU"
+        return "the fastest there is without a GPU"
+    if chosen == "torch":
+        return f"Triton's fused kernels would be many times faster, but {unavailable('triton', device)}"
+    tcnn = unavailable("tcnn", device)
+    if tcnn:
+        return f"tiny-cuda-nn is the alternative, but {tcnn}"
+    return "tiny-cuda-nn is there too and is not chosen: our levels take it one launch each (backend tcnn)"
 
 
 def _mediapipe() -> Iterator[Finding]:

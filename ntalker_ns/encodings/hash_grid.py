@@ -1,6 +1,9 @@
 """The multi-resolution hash grid as a module: a table of features, and the backend that reads it."""
 
+import importlib
+import os
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -8,9 +11,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ntalker_ns.encodings.layout import GridLayout, grid_layout
+from ntalker_ns.errors import NTalkerError
 
-Backend = Literal["auto", "torch", "numba"]
+Backend = Literal["auto", "torch", "numba", "triton", "tcnn"]
 """What computes an encoding; "auto" chooses by the device of the points."""
+
+_REQUIREMENTS: dict[Backend, tuple[str, str]] = {
+    "numba": ("numba", "cpu"),
+    "triton": ("triton", "cuda"),
+    "tcnn": ("tinycudann", "cuda"),
+}
+"""The library that a backend needs, and the kind of device it runs on."""
 
 Encode = Callable[[Tensor, Tensor, GridLayout, int], Tensor]
 """(points, table, layout, active levels) -> features."""
@@ -29,7 +40,7 @@ class HashGrid(nn.Module):
         base_resolution: cells along each axis of the coarsest grid.
         max_resolution: cells along each axis of the finest grid.
         log2_hashmap_size: binary logarithm of the most vertices a grid stores; larger grids are hashed.
-        backend: what computes it; "auto" takes numba on the CPU and torch elsewhere.
+        backend: what computes it; "auto" takes numba on the CPU, and on CUDA Triton where it is installed.
     """
 
     def __init__(
@@ -85,11 +96,50 @@ def encoder(backend: Backend, device: torch.device) -> Encode:
 
     Returns:
         The backend's `encode`.
+
+    Raises:
+        NTalkerError: the backend does not run there.
     """
-    if backend == "numba" or (backend == "auto" and device.type == "cpu"):
-        from ntalker_ns.encodings import numba_backend
+    return _encoder(backend, device.type)
 
-        return numba_backend.encode
-    from ntalker_ns.encodings import reference
 
-    return reference.encode
+@lru_cache
+def _encoder(backend: Backend, device_type: str) -> Encode:
+    name = automatic_backend(device_type) if backend == "auto" else backend
+    reason = unavailable(name, device_type)
+    if reason:
+        raise NTalkerError(f'The hash grids\' backend "{name}" cannot be used here: {reason}; use "auto".')
+    module = "reference" if name == "torch" else f"{name}_backend"
+    return importlib.import_module(f"ntalker_ns.encodings.{module}").encode
+
+
+def automatic_backend(device_type: str) -> Backend:
+    """The fastest backend for a kind of device.
+
+    Args:
+        device_type: as in `torch.device.type`.
+    """
+    if device_type == "cpu":
+        return "numba"
+    return "torch" if unavailable("triton", device_type) else "triton"
+
+
+def unavailable(backend: Backend, device_type: str) -> str | None:
+    """Why a backend cannot be used on a kind of device; None where it can.
+
+    Args:
+        backend: the backend.
+        device_type: as in `torch.device.type`.
+    """
+    if backend not in _REQUIREMENTS:
+        return None
+    library, required = _REQUIREMENTS[backend]
+    # Triton's interpreter, which is for tests, takes tensors on the CPU.
+    interpreted = backend == "triton" and os.environ.get("TRITON_INTERPRET") == "1"
+    if device_type != required and not interpreted:
+        return f"it runs on {required}, not on {device_type}"
+    try:
+        importlib.import_module(library)
+    except Exception as error:  # tiny-cuda-nn raises errors of several kinds where it does not fit torch or the GPU
+        return f"{library} cannot be imported ({error})"
+    return None

@@ -1,0 +1,99 @@
+"""Clocks: the time that code takes, and on what machine that was."""
+
+import importlib.metadata
+import platform
+import time
+from collections.abc import Callable, Hashable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from ntalker_ns.progress import progress_bar
+
+Run = Callable[[], object]
+"""What is timed."""
+
+Key = TypeVar("Key", bound=Hashable)
+
+PACKAGES = ("ntalker_ns", "nerfstudio", "torch", "triton", "numba", "numpy")
+"""Whose versions a result names."""
+
+CUDA_BATCH = 20
+"""Runs between two looks at the clock on CUDA, where waiting for the device takes as long as a small kernel."""
+
+
+def synchronize(device: torch.device) -> None:
+    """Waits until everything asked of a device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def fastest(cases: Mapping[Key, Run], repeats: int, device: torch.device, title: str) -> dict[Key, float]:
+    """Milliseconds of each case: one run to warm up, then rounds over all cases, so that noise meets all alike.
+
+    Args:
+        cases: what is timed, by name.
+        repeats: rounds; the fastest counts, since other programs only slow a run down.
+        device: where they run.
+        title: of the progress bar.
+
+    Returns:
+        Milliseconds of one run of each.
+    """
+    batch = CUDA_BATCH if device.type == "cuda" else 1
+    best = dict.fromkeys(cases, float("inf"))
+    with progress_bar() as bar:
+        task = bar.add_task(title, total=(repeats + 1) * len(cases))
+        for repeat in range(repeats + 1):
+            for name, run in cases.items():
+                seconds = timed(run, device, batch)
+                if repeat:
+                    best[name] = min(best[name], 1e3 * seconds)
+                bar.advance(task)
+    return best
+
+
+def timed(run: Run, device: torch.device, batch: int = 1) -> float:
+    """Seconds of a run, the mean over `batch` of them."""
+    synchronize(device)
+    begin = time.perf_counter()
+    for _ in range(batch):
+        run()
+    synchronize(device)
+    return (time.perf_counter() - begin) / batch
+
+
+def machine(device: torch.device) -> dict[str, object]:
+    """The machine, the date and the versions that a figure belongs to.
+
+    Args:
+        device: what was measured.
+    """
+    return {
+        "date": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
+        "cpu": processor(),
+        "threads": torch.get_num_threads(),
+        "cuda": torch.version.cuda if device.type == "cuda" else None,
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in PACKAGES},
+    }
+
+
+def processor() -> str:
+    """The name of the CPU."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,60 @@
+"""The Triton kernels: on a CUDA device where there is one, otherwise in Triton's interpreter and through its compiler.
+
+Triton reads TRITON_INTERPRET when it is imported, so the cases in `triton_cases` run in processes of their own.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource, compile
+from triton.runtime.jit import JITFunction, mangle_type
+
+from ntalker_ns.encodings import triton_backend
+from ntalker_ns.encodings.layout import grid_layout
+
+CASES = Path(__file__).parent / "triton_cases"
+
+
+@pytest.mark.parametrize("path", sorted(CASES.glob("*.py")), ids=lambda path: path.stem)
+def test_kernels_give_the_numbers_of_their_references(path: Path):
+    environment = dict(os.environ)
+    environment.pop("TRITON_INTERPRET", None)
+    if not torch.cuda.is_available():
+        environment["TRITON_INTERPRET"] = "1"
+    command = [sys.executable, "-m", "pytest", "--noconftest", "-p", "no:cacheprovider", str(path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(params=[80, 90], ids=lambda capability: f"sm_{capability}")
+def compiled(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """Kernels that are launched are compiled for a GPU instead, which needs none; gives the names of those."""
+    names: list[str] = []
+
+    def run(kernel: JITFunction, *args: Any, grid: object, warmup: bool, **options: Any) -> None:
+        given = dict(zip(kernel.arg_names, args, strict=False)) | options
+        constants = {each.name: given[each.name] for each in kernel.params if each.is_constexpr}
+        signature = {name: "constexpr" if name in constants else mangle_type(given[name]) for name in kernel.arg_names}
+        compiler_options = {name: value for name, value in options.items() if name not in signature}
+        source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
+        binary = compile(source, target=GPUTarget("cuda", request.param, 32), options=compiler_options)
+        assert len(binary.asm["cubin"]) > 0
+        names.append(kernel.__name__)
+
+    monkeypatch.setattr(JITFunction, "run", run)
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    return names
+
+
+@pytest.mark.parametrize(("dims", "kind"), [(2, torch.float32), (3, torch.float16)])
+def test_hash_grids_compile(compiled: list[str], dims: int, kind: torch.dtype):
+    layout = grid_layout(dims, 12, 2, 4, 64, 8)
+    table = torch.zeros(layout.total_entries, 2, dtype=kind, requires_grad=True)
+    triton_backend.encode(torch.rand(5, dims, requires_grad=True), table, layout, 12).sum().backward()
+    assert compiled == ["hash_grid_forward", "hash_grid_coordinate_gradient", "hash_grid_table_gradient"]
