@@ -1,0 +1,296 @@
+"""An editor without weights: picture filters that are chosen by the words of the instruction.
+
+It does not understand an instruction, it looks for styles that it knows. What it gives is deterministic and the same
+for every frame, so that tests, the demo and a machine without a GPU can run a whole edit.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+from torch import Tensor
+
+from ntalker_ns.editing.editor import EditorConfig, check_instruction
+from ntalker_ns.editing.schedule import Strength
+from ntalker_ns.errors import NTalkerError
+
+Picture = Float32[np.ndarray, "h w 3"]
+"""RGB in [0, 1]."""
+Style = Callable[[Picture, float, int], Picture]
+"""(picture, amount in [0, 1], seed) -> picture. At amount 0 nothing changes."""
+
+REFERENCE_SIDE = 512
+"""Side in px of the pictures that lengths below are meant for."""
+WARP_SHARE = 0.012
+"""Standard deviation of the warp style's displacements in full, as a share of the picture's width."""
+WARP_CELLS = 12
+"""Displacements of the warp style are independent this many times across the picture."""
+
+
+@dataclass
+class FilterEditorConfig(EditorConfig):
+    """Offline picture filters."""
+
+    _target: type = field(default_factory=lambda: FilterEditor)
+    full_guidance: float = 6.0
+    """Text guidance scale at which a style is applied in full, if all diffusion steps are run."""
+
+
+class FilterEditor:
+    """Applies the styles that an instruction names."""
+
+    def __init__(self, config: FilterEditorConfig) -> None:
+        """
+        Args:
+            config: how guidance becomes an amount.
+        """
+        self.config = config
+
+    def check(self, instruction: str) -> None:
+        """See `Editor.check`.
+
+        Raises:
+            NTalkerError: the instruction names no style; the message lists them.
+        """
+        named_styles(instruction)
+
+    def describe(self, instruction: str) -> str:
+        """See `Editor.describe`."""
+        return (
+            f"Offline filter ({', '.join(named_styles(instruction))}), no diffusion model: at guidance s and t of t_u "
+            f"steps it is applied by t / t_u * (s - 1) / {self.config.full_guidance - 1:g}, at most in full."
+        )
+
+    def unload(self) -> None:
+        """There is nothing to let go of."""
+
+    def edit(
+        self,
+        frames: Float[Tensor, "n 3 h w"],
+        instruction: str,
+        strength: Strength,
+        seeds: Sequence[int],
+        conditions: Float[Tensor, "n 3 h w"] | None = None,
+    ) -> Float[Tensor, "n 3 h w"]:
+        """See `Editor.edit`.
+
+        Given conditions, the styled condition is mixed into the frame by the same amount: as a diffusion that starts
+        from the noised frame and looks at the condition ends between the two.
+        """
+        amount = filter_amount(strength, self.config.full_guidance)
+        styles = [STYLES[name].apply for name in named_styles(instruction)]
+        edited = []
+        for index, seed in enumerate(seeds):
+            picture = _to_picture(frames[index])
+            if conditions is None:
+                edited.append(_styled(picture, styles, amount, seed))
+            else:
+                target = _styled(_to_picture(conditions[index]), styles, amount, seed)
+                edited.append(picture + amount * (target - picture))
+        stacked = torch.from_numpy(np.stack(edited)).permute(0, 3, 1, 2)
+        return stacked.clamp(0.0, 1.0).to(frames)
+
+
+def filter_amount(strength: Strength, full_guidance: float) -> float:
+    """How much of a style is applied, 0 to 1: it rises with the guidance and with the share of steps that are run."""
+    guided = (strength.guidance - 1.0) / max(full_guidance - 1.0, 1e-6)
+    return float(np.clip(guided, 0.0, 1.0) * np.clip(strength.steps / strength.full_steps, 0.0, 1.0))
+
+
+def named_styles(instruction: str) -> list[str]:
+    """The styles whose words an instruction contains, in the order in which they are applied.
+
+    Raises:
+        NTalkerError: there are none; the message lists what is known.
+    """
+    words = check_instruction(instruction).lower()
+    found = [name for name, style in STYLES.items() if re.search(rf"\b({style.words})", words)]
+    # A bronze statue is bronze: "statue" alone means stone.
+    if "bronze" in found and "stone" in found and not re.search(r"\b(stone|marble)", words):
+        found.remove("stone")
+    if not found:
+        known = "; ".join(f"{name} ({style.words.replace('|', ', ')})" for name, style in STYLES.items())
+        raise NTalkerError(
+            f"The offline filter finds no style that it knows in '{instruction}'. It knows: {known}. For everything "
+            "else take editor:ip2p or editor:diffusers."
+        )
+    return found
+
+
+def _styled(picture: Picture, styles: Sequence[Style], amount: float, seed: int) -> Picture:
+    for style in styles:
+        picture = style(picture, amount, seed)
+    return picture
+
+
+def _to_picture(frame: Float[Tensor, "3 h w"]) -> Picture:
+    return np.ascontiguousarray(frame.detach().float().permute(1, 2, 0).cpu().numpy())
+
+
+def _mix(picture: Picture, styled: Picture, amount: float) -> Picture:
+    return np.clip(picture + np.float32(amount) * (styled - picture), 0.0, 1.0)
+
+
+def _px(picture: Picture, length: float) -> float:
+    """A length in px of a 512 px picture, in px of this one."""
+    return length * max(picture.shape[:2]) / REFERENCE_SIDE
+
+
+def _grey(picture: Picture) -> Float32[np.ndarray, "h w"]:
+    return picture @ np.array([0.299, 0.587, 0.114], np.float32)
+
+
+def _blurred(values: np.ndarray, sigma: float) -> np.ndarray:
+    return cv2.GaussianBlur(values, (0, 0), max(sigma, 0.3))
+
+
+def _ramp(values: Float32[np.ndarray, "h w"], stops: Sequence[tuple[float, tuple[float, float, float]]]) -> Picture:
+    """Colours along a line: a value between two stops gets a colour between theirs."""
+    places = [place for place, _ in stops]
+    channels = [np.interp(values, places, [colour[c] for _, colour in stops]) for c in range(3)]
+    return np.stack(channels, axis=-1).astype(np.float32)
+
+
+def _even_light(picture: Picture, contrast: float) -> Float32[np.ndarray, "h w"]:
+    """Brightness with local contrast raised, as polished or hewn surfaces show relief."""
+    grey = _grey(picture)
+    relief = grey - _blurred(grey, _px(picture, 12.0))
+    return np.clip(grey + contrast * relief, 0.0, 1.0)
+
+
+def _smooth(picture: Picture, rounds: int, radius: float, spread: float) -> Picture:
+    """Flat areas with their edges kept."""
+    diameter = max(int(2 * round(_px(picture, radius)) + 1), 3)
+    for _ in range(rounds):
+        picture = cv2.bilateralFilter(picture, diameter, spread, max(_px(picture, radius), 1.0))
+    return picture
+
+
+def _brush_marks(picture: Picture, radius: float) -> Picture:
+    """Of the four squares that touch at a pixel, mostly the colour of the one that is most even (Kuwahara 1976)."""
+    side = max(round(_px(picture, radius)) + 1, 2)
+    total, weights = np.zeros_like(picture), np.zeros(picture.shape[:2], np.float32)
+    grey = _grey(picture)
+    for corner in ((0, 0), (0, side - 1), (side - 1, 0), (side - 1, side - 1)):
+        mean, grey_mean, square = (
+            cv2.boxFilter(values, -1, (side, side), anchor=corner) for values in (picture, grey, grey * grey)
+        )
+        # Soft weights: a hard choice would flicker between frames.
+        weight = 1.0 / (np.maximum(square - grey_mean**2, 0.0) + 1e-4) ** 3
+        total += weight[..., None] * mean
+        weights += weight
+    return total / weights[..., None]
+
+
+def sketch(picture: Picture, amount: float, seed: int) -> Picture:
+    """Pencil on paper: brightness divided by its own blur (a colour dodge)."""
+    grey = _grey(picture)
+    lines = np.clip(grey / np.maximum(_blurred(grey, _px(picture, 6.0)), 1e-3), 0.0, 1.0) ** 3
+    shade = 0.75 + 0.25 * np.clip(grey * 1.4, 0.0, 1.0)
+    return _mix(picture, _ramp(lines * shade, [(0.0, (0.10, 0.10, 0.12)), (1.0, (0.97, 0.95, 0.90))]), amount)
+
+
+def painting(picture: Picture, amount: float, seed: int) -> Picture:
+    """Oil paint: brush marks that end at edges, richer colours."""
+    marks = _brush_marks(_brush_marks(picture, 3.0), 2.0)
+    mean = marks.mean(axis=-1, keepdims=True)
+    rich = np.clip(mean + 1.25 * (marks - mean), 0.0, 1.0)
+    curved = rich + 0.04 * np.sin(2.0 * np.pi * (rich - 0.5))
+    return _mix(picture, curved.astype(np.float32), amount)
+
+
+def cartoon(picture: Picture, amount: float, seed: int) -> Picture:
+    """Few flat colours inside dark outlines."""
+    flat = _smooth(picture, rounds=3, radius=6.0, spread=0.12)
+    steps = 5.0
+    # Soft steps: a hard threshold would flicker between frames.
+    scaled = flat * steps
+    level = np.floor(scaled)
+    within = 1.0 / (1.0 + np.exp(-14.0 * (scaled - level - 0.5)))
+    poster = (level + within) / steps
+    mean = poster.mean(axis=-1, keepdims=True)
+    vivid = np.clip(mean + 1.2 * (poster - mean), 0.0, 1.0)
+    grey = _blurred(_grey(picture), _px(picture, 1.5))
+    edge = grey - _blurred(grey, _px(picture, 4.0))
+    ink = np.clip(-(edge + 0.01) / 0.04, 0.0, 1.0)[..., None]
+    return _mix(picture, (vivid * (1.0 - 0.85 * ink)).astype(np.float32), amount)
+
+
+def bronze(picture: Picture, amount: float, seed: int) -> Picture:
+    """Polished bronze: brightness through a metal's colours."""
+    light = _even_light(picture, 1.2)
+    shine = light + 0.10 * np.sin(3.0 * np.pi * light)
+    stops = [
+        (0.0, (0.05, 0.03, 0.02)),
+        (0.35, (0.33, 0.18, 0.07)),
+        (0.65, (0.72, 0.45, 0.20)),
+        (0.85, (0.93, 0.74, 0.45)),
+        (1.0, (1.0, 0.95, 0.80)),
+    ]
+    return _mix(picture, _ramp(np.clip(shine, 0.0, 1.0), stops), amount)
+
+
+def stone(picture: Picture, amount: float, seed: int) -> Picture:
+    """Pale stone: brightness alone, relief raised, darks lifted."""
+    light = _even_light(picture, 1.6)
+    stops = [(0.0, (0.25, 0.25, 0.26)), (0.5, (0.62, 0.61, 0.59)), (1.0, (0.95, 0.94, 0.91))]
+    return _mix(picture, _ramp(light, stops), amount)
+
+
+def sepia(picture: Picture, amount: float, seed: int) -> Picture:
+    """An old photograph's brown."""
+    stops = [(0.0, (0.12, 0.07, 0.03)), (0.5, (0.58, 0.44, 0.29)), (1.0, (1.0, 0.94, 0.80))]
+    return _mix(picture, _ramp(_grey(picture), stops), amount)
+
+
+def _tint(picture: Picture, factors: tuple[float, float, float], amount: float) -> Picture:
+    tinted = picture * np.array(factors, np.float32)
+    return _mix(picture, tinted.astype(np.float32), amount)
+
+
+def cold(picture: Picture, amount: float, seed: int) -> Picture:
+    """Blue light."""
+    return _tint(picture, (0.62, 0.86, 1.15), amount)
+
+
+def warm(picture: Picture, amount: float, seed: int) -> Picture:
+    """Evening light."""
+    return _tint(picture, (1.18, 0.94, 0.66), amount)
+
+
+def warp(picture: Picture, amount: float, seed: int) -> Picture:
+    """Moves pixels about, smoothly and for each seed in another way: a stand-in for an editor that deforms lips."""
+    height, width = picture.shape[:2]
+    random = np.random.default_rng(seed)
+    coarse = random.standard_normal((2, WARP_CELLS, WARP_CELLS)).astype(np.float32)
+    reach = amount * WARP_SHARE * width
+    across, down = (reach * cv2.resize(axis, (width, height), interpolation=cv2.INTER_CUBIC) for axis in coarse)
+    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    return cv2.remap(picture, x + across, y + down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+
+
+@dataclass(frozen=True)
+class NamedStyle:
+    """A style and the words that ask for it."""
+
+    apply: Style
+    words: str
+    """Beginnings of words, with | between them."""
+
+
+STYLES: dict[str, NamedStyle] = {
+    "warp": NamedStyle(warp, "warp|distort|melt"),
+    "cold": NamedStyle(cold, "cold|cool|winter|ice|icy|freez|frozen"),
+    "warm": NamedStyle(warm, "warm|sunset|evening|golden"),
+    "cartoon": NamedStyle(cartoon, "cartoon|comic|anime|animated|pixar"),
+    "painting": NamedStyle(painting, "paint|oil|van gogh|munch|modigliani|impressionis|watercolo"),
+    "bronze": NamedStyle(bronze, "bronze|brass|copper"),
+    "stone": NamedStyle(stone, "stone|marble|statue|sculpture|bust"),
+    "sketch": NamedStyle(sketch, "sketch|pencil|drawing|drawn|charcoal"),
+    "sepia": NamedStyle(sepia, "sepia|old photo|vintage|antique photo"),
+}
+"""In the order in which they are applied where an instruction names several."""
