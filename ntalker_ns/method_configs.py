@@ -19,6 +19,7 @@ print_as_sentence()
 def _optimizers(grids: float, networks: float) -> dict[str, dict]:
     """Adam for each parameter group, with a short warm-up and a cosine decay to the end of the run."""
     rates = {"grids": grids, "networks": networks, "audio": 1e-3, "codes": 1e-3, "poses": 2e-4}
+    rates |= {"torso": 1e-2, "background": 2e-3}
     return {
         name: {
             "optimizer": FusedAdamConfig(lr=rate),

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import tyro
+from jaxtyping import Float, Int, UInt8
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManager, VanillaDataManagerConfig
@@ -48,6 +49,10 @@ class TalkerDataManagerConfig(VanillaDataManagerConfig):
     pixels."""
     patch_region: PatchRegion = "face"
     """Where the centres of patches lie: in the face box, in the lip box, or anywhere."""
+    rest_pixels: int = 2048
+    """Pixels of a training step, anywhere in the frames, from which torso and background learn."""
+    rest_frames: int = 8
+    """Frames that those pixels come from."""
     eval_num_rays_per_batch: int = 4096
     """Rays of an evaluation batch, all of one held-out frame."""
     seed: int = 0
@@ -109,9 +114,11 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
 
     `next_train` gives a `RayBundle` of R rays, those of one frame contiguous and equally many for each, with unit
     directions, times (R, 1), camera_indices (R, 1) in the train split, and in metadata underlay (R, 3) in [0, 1],
-    driving_index (R, 1) in the driving sequence and pixel (R, 2), x and y of pixel centres in px at training size.
+    driving_index (R, 1) in the driving sequence, pixel (R, 2), x and y of pixel centres in px at training size, place
+    (R, 2), the same over the picture's size, and plate (R, 3), the plate's colours there.
     The batch has image (R, 3) in [0, 1], labels (R,), indices (R, 3) as camera, row, column, and per frame face_boxes
-    and lip_boxes (F, 4) in px at training size and frames (F,), its index in the driving sequence.
+    and lip_boxes (F, 4) in px at training size and frames (F,), its index in the driving sequence. A training batch has
+    other pixels of other frames in rest: place (R, 2), plate, image and underlay (R, 3), labels (R,), frames (F,).
     """
 
     config: TalkerDataManagerConfig
@@ -141,7 +148,7 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
         self.fixed_indices_eval_dataloader = FrameDataloader(self.eval_dataset, device=self.device)
         self.eval_dataloader = RandIndicesEvalDataloader(self.eval_dataset, device=self.device)
 
-    def next_train(self, step: int) -> tuple[RayBundle, dict[str, Tensor]]:
+    def next_train(self, step: int) -> tuple[RayBundle, dict[str, Any]]:
         """Rays and pixels of some training frames, as the class says.
 
         Raises:
@@ -150,7 +157,8 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
         self.train_count += 1
         count = self.get_train_rays_per_batch()
         num_frames = self._frames_per_step()
-        return self._sample(self.train_dataset, self._train_rng, num_frames, count // num_frames)
+        bundle, batch = self._sample(self.train_dataset, self._train_rng, num_frames, count // num_frames)
+        return bundle, batch | {"rest": self._sample_rest()}
 
     def next_eval(self, step: int) -> tuple[RayBundle, dict[str, Tensor]]:
         """The same of one held-out frame; camera_indices are then those of the held-out split."""
@@ -245,6 +253,8 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
                 "underlay": self._tensor(np.ascontiguousarray(colours[:, 3:])),
                 "driving_index": self._tensor(frames),
                 "pixel": self._tensor(np.stack([x, y], axis=1).astype(np.float32) + np.float32(0.5)),
+                "place": self._tensor(places(x, y, dataset.size)),
+                "plate": self._tensor(unit(dataset.plate()[y, x])),
             },
         )
         batch = {
@@ -256,6 +266,26 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
             "frames": self._tensor(driving_indices),
         }
         return bundle, batch
+
+    def _sample_rest(self) -> dict[str, Tensor]:
+        dataset, rng = self.train_dataset, self._train_rng
+        store = dataset.store()
+        num_frames = min(self.config.rest_frames, len(dataset))
+        each = max(1, self.config.rest_pixels // num_frames)
+        chosen = rng.choice(len(dataset), num_frames, replace=False)
+        x, y = pixel_sampling.anywhere(rng, num_frames * each, dataset.size)
+        values = np.empty((len(x), 8), np.uint8)
+        for i, index in enumerate(chosen):
+            pixels = slice(i * each, (i + 1) * each)
+            values[pixels] = store.gather(int(index), x[pixels], y[pixels])
+        return {
+            "place": self._tensor(places(x, y, dataset.size)),
+            "plate": self._tensor(unit(dataset.plate()[y, x])),
+            "image": self._tensor(unit(values[:, :3])),
+            "underlay": self._tensor(unit(values[:, 3:6])),
+            "labels": self._tensor(np.ascontiguousarray(values[:, 6])),
+            "frames": self._tensor(dataset.frame_indices[chosen]),
+        }
 
     def _pixels(
         self,
@@ -288,3 +318,13 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.device)
+
+
+def places(x: Int[np.ndarray, " r"], y: Int[np.ndarray, " r"], size: tuple[int, int]) -> Float[np.ndarray, "r 2"]:
+    """Pixel centres over a picture's width and height, float32."""
+    return ((np.stack([x, y], axis=1) + 0.5) / np.array(size)).astype(np.float32)
+
+
+def unit(colours: UInt8[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+    """Colours in [0, 1], float32."""
+    return colours.astype(np.float32) / np.float32(255)

@@ -43,6 +43,7 @@ class TalkerDataset(InputDataset):
         self.clip: Clip | None = dataparser_outputs.metadata["clip"]
         self.size = (int(self.cameras.width[0]), int(self.cameras.height[0]))
         self._store: FrameStore | None = None
+        self._plate: npt.NDArray[np.uint8] | None = None
 
     @property
     def scale(self) -> tuple[float, float]:
@@ -69,6 +70,12 @@ class TalkerDataset(InputDataset):
             self.require_clip()
             self._store = build_store(self.read_frame, len(self), self.size)
         return self._store
+
+    def plate(self) -> npt.NDArray[np.uint8]:
+        """The background without the person at training size, RGB."""
+        if self._plate is None:
+            self._plate = self._resized(self.driving.plate())
+        return self._plate
 
     def read_frame(self, index: int) -> Frame:
         """Reads one frame of the split from the data set and resizes it.

@@ -15,11 +15,11 @@ from nerfstudio.models.base_model import Model, ModelConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor, nn
 
-from ntalker_ns.backdrop import Backdrop
 from ntalker_ns.driving import DrivingSequence
 from ntalker_ns.field.audio_encoder import neighbour_indices
 from ntalker_ns.field.pose_refinement import PoseRefinement, apply_per_frame
 from ntalker_ns.field.talker_field import FrameConditions, TalkerField, TalkerFieldConfig
+from ntalker_ns.portrait import Portrait, PortraitConfig, RestKind
 from ntalker_ns.rendering.compositing import composite
 from ntalker_ns.rendering.marching import intersect_box, march
 from ntalker_ns.rendering.occupancy import OccupancyGrid, visual_hull
@@ -33,6 +33,8 @@ class TalkerModelConfig(ModelConfig):
     """A talking radiance field over a torso and a backdrop."""
 
     _target: type = field(default_factory=lambda: TalkerModel)
+    portrait: PortraitConfig = field(default_factory=PortraitConfig)
+    """Torso and background around the head."""
     field: TalkerFieldConfig = field(default_factory=TalkerFieldConfig)
     """Sizes of the radiance field."""
     coarse_steps: int = 0
@@ -97,6 +99,7 @@ class TalkerModel(Model):
         self.pose_refinement = PoseRefinement(poses)
         self.appearance = nn.Embedding(frames, max(self.config.field.appearance_dim, 1))
         nn.init.zeros_(self.appearance.weight)
+        self.portrait = Portrait(self.config.portrait, sequence)
         self._step = 0
         self._warned_no_time = False
         self.set_driving(sequence)
@@ -110,7 +113,7 @@ class TalkerModel(Model):
         self._features = torch.from_numpy(sequence.features)
         self._eyes = torch.from_numpy(sequence.eye_openness)
         self._lip_shapes = torch.from_numpy(sequence.lip_shapes)
-        self.backdrop = Backdrop(sequence)
+        self.portrait.set_driving(sequence)
 
     def get_param_groups(self) -> dict[str, list[nn.Parameter]]:
         """Hash tables, networks, the audio encoder, codes and poses learn at rates of their own."""
@@ -119,6 +122,8 @@ class TalkerModel(Model):
             "networks": self.field.network_parameters(),
             "audio": self.field.audio_parameters(),
             "codes": list(self.appearance.parameters()),
+            "torso": list(self.portrait.torso.parameters()),
+            "background": list(self.portrait.learned.parameters()),
         }
         if self.config.refine_poses:
             groups["poses"] = list(self.pose_refinement.parameters())
@@ -207,15 +212,21 @@ class TalkerModel(Model):
         """Renders the rays of training frames; the rays of a frame must lie side by side.
 
         Args:
-            ray_bundle: with `times`, and `metadata["underlay"]` (rays, 3): what is seen where the head is not.
+            ray_bundle: with `times`, and `metadata["underlay"]` (rays, 3): what is seen where the head is not; in
+                training also what `Portrait.composed` needs.
 
         Returns:
-            rgb (rays, 3), depth (rays, 1) world units, accumulation (rays, 1), audio_motion (rays, 1), and for the
-            metrics the mean number of samples a ray.
+            rgb and head (rays, 3), depth (rays, 1) world units, accumulation (rays, 1), audio_motion (rays, 1), for
+            the metrics the mean number of samples a ray, and in training what `Portrait.composed` gives.
         """
         assert ray_bundle.times is not None
-        frames, rays = torch.unique_consecutive(self._frames_of_times(ray_bundle.times), return_counts=True)
-        return self._render(ray_bundle, frames, rays.tolist(), self.pose_refinement.of_frames(frames))
+        frames, counts = torch.unique_consecutive(self._frames_of_times(ray_bundle.times), return_counts=True)
+        rays = counts.tolist()
+        outputs = self._render(ray_bundle, frames, rays, self.pose_refinement.of_frames(frames))
+        if self.training:
+            head, opacity = outputs["head"], outputs["accumulation"]
+            outputs |= self.portrait.composed(head, opacity, ray_bundle.metadata, frames, rays)
+        return outputs
 
     def _render(
         self,
@@ -260,6 +271,7 @@ class TalkerModel(Model):
         empty = 1.0 - opacity
         return {
             "rgb": head + empty * ray_bundle.metadata["underlay"],
+            "head": head,
             "depth": inside + opacity * near[:, None] + empty * far[:, None],
             "accumulation": opacity,
             "audio_motion": motion,
@@ -289,6 +301,7 @@ class TalkerModel(Model):
             losses["thickness"] = self.config.thickness_weight * outputs["thickness"].mean()
         if self._step * self.config.audio_batch < self.config.audio_epochs * self._trained_frames().shape[0]:
             losses["lips"] = self._hearing_loss()
+        losses |= self.portrait.losses(outputs, batch)
         if self.config.refine_poses:
             losses["poses"] = self.config.pose_weight * self.pose_refinement.spread()
         return losses
@@ -314,31 +327,39 @@ class TalkerModel(Model):
         return 0.0
 
     @torch.no_grad()
-    def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Tensor]:
+    def get_outputs_for_camera(
+        self, camera: Cameras, obb_box: OrientedBox | None = None, rest: RestKind = "field"
+    ) -> dict[str, Tensor]:
         """Renders a whole picture.
 
         Args:
             camera: one camera; its time in [0, 1] says where in the driving sequence the head is (0 without one).
             obb_box: not used; the head fits its box.
+            rest: what is around the head; `clip` scores the head alone.
 
         Returns:
-            rgb (H, W, 3), depth (H, W, 1), accumulation (H, W, 1), audio_motion (H, W, 1).
+            rgb (H, W, 3) and its opacity (H, W, 1); what it is composed of: head, torso and background (H, W, 3), each
+            multiplied by its own opacity, and head_opacity, torso_opacity and background_opacity (H, W, 1), with
+            rgb = head + (1 - head_opacity) (torso + (1 - torso_opacity) background); and depth, accumulation (the
+            head's opacity again, by nerfstudio's name) and audio_motion (H, W, 1).
         """
         camera = camera.to(self.device).flatten()
         bundle = camera.generate_rays(camera_indices=0, keep_shape=True)
         frame = int(self._frames_of_times(torch.tensor([[self._time_of(camera)]]))[0])
         height, width = bundle.origins.shape[:2]
-        underlay = self.backdrop.behind(frame, camera).view(-1, 3)
+        around = self.portrait.around(frame, camera, rest)
         rays = bundle.flatten()
-        rays.metadata["underlay"] = underlay
-        names = ("rgb", "depth", "accumulation", "audio_motion")
+        rays.metadata["underlay"] = around.colour.view(-1, 3)
+        names = ("rgb", "depth", "accumulation", "audio_motion", "head")
         corrections = self.pose_refinement.of_pose(camera.camera_to_worlds[0])
         frames = torch.tensor([frame], device=self.device)
         parts = [
             self._render(chunk, frames, [len(chunk)], corrections)
             for chunk in _chunks(rays, self.config.eval_num_rays_per_chunk)
         ]
-        return {name: torch.cat([part[name] for part in parts]).view(height, width, -1) for name in names}
+        outputs = {name: torch.cat([part[name] for part in parts]).view(height, width, -1) for name in names}
+        opacity = outputs["head_opacity"] = outputs["accumulation"]
+        return outputs | around.outputs() | {"opacity": opacity + (1.0 - opacity) * around.opacity}
 
     def get_image_metrics_and_images(
         self, outputs: dict[str, Tensor], batch: dict[str, Any]

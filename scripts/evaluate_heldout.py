@@ -7,6 +7,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
@@ -21,6 +22,8 @@ class EvaluateHeldout:
     """The run's config.yml."""
     output_dir: Path | None = None
     """Where heldout.json and heldout.png go; by default beside the config."""
+    rest: Literal["clip", "field"] = "clip"
+    """What the head is composed over: the true frame's torso and background, or the learned ones."""
 
     def main(self) -> None:
         """Renders, compares, prints the table."""
@@ -28,7 +31,7 @@ class EvaluateHeldout:
 
         from ntalker_ns.evaluation import report, runs
 
-        result = report.evaluate_heldout(runs.load(self.load_config))
+        result = report.evaluate_heldout(runs.load(self.load_config), rest=self.rest)
         folder = self.output_dir or self.load_config.parent
         report.write_examples(folder / "heldout.png", result)
         (folder / "heldout.json").write_text(json.dumps(result.to_dict(), indent=2), "utf8")

@@ -37,11 +37,11 @@ def camera(pipeline: Any, frame: int = 0) -> Cameras:
 def test_outputs_of_a_camera(pipeline: Any) -> None:
     pipeline.eval()
     outputs = pipeline.model.get_outputs_for_camera(camera(pipeline))
+    colours = {"rgb": 3, "head": 3, "torso": 3, "background": 3}
+    opacities = dict.fromkeys(("opacity", "head_opacity", "torso_opacity", "background_opacity"), 1)
+    channels = colours | opacities | {"depth": 1, "accumulation": 1, "audio_motion": 1}
     assert {name: tuple(value.shape) for name, value in outputs.items()} == {
-        "rgb": (SIZE, SIZE, 3),
-        "depth": (SIZE, SIZE, 1),
-        "accumulation": (SIZE, SIZE, 1),
-        "audio_motion": (SIZE, SIZE, 1),
+        name: (SIZE, SIZE, count) for name, count in channels.items()
     }
     assert all(torch.isfinite(value).all() for value in outputs.values())
     assert outputs["rgb"].min() >= 0 and outputs["rgb"].max() <= 1 + 1e-5
@@ -50,11 +50,37 @@ def test_outputs_of_a_camera(pipeline: Any) -> None:
     assert images["img"].shape == (SIZE, 2 * SIZE, 3)
 
 
+@pytest.mark.parametrize("rest", ["field", "clip"])
+@pytest.mark.parametrize("background", ["plate", "tomato", "transparent"])
+def test_layers_compose_to_the_picture_exactly(pipeline: Any, rest: str, background: str) -> None:
+    pipeline.eval()
+    pipeline.model.portrait.set_background(background)
+    try:
+        out = pipeline.model.get_outputs_for_camera(camera(pipeline), rest=rest)
+    finally:
+        pipeline.model.portrait.set_background("plate")
+    under_torso = (1.0 - out["torso_opacity"]) * out["background"]
+    assert torch.equal(out["rgb"], out["head"] + (1.0 - out["head_opacity"]) * (out["torso"] + under_torso))
+    assert torch.equal(out["accumulation"], out["head_opacity"])
+    through = torch.stack([1.0 - out[f"{layer}_opacity"] for layer in ("head", "torso", "background")]).prod(dim=0)
+    torch.testing.assert_close(out["opacity"], 1.0 - through)
+    if rest == "field":
+        assert float(out["background_opacity"].max()) == float(background != "transparent")
+
+
+def test_the_head_is_the_same_over_any_rest(pipeline: Any) -> None:
+    pipeline.eval()
+    over = {rest: pipeline.model.get_outputs_for_camera(camera(pipeline), rest=rest) for rest in ("field", "clip")}
+    assert torch.equal(over["field"]["head"], over["clip"]["head"])
+    truth = pipeline.datamanager.eval_dataset[0]["underlay"]
+    torch.testing.assert_close(over["clip"]["torso"], truth, atol=2 / 255, rtol=0)
+
+
 def test_time_moves_the_mouth_and_not_the_camera(pipeline: Any) -> None:
     pipeline.eval()
     one, two = camera(pipeline), camera(pipeline)
     one.times, two.times = torch.tensor([[0.1]]), torch.tensor([[0.8]])
-    first, second = (pipeline.model.get_outputs_for_camera(view) for view in (one, two))
+    first, second = (pipeline.model.get_outputs_for_camera(view, rest="clip") for view in (one, two))
     moved = (first["rgb"] - second["rgb"]).abs().amax(dim=-1)
     assert moved.max() > 1e-3
     # Far above the mouth nothing hears: what differs there is the underlay's, where the head is not opaque.
@@ -101,7 +127,8 @@ def test_a_step_teaches_every_group(pipeline: Any) -> None:
     torch.stack(list(losses.values())).sum().backward()
     for name, parameters in model.get_param_groups().items():
         assert any(p.grad is not None and float(p.grad.abs().sum()) > 0 for p in parameters), name
-    assert {"rgb", "mask", "entropy", "lips", "poses"} == set(losses)
+    portrait = {"whole", "rest", "torso_opacity", "torso_codes"}
+    assert {"rgb", "mask", "entropy", "lips", "poses"} | portrait == set(losses)
     assert float(metrics["samples_per_ray"]) > 0
 
 

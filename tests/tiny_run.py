@@ -45,7 +45,9 @@ def tiny_config(data: Path, output_dir: Path, **overrides: Any) -> TalkerTrainer
             target_samples=1500,
             min_rays=64,
         ),
-        "optimizers": {name: dict(optimizer) for name in ("grids", "networks", "audio", "codes", "poses")},
+        "optimizers": {
+            name: dict(optimizer) for name in ("grids", "networks", "audio", "codes", "poses", "torso", "background")
+        },
     }
     config = TalkerTrainerConfig(**{**fields, **overrides})
     config.machine.device_type = "cpu"

@@ -46,15 +46,16 @@ class HeldoutReport:
         return {"psnr": psnr, **{name: getattr(self, name) for name in names}}
 
 
-def evaluate_heldout(pipeline: Any, examples: int = 4) -> HeldoutReport:
+def evaluate_heldout(pipeline: Any, examples: int = 4, rest: str = "clip") -> HeldoutReport:
     """Renders every held-out frame of a loaded run and compares it, and both baselines, with the truth.
 
-    The rendered picture is the model's own: the head over what lies under it. The baselines show a training picture
-    where the true frame shows the head, and the true frame elsewhere.
+    The baselines show a training picture where the true frame shows the head, and the true frame elsewhere.
 
     Args:
         pipeline: a loaded `TalkerPipeline` whose data set is there.
         examples: how many pairs of pictures to keep.
+        rest: what the head is composed over: `clip`, the frame's own torso and background, which scores the head alone;
+            or `field`, the learned ones, which scores the whole portrait.
 
     Raises:
         NTalkerError: the data set's frames are not there.
@@ -77,7 +78,7 @@ def evaluate_heldout(pipeline: Any, examples: int = 4) -> HeldoutReport:
         masks = region_masks(labels, item["face_mask"].numpy())
         nearest = train.get_numpy_image(int(chosen[order])).astype(np.float32) / 255.0
         pictures = {
-            "ours": render(pipeline, held_out.cameras[index : index + 1]),
+            "ours": render(pipeline, held_out.cameras[index : index + 1], rest),
             "nearest": over_true_rest(nearest, truth, labels),
             "mean": over_true_rest(mean, truth, labels),
         }
@@ -100,10 +101,16 @@ def evaluate_heldout(pipeline: Any, examples: int = 4) -> HeldoutReport:
     )
 
 
-def render(pipeline: Any, camera: Any) -> Float32[np.ndarray, "h w 3"]:
-    """The model's picture of one camera, RGB in [0, 1]."""
+def render(pipeline: Any, camera: Any, rest: str = "clip") -> Float32[np.ndarray, "h w 3"]:
+    """The model's picture of one camera, RGB in [0, 1].
+
+    Args:
+        pipeline: a loaded `TalkerPipeline`.
+        camera: one camera with a time.
+        rest: what is around the head, see `evaluate_heldout`.
+    """
     pipeline.eval()
-    outputs = pipeline.model.get_outputs_for_camera(camera.to(pipeline.device))
+    outputs = pipeline.model.get_outputs_for_camera(camera.to(pipeline.device), rest=rest)
     return outputs["rgb"].clamp(0.0, 1.0).cpu().numpy().astype(np.float32)
 
 

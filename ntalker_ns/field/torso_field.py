@@ -1,0 +1,166 @@
+"""The torso: a picture that moves, as colour and opacity in the clip camera's image plane (RAD-NeRF, section 3.3).
+
+RAD-NeRF deforms image-plane positions by a network of position and head pose and looks up a 2D grid. Two things are
+added here. The pose enters as a few linear numbers (where the head is and how it is turned, in the camera's axes), so
+that a pose between or beyond those of the clip moves the torso by a little and not by a surprise. And what the head
+pose cannot say (breathing, a shrug) is a small code of each training frame: without it, every breath blurs the shirt.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from ntalker_ns.encodings.hash_grid import HashGrid
+from ntalker_ns.field.mlp import FrameMLP
+
+POSE_DIM = 6
+"""Numbers of a head pose: rotation, place in the picture, distance."""
+
+ROOM = 0.15
+"""Room around the picture, in its widths, for cloth that other frames see beyond the border."""
+
+REACH = 0.15
+"""Displacements stay below this, in widths of the picture."""
+
+MEMORY = 10.0
+"""Frames after which a trained frame's code has faded to 1/e."""
+
+
+@dataclass
+class TorsoFieldConfig:
+    """Sizes of the torso field."""
+
+    num_levels: int = 12
+    """Levels of the 2D hash grid, two features each."""
+    base_resolution: int = 16
+    """Cells along an edge of the coarsest level."""
+    max_resolution: int = 512
+    """Cells along an edge of the finest level; the picture and the room around it are one cell times this."""
+    log2_hashmap_size: int = 15
+    """Base-2 logarithm of the entries of a hash table level."""
+    octaves: int = 4
+    """Frequencies of the position that the deformation network sees; more, and cloth deforms in finer ripples."""
+    hidden_dim: int = 32
+    """Channels of the hidden layers."""
+    code_dim: int = 4
+    """Channels of the training frames' codes; 0: the torso follows the head pose alone."""
+    backend: Literal["auto", "torch", "numba"] = "auto"
+    """Implementation of the hash grid; auto takes the fastest that runs on the device."""
+
+
+def pose_features(camera_to_worlds: Float[Tensor, "frames 3 4"], upright: Float[Tensor, "3 3"]) -> Tensor:
+    """A head pose as six numbers that torsos follow almost linearly.
+
+    Camera positions in head space would mix turning and moving: they follow a head that turns on the spot.
+
+    Args:
+        camera_to_worlds: OpenGL, the head at the origin.
+        upright: an orientation in the middle of the clip's.
+
+    Returns:
+        (frames, 6): the rotation away from `upright` (the sine of its angle along its axis, in camera axes), the
+        head's place in the image plane (x right, y up, focal length 1), and the logarithm of its distance.
+    """
+    rotations = camera_to_worlds[:, :, :3]
+    relative = rotations.transpose(1, 2) @ upright
+    skew = 0.5 * (relative - relative.transpose(1, 2))
+    turned = torch.stack([skew[:, 2, 1], skew[:, 0, 2], skew[:, 1, 0]], dim=-1)
+    head = -(rotations.transpose(1, 2) @ camera_to_worlds[:, :, 3:]).squeeze(-1)
+    depth = -head[:, 2:]
+    return torch.cat([turned, head[:, :2] / depth, depth.log()], dim=-1)
+
+
+class TorsoField(nn.Module):
+    """Colour and opacity of the torso at image-plane positions, under head poses."""
+
+    upright: Tensor
+    center: Tensor
+    spread: Tensor
+    lowest: Tensor
+    highest: Tensor
+    trained: Tensor
+
+    def __init__(
+        self,
+        config: TorsoFieldConfig,
+        camera_to_worlds: Float[Tensor, "frames 3 4"],
+        trained: Bool[Tensor, "frames"],
+    ) -> None:
+        """
+        Args:
+            config: sizes.
+            camera_to_worlds: tracked poses of the clip's frames.
+            trained: which of them are trained on; only those are looked at.
+        """
+        super().__init__()
+        self.config = config
+        poses = camera_to_worlds[trained] if bool(trained.any()) else camera_to_worlds
+        upright = poses[len(poses) // 2, :, :3].clone()
+        features = pose_features(poses, upright)
+        self.register_buffer("upright", upright)
+        self.register_buffer("center", features.mean(dim=0))
+        self.register_buffer("spread", features.std(dim=0, correction=0) + 1e-4)
+        self.register_buffer("lowest", features.amin(dim=0))
+        self.register_buffer("highest", features.amax(dim=0))
+        self.register_buffer("trained", trained.clone())
+        self.codes = nn.Parameter(torch.zeros(len(trained), config.code_dim))
+        width, frame_dim = config.hidden_dim, POSE_DIM + config.code_dim
+        self.deformation_net = FrameMLP(2 + 4 * config.octaves, frame_dim, width, layers=3, out_dim=2)
+        self.grid = HashGrid(
+            dims=2,
+            num_levels=config.num_levels,
+            features_per_level=2,
+            base_resolution=config.base_resolution,
+            max_resolution=config.max_resolution,
+            log2_hashmap_size=config.log2_hashmap_size,
+            backend=config.backend,
+        )
+        self.color_net = FrameMLP(self.grid.output_width, 0, width, layers=2, out_dim=4)
+
+    def conditions(
+        self, camera_to_worlds: Float[Tensor, "frames 3 4"], clip_frames: Int[Tensor, "frames"]
+    ) -> Float[Tensor, "frames condition"]:
+        """What moves the torso: normalised pose numbers, and the code of the clip frame that is shown.
+
+        Args:
+            camera_to_worlds: head poses; beyond the clip's they count as the nearest of them, number by number.
+            clip_frames: the clip's frame shown; one that was not trained has the code of the trained frame nearest in
+                time, fading with the distance: breath goes on for a moment and is then forgotten.
+        """
+        features = pose_features(camera_to_worlds, self.upright)
+        features = torch.minimum(torch.maximum(features, self.lowest), self.highest)
+        return torch.cat([(features - self.center) / self.spread, self._codes(clip_frames)], dim=-1)
+
+    def _codes(self, frames: Int[Tensor, "frames"]) -> Float[Tensor, "frames code"]:
+        if bool(self.trained[frames].all()):
+            return self.codes[frames]
+        known = self.trained.nonzero().squeeze(-1)
+        distance, nearest = (frames[:, None] - known).abs().min(dim=1)
+        return self.codes[known[nearest]] * torch.exp(-distance / MEMORY)[:, None]
+
+    def forward(
+        self, places: Float[Tensor, "pixels 2"], conditions: Float[Tensor, "frames condition"], counts: list[int]
+    ) -> tuple[Float[Tensor, "pixels 3"], Float[Tensor, "pixels 1"]]:
+        """Straight colour in [0, 1] and opacity in [0, 1].
+
+        Args:
+            places: x and y in the clip camera's picture, 0 to 1 from its left and upper edge, grouped by frame.
+            conditions: of each frame.
+            counts: places of each frame.
+        """
+        places = places.clamp(0.0, 1.0)
+        moved = places + REACH * torch.tanh(
+            self.deformation_net(_frequencies(places, self.config.octaves), conditions, counts)
+        )
+        features = self.grid((moved + ROOM) / (1.0 + 2.0 * ROOM))
+        raw = self.color_net(features, None, counts)
+        return torch.sigmoid(raw[:, :3]), torch.sigmoid(raw[:, 3:])
+
+
+def _frequencies(places: Float[Tensor, "pixels 2"], octaves: int) -> Float[Tensor, "pixels channels"]:
+    """Positions, and sines and cosines of them at doubling frequencies, half a wave across the picture first."""
+    waves = [torch.pi * 2.0**octave * places for octave in range(octaves)]
+    return torch.cat([2.0 * places - 1.0, *(f(wave) for wave in waves for f in (torch.sin, torch.cos))], dim=-1)

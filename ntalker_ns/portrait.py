@@ -1,0 +1,246 @@
+"""What is around the head: the torso field over a background, learned beside the head and composed under it.
+
+All colours here are premultiplied by their opacity, so that layers add up exactly:
+rgb = head + (1 - head_opacity) (torso + (1 - torso_opacity) background).
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int
+from nerfstudio.cameras.cameras import Cameras
+from torch import Tensor, nn
+
+from ntalker_ns.backdrop import Backdrop, places_of
+from ntalker_ns.background import Background, LearnedBackground
+from ntalker_ns.driving import DrivingSequence
+from ntalker_ns.field.torso_field import TorsoField, TorsoFieldConfig
+from ntalker_ns.underlay import HEAD, TORSO
+
+RestKind = Literal["field", "clip"]
+"""What is around the head: the learned torso and background, or the clip's own frame with the head taken out."""
+
+SAME = 8.0 / 255.0
+"""Where the frame with the head taken out differs by less than this from the frame, nothing was taken out."""
+
+OPAQUE = 0.98
+"""Where the head is more opaque than this, the torso behind it does not show."""
+
+
+@dataclass
+class PortraitConfig:
+    """Torso and background."""
+
+    torso: TorsoFieldConfig = field(default_factory=TorsoFieldConfig)
+    """Sizes of the torso field."""
+    background: str = "plate"
+    """What is behind the person in rendered pictures: plate (the clip's own), transparent, a colour (a name or
+    #rrggbb), or a picture file."""
+    background_size: int = 256
+    """Longest side, in px, of the picture that is learned on top of the plate."""
+    inner_weight: float = 0.02
+    """Weight of the pixels behind the head, where torso and background follow what was painted in; the others weigh 1.
+    It closes the gap that opens there when the head turns away."""
+    opacity_weight: float = 0.1
+    """Weight of the squared difference between the torso's opacity and its label."""
+    code_weight: float = 1e-3
+    """Pull of the torso codes of single frames to zero: what the head pose says is left to it."""
+    joint_weight: float = 0.1
+    """Weight of the squared error of head, torso and background composed, by which they meet without a seam."""
+    train: Literal["beside", "under"] = "beside"
+    """How torso and background learn: beside the head, which is composed over the clip's true torso and background
+    then; or under it, all as one picture, where the pictures are not the clip's any more."""
+
+
+@dataclass
+class Rest:
+    """What is around the head; colours premultiplied."""
+
+    torso: Float[Tensor, "*shape 3"]
+    torso_opacity: Float[Tensor, "*shape 1"]
+    background: Float[Tensor, "*shape 3"]
+    background_opacity: Float[Tensor, "*shape 1"]
+
+    @property
+    def colour(self) -> Float[Tensor, "*shape 3"]:
+        """Torso over background."""
+        return self.torso + (1.0 - self.torso_opacity) * self.background
+
+    @property
+    def opacity(self) -> Float[Tensor, "*shape 1"]:
+        """Of both together."""
+        return self.torso_opacity + (1.0 - self.torso_opacity) * self.background_opacity
+
+    def outputs(self) -> dict[str, Tensor]:
+        """By the names that users see."""
+        names = ("torso", "torso_opacity", "background", "background_opacity")
+        return {name: getattr(self, name) for name in names}
+
+
+class Portrait(nn.Module):
+    """Torso field and learned background of a clip, and the choice of what is shown behind them."""
+
+    def __init__(self, config: PortraitConfig, sequence: DrivingSequence) -> None:
+        """
+        Args:
+            config: sizes and weights.
+            sequence: the clip's, or a replay of it (a checkpoint then brings what it does not show).
+        """
+        super().__init__()
+        self.config = config
+        self.torso = TorsoField(config.torso, *_clip_poses(sequence))
+        scale = config.background_size / max(sequence.width, sequence.height)
+        self.learned = LearnedBackground((round(sequence.width * scale), round(sequence.height * scale)))
+        self.set_background(config.background)
+        self.set_driving(sequence)
+
+    def set_driving(self, sequence: DrivingSequence) -> None:
+        """Lets another sequence say how the head is held and which frame of the clip is replayed."""
+        self._poses = torch.from_numpy(sequence.camera_to_worlds)
+        self._clip_frames = torch.from_numpy(sequence.replay)
+        self.backdrop = Backdrop(sequence)
+
+    def set_background(self, background: str) -> None:
+        """Chooses what is behind the person in rendered pictures.
+
+        Args:
+            background: see `PortraitConfig.background`.
+
+        Raises:
+            NTalkerError: it is neither a file nor a colour.
+        """
+        self.choice = Background.parse(background)
+
+    def at(
+        self,
+        places: Float[Tensor, "pixels 2"],
+        plate: Float[Tensor, "pixels 3"],
+        frames: Int[Tensor, "frames"],
+        counts: list[int],
+    ) -> Rest:
+        """Torso and background at places of some frames, over the learned plate.
+
+        Args:
+            places: x and y in the clip camera's picture, 0 to 1, grouped by frame.
+            plate: the plate's colours there.
+            frames: of the driving sequence.
+            counts: places of each frame.
+        """
+        torso, opacity = self._torso(places, frames, counts)
+        return Rest(torso, opacity, self.learned(places, plate), torch.ones_like(opacity))
+
+    def _torso(
+        self, places: Tensor, frames: Tensor, counts: list[int]
+    ) -> tuple[Float[Tensor, "pixels 3"], Float[Tensor, "pixels 1"]]:
+        poses, clip_frames = (values[frames.cpu()].to(places.device) for values in (self._poses, self._clip_frames))
+        colour, opacity = self.torso(places, self.torso.conditions(poses, clip_frames), counts)
+        return opacity * colour, opacity
+
+    @torch.no_grad()
+    def around(self, frame: int, camera: Cameras, kind: RestKind = "field") -> Rest:
+        """All that a camera sees around the head.
+
+        Args:
+            frame: of the driving sequence.
+            camera: one flat camera; its intrinsics are used, its pose is not: a camera that walks around the head
+                does not drag the torso along.
+            kind: learned, with the chosen background, or as the clip shows it.
+
+        Returns:
+            Layers of shape (height, width, channels).
+        """
+        if kind == "clip":
+            true = self.backdrop.behind(frame, camera)
+            full = torch.ones_like(true[..., :1])
+            return Rest(true, full, torch.zeros_like(true), full)
+        places = places_of(self.backdrop.sequence, camera)
+        frames = torch.tensor([frame], device=places.device)
+        torso, opacity = self._torso(places.view(-1, 2), frames, [places[..., 0].numel()])
+        background = self._background(camera, places)
+        present = torch.full_like(background[..., :1], float(self.choice.kind != "transparent"))
+        shape = (*places.shape[:-1], -1)
+        return Rest(torso.view(shape), opacity.view(shape), background * present, present)
+
+    def _background(self, camera: Cameras, places: Float[Tensor, "height width 2"]) -> Float[Tensor, "height width 3"]:
+        choice = self.choice
+        if choice.picture is not None:
+            return self.backdrop.cover(choice.picture, camera)
+        if choice.kind == "plate":
+            return self.learned(places, self.backdrop.plate(camera)).clamp(0.0, 1.0)
+        return places.new_tensor(choice.colour).expand(*places.shape[:-1], 3)
+
+    def composed(
+        self,
+        head: Float[Tensor, "rays 3"],
+        opacity: Float[Tensor, "rays 1"],
+        metadata: dict[str, Tensor],
+        frames: Int[Tensor, "frames"],
+        rays: list[int],
+    ) -> dict[str, Tensor]:
+        """The whole portrait along training rays.
+
+        Args:
+            head: premultiplied.
+            opacity: of the head.
+            metadata: `place` (rays, 2) and `plate` (rays, 3), see `at`.
+            frames: of the driving sequence.
+            rays: of each frame.
+
+        Returns:
+            Where all learn as one picture, `rgb` (rays, 3). Where torso and background learn beside the head, `whole`
+            (open, 3) along the rays where the head lets something through, and their indices, `open_rays`.
+        """
+        places, plate = metadata["place"], metadata["plate"]
+        if self.config.train == "under":
+            return {"rgb": head + (1.0 - opacity) * self.at(places, plate, frames, rays).colour}
+        is_open = opacity.detach().squeeze(-1) < OPAQUE
+        counts = [int(part.sum()) for part in is_open.split(rays)]
+        index = is_open.nonzero().squeeze(-1)
+        rest = self.at(places[index], plate[index], frames, counts)
+        return {"whole": head[index] + (1.0 - opacity[index]) * rest.colour, "open_rays": index}
+
+    def losses(self, outputs: dict[str, Tensor], batch: dict[str, Any]) -> dict[str, Tensor]:
+        """What torso and background learn, weighted.
+
+        Args:
+            outputs: of `composed`.
+            batch: image (rays, 3); and `rest`, see `rest_losses`.
+        """
+        losses = {}
+        if "whole" in outputs:
+            image = batch["image"].to(outputs["whole"].device)
+            squared = (outputs["whole"] - image[outputs["open_rays"]]).square()
+            losses["whole"] = self.config.joint_weight * squared.sum() / image.numel()
+        if "rest" in batch:
+            losses |= self.rest_losses(batch["rest"])
+        return losses
+
+    def rest_losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What torso and background learn from pixels beside the head, weighted.
+
+        Args:
+            batch: of pixels grouped by frame, as many of each: place (R, 2), plate, image and underlay (R, 3) in
+                [0, 1], labels (R,), frames (F,) of the driving sequence.
+        """
+        config, frames = self.config, batch["frames"]
+        rest = self.at(batch["place"], batch["plate"], frames, [len(batch["place"]) // len(frames)] * len(frames))
+        image, underlay, labels = batch["image"], batch["underlay"], batch["labels"]
+        seen = ((labels < HEAD) & ((image - underlay).abs().amax(dim=-1) < SAME)).float()
+        target = torch.where(seen[:, None] > 0, image, underlay)
+        weight = seen + config.inner_weight * (1.0 - seen)
+        squared = (rest.colour - target).square().mean(dim=-1)
+        wrong = (rest.torso_opacity.squeeze(-1) - (labels == TORSO).float()).square()
+        return {
+            "rest": (weight * squared).mean(),
+            "torso_opacity": config.opacity_weight * (seen * wrong).mean(),
+            "torso_codes": config.code_weight * self.torso.codes.square().mean(),
+        }
+
+
+def _clip_poses(sequence: DrivingSequence) -> tuple[Float[Tensor, "clip 3 4"], Tensor]:
+    """Poses of the clip's frames, and which of them are known and trained on."""
+    poses = torch.zeros(sequence.num_clip_frames, 3, 4)
+    poses[torch.from_numpy(sequence.replay)] = torch.from_numpy(sequence.camera_to_worlds)
+    trained = torch.from_numpy(sequence.clip_is_train).clone()
+    return poses, trained & (poses.abs().sum(dim=(1, 2)) > 0)
