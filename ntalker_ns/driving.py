@@ -99,6 +99,10 @@ class DrivingSequence:
     """Inner-lip gap over face height, NaN where unknown."""
     lip_shapes: Float[np.ndarray, "n 6"]
     """What lips and jaw do, measured (`ntalker_ns.lip_shape`); in a replay, that of the frame shown."""
+    lip_places: Float[np.ndarray, "points 2"]
+    """Where lips and jaw are in the head, see `LipSpace`."""
+    lip_motions: Float[np.ndarray, "6 points 2"]
+    """How lip shapes move them, see `LipSpace`."""
     face_boxes: Float[np.ndarray, "n 4"]
     """x0, y0, x1, y1 in px."""
     lip_boxes: Float[np.ndarray, "n 4"]
@@ -218,7 +222,7 @@ class DrivingSequence:
             folder: made if it is not there.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        arrays = {name: getattr(self, name) for name in (*PER_FRAME_ARRAYS, "clip_is_train")}
+        arrays = {name: getattr(self, name) for name in (*PER_FRAME_ARRAYS, *CLIP_ARRAYS)}
         temporary = folder / f".{ARRAYS_FILE}.tmp"
         with temporary.open("wb") as file:
             np.savez(file, **arrays)
@@ -240,7 +244,7 @@ class DrivingSequence:
         scalars = _read_scalars(folder / SCALARS_FILE)
         try:
             with np.load(folder / ARRAYS_FILE) as file:
-                arrays = {name: file[name] for name in (*PER_FRAME_ARRAYS, "clip_is_train")}
+                arrays = {name: file[name] for name in (*PER_FRAME_ARRAYS, *CLIP_ARRAYS)}
         except (OSError, KeyError, ValueError) as error:
             raise NTalkerError(f"{folder / ARRAYS_FILE} cannot be read ({error}): train the run again.") from error
         anchors = {name: np.array(point, np.float32) for name, point in scalars.pop("anchors").items()}
@@ -259,11 +263,12 @@ PER_FRAME_ARRAYS = (
     "features",
     "replay",
 )
+CLIP_ARRAYS = ("clip_is_train", "lip_places", "lip_motions")
 SCALARS = ("feature_info", "fl_x", "fl_y", "cx", "cy", "width", "height", "fps", "source")
 assert {f.name for f in fields(DrivingSequence)} == {
     *PER_FRAME_ARRAYS,
     *SCALARS,
-    "clip_is_train",
+    *CLIP_ARRAYS,
     "anchors",
     "pictures",
 }

@@ -90,8 +90,8 @@ class TalkerModel(Model):
         super().populate_modules()
         sequence: DrivingSequence = self.kwargs["metadata"]["driving"]
         frames = sequence.num_clip_frames
-        channels, lip_dim = sequence.features.shape[-1], sequence.lip_shapes.shape[-1]
-        self.field = TalkerField(self.config.field, channels, lip_dim, sequence.anchors)
+        lips = (sequence.lip_places, sequence.lip_motions)
+        self.field = TalkerField(self.config.field, sequence.features.shape[-1], sequence.anchors, *lips)
         self.occupancy = OccupancyGrid(self.config.occupancy_resolution, min_weight=self.config.occupancy_weight)
         # With new audio the sequence is a replay; the clip's own poses then come with the checkpoint.
         poses = torch.zeros(frames, 3, 4)
@@ -201,7 +201,8 @@ class TalkerModel(Model):
         else:
             appearance = self.appearance.weight.mean(dim=0, keepdim=True).expand(len(frames), -1)
         eyes = self._eyes[frames.cpu()].to(self.device)[:, None]
-        return FrameConditions(self.field.speech_code(self._lips(frames)), eyes, appearance, counts)
+        lips = self._lips(frames)
+        return FrameConditions(lips, self.field.speech_code(lips), eyes, appearance, counts)
 
     def _frames_of_times(self, times: Float[Tensor, "rays 1"]) -> Int[Tensor, "rays"]:
         """The audio clock: time t in [0, 1] is frame round(t (n - 1)) of the driving sequence."""

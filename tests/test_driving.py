@@ -32,6 +32,8 @@ def make_sequence(num_frames: int = 6, is_train: list[bool] | None = None) -> Dr
         times=frame_times(num_frames),
         eye_openness=rng.random(num_frames).astype(np.float32),
         lip_shapes=np.zeros((num_frames, 6), np.float32),
+        lip_places=np.zeros((53, 2), np.float32),
+        lip_motions=np.zeros((6, 53, 2), np.float32),
         mouth_opening=np.where(np.arange(num_frames) == 1, np.nan, 0.1).astype(np.float32),
         face_boxes=rng.random((num_frames, 4)).astype(np.float32),
         lip_boxes=rng.random((num_frames, 4)).astype(np.float32),

@@ -20,7 +20,11 @@ ANCHORS = {
 def field() -> TalkerField:
     torch.manual_seed(0)
     config = TalkerFieldConfig(num_levels=4, max_resolution=64, log2_hashmap_size=10)
-    field = TalkerField(config, feature_channels=6, lip_dim=3, anchors=ANCHORS)
+    places = np.stack([ANCHORS[name][[0, 2]] for name in ("mouth", "chin", "nose")]).astype(np.float32)
+    motions = np.zeros((3, 3, 2), np.float32)
+    motions[0, :2, 1] = -0.05
+    lips = {"lip_places": places, "lip_motions": motions}
+    field = TalkerField(config, feature_channels=6, anchors=ANCHORS, **lips)
     for table in field.grid_parameters():
         torch.nn.init.normal_(table)
     return field
@@ -29,7 +33,9 @@ def field() -> TalkerField:
 def conditions(field: TalkerField, counts: list[int], audio: float = 0.0, eyes: float = 1.0) -> FrameConditions:
     frames = len(counts)
     code = torch.full((frames, field.config.speech_code_dim), audio)
-    return FrameConditions(code, torch.full((frames, 1), eyes), torch.zeros(frames, 4), counts)
+    return FrameConditions(
+        torch.full((frames, 3), audio), code, torch.full((frames, 1), eyes), torch.zeros(frames, 4), counts
+    )
 
 
 def points_at(anchor: str, count: int = 20) -> torch.Tensor:
@@ -63,10 +69,11 @@ def test_frames_do_not_mix(field: TalkerField) -> None:
     directions = torch.nn.functional.normalize(torch.randn(30, 3), dim=-1)
     codes = torch.randn(3, field.config.speech_code_dim)
     counts = [7, 0, 23]
-    together = FrameConditions(codes, torch.ones(3, 1), torch.randn(3, 4), counts)
+    together = FrameConditions(torch.randn(3, 3), codes, torch.ones(3, 1), torch.randn(3, 4), counts)
     out = field(positions, directions, together)
     for frame, (part, direction) in enumerate(zip(positions.split(counts), directions.split(counts), strict=True)):
-        alone = FrameConditions(codes[[frame]], torch.ones(1, 1), together.appearance[[frame]], [len(part)])
+        rows = (together.lip_shapes[[frame]], codes[[frame]], torch.ones(1, 1), together.appearance[[frame]])
+        alone = FrameConditions(*rows, [len(part)])
         expected = field(part, direction, alone)
         torch.testing.assert_close(out.rgb.split(counts)[frame], expected.rgb)
         torch.testing.assert_close(out.density.split(counts)[frame], expected.density)

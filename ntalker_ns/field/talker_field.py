@@ -12,8 +12,12 @@ from torch import Tensor, nn
 from ntalker_ns.encodings.hash_grid import HashGrid
 from ntalker_ns.field.audio_encoder import AudioEncoder
 from ntalker_ns.field.gates import eye_gate, speech_gate
+from ntalker_ns.field.lip_warp import LipWarp
 from ntalker_ns.field.mlp import FrameMLP, truncated_exp
 from ntalker_ns.field.segments import expand_per_frame
+
+WARP_SOFTNESS = 0.05
+"""Softness of the lips' warp over the distance between the eyes: about the distance between landmarks of a lip."""
 
 
 @dataclass
@@ -50,8 +54,10 @@ class TalkerFieldConfig:
 class FrameConditions:
     """What all samples of a frame share; row f belongs to the f-th run of samples."""
 
+    lip_shapes: Float[Tensor, "frames lip_dim"]
+    """What lips and jaw do, measured or heard."""
     speech_code: Float[Tensor, "frames code"]
-    """What lips and jaw do, see `TalkerField.speech_code`."""
+    """The same as the networks are told it, see `TalkerField.speech_code`."""
     eye_openness: Float[Tensor, "frames 1"]
     """In [0, 1]."""
     appearance: Float[Tensor, "frames appearance"]
@@ -72,27 +78,37 @@ class FieldOutputs:
 class TalkerField(nn.Module):
     """RAD-NeRF's decomposition: a 3D grid for space, a 2D grid for what speech does there.
 
-    The audio around a frame is heard as a shape of lips and jaw, and that shape gives the frame's speech code. Each
-    position and the code give a 2D audio coordinate, which looks up a second grid; both features, the code and the
-    eye openness give density, and with the viewing direction and the appearance code colour. Speech and blinks are
-    gated in space (`ntalker_ns.field.gates`).
+    The audio around a frame is heard as a shape of lips and jaw. Positions are brought back to where they are in the
+    mean face (`LipWarp`), and the shape gives the frame's speech code. Each settled position and the code give a 2D
+    audio coordinate, which looks up a second grid; both features, the code and the eye openness give density, and with
+    the viewing direction and the appearance code colour. Speech and blinks are gated in space
+    (`ntalker_ns.field.gates`).
     """
 
     def __init__(
-        self, config: TalkerFieldConfig, feature_channels: int, lip_dim: int, anchors: dict[str, np.ndarray]
+        self,
+        config: TalkerFieldConfig,
+        feature_channels: int,
+        anchors: dict[str, np.ndarray],
+        lip_places: Float[np.ndarray, "points 2"],
+        lip_motions: Float[np.ndarray, "lip_dim points 2"],
     ) -> None:
         """
         Args:
             config: sizes.
             feature_channels: channels of the audio features.
-            lip_dim: numbers that describe a shape of lips and jaw.
             anchors: (3,) world points of the face, see `DrivingSequence.anchors`.
+            lip_places: mean x, z of the landmarks of lips and jaw, world units.
+            lip_motions: how lip shapes move them, world units.
         """
         super().__init__()
         self.config = config
         self.active_levels = config.num_levels
         self.speech_gate = speech_gate(anchors)
         self.eye_gate = eye_gate(anchors)
+        between_eyes = float(np.linalg.norm(anchors["left_eye"] - anchors["right_eye"]))
+        self.lip_warp = LipWarp(lip_places, lip_motions, softness=WARP_SOFTNESS * between_eyes)
+        lip_dim = len(lip_motions)
         self.audio_encoder = AudioEncoder(feature_channels, dropout=config.audio_dropout)
         self.lip_reader = nn.Linear(self.audio_encoder.code_dim, lip_dim)
         self.speech_net = nn.Sequential(
@@ -157,29 +173,31 @@ class TalkerField(nn.Module):
         return self.speech_net(lip_shapes)
 
     def _audio_features(
-        self, positions: Tensor, gate: Tensor, space: Tensor, frames: FrameConditions
+        self, gate: Tensor, space: Tensor, frames: FrameConditions, index: Tensor, counts: list[int]
     ) -> tuple[Float[Tensor, "samples features"], Float[Tensor, "samples 1"]]:
         """What audio does at each sample: features of the audio grid and the length of the audio coordinate.
 
         Where the gate is zero the coordinate is the origin whatever is heard, so the network is asked only inside.
         """
-        inside = gate.squeeze(-1) > 0
-        index = inside.nonzero().squeeze(-1)
-        counts = [int(part.sum()) for part in inside.split(frames.counts)]
-        origin = self.audio_grid(positions.new_full((1, 2), 0.5))
+        origin = self.audio_grid(space.new_full((1, 2), 0.5))
         raw = self.audio_coordinate_net(space.index_select(0, index), frames.speech_code, counts)
         coordinate = torch.tanh(raw) * gate.index_select(0, index)
         spoken = self.audio_grid((coordinate + 1.0) * 0.5)
-        features = torch.index_copy(origin.expand(positions.shape[0], -1), 0, index, spoken)
-        motion = positions.new_zeros(positions.shape[0], 1).index_copy(0, index, coordinate.norm(dim=-1, keepdim=True))
+        features = torch.index_copy(origin.expand(len(space), -1), 0, index, spoken)
+        motion = space.new_zeros(len(space), 1).index_copy(0, index, coordinate.norm(dim=-1, keepdim=True))
         return features, motion
 
     def _geometry(
         self, positions: Tensor, frames: FrameConditions
     ) -> tuple[Float[Tensor, "samples 1"], Float[Tensor, "samples geometry"], Float[Tensor, "samples 1"]]:
-        space = self.space_grid((positions + 1.0) * 0.5, self.active_levels)
         gate = self.speech_gate(positions)
-        audio, motion = self._audio_features(positions, gate, space, frames)
+        inside = gate.squeeze(-1) > 0
+        index = inside.nonzero().squeeze(-1)
+        counts = [int(part.sum()) for part in inside.split(frames.counts)]
+        moved = self.lip_warp(positions.index_select(0, index), frames.lip_shapes, counts)
+        settled = positions.index_add(0, index, -moved * gate.detach().index_select(0, index))
+        space = self.space_grid((settled + 1.0) * 0.5, self.active_levels)
+        audio, motion = self._audio_features(gate, space, frames, index, counts)
         eyes = self.eye_gate(positions) * expand_per_frame(frames.eye_openness, frames.counts)
         raw = self.density_net(torch.cat([space, audio, eyes], dim=-1), frames.speech_code, frames.counts, gate)
         density, geometry = raw.split([1, self.config.geometry_dim], dim=-1)
