@@ -76,7 +76,7 @@ ntalker_base_small = MethodSpecification(
                     direction_levels=0,
                 ),
                 coarse_steps=600,
-                thickness_weight=0.03,
+                thickness_weight=0.01,
                 occupancy_resolution=64,
                 occupancy_cells=8_192,
                 step_size=0.025,

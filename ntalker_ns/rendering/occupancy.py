@@ -7,6 +7,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+VISIBLE_DECAY = 0.99
+"""Factor on how visible a cell is remembered to be, at each update: slow, since a closed cell is never seen again. A
+jaw that drops in one frame of twenty comes by a cell seldom."""
+
 LEAST_RISE = 0.1
 """Share of the way to a higher density that a cell's least density rises when it is asked."""
 
@@ -52,8 +56,8 @@ class OccupancyGrid(nn.Module):
         self.register_buffer("hull", torch.ones(shape, dtype=torch.bool))
         self.register_buffer("density", torch.zeros(shape))
         self.register_buffer("least", torch.zeros(shape))
-        # Everything counts as seen until it had the time to be: some 30 updates at the default decay.
-        self.register_buffer("visible", torch.full(shape, 4.0 * min_weight))
+        # Everything counts as seen until it had the time to be: some 40 updates.
+        self.register_buffer("visible", torch.full(shape, 1.5 * min_weight))
         self.register_buffer("carved", torch.tensor(False))
 
     def centers(self) -> Float[Tensor, "grid grid grid 3"]:
@@ -97,7 +101,7 @@ class OccupancyGrid(nn.Module):
         remembered[drawn] = torch.maximum(remembered[drawn] * self.decay, fresh)
         before = least[drawn]
         least[drawn] = torch.minimum(fresh, before + LEAST_RISE * (fresh - before))
-        self.visible.mul_(self.decay)
+        self.visible.mul_(VISIBLE_DECAY)
         self.occupied.copy_(_dilate((self.density > threshold) & (self.visible > self.min_weight)) & self.hull)
 
 
