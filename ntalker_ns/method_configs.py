@@ -82,7 +82,7 @@ ntalker_base_small = MethodSpecification(
                 step_size=0.025,
                 max_samples=24,
             ),
-            target_samples=28_000,
+            target_samples=36_000,
         ),
         optimizers=_optimizers(grids=1e-2, networks=4e-3),
         viewer=ViewerConfig(quit_on_train_completion=True),
