@@ -54,9 +54,9 @@ class TalkerModelConfig(ModelConfig):
     """Distance between the samples of a ray in world units; the box is 2 wide."""
     max_samples: int = 32
     """Samples of a ray at most, after skipping empty cells."""
-    max_depth: float = 5.0
-    """A ray ends behind cells that are surely opaque: where the sum of their least optical depths passes this. 5 lets
-    less than a hundredth of the light through."""
+    max_depth: float = float("inf")
+    """A ray ends behind cells that were found opaque: where the sum of their least optical depths passes this. 5 saves
+    a third of the samples and costs half a decibel, at the jaw's edge above all."""
     refine_poses: bool = True
     """Correct the tracked poses by the pictures while training."""
     pose_weight: float = 1e-2
