@@ -95,8 +95,10 @@ def test_frame_mlp_equals_repeated_columns() -> None:
     samples, rows, counts = torch.randn(9, 5).double(), torch.randn(2, 3).double(), [4, 5]
     assert mlp.frame is not None
     repeated = torch.repeat_interleave(rows, torch.tensor(counts), dim=0)
-    weight = torch.cat([mlp.layers[0].weight, mlp.frame.weight], dim=1)
-    hidden = torch.nn.functional.linear(torch.cat([samples, repeated], dim=1), weight, mlp.layers[0].bias)
+    first = mlp.layers[0]
+    assert isinstance(first, torch.nn.Linear)
+    weight = torch.cat([first.weight, mlp.frame.weight], dim=1)
+    hidden = torch.nn.functional.linear(torch.cat([samples, repeated], dim=1), weight, first.bias)
     torch.testing.assert_close(mlp(samples, rows, counts), mlp.layers[2](mlp.layers[1](hidden.relu()).relu()))
 
 
