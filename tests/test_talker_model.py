@@ -128,7 +128,7 @@ def test_a_step_teaches_every_group(pipeline: Any) -> None:
     for name, parameters in model.get_param_groups().items():
         assert any(p.grad is not None and float(p.grad.abs().sum()) > 0 for p in parameters), name
     portrait = {"whole", "rest", "torso_opacity", "torso_codes"}
-    assert {"rgb", "mask", "entropy", "lips", "poses"} | portrait == set(losses)
+    assert {"rgb", "mask", "entropy", "lips", "poses", "thickness"} | portrait == set(losses)
     assert float(metrics["samples_per_ray"]) > 0
 
 
