@@ -141,7 +141,7 @@ def test_ns_render_dataset_renders_the_held_out_frames(
     output = place / "held_out"
     run(monkeypatch, ns_render, "dataset", "--load-config", config, "--output-path", output)
     layers = {f"{name}{part}" for name in ("head", "torso", "background") for part in ("", "_opacity")}
-    names = {"rgb", "gt-rgb", "depth", "accumulation", "opacity", "audio_motion", "thickness"} | layers
+    names = {"rgb", "gt-rgb", "depth", "accumulation", "opacity", "audio_motion"} | layers
     assert {folder.name for folder in (output / "test").iterdir()} == names
     assert len(pictures(output / "test" / "rgb")) == HELD_OUT
 
