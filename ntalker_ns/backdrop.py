@@ -43,7 +43,7 @@ def look_up(
     sampled = torch.nn.functional.grid_sample(
         picture[None], places.reshape(1, 1, -1, 2) * 2.0 - 1.0, padding_mode="border", align_corners=False
     )
-    return sampled[0, :, 0].T.reshape(*places.shape[:-1], -1)
+    return sampled[0, :, 0].T.reshape(*places.shape[:-1], len(picture))
 
 
 class Backdrop:

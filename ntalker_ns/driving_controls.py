@@ -48,29 +48,43 @@ def controlled(
     Raises:
         NTalkerError: an option cannot be understood.
     """
+    check_controls(eyes, pose, smooth)
     if pose == "still":
         sequence = with_motion(sequence, clip, np.zeros((1, 6)))
     elif pose == "sway":
         sequence = with_motion(sequence, clip, sway(clip, len(sequence), seed))
     elif pose != "replay":
         sequence = with_motion(sequence, clip, motion_of_data(Path(pose)))
-    if smooth < 0:
-        raise NTalkerError(f"--smooth {smooth:g} is not possible; give a number of frames, 0 or more.")
     if smooth > 0:
         sequence = smoothed(sequence, smooth)
     if eyes == "blink":
         return with_eyes(sequence, blinks(len(sequence), sequence.fps, usual_openness(clip), seed))
-    return sequence if eyes == "replay" else with_eyes(sequence, _openness(eyes))
+    return sequence if eyes == "replay" else with_eyes(sequence, float(eyes))
 
 
-def _openness(eyes: str) -> float:
-    try:
-        value = float(eyes)
-    except ValueError:
-        value = -1.0
-    if not 0.0 <= value <= 1.0:
-        raise NTalkerError(f"--eyes {eyes} is not possible; give replay, blink, or a number from 0 (closed) to 1.")
-    return value
+def check_controls(eyes: str, pose: str, smooth: float) -> None:
+    """Checks the options of `controlled`.
+
+    Raises:
+        NTalkerError: one of them cannot be understood.
+    """
+    from ntalker_ns.talker_clip import is_clip
+
+    if eyes not in ("replay", "blink"):
+        try:
+            openness = float(eyes)
+        except ValueError:
+            openness = -1.0
+        if not 0.0 <= openness <= 1.0:
+            raise NTalkerError(f"--eyes {eyes} is not possible; give replay, blink, or a number from 0 (closed) to 1.")
+    if pose not in ("replay", "still", "sway") and not is_clip(_data_set(Path(pose))):
+        raise NTalkerError(f"--pose {pose} is not possible; give replay, still, sway, or a data set's transforms.json.")
+    if not 0.0 <= smooth < float("inf"):
+        raise NTalkerError(f"--smooth {smooth:g} is not possible; give a number of frames, 0 or more.")
+
+
+def _data_set(path: Path) -> Path:
+    return path.parent if path.is_file() else path
 
 
 def with_eyes(sequence: DrivingSequence, openness: float | Float[np.ndarray, " n"]) -> DrivingSequence:
@@ -224,12 +238,9 @@ def motion_of_data(path: Path) -> Float[np.ndarray, "m 6"]:
     Raises:
         NTalkerError: there is no such data set.
     """
-    from ntalker_ns.talker_clip import is_clip, read_clip
+    from ntalker_ns.talker_clip import read_clip
 
-    folder = path.parent if path.is_file() else path
-    if not is_clip(folder):
-        raise NTalkerError(f"--pose {path} is not possible; give replay, still, sway, or a data set's transforms.json.")
-    return motion_about_mean(read_clip(folder).camera_to_worlds)
+    return motion_about_mean(read_clip(_data_set(path)).camera_to_worlds)
 
 
 def smoothed(sequence: DrivingSequence, frames: float) -> DrivingSequence:

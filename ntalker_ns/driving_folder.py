@@ -41,11 +41,17 @@ class ClipPictures:
         return self.clip.plate()
 
     def underlay(self, frame: int) -> UInt8[np.ndarray, "h w 3"]:
-        image, labels = self.clip.image(frame), self.clip.labels(frame)
-        return underlay(image, labels, self.clip.plate(), dilation_of(self.clip.size[0]))
+        return frame_underlay(self.clip, frame, self.clip.image(frame), self.clip.plate())
 
     def thumbnail(self, frame: int) -> UInt8[np.ndarray, "small_h small_w 3"]:
         return shrink_to(self.clip.image(frame), THUMBNAIL_SIZE)
+
+
+def frame_underlay(
+    clip: Clip, frame: int, image: UInt8[np.ndarray, "h w 3"], plate: UInt8[np.ndarray, "h w 3"]
+) -> UInt8[np.ndarray, "h w 3"]:
+    """A clip frame's torso and background under its head."""
+    return underlay(image, clip.labels(frame), plate, dilation_of(clip.size[0]), clip.torso(frame))
 
 
 def build_driving(clip: Clip, is_train: Bool[np.ndarray, " n"], features: str | None) -> DrivingSequence:
@@ -111,8 +117,8 @@ def write_driving(clip: Clip, sequence: DrivingSequence, folder: Path) -> Drivin
             (target / name).mkdir()
 
         def write_frame(frame: int) -> None:
-            image, labels = clip.image(frame), clip.labels(frame)
-            _write(underlay_path(target, frame), underlay(image, labels, plate, dilation_of(clip.size[0])))
+            image = clip.image(frame)
+            _write(underlay_path(target, frame), frame_underlay(clip, frame, image, plate))
             _write(thumbnail_path(target, frame), shrink_to(image, THUMBNAIL_SIZE))
 
         _for_all(write_frame, range(len(clip)), "Driving sequence")

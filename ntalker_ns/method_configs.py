@@ -3,6 +3,11 @@
 from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.plugins.types import MethodSpecification
 
+from ntalker_ns.edit_model import EditModelConfig
+from ntalker_ns.edit_pipeline import EditPipelineConfig
+from ntalker_ns.edit_trainer import EditTrainerConfig
+from ntalker_ns.editing.filters import FilterEditorConfig
+from ntalker_ns.editing.plan import EditConfig
 from ntalker_ns.errors import print_as_sentence
 from ntalker_ns.field.talker_field import TalkerFieldConfig
 from ntalker_ns.optimizers import FusedAdamConfig
@@ -24,6 +29,19 @@ def _optimizers(grids: float, networks: float) -> dict[str, dict]:
         name: {
             "optimizer": FusedAdamConfig(lr=rate),
             "scheduler": CosineDecayConfig(warmup_steps=100, final_factor=0.02),
+        }
+        for name, rate in rates.items()
+    }
+
+
+def _edit_optimizers(grids: float, networks: float, around: float, refinement: float) -> dict[str, dict]:
+    """The same for an edit: fields, what is around the head, refinement and its discriminator."""
+    rates = {"grids": grids, "networks": networks, "torso": around, "background": around}
+    rates |= {"refinement": refinement, "discriminator": 2e-4}
+    return {
+        name: {
+            "optimizer": FusedAdamConfig(lr=rate),
+            "scheduler": CosineDecayConfig(warmup_steps=20, final_factor=0.1),
         }
         for name, rate in rates.items()
     }
@@ -88,4 +106,34 @@ ntalker_base_small = MethodSpecification(
         viewer=ViewerConfig(quit_on_train_completion=True),
     ),
     description="The same for a laptop: 128 px, minutes on a CPU.",
+)
+
+ntalker_edit = MethodSpecification(
+    config=EditTrainerConfig(
+        method_name="ntalker-edit",
+        steps_per_save=5_000,
+        steps_per_eval_image=0,
+        steps_per_eval_batch=0,
+        steps_per_eval_all_images=0,
+        mixed_precision=True,
+        optimizers=_edit_optimizers(grids=5e-3, networks=5e-4, around=5e-3, refinement=2e-4),
+        viewer=ViewerConfig(quit_on_train_completion=True),
+    ),
+    description="Change how a talking head looks by telling it what you want.",
+)
+
+ntalker_edit_small = MethodSpecification(
+    config=EditTrainerConfig(
+        method_name="ntalker-edit-small",
+        steps_per_save=200,
+        steps_per_eval_image=0,
+        steps_per_eval_batch=0,
+        steps_per_eval_all_images=0,
+        edit=EditConfig(num_frames=24, epochs=18, lip_epochs=6, patch_size=64, lip_patch_size=32),
+        editor=FilterEditorConfig(),
+        pipeline=EditPipelineConfig(model=EditModelConfig(discriminator_channels=(32, 64, 128), vgg_optional=True)),
+        optimizers=_edit_optimizers(grids=1e-2, networks=2e-3, around=1e-2, refinement=1e-3),
+        viewer=ViewerConfig(quit_on_train_completion=True),
+    ),
+    description="The same for a laptop: offline picture filters by default, minutes on a CPU.",
 )

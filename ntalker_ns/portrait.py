@@ -48,9 +48,6 @@ class PortraitConfig:
     """Pull of the torso codes of single frames to zero: what the head pose says is left to it."""
     joint_weight: float = 0.1
     """Weight of the squared error of head, torso and background composed, by which they meet without a seam."""
-    train: Literal["beside", "under"] = "beside"
-    """How torso and background learn: beside the head, which is composed over the clip's true torso and background
-    then; or under it, all as one picture, where the pictures are not the clip's any more."""
 
 
 @dataclass
@@ -178,7 +175,9 @@ class Portrait(nn.Module):
         frames: Int[Tensor, "frames"],
         rays: list[int],
     ) -> dict[str, Tensor]:
-        """The whole portrait along training rays.
+        """The whole portrait along the training rays where the head lets something through.
+
+        The head itself learns over the clip's true torso and background; here all three meet.
 
         Args:
             head: premultiplied.
@@ -188,16 +187,12 @@ class Portrait(nn.Module):
             rays: of each frame.
 
         Returns:
-            Where all learn as one picture, `rgb` (rays, 3). Where torso and background learn beside the head, `whole`
-            (open, 3) along the rays where the head lets something through, and their indices, `open_rays`.
+            `whole` (open, 3), RGB, and `open_rays` (open,), their indices.
         """
-        places, plate = metadata["place"], metadata["plate"]
-        if self.config.train == "under":
-            return {"rgb": head + (1.0 - opacity) * self.at(places, plate, frames, rays).colour}
         is_open = opacity.detach().squeeze(-1) < OPAQUE
-        counts = [int(part.sum()) for part in is_open.split(rays)]
+        counts = torch.stack([part.sum() for part in is_open.split(rays)]).tolist()
         index = is_open.nonzero().squeeze(-1)
-        rest = self.at(places[index], plate[index], frames, counts)
+        rest = self.at(metadata["place"][index], metadata["plate"][index], frames, counts)
         return {"whole": head[index] + (1.0 - opacity[index]) * rest.colour, "open_rays": index}
 
     def losses(self, outputs: dict[str, Tensor], batch: dict[str, Any]) -> dict[str, Tensor]:

@@ -68,6 +68,18 @@ class RadNerfClip(Clip):
                 labels[polygon_mask(points[part], self.size) & (labels >= HEAD)] = label
         return labels
 
+    def torso(self, frame: int) -> UInt8[np.ndarray, "h w 4"] | None:
+        folder = self.folder / "torso_imgs"
+        if not folder.is_dir():
+            return None
+        path = folder / f"{self.image_paths[frame].stem}.png"
+        torso = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        if torso is None:
+            raise NTalkerError(f"{path} (torso of frame {frame}) is missing or cannot be decoded.")
+        if torso.ndim != 3 or torso.shape[2] != 4:
+            raise NTalkerError(f"{path} (frame {frame}) has no alpha channel, as RAD-NeRF's torso pictures have.")
+        return self._checked(cv2.cvtColor(torso, cv2.COLOR_BGRA2RGBA), path, frame)
+
     def plate(self) -> UInt8[np.ndarray, "h w 3"]:
         return np.asarray(cv2.resize(read_picture(self.plate_path), self.size, interpolation=cv2.INTER_AREA), np.uint8)
 

@@ -83,6 +83,14 @@ class Clip:
             raise NTalkerError(f"{self.plate_path} has size {plate.shape[1::-1]}, the frames have {self.size}.")
         return plate
 
+    def torso(self, frame: int) -> UInt8[np.ndarray, "h w 4"] | None:
+        """The torso alone, RGBA, with what the data set painted in behind the head; None where it has no such pictures.
+
+        Raises:
+            NTalkerError: it is missing, broken or of another size than the frame.
+        """
+        return None
+
     def features(self, name: str | None) -> tuple[Float[np.ndarray, "n window channels"], dict[str, Any]]:
         """Audio feature windows of every frame, and their extractor (`FeatureInfo.to_dict`).
 

@@ -16,6 +16,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor, nn
 
 from ntalker_ns.driving import DrivingSequence
+from ntalker_ns.driving_controls import controlled
 from ntalker_ns.field.audio_encoder import neighbour_indices
 from ntalker_ns.field.pose_refinement import PoseRefinement, apply_per_frame
 from ntalker_ns.field.talker_field import FrameConditions, TalkerField, TalkerFieldConfig
@@ -23,6 +24,7 @@ from ntalker_ns.portrait import Portrait, PortraitConfig, RestKind
 from ntalker_ns.rendering.compositing import composite
 from ntalker_ns.rendering.marching import intersect_box, march
 from ntalker_ns.rendering.occupancy import OccupancyGrid, visual_hull
+from ntalker_ns.viewer_controls import PortraitControls
 
 HEAD_LABEL = 2
 """Labels from here on (head, lips, mouth interior) are the head's."""
@@ -100,6 +102,7 @@ class TalkerModel(Model):
         self.appearance = nn.Embedding(frames, max(self.config.field.appearance_dim, 1))
         nn.init.zeros_(self.appearance.weight)
         self.portrait = Portrait(self.config.portrait, sequence)
+        self.controls = PortraitControls(self.config.portrait.background, self.portrait.set_background, self.set_eyes)
         self._step = 0
         self._warned_no_time = False
         self.set_driving(sequence)
@@ -111,9 +114,20 @@ class TalkerModel(Model):
         """
         self.driving = sequence
         self._features = torch.from_numpy(sequence.features)
-        self._eyes = torch.from_numpy(sequence.eye_openness)
+        self._eyes = self._shown_eyes = torch.from_numpy(sequence.eye_openness)
         self._lip_shapes = torch.from_numpy(sequence.lip_shapes)
         self.portrait.set_driving(sequence)
+
+    def set_eyes(self, eyes: str) -> None:
+        """Chooses how the eyes open in rendered pictures; training keeps the clip's.
+
+        Args:
+            eyes: `replay`, `blink`, or an openness from 0 to 1.
+
+        Raises:
+            NTalkerError: it is none of these.
+        """
+        self._shown_eyes = torch.from_numpy(controlled(self.driving, self.driving, eyes).eye_openness)
 
     def get_param_groups(self) -> dict[str, list[nn.Parameter]]:
         """Hash tables, networks, the audio encoder, codes and poses learn at rates of their own."""
@@ -200,7 +214,7 @@ class TalkerModel(Model):
             appearance = self.appearance(frames)
         else:
             appearance = self.appearance.weight.mean(dim=0, keepdim=True).expand(len(frames), -1)
-        eyes = self._eyes[frames.cpu()].to(self.device)[:, None]
+        eyes = (self._eyes if self.training else self._shown_eyes)[frames.cpu()].to(self.device)[:, None]
         lips = self._lips(frames)
         return FrameConditions(lips, self.field.speech_code(lips), eyes, appearance, counts)
 

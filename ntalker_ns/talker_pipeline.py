@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torchvision.utils
 from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
@@ -18,6 +19,7 @@ from torch import Tensor
 from ntalker_ns.checkpoints import check_tensors
 from ntalker_ns.driving import DrivingSequence
 from ntalker_ns.errors import NTalkerError
+from ntalker_ns.lips_phase import LipsPhase, LipsPhaseConfig, check_config
 from ntalker_ns.progress import track
 from ntalker_ns.talker_datamanager import TalkerDataManager, TalkerDataManagerConfig
 from ntalker_ns.talker_model import TalkerModelConfig
@@ -46,6 +48,8 @@ class TalkerPipelineConfig(VanillaPipelineConfig):
     """Fewest rays of a step when target_samples is set."""
     max_rays: int = 65536
     """Most rays of a step when target_samples is set."""
+    lips: LipsPhaseConfig = field(default_factory=LipsPhaseConfig)
+    """The phase at the end of training that refines the lips."""
 
 
 class TalkerPipeline(VanillaPipeline):
@@ -62,8 +66,11 @@ class TalkerPipeline(VanillaPipeline):
             device: where the model lives.
             kwargs: what nerfstudio's pipeline takes (test_mode, world_size, local_rank, grad_scaler).
         """
+        check_config(config.lips)
         super().__init__(config, device, **kwargs)
         self.samples_per_ray: float | None = None
+        self.lips_phase = LipsPhase(config.lips)
+        self._on_lips = False
         driving = self._driving()
         self.viewer_start = StartInFront(driving.camera_to_worlds[0], vertical_fov(driving.height, driving.fl_y))
 
@@ -77,11 +84,37 @@ class TalkerPipeline(VanillaPipeline):
             Model outputs, losses and metrics by name.
         """
         rays = self.datamanager.get_train_rays_per_batch()
-        outputs, losses, metrics = super().get_train_loss_dict(step)
+        bundle, batch = self.datamanager.next_train(step)
+        outputs = self._model(bundle)
+        metrics = self.model.get_metrics_dict(outputs, batch)
+        losses = self.model.get_loss_dict(outputs, batch, metrics)
+        if self._on_lips:
+            losses["lip_patches"] = self.lips_phase.loss(outputs["rgb"], batch["image"].to(self.device))
         if self.config.target_samples is not None and "samples_per_ray" in metrics:
             self._adapt_rays(float(metrics["samples_per_ray"]), self.config.target_samples)
         metrics["rays_per_step"] = torch.tensor(float(rays))
         return outputs, losses, metrics
+
+    def get_training_callbacks(
+        self, training_callback_attributes: TrainingCallbackAttributes
+    ) -> list[TrainingCallback]:
+        """The model's, and before each step the choice between patches of lips and what the data manager is set to.
+
+        Args:
+            training_callback_attributes: the trainer, for the number of steps.
+        """
+        callbacks = super().get_training_callbacks(training_callback_attributes)
+        if not self.config.lips.share:
+            return callbacks
+        trainer, configured = training_callback_attributes.trainer, self.config.datamanager
+        assert trainer is not None
+        usual = (configured.patch_size, configured.patch_region)
+
+        def choose(step: int) -> None:
+            self._on_lips = self.lips_phase.takes(step, trainer.config.max_num_iterations)
+            self.datamanager.set_patches(*((self.config.lips.patch_size, "lips") if self._on_lips else usual))
+
+        return [*callbacks, TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], choose)]
 
     def _adapt_rays(self, samples_per_ray: float, target_samples: int, smoothing: float = 0.9) -> None:
         """Asks for as many rays as `target_samples` allow at the running mean of samples a ray."""

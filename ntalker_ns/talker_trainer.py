@@ -225,10 +225,10 @@ class TalkerTrainer(Trainer):
         """Writes a checkpoint in one piece and then removes the older ones, if only the latest is kept.
 
         Args:
-            step: training step that was done last.
+            step: training step that was done last; -1 before the first, under the first one's name.
         """
         self.checkpoint_dir.mkdir(parents=True, exist_ok=True)
-        path = self.checkpoint_dir / f"step-{step:09d}.ckpt"
+        path = self.checkpoint_dir / f"step-{max(step, 0):09d}.ckpt"
         state = {
             "step": step,
             "pipeline": self.pipeline.state_dict(),

@@ -40,6 +40,7 @@ def underlay(
     labels: UInt8[np.ndarray, "h w"],
     plate: UInt8[np.ndarray, "h w 3"],
     dilation: int,
+    torso: UInt8[np.ndarray, "h w 4"] | None = None,
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Takes the head out of a frame.
 
@@ -48,11 +49,25 @@ def underlay(
         labels: `BACKGROUND` to `MOUTH_INTERIOR` for each pixel.
         plate: the background without the person.
         dilation: px around the head mask that count as head.
+        torso: the torso alone, RGBA, where the data set knows what is behind the head; otherwise it is continued.
 
     Returns:
-        The frame outside the dilated head mask, unchanged; the plate or continued torso inside it.
+        The frame outside the dilated head mask, unchanged; the plate and the torso behind the head inside it.
     """
     inside = dilate(labels >= HEAD, dilation)
+    if torso is not None:
+        alpha = torso[..., 3:].astype(np.float32) / 255
+        behind = alpha * torso[..., :3] + (1 - alpha) * plate
+        return np.where(inside[..., None], np.rint(behind), image).astype(np.uint8)
+    return _with_torso_continued(image, labels, plate, inside)
+
+
+def _with_torso_continued(
+    image: UInt8[np.ndarray, "h w 3"],
+    labels: UInt8[np.ndarray, "h w"],
+    plate: UInt8[np.ndarray, "h w 3"],
+    inside: Bool[np.ndarray, "h w"],
+) -> UInt8[np.ndarray, "h w 3"]:
     torso = (labels == TORSO) & ~inside
     background = (labels == BACKGROUND) & ~inside
     result = image.copy()

@@ -1,36 +1,67 @@
 """Measures how fast this machine is at everything that takes time, each part beside its peer in nerfstudio.
 
-Example: python scripts/benchmark.py --sections encodings --json benchmark.json
+Examples:
+    python scripts/benchmark.py --sections encodings
+    python scripts/benchmark.py --data data/anna --load-config outputs/anna/ntalker-base-small/TIME/config.yml
+    python scripts/benchmark.py --sections kernels encodings curve step frames --data data/anna --method ntalker-base
 """
 
 import dataclasses
 import json
 import os
 import sys
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import tyro
 
 from ntalker_ns.cli.run import run_command
 from ntalker_ns.errors import NTalkerError
+from ntalker_ns.evaluation.speed.curve import CurveSizes
 from ntalker_ns.evaluation.speed.encodings import EncodingSizes
+from ntalker_ns.evaluation.speed.frames import FrameSizes
+from ntalker_ns.evaluation.speed.kernels import KernelSizes
+from ntalker_ns.evaluation.speed.steps import StepSizes
 
-Section = Literal["encodings"]
+if TYPE_CHECKING:
+    from ntalker_ns.evaluation.speed.training import Training
+
+Section = Literal["encodings", "kernels", "curve", "step", "frames"]
 
 
 @dataclass
 class Benchmark:
     """Measure speed and memory beside nerfstudio's nerfacto and its hash encoding: tables, and a JSON file."""
 
-    sections: tuple[Section, ...] = ("encodings",)
-    """What is measured. encodings: the hash grids' backends, forward and backward."""
+    sections: tuple[Section, ...] = ("encodings", "step", "frames")
+    """What is measured, in this order. encodings: the hash grids' backends. kernels: every Triton kernel, first
+    checked against its reference (CUDA). curve: held-out PSNR over training time. step: a training step, what it is
+    spent on, its memory. frames: rendering. The last two take the head that curve trained, where it comes before."""
+    data: Path | None = None
+    """Data set; needed by curve, and by step and frames where no run is loaded."""
+    load_config: Path | None = None
+    """A run's config.yml: step and frames take its head."""
+    method: str = "ntalker-base-small"
+    """Method that is trained where no run is loaded."""
+    train_steps: int = 300
+    """Steps that it is trained for before step and frames: empty space has to be found first."""
     encodings: EncodingSizes = field(default_factory=EncodingSizes)
     """Sizes of the section encodings."""
+    kernels: KernelSizes = field(default_factory=KernelSizes)
+    """Sizes of the section kernels."""
+    curve: CurveSizes = field(default_factory=CurveSizes)
+    """Sizes of the section curve."""
+    step: StepSizes = field(default_factory=StepSizes)
+    """Sizes of the section step."""
+    frames: FrameSizes = field(default_factory=FrameSizes)
+    """Sizes of the section frames."""
     repeats: int = 10
-    """Rounds in which each case is run once; the fastest counts, since other programs only slow a run down."""
+    """Rounds of encodings and kernels, in which each case is run once; the fastest counts, since other programs only
+    slow a run down."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where it is measured; auto takes CUDA where it is there."""
     json: Path | None = None
@@ -42,20 +73,100 @@ class Benchmark:
 
         from ntalker_ns.evaluation.speed.timing import machine
 
+        self._check()
         device = chosen_device(self.device)
         found: dict[str, object] = {}
-        for section in self.sections:
-            result = {"encodings": self._encodings}[section](device)
-            found[section] = result.to_dict()
-            Console().print(result.table())
+        with tempfile.TemporaryDirectory(prefix="ntalker-benchmark-") as folder:
+            bench = Bench(self, device, Path(folder))
+            for section in self.sections:
+                result = bench.measure(section)
+                found[section] = result.to_dict()
+                Console().print(result.table())
         if self.json:
             settings = {name: str(value) for name, value in dataclasses.asdict(self).items() if name != "json"}
             write_json(self.json, {"machine": machine(device), "settings": settings, "sections": found})
+        bench.require_agreement()
 
-    def _encodings(self, device: torch.device):
+    def _check(self) -> None:
+        """What can be said before anything is measured."""
+        if self.data is None and "curve" in self.sections:
+            raise NTalkerError("The section curve trains: give --data with the folder that ntalker process wrote.")
+        if self.data is None and self.load_config is None and {"step", "frames"} & set(self.sections):
+            raise NTalkerError("The sections step and frames need a head: give --load-config, or --data to train one.")
+
+
+class Bench:
+    """The sections, and the head that they share."""
+
+    def __init__(self, options: Benchmark, device: torch.device, folder: Path) -> None:
+        self._options, self._device, self._folder = options, device, folder
+        self._trained: Training | None = None
+        self._agreements: list[Callable[[], None]] = []
+
+    def measure(self, section: Section) -> Any:
+        """Measures a section; gives something with a `table` and a `to_dict`."""
+        sections = {
+            "encodings": self._encodings,
+            "kernels": self._kernels,
+            "curve": self._curve,
+            "step": self._step,
+            "frames": self._frames,
+        }
+        return sections[section]()
+
+    def require_agreement(self) -> None:
+        """Ends with an error where a kernel was found to differ from its reference."""
+        for agreement in self._agreements:
+            agreement()
+
+    def _encodings(self) -> Any:
         from ntalker_ns.evaluation.speed.encodings import measure_encodings
 
-        return measure_encodings(self.encodings, device, self.repeats)
+        return measure_encodings(self._options.encodings, self._device, self._options.repeats)
+
+    def _kernels(self) -> Any:
+        from ntalker_ns.evaluation.speed.kernels import measure_kernels
+
+        results = measure_kernels(self._options.kernels, self._device, self._options.repeats)
+        self._agreements.append(results.require_agreement)
+        return results
+
+    def _curve(self) -> Any:
+        from ntalker_ns.evaluation.speed.curve import measure_curves
+
+        training = self._start()
+        curves = measure_curves(training, self._options.curve)
+        self._trained = training
+        return curves
+
+    def _step(self) -> Any:
+        from ntalker_ns.evaluation.speed.steps import measure_steps
+
+        return measure_steps(self._head(), self._options.step)
+
+    def _frames(self) -> Any:
+        from ntalker_ns.evaluation.speed.frames import measure_frames
+
+        return measure_frames(self._head(), self._options.frames)
+
+    def _start(self) -> "Training":
+        from ntalker_ns.evaluation.speed.training import start_ours
+
+        options = self._options
+        assert options.data is not None
+        return start_ours(options.method, options.data, self._folder, self._device)
+
+    def _head(self) -> "Training":
+        """The run that is loaded, the head that curve trained, or one that is trained now."""
+        from ntalker_ns.evaluation.speed.training import resume_ours
+
+        if self._trained is None:
+            if self._options.load_config is not None:
+                self._trained = resume_ours(self._options.load_config, self._folder, self._device)
+            else:
+                self._trained = self._start()
+                self._trained.run(self._options.train_steps, "Training ours")
+        return self._trained
 
 
 def chosen_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:

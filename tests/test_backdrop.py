@@ -7,7 +7,7 @@ import pytest
 import torch
 from nerfstudio.cameras.cameras import Cameras
 
-from ntalker_ns.backdrop import Backdrop
+from ntalker_ns.backdrop import Backdrop, places_of
 
 
 @dataclass
@@ -60,3 +60,23 @@ def test_wide_camera_continues_the_border(ramp: OneFrame) -> None:
     seen = Backdrop(ramp).behind(0, camera(100.0, 64.0, 24.0, 128, 48))  # type: ignore[arg-type]
     assert torch.isfinite(seen).all()
     torch.testing.assert_close(seen[:, 0], torch.from_numpy(ramp.image[:, 0]).float() / 255.0, atol=1e-4, rtol=0)
+
+
+def test_places_are_fractions_of_the_clips_picture(ramp: OneFrame) -> None:
+    places = places_of(ramp, camera(50.0, 16.0, 12.0, 32, 24))  # type: ignore[arg-type]
+    assert places.shape == (24, 32, 2)
+    np.testing.assert_allclose(places[3, 5], [5.5 / 32, 3.5 / 24], atol=1e-6)
+    shifted = places_of(ramp, camera(100.0, 22.0, 24.0, 64, 48))  # type: ignore[arg-type]
+    np.testing.assert_allclose(shifted[0, 0], [10.5 / 64, 0.5 / 48], atol=1e-6)
+
+
+def test_any_picture_covers_the_clips_and_keeps_its_middle(ramp: OneFrame) -> None:
+    wide = np.zeros((12, 64, 3), np.uint8)
+    wide[:, 32:, 0] = 255  # left black, right red
+    seen = Backdrop(ramp).cover(wide, camera(100.0, 32.0, 24.0, 64, 48))  # type: ignore[arg-type]
+    assert seen.shape == (48, 64, 3)
+    assert seen[:, :28].max() < 0.05 and seen[:, 36:, 0].min() > 0.95
+    backdrop, other = Backdrop(ramp), np.full((48, 64, 3), 51, np.uint8)
+    view = camera(100.0, 32.0, 24.0, 64, 48)
+    backdrop.cover(wide, view)
+    torch.testing.assert_close(backdrop.cover(other, view), torch.full((48, 64, 3), 0.2), atol=1e-4, rtol=0)

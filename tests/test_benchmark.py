@@ -4,12 +4,21 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from test_scripts import script
+from tiny_clip import write_tiny_clip
+from tiny_run import tiny_config
 
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.evaluation.speed import encodings, timing
+from ntalker_ns.evaluation import runs
+from ntalker_ns.evaluation.speed import encodings, kernels, timing
+from ntalker_ns.evaluation.speed.curve import CurveSizes, held_out, measure_curves, scores
+from ntalker_ns.evaluation.speed.frames import FrameSizes, pixel_rays, resized
+from ntalker_ns.evaluation.speed.kernels import KernelResult
+from ntalker_ns.evaluation.speed.steps import OURS, PEER, StepSizes
+from ntalker_ns.evaluation.speed.training import resume_ours
 
 CPU = torch.device("cpu")
 
@@ -46,4 +55,98 @@ def test_encodings_beside_their_peer(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_a_device_that_is_not_there_is_a_sentence(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(NTalkerError, match="no CUDA device"):
-        script("benchmark").Benchmark(device="cuda").main()
+        script("benchmark").Benchmark(sections=("encodings",), device="cuda").main()
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained run of a tiny head; gives its config.yml."""
+    folder = tmp_path_factory.mktemp("benchmark")
+    config = tiny_config(write_tiny_clip(folder / "data"), folder / "outputs")
+    config.pipeline.model.field.backend = "numba"
+    config.data = config.pipeline.datamanager.data
+    return runs.train(config)
+
+
+def test_step_and_frames_of_a_run_beside_nerfacto(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = tmp_path / "speed.json"
+    script("benchmark").Benchmark(
+        sections=("step", "frames"),
+        load_config=tiny,
+        step=StepSizes(rays=64, steps=2, peer_steps=1),
+        frames=FrameSizes(sizes=(16, 24), frames=2, peer_rays=16),
+        device="cpu",
+        json=path,
+    ).main()
+    sections = json.loads(path.read_text())["sections"]
+    steps = sections["step"]["steps"]
+    assert steps[OURS]["rays"] == steps[PEER]["rays"] == 64
+    assert steps[PEER]["samples"] == 64 * 400
+    for speed in steps.values():
+        assert math.isclose(speed["rays_per_second"], speed["rays"] / speed["seconds"])
+        assert 0 < speed["added_gib"] <= speed["peak_gib"] or speed["added_gib"] == 0
+    shares = sections["step"]["shares_of_our_step"]
+    assert math.isclose(sum(shares.values()), 1.0)
+    assert all(shares[name] > 0 for name in ("matrix products", "encodings", "compositing", "everything else"))
+    rates = sections["frames"]["frames_per_second"]
+    assert set(rates) == {"16", "24"}
+    assert all(rate > 0 for each in rates.values() for rate in each.values())
+    out = capsys.readouterr().out
+    assert "nerfacto" in out and "scaled from 16 rays" in out
+
+
+def test_curves_of_ours_and_nerfacto(tiny: Path, tmp_path: Path):
+    training = resume_ours(tiny, tmp_path, CPU)
+    assert training.steps == 8
+    curves = measure_curves(training, CurveSizes(seconds=0.2, points=2, peer_rays=16, frames=2, pixels=50)).to_dict()
+    assert list(curves) == ["ours", "nerfacto (torch)"]
+    for points in curves.values():
+        assert isinstance(points, list) and len(points) == 2
+        assert points[1]["seconds"] >= 0.2 and points[0]["seconds"] >= 0.1
+        assert points[1]["steps"] >= points[0]["steps"] > 0
+        assert all(0 < point[name] < 60 for point in points for name in ("psnr", "head_psnr"))
+
+
+def test_scored_pixels_of_a_perfect_head(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Whoever renders the true frames, off by a tenth, has 20 dB everywhere."""
+    training = resume_ours(tiny, tmp_path, CPU)
+    frames = held_out(training, CurveSizes(frames=2, pixels=60))
+    dataset = training.pipeline.datamanager.eval_dataset
+    assert [frame.index for frame in frames] == [0, len(dataset) - 1]
+    truths = iter([dataset[frame.index]["image"] for frame in frames])
+    off = [torch.where(truth > 0.5, truth - 0.1, truth + 0.1) for truth in truths]
+    pictures = iter([{"rgb": each} for each in off])
+    monkeypatch.setattr(training.model, "get_outputs_for_camera", lambda camera: next(pictures))
+    psnr, head_psnr = scores(training, frames)
+    assert psnr == pytest.approx(20.0) and head_psnr == pytest.approx(20.0)
+
+
+def test_the_same_view_in_another_size(tiny: Path, tmp_path: Path):
+    camera = resume_ours(tiny, tmp_path, CPU).pipeline.datamanager.eval_dataset.cameras[:1]
+    small = resized(camera, 20)
+    assert (int(small.width), int(small.height)) == (20, 20)
+    assert float(small.fx) == pytest.approx(float(camera.fx) / 2)
+    every = small.generate_rays(camera_indices=0).flatten()
+    some = pixel_rays(small, np.array([0, 27, 399]))
+    torch.testing.assert_close(some.directions, every.directions[[0, 27, 399]])
+
+
+@pytest.mark.parametrize("section", ["curve", "step", "frames"])
+def test_what_a_section_needs_is_a_sentence(section: str):
+    with pytest.raises(NTalkerError, match="--data"):
+        script("benchmark").Benchmark(sections=(section,)).main()
+
+
+def test_kernels_need_a_gpu(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with pytest.raises(NTalkerError, match="CUDA"):
+        script("benchmark").Benchmark(sections=("kernels",), device="cpu").main()
+
+
+def test_a_kernel_that_differs_is_an_error():
+    results = kernels.KernelResults({"good": KernelResult(1e-5, 1e-4, 1.0, 2.0), "bad": KernelResult(1.0, 0.1, 1, 1)})
+    with pytest.raises(NTalkerError, match="references: bad;"):
+        results.require_agreement()
+    not_a_number = kernels.KernelResults({"odd": KernelResult(math.nan, 0.1, 1, 1)})
+    with pytest.raises(NTalkerError, match="odd"):
+        not_a_number.require_agreement()

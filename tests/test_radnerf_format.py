@@ -1,12 +1,14 @@
 """Data sets of AD-NeRF, RAD-NeRF and ER-NeRF: the same head as in our format must come out."""
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from synthetic_clip import ANCHORS, anchor_points, front, plate, poses, project, render
+from tiny_run import tiny_config
 
 from ntalker_ns.anchors import IBUG_ANCHORS
 from ntalker_ns.audio.windows import windows_of_track
@@ -51,9 +53,22 @@ def their_pose(pose: np.ndarray) -> list[list[float]]:
     return turned.tolist()
 
 
+NECK = (90, 60, 40)
+"""What the torso pictures show behind the head, RGB."""
+
+
+def torso_picture(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The torso alone, RGBA, a neck painted in below the middle of the head."""
+    torso = np.zeros((SIZE, SIZE, 4), np.uint8)
+    behind = (labels >= HEAD) & (np.arange(SIZE)[:, None] > SIZE / 2)
+    torso[behind] = (*NECK, 255)
+    torso[labels == TORSO] = np.append(image, np.full((SIZE, SIZE, 1), 255, np.uint8), axis=-1)[labels == TORSO]
+    return torso
+
+
 def write_radnerf_clip(folder: Path, head_colour: str = "blue", images: str = "gt_imgs", start: int = 3) -> Path:
     """Writes a data set as RAD-NeRF's process.py does; frames are numbered from `start`."""
-    for name in (images, "ori_imgs", "parsing"):
+    for name in (images, "ori_imgs", "parsing", "torso_imgs"):
         (folder / name).mkdir(parents=True)
     splits: dict[str, list] = {"train": [], "val": []}
     colours = THEIR_COLOURS[head_colour]
@@ -65,6 +80,8 @@ def write_radnerf_clip(folder: Path, head_colour: str = "blue", images: str = "g
         number = start + i
         cv2.imwrite(str(folder / images / f"{number}.jpg"), image[..., ::-1])
         cv2.imwrite(str(folder / "parsing" / f"{number}.png"), parsing)
+        torso = torso_picture(image, labels)
+        cv2.imwrite(str(folder / "torso_imgs" / f"{number}.png"), cv2.cvtColor(torso, cv2.COLOR_RGBA2BGRA))
         seen = project(landmark_points(), pose, FOCAL, (SIZE / 2, SIZE / 2))
         np.savetxt(folder / "ori_imgs" / f"{number}.lms", seen, "%f")
         frame = {"img_id": number, "aud_id": number, "transform_matrix": their_pose(pose)}
@@ -117,6 +134,49 @@ def test_labels_in_either_channel_order(tmp_path, head_colour):
     mouth = project(front(*ANCHORS["mouth"])[None], poses(FRAMES)[4], FOCAL, (SIZE / 2, SIZE / 2))[0]
     assert labels[int(mouth[1]), int(mouth[0])] == MOUTH_INTERIOR
     assert (labels == LIPS).sum() > (labels == MOUTH_INTERIOR).sum() > 0
+
+
+def test_torso_pictures_say_what_is_behind_the_head(folder):
+    clip = read_clip(folder)
+    image, labels = render(poses(FRAMES)[4], SIZE, FOCAL)
+    np.testing.assert_array_equal(clip.torso(4), torso_picture(image, labels))
+    driving = TalkerDataParserConfig(data=folder).setup().get_dataparser_outputs("train").metadata["driving"]
+    underlay, mouth = driving.underlay(4), project(front(*ANCHORS["mouth"])[None], poses(FRAMES)[4], FOCAL, (32, 32))[0]
+    assert underlay[int(mouth[1]), int(mouth[0])].tolist() == list(NECK)
+    forehead = project(front(0, 0.5)[None], poses(FRAMES)[4], FOCAL, (SIZE / 2, SIZE / 2))[0].astype(int)
+    np.testing.assert_allclose(underlay[forehead[1], forehead[0]], plate(SIZE)[forehead[1], forehead[0]], atol=3)
+
+
+def test_without_torso_pictures_the_torso_is_continued(folder):
+    shutil.rmtree(folder / "torso_imgs")
+    clip = read_clip(folder)
+    assert clip.torso(4) is None
+    driving = TalkerDataParserConfig(data=folder).setup().get_dataparser_outputs("train").metadata["driving"]
+    assert not (driving.underlay(4) == NECK).all(axis=-1).any()
+
+
+@pytest.mark.slow
+def test_such_a_data_set_trains_a_whole_portrait(folder, tmp_path):
+    config = tiny_config(folder, tmp_path / "outputs", max_num_iterations=60)
+    config.set_timestamp()
+    trainer = config.setup(local_rank=0, world_size=1)
+    trainer.setup()
+    model = trainer.pipeline.model
+    held_out = trainer.pipeline.datamanager.eval_dataset
+
+    def error() -> tuple[float, float]:
+        trainer.pipeline.eval()
+        outputs, item = model.get_outputs_for_camera(held_out.cameras[0:1]), held_out[0]
+        beside = item["labels"] < HEAD
+        squared = (outputs["rgb"] - item["image"]).square().mean(dim=-1)[beside].mean()
+        behind = (outputs["torso_opacity"][..., 0] - (item["labels"] == TORSO).float()).abs()[beside].mean()
+        return float(squared), float(behind)
+
+    before = error()
+    trainer.pipeline.train()
+    trainer.train()
+    after = error()
+    assert after[0] < 0.3 * before[0] and after[1] < 0.5 * before[1]
 
 
 def test_their_split_is_kept(folder):
@@ -218,6 +278,8 @@ def rewrite(folder: Path, edit) -> None:
         (lambda folder: (folder / "gt_imgs/5.jpg").unlink(), r"images .*5\.jpg \(frame 2\)"),
         (lambda folder: (folder / "parsing/6.png").unlink(), r"masks .*6\.png \(frame 3\)"),
         (lambda folder: (folder / "aud_eo.npy").unlink(), "no audio features"),
+        (lambda folder: (folder / "torso_imgs/4.png").unlink(), r"torso_imgs.*4\.png .*frame 1"),
+        (lambda folder: cv2.imwrite(str(folder / "torso_imgs/4.png"), np.zeros((SIZE, SIZE, 3))), "alpha"),
         (lambda folder: (folder / "ori_imgs/5.lms").write_text("1 2 3"), "68 landmarks"),
         (lambda folder: [path.unlink() for path in (folder / "ori_imgs").glob("*.lms")], "of none of the 12 frames"),
         (lambda folder: rewrite(folder, lambda meta: meta.pop("focal_len")), "focal_len"),
@@ -229,4 +291,6 @@ def rewrite(folder: Path, edit) -> None:
 def test_broken_data_sets_end_in_a_sentence(folder, edit, message):
     edit(folder)
     with pytest.raises(NTalkerError, match=message):
-        read_clip(folder).features(None)
+        clip = read_clip(folder)
+        clip.features(None)
+        clip.torso(1)

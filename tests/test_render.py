@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 import pytest
 from tiny_clip import write_tiny_clip
@@ -15,6 +16,7 @@ from tiny_run import tiny_config
 from ntalker_ns.audio.io import read_audio, write_wav
 from ntalker_ns.cli.render import Render, load_run, path_shot, sequence_cameras, sequence_for_audio
 from ntalker_ns.driving import DrivingSequence
+from ntalker_ns.driving_controls import controlled
 from ntalker_ns.errors import NTalkerError
 
 pytestmark = pytest.mark.slow
@@ -154,6 +156,26 @@ def test_a_camera_path_shows_the_clip_in_silence(run: Path, tmp_path: Path):
         read_audio(tmp_path / "out.mp4")
 
 
+def test_a_transparent_head_is_written_as_pictures(run: Path, speech: Path, tmp_path: Path):
+    options: dict[str, Any] = {"background": "transparent", "eyes": "blink", "pose": "sway", "smooth": 1.0, "seed": 3}
+    Render(run, tmp_path / "frames", audio=speech, size=24, outputs=("rgb", "head"), **options).main()
+    names = sorted(path.name for path in (tmp_path / "frames").iterdir())
+    assert names == [*(f"{index:05d}.png" for index in range(30)), "audio.wav"]
+    stored = cv2.imread(str(tmp_path / "frames" / "00011.png"), cv2.IMREAD_UNCHANGED)[..., [2, 1, 0, 3]] / 255.0
+    assert stored.shape == (24, 48, 4)
+    _, pipeline = load_run(run)
+    model: Any = pipeline.model
+    clip = model.driving
+    spoken = sequence_for_audio(clip, speech)
+    model.set_driving(controlled(spoken, clip, "blink", "sway", 1.0, 3))
+    model.portrait.set_background("transparent")
+    outputs = model.get_outputs_for_camera(sequence_cameras(model.driving, 24)[11:12])
+    for name, opacity, columns in (("rgb", "opacity", slice(0, 24)), ("head", "head_opacity", slice(24, 48))):
+        part = stored[:, columns]
+        np.testing.assert_allclose(part[..., 3:], outputs[opacity].numpy(), atol=0.6 / 255)
+        np.testing.assert_allclose(part[..., :3] * part[..., 3:], outputs[name].numpy(), atol=1.2 / 255)
+
+
 def test_faults_are_one_sentence_and_leave_nothing(run: Path, speech: Path, tmp_path: Path):
     out = tmp_path / "new" / "out.mp4"
     (tmp_path / "silent.mp4").write_text("not a video")
@@ -163,6 +185,10 @@ def test_faults_are_one_sentence_and_leave_nothing(run: Path, speech: Path, tmp_
         (Render(run, out, audio=tmp_path / "none.wav"), "no file"),
         (Render(run, out, audio=tmp_path / "silent.mp4"), "cannot be decoded"),
         (Render(run, out.with_suffix(".avi"), audio=speech), "must end in .mp4"),
+        (Render(run, out, audio=speech, background="transparent"), r"H\.264 keeps no alpha.* \.webm .*folder"),
+        (Render(run, out, audio=speech, background="nowhere.png"), "neither a file nor a colour"),
+        (Render(run, out, audio=speech, eyes="wide"), "--eyes wide"),
+        (Render(run, out, audio=speech, pose="nod"), "--pose nod"),
         (Render(run, out, audio=speech, size=2), "too small"),
         (Render(run, out, audio=speech, outputs=("colour",)), "choose from"),
         (Render(run, out, audio=speech, camera_path=tmp_path / "path.json"), "not a nerfstudio camera path"),

@@ -60,6 +60,23 @@ def test_lip_sync_says_what_it_needs():
         lip_sync.LipSyncOverThirds(runs=(Path("a"), Path("b"))).main()
 
 
+def test_an_orbit_looks_at_the_head_from_where_it_says():
+    orbit = script("portrait_sheet").orbit
+    camera = np.array([[1.0, 0, 0, 0], [0, 0, -1, -3], [0, 1, 0, 0]])
+    np.testing.assert_allclose(orbit(camera, 0.0, 0.0), camera)
+    for yaw, pitch, place in ((0.3, 0, (np.sin(0.3), -np.cos(0.3), 0)), (0, 0.2, (0, -np.cos(0.2), np.sin(0.2)))):
+        turned = orbit(camera, yaw, pitch)
+        np.testing.assert_allclose(turned[:, 3], 3 * np.array(place), atol=1e-6)
+        np.testing.assert_allclose(turned[:, 2], place, atol=1e-6)  # it looks back along this axis
+        assert turned[2, 1] > 0.9  # and stays upright
+
+
+def test_flicker_is_a_mean_over_pairs_of_frames():
+    consecutive = script("portrait_sheet").consecutive
+    frames = [np.full((2, 2, 3), value) for value in (0.0, 0.2, 0.1)]
+    assert consecutive(frames) == pytest.approx(0.15 * 255)
+
+
 @pytest.mark.slow
 def test_a_single_frame_fits(processed_clip: Path, tmp_path: Path):
     _, psnr = script("one_frame").fit_one_frame(processed_clip, tmp_path, "ntalker-base-small", steps=200)

@@ -87,6 +87,36 @@ def test_time_moves_the_mouth_and_not_the_camera(pipeline: Any) -> None:
     assert first["audio_motion"][:8].max() == 0
 
 
+def test_chosen_eyes_are_shown_and_not_learned(pipeline: Any) -> None:
+    model, frames = pipeline.model, torch.tensor([0, 5])
+    clip = torch.from_numpy(model.driving.eye_openness)[frames]
+    try:
+        model.set_eyes("0.25")
+        model.eval()
+        assert model._conditions(frames, [1, 1]).eye_openness.flatten().tolist() == [0.25, 0.25]
+        model.train()
+        torch.testing.assert_close(model._conditions(frames, [1, 1]).eye_openness[:, 0], clip)
+        model.eval()
+        model.set_eyes("replay")
+        torch.testing.assert_close(model._conditions(frames, [1, 1]).eye_openness[:, 0], clip)
+    finally:
+        model.set_driving(model.driving)
+
+
+def test_frames_that_were_not_trained_share_one_appearance(pipeline: Any) -> None:
+    model = pipeline.model
+    model.eval()
+    before = model.appearance.weight.detach().clone()
+    try:
+        with torch.no_grad():
+            model.appearance.weight.normal_()
+        shown = model._conditions(torch.tensor([0, 7, 21]), [1, 1, 1]).appearance
+        torch.testing.assert_close(shown, model.appearance.weight.mean(dim=0).expand(3, -1))
+    finally:
+        with torch.no_grad():
+            model.appearance.weight.copy_(before)
+
+
 def test_a_time_is_the_nearest_frame(pipeline: Any) -> None:
     last = len(pipeline.model.driving) - 1
     times = torch.tensor([[0.0], [1.0], [0.4 / last], [0.6 / last], [7.0]])

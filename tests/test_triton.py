@@ -6,6 +6,7 @@ Triton reads TRITON_INTERPRET when it is imported, so the cases in `triton_cases
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from triton.runtime.jit import JITFunction, mangle_type
 
 from ntalker_ns.encodings import triton_backend
 from ntalker_ns.encodings.layout import grid_layout
+from ntalker_ns.field import triton_mlp
+from ntalker_ns.rendering import triton_compositing, triton_marching
 
 CASES = Path(__file__).parent / "triton_cases"
 
@@ -58,3 +61,30 @@ def test_hash_grids_compile(compiled: list[str], dims: int, kind: torch.dtype):
     table = torch.zeros(layout.total_entries, 2, dtype=kind, requires_grad=True)
     triton_backend.encode(torch.rand(5, dims, requires_grad=True), table, layout, 12).sum().backward()
     assert compiled == ["hash_grid_forward", "hash_grid_coordinate_gradient", "hash_grid_table_gradient"]
+
+
+@pytest.mark.parametrize("opaque", [False, True])
+def test_marching_compiles(compiled: list[str], opaque: bool):
+    rows, values = torch.zeros(5, 3), torch.zeros(5)
+    shade: Any = (torch.zeros(8, 8, 8), 5.0) if opaque else ()
+    triton_marching.march(rows, rows, values, values, torch.ones(8, 8, 8) > 0, 0.1, values, 4, *shade)
+    assert compiled == ["march_count", "march_write"]
+
+
+def test_compositing_compiles(compiled: list[str]):
+    density, values = torch.zeros(6, requires_grad=True), torch.zeros(6, 5, requires_grad=True)
+    triton_compositing.composite(density, torch.ones(6), values, torch.tensor([2, 4]))[0].sum().backward()
+    assert compiled == ["composite_forward", "composite_backward"]
+
+
+@pytest.mark.parametrize(
+    ("widths", "kind"),
+    [([49, 64, 64, 65], torch.float16), ([80, 64, 3], torch.bfloat16), ([24, 64, 64, 2], torch.float32)],
+)
+def test_networks_compile(compiled: list[str], widths: list[int], kind: torch.dtype):
+    weights = [torch.zeros(b, a, requires_grad=True) for a, b in pairwise(widths)]
+    biases = [torch.zeros(width) for width in widths[1:]]
+    with torch.autocast("cpu", kind, enabled=kind != torch.float32):
+        rows, gates = torch.zeros(2, widths[1]), torch.ones(9, 1)
+        triton_mlp.run_mlp(torch.zeros(9, widths[0]), rows, [4, 5], gates, weights, biases).sum().backward()
+    assert compiled == ["mlp_forward", "mlp_backward"]

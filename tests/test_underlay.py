@@ -98,3 +98,16 @@ def test_dilation_reaches_as_far_as_it_says():
 @pytest.mark.parametrize(("width", "expected"), [(512, 10), (128, 3), (16, 1)])
 def test_dilation_is_two_percent_of_the_width(width, expected):
     assert dilation_of(width) == expected
+
+
+def test_a_torso_picture_says_what_is_behind_the_head():
+    image, labels, plate = scene()
+    torso = np.zeros((128, 128, 4), np.uint8)
+    torso[60:] = (*SKIN, 255)
+    torso[55:60] = (*SKIN, 51)  # a fifth opaque
+    result = underlay(image, labels, plate, 3, torso)
+    inside = dilate(labels >= HEAD, 3)
+    np.testing.assert_array_equal(result[~inside], image[~inside])
+    assert inside[[20, 57, 80], 64].all()
+    assert result[20, 64].tolist() == list(WALL) and result[80, 64].tolist() == list(SKIN)
+    np.testing.assert_allclose(result[57, 64], 0.2 * np.array(SKIN) + 0.8 * np.array(WALL), atol=0.51)

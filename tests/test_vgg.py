@@ -57,5 +57,5 @@ def test_weights_that_cannot_be_had_are_a_sentence(tmp_path: Path, monkeypatch: 
         raise OSError("no route to host")
 
     monkeypatch.setattr(VGG16_Weights, "get_state_dict", offline)
-    with pytest.raises(NTalkerError, match=r"no route to host.*--edit\.vgg-weights.*--edit\.vgg-optional"):
+    with pytest.raises(NTalkerError, match=r"no route to host.*--pipeline\.model\.vgg-weights.*--pipeline\.model\.vgg-optional"):
         load_vgg(None)

@@ -1,4 +1,4 @@
-"""mp4 files decoded back: pictures, sound, their sync, and nothing half-written."""
+"""Videos decoded back: pictures, sound, their sync, and nothing half-written."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 import pytest
 
 from ntalker_ns.audio.io import read_audio, write_wav
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.video_writer import write_video
+from ntalker_ns.video_writer import check_output, write_frames, write_video
 
 
 def pictures(count: int, height: int = 48, width: int = 64, flash: int = -1) -> Iterator[np.ndarray]:
@@ -114,3 +115,68 @@ def test_faults_are_one_sentence(tmp_path: Path):
     with pytest.raises(NTalkerError, match="no audio file"):
         write_video(tmp_path / "out.mp4", pictures(3), 25.0, tmp_path / "none.wav")
     assert not list(tmp_path.iterdir())
+
+
+def see_through(count: int, height: int = 48, width: int = 64) -> Iterator[np.ndarray]:
+    """A block that wanders over nothing, RGBA."""
+    for index in range(count):
+        picture = np.zeros((height, width, 4), np.uint8)
+        picture[10:30, 10 + index : 30 + index] = (30, 180, 60, 255)
+        yield picture
+
+
+def decoded_with_alpha(path: Path) -> list[np.ndarray]:
+    """FFmpeg's own VP9 decoder drops alpha; libvpx keeps it."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        decoder: Any = av.CodecContext.create("libvpx-vp9", "r")
+        decoder.extradata = stream.codec_context.extradata
+        frames = [frame for packet in container.demux(stream) for frame in decoder.decode(packet)]
+    return [frame.to_ndarray(format="rgba") for frame in frames]
+
+
+def test_webm_keeps_alpha_and_sound(tmp_path: Path):
+    wav = click_at(tmp_path / "click.wav", 0.4, 0.8, 44100)
+    assert write_frames(tmp_path / "out.webm", see_through(20), 25.0, wav) == 20
+    frames = decoded_with_alpha(tmp_path / "out.webm")
+    assert len(frames) == 20
+    for index in (0, 7, 19):
+        alpha = frames[index][..., 3].astype(int)
+        assert alpha[14:26, 14 + index : 26 + index].min() > 250
+        assert alpha[:6].max() < 5 and alpha[34:].max() < 5
+        colour = frames[index][14:26, 14 + index : 26 + index, :3].mean(axis=(0, 1))
+        np.testing.assert_allclose(colour, (30, 180, 60), atol=4)
+    sound = read_audio(tmp_path / "out.webm")
+    assert np.flatnonzero(np.abs(sound) > 0.2)[0] / 16000 == pytest.approx(0.4, abs=0.01)
+
+
+def test_a_folder_keeps_every_value_and_the_sound(tmp_path: Path):
+    wav = click_at(tmp_path / "click.wav", 0.1, 2.0, 44100)
+    write_frames(tmp_path / "new" / "frames", see_through(5), 25.0, wav)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["frames"]
+    names = sorted(path.name for path in (tmp_path / "new" / "frames").iterdir())
+    assert names == [*(f"{index:05d}.png" for index in range(5)), "audio.wav"]
+    for index, picture in enumerate(see_through(5)):
+        stored = cv2.imread(str(tmp_path / "new" / "frames" / f"{index:05d}.png"), cv2.IMREAD_UNCHANGED)
+        np.testing.assert_array_equal(stored[..., [2, 1, 0, 3]], picture)
+    assert len(read_audio(tmp_path / "new" / "frames" / "audio.wav")) == pytest.approx(0.2 * 16000, abs=2)
+
+
+def test_outputs_that_cannot_be_are_said_before_any_work(tmp_path: Path):
+    check_output(tmp_path / "a.mp4")
+    check_output(tmp_path / "a.webm", alpha=True)
+    check_output(tmp_path / "frames", alpha=True)
+    with pytest.raises(NTalkerError, match=r"H.264 keeps no alpha.*\.webm \(VP9\).*folder"):
+        check_output(tmp_path / "a.mp4", alpha=True)
+    with pytest.raises(NTalkerError, match=r"must end in \.mp4 or \.webm"):
+        check_output(tmp_path / "a.avi")
+    (tmp_path / "frames").mkdir()
+    check_output(tmp_path / "frames")
+    (tmp_path / "frames" / "mine.txt").write_text("keep")
+    with pytest.raises(NTalkerError, match="not empty"):
+        check_output(tmp_path / "frames")
+    with pytest.raises(NTalkerError, match="no alpha"):
+        write_video(tmp_path / "a.mp4", see_through(2))
+    with pytest.raises(NTalkerError, match="no frame"):
+        write_frames(tmp_path / "none", [])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["frames"]

@@ -5,8 +5,11 @@ from typing import Annotated
 
 import tyro
 
+from ntalker_ns.cli.compare import Compare, TallyAnswers
 from ntalker_ns.cli.demo import Demo
 from ntalker_ns.cli.doctor import Doctor
+from ntalker_ns.cli.evaluate import Evaluate
+from ntalker_ns.cli.experiment import RunExperiment
 from ntalker_ns.cli.process import Process
 from ntalker_ns.cli.render import Render
 from ntalker_ns.cli.run import run_command
@@ -14,6 +17,10 @@ from ntalker_ns.cli.run import run_command
 Commands = (
     Annotated[Process, tyro.conf.subcommand("process")]
     | Annotated[Render, tyro.conf.subcommand("render")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[RunExperiment, tyro.conf.subcommand("experiment")]
+    | Annotated[Compare, tyro.conf.subcommand("compare")]
+    | Annotated[TallyAnswers, tyro.conf.subcommand("tally")]
     | Annotated[Demo, tyro.conf.subcommand("demo")]
     | Annotated[Doctor, tyro.conf.subcommand("doctor")]
 )

@@ -1,4 +1,4 @@
-"""`ntalker render`: a trained head speaks new audio, as an mp4 with sound."""
+"""`ntalker render`: a trained head speaks new audio, as a video with sound."""
 
 import json
 import time
@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 
 @dataclass
 class Render:
-    """Let a trained head speak new audio and write it as an mp4 with sound."""
+    """Let a trained head speak new audio and write it as a video with sound."""
 
     load_config: Path
     """The run's config.yml."""
     output: Path
-    """The mp4 to write; it appears when it is complete."""
+    """What to write: a video (.mp4; .webm keeps transparency) or, without an ending, a folder of PNG pictures. It
+    appears when it is complete."""
     audio: Path | None = None
     """What the head shall say: a sound or video file of any format and rate. Only a camera path does without: it then
     shows the clip that the head was trained on, in silence."""
@@ -40,18 +41,35 @@ class Render:
     forth. A path with render_time shows those places in the audio, and has sound where they pass at its pace; one
     without lasts as long as the audio."""
     outputs: tuple[str, ...] = ("rgb",)
-    """What to show, side by side: rgb, depth, accumulation, audio_motion."""
+    """What to show, side by side: rgb; head, torso, background, each alone; their opacities (head_opacity and so on);
+    depth, audio_motion."""
+    background: str = "plate"
+    """What is behind the person: plate (the clip's own), transparent, a colour (a name or #rrggbb), or a picture
+    file."""
+    eyes: str = "replay"
+    """How the eyes open: replay (as in the clip), blink (now and then, drawn from --seed), or 0 (closed) to 1."""
+    pose: str = "replay"
+    """How the head is held: replay (as in the clip, back and forth), still, sway (small motion of the person's own
+    kind, drawn from --seed), or another data set (its transforms.json), whose head motion is taken."""
+    smooth: float = 0.0
+    """Calms the head's motion: standard deviation, in frames, of a Gaussian over time; 0 leaves it as it is."""
+    seed: int = 0
+    """Draws blinks and sway: the same seed gives the same."""
 
     def main(self) -> None:
         """Loads the run, renders frame by frame, writes the video."""
-        from ntalker_ns.video_writer import write_video
+        from ntalker_ns.driving_controls import controlled
+        from ntalker_ns.video_writer import write_frames
 
         self._check()
         config, pipeline = load_run(self.load_config)
         model: Any = pipeline.model
+        clip = sequence = model.driving
         if self.audio is not None:
-            model.set_driving(sequence_for_audio(model.driving, self.audio, self.audio_features))
-        sequence = model.driving
+            sequence = sequence_for_audio(clip, self.audio, self.audio_features)
+        sequence = controlled(sequence, clip, self.eyes, self.pose, self.smooth, self.seed)
+        model.set_driving(sequence)
+        model.portrait.set_background(self.background)
         size = self.size or config.pipeline.datamanager.dataparser.image_size
         if self.camera_path is None:
             shot = Shot(sequence_cameras(sequence, size), sequence.fps, speaks=True)
@@ -59,23 +77,31 @@ class Render:
             shot = path_shot(self.camera_path, sequence, self.size)
         if self.audio is not None and not shot.speaks:
             print("The camera path does not pass through the audio at its pace: the video is silent.")
-        frames = rendered_frames(model, shot.cameras, self.outputs)
-        count = write_video(self.output, frames, shot.fps, self.audio if shot.speaks else None)
+        frames = rendered_frames(model, shot.cameras, self.outputs, self._is_transparent())
+        count = write_frames(self.output, frames, shot.fps, self.audio if shot.speaks else None)
         print(f"{self.output}: {count} frames, {count / shot.fps:.2f} s.")
 
     def _check(self) -> None:
         """What can be said before the run is loaded."""
+        from ntalker_ns.background import Background
+        from ntalker_ns.driving_controls import check_controls
+        from ntalker_ns.video_writer import check_output
+
         if self.audio is None and self.camera_path is None:
             raise NTalkerError("Give --audio with what the head shall say, or --camera-path to look around in silence.")
         if self.audio is None and self.audio_features is not None:
             raise NTalkerError("--audio-features needs the sound that belongs to them: give --audio too.")
-        if self.output.suffix.lower() != ".mp4":
-            raise NTalkerError(f"--output {self.output} must end in .mp4.")
+        check_output(self.output, self._is_transparent())
+        Background.parse(self.background)
+        check_controls(self.eyes, self.pose, self.smooth)
         if self.size is not None and self.size < 16:
             raise NTalkerError(f"--size {self.size} is too small: give at least 16 px.")
         for path in (self.audio, self.audio_features, self.camera_path):
             if path is not None and not path.is_file():
                 raise NTalkerError(f"There is no file at '{path}'.")
+
+    def _is_transparent(self) -> bool:
+        return self.background == "transparent"
 
 
 @dataclass(frozen=True)
@@ -213,14 +239,15 @@ def path_shot(path: Path, sequence: "DrivingSequence", size: int | None = None) 
 
 
 def rendered_frames(
-    model: Any, cameras: "Cameras", outputs: Sequence[str] = ("rgb",)
-) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    model: Any, cameras: "Cameras", outputs: Sequence[str] = ("rgb",), alpha: bool = False
+) -> Iterator[UInt8[np.ndarray, "h w channels"]]:
     """Renders camera after camera under a progress bar that shows frames per second and the time left.
 
     Args:
         model: a nerfstudio model.
         cameras: one a frame, with times.
         outputs: what to show, side by side; single channels are shown through a colour map.
+        alpha: whether to give RGBA pictures, with straight alpha, and not RGB over black.
 
     Raises:
         NTalkerError: the model has no such output.
@@ -232,12 +259,17 @@ def rendered_frames(
         begin = time.monotonic()
         for index in range(len(cameras)):
             rendered = model.get_outputs_for_camera(cameras[index : index + 1].to(model.device))
-            yield np.concatenate([_picture(rendered, name) for name in outputs], axis=1)
+            yield np.concatenate([_picture(rendered, name, alpha) for name in outputs], axis=1)
             rate = (index + 1) / max(time.monotonic() - begin, 1e-6)
             bar.update(task, advance=1, description=f"Rendering {rate:.1f} fps")
 
 
-def _picture(rendered: dict[str, Any], name: str) -> UInt8[np.ndarray, "h w 3"]:
+OPACITIES = {"rgb": "opacity", **{name: f"{name}_opacity" for name in ("head", "torso", "background")}}
+"""The opacity that a colour was multiplied by."""
+
+
+def _picture(rendered: dict[str, Any], name: str, alpha: bool) -> UInt8[np.ndarray, "h w channels"]:
+    import torch
     from nerfstudio.utils.colormaps import apply_colormap, apply_depth_colormap
 
     if name not in rendered:
@@ -247,4 +279,7 @@ def _picture(rendered: dict[str, Any], name: str) -> UInt8[np.ndarray, "h w 3"]:
         image = apply_depth_colormap(image, rendered["accumulation"])
     elif image.shape[-1] == 1:
         image = apply_colormap(image)
+    if alpha:
+        opacity = rendered[OPACITIES[name]] if name in OPACITIES else torch.ones_like(image[..., :1])
+        image = torch.cat([image / opacity.clamp(min=1e-6), opacity], dim=-1)
     return (image.clamp(0.0, 1.0) * 255.0).round().byte().cpu().numpy()

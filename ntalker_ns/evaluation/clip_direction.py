@@ -13,10 +13,9 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from ntalker_ns.evaluation.options import CLIP_MODEL
 from ntalker_ns.evaluation.weights import transformers_model
 
-DEFAULT_MODEL = "openai/clip-vit-base-patch32"
-"""The hub id of the model that Gal et al. take."""
 BATCH = 16
 SMALLEST_CHANGE = 1e-6
 """Length of a change, of 2 at most, below which it has no direction."""
@@ -47,7 +46,7 @@ class Clip:
         return _unit(self.network.text_projection(values.pooler_output).float().cpu())
 
 
-def load_clip(model: str = DEFAULT_MODEL) -> Clip:
+def load_clip(model: str = CLIP_MODEL) -> Clip:
     """CLIP with its weights, in evaluation mode.
 
     Args:

@@ -14,7 +14,12 @@ def method_config(method: str = "ntalker-base-small", **overrides: Any) -> Any:
     """
     from ntalker_ns import method_configs
 
-    known = (method_configs.ntalker_base, method_configs.ntalker_base_small)
+    known = (
+        method_configs.ntalker_base,
+        method_configs.ntalker_base_small,
+        method_configs.ntalker_edit,
+        method_configs.ntalker_edit_small,
+    )
     config = next(copy.deepcopy(one.config) for one in known if one.config.method_name == method)
     for name, value in overrides.items():
         setattr(config, name, value)
@@ -33,7 +38,19 @@ def train(config: Any) -> Path:
     Raises:
         NTalkerError: the data cannot be used.
     """
-    from nerfstudio.scripts.train import train_loop
+    prepare(config)
+    return run(config)
+
+
+def prepare(config: Any) -> None:
+    """Does what precedes a training: names the run, writes its configuration, without a viewer.
+
+    Args:
+        config: of `method_config`, with `data` and `output_dir` set.
+
+    Raises:
+        NTalkerError: the data cannot be used.
+    """
     from nerfstudio.utils import writer
 
     # nerfstudio's writers are global and outlive a run: the next one would go on writing into its folder.
@@ -41,9 +58,23 @@ def train(config: Any) -> Path:
     writer.EVENT_STORAGE.clear()
     writer.GLOBAL_BUFFER.clear()
     config.vis = "tensorboard"
-    config.pipeline.datamanager.data = config.data
+    if config.data is not None:
+        config.pipeline.datamanager.data = config.data
     config.set_timestamp()
     config.save_config()
+
+
+def run(config: Any) -> Path:
+    """Trains what has been prepared.
+
+    Args:
+        config: that `prepare` was given.
+
+    Returns:
+        The run's config.yml.
+    """
+    from nerfstudio.scripts.train import train_loop
+
     train_loop(local_rank=0, world_size=1, config=config)
     return config.get_base_dir() / "config.yml"
 

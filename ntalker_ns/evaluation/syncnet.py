@@ -6,7 +6,7 @@ calls the same two numbers LSE-C and LSE-D. One thing differs from the published
 mediapipe's landmarks instead of a detector of its own.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,7 +128,7 @@ def load_syncnet(file: Path) -> SyncNet:
 
 def sync_score(
     network: SyncNet,
-    frames: Sequence[UInt8[np.ndarray, "h w 3"]],
+    frames: Iterable[UInt8[np.ndarray, "h w 3"]],
     landmarks: Float[np.ndarray, "n 478 2"],
     waveform: Float[np.ndarray, " samples"],
 ) -> SyncScore:
@@ -143,11 +143,11 @@ def sync_score(
     Raises:
         Unavailable: no face, or fewer than six frames with sound.
     """
-    count = min(len(frames), len(waveform) * FPS // SAMPLE_RATE)
+    count = min(len(landmarks), len(waveform) * FPS // SAMPLE_RATE)
     if count <= WINDOW:
         raise Unavailable(f"SyncNet needs more than {WINDOW} frames with sound, and there are {count}")
     boxes = face_boxes(landmarks[:count])
-    faces = (crop_face(frames[i], *boxes[i]) for i in range(count))
+    faces = (crop_face(frame, *box) for frame, box in zip(frames, boxes, strict=False))
     seen, heard = embeddings(network, faces, mfcc(_pcm(waveform)), count - WINDOW)
     return search_offset(seen, heard)
 

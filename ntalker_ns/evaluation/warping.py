@@ -5,17 +5,16 @@ it and with the first one, both warped to it by optical flow, where the flow the
 flow from PWC-Net, which has no well-kept package; here it is OpenCV's DIS, or torchvision's RAFT.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
+from ntalker_ns.evaluation.options import FlowName
 from ntalker_ns.evaluation.weights import Unavailable, require_torchvision_weights
 
-FlowName = Literal["dis", "raft"]
 Picture = UInt8[np.ndarray, "h w 3"]
 Flow = Callable[[Picture, Picture], Float32[np.ndarray, "h w 2"]]
 """Optical flow from one RGB picture to another: by how many px each pixel of the first has moved in the second."""
@@ -61,7 +60,7 @@ class WarpingErrors:
         return float(np.nanmean(self.total))
 
 
-def warping_errors(frames: Sequence[Picture], flow: Flow) -> WarpingErrors:
+def warping_errors(frames: Iterable[Picture], flow: Flow) -> WarpingErrors:
     """Short-term and long-term warping errors of consecutive frames.
 
     The norm of Eq. 11 is taken as the mean over visible pixels and channels of RGB in [0, 1]: so do those whom the
@@ -74,18 +73,18 @@ def warping_errors(frames: Sequence[Picture], flow: Flow) -> WarpingErrors:
     Raises:
         Unavailable: there are fewer than two frames.
     """
-    if len(frames) < 2:
+    pairs = list(_errors(iter(frames), flow))
+    if not pairs:
         raise Unavailable("a warping error needs at least two frames")
-    pairs = list(_errors(frames, flow))
     return WarpingErrors(np.array([short for short, _ in pairs]), np.array([long for _, long in pairs]))
 
 
-def _errors(frames: Sequence[Picture], flow: Flow) -> Iterator[tuple[float, float]]:
-    first = previous = frames[0]
-    for index in range(1, len(frames)):
-        frame = frames[index]
+def _errors(frames: Iterator[Picture], flow: Flow) -> Iterator[tuple[float, float]]:
+    first = previous = next(frames, None)
+    for frame in frames:
+        assert first is not None and previous is not None
         short = pair_error(frame, previous, flow).mean
-        yield short, short if index == 1 else pair_error(frame, first, flow).mean
+        yield short, short if previous is first else pair_error(frame, first, flow).mean
         previous = frame
 
 

@@ -1,9 +1,10 @@
 """The torso: a picture that moves, as colour and opacity in the clip camera's image plane (RAD-NeRF, section 3.3).
 
-RAD-NeRF deforms image-plane positions by a network of position and head pose and looks up a 2D grid. Two things are
-added here. The pose enters as a few linear numbers (where the head is and how it is turned, in the camera's axes), so
-that a pose between or beyond those of the clip moves the torso by a little and not by a surprise. And what the head
-pose cannot say (breathing, a shrug) is a small code of each training frame: without it, every breath blurs the shirt.
+RAD-NeRF deforms image-plane positions by a network of position and head pose and looks up a 2D grid. Here the
+displacement is linear in the pose: a network gives each position its smooth share in each of a few motions, and the
+pose says how much of each motion there is. A pose between or beyond those of the clip then moves the torso by a little
+and not by a surprise. What the head pose cannot say (breath, a shrug) is a small code of each training frame: without
+it, every breath blurs the shirt.
 """
 
 from dataclasses import dataclass
@@ -22,8 +23,8 @@ POSE_DIM = 6
 ROOM = 0.15
 """Room around the picture, in its widths, for cloth that other frames see beyond the border."""
 
-REACH = 0.15
-"""Displacements stay below this, in widths of the picture."""
+MOTION_SCALE = 0.1
+"""Displacement, in widths of the picture, for an output of one of the motion network: torsos move by a few percent."""
 
 MEMORY = 10.0
 """Frames after which a trained frame's code has faded to 1/e."""
@@ -41,11 +42,11 @@ class TorsoFieldConfig:
     """Cells along an edge of the finest level; the picture and the room around it are one cell times this."""
     log2_hashmap_size: int = 15
     """Base-2 logarithm of the entries of a hash table level."""
-    octaves: int = 4
+    octaves: int = 2
     """Frequencies of the position that the deformation network sees; more, and cloth deforms in finer ripples."""
-    hidden_dim: int = 32
+    hidden_dim: int = 64
     """Channels of the hidden layers."""
-    code_dim: int = 4
+    code_dim: int = 2
     """Channels of the training frames' codes; 0: the torso follows the head pose alone."""
     backend: Literal["auto", "torch", "numba"] = "auto"
     """Implementation of the hash grid; auto takes the fastest that runs on the device."""
@@ -107,8 +108,9 @@ class TorsoField(nn.Module):
         self.register_buffer("highest", features.amax(dim=0))
         self.register_buffer("trained", trained.clone())
         self.codes = nn.Parameter(torch.zeros(len(trained), config.code_dim))
-        width, frame_dim = config.hidden_dim, POSE_DIM + config.code_dim
-        self.deformation_net = FrameMLP(2 + 4 * config.octaves, frame_dim, width, layers=3, out_dim=2)
+        width = config.hidden_dim
+        self.motions = POSE_DIM + config.code_dim
+        self.motion_net = FrameMLP(2 + 4 * config.octaves, 0, width, layers=3, out_dim=2 * self.motions)
         self.grid = HashGrid(
             dims=2,
             num_levels=config.num_levels,
@@ -152,12 +154,17 @@ class TorsoField(nn.Module):
             counts: places of each frame.
         """
         places = places.clamp(0.0, 1.0)
-        moved = places + REACH * torch.tanh(
-            self.deformation_net(_frequencies(places, self.config.octaves), conditions, counts)
-        )
-        features = self.grid((moved + ROOM) / (1.0 + 2.0 * ROOM))
-        raw = self.color_net(features, None, counts)
+        source = places + self.displacements(places, conditions, counts)
+        raw = self.color_net(self.grid((source + ROOM) / (1.0 + 2.0 * ROOM)), None, counts)
         return torch.sigmoid(raw[:, :3]), torch.sigmoid(raw[:, 3:])
+
+    def displacements(
+        self, places: Float[Tensor, "pixels 2"], conditions: Float[Tensor, "frames condition"], counts: list[int]
+    ) -> Float[Tensor, "pixels 2"]:
+        """From where the torso came to each place, in widths and heights of the picture; see `forward`."""
+        shares = self.motion_net(_frequencies(places, self.config.octaves), None, counts).view(-1, 2, self.motions)
+        moved = [part @ amount for part, amount in zip(shares.split(counts), conditions, strict=True)]
+        return MOTION_SCALE * torch.cat(moved)
 
 
 def _frequencies(places: Float[Tensor, "pixels 2"], octaves: int) -> Float[Tensor, "pixels channels"]:

@@ -85,8 +85,8 @@ def _downloaded() -> dict[str, Tensor]:
     except (OSError, RuntimeError) as error:
         raise NTalkerError(
             f"The weights of VGG-16 are neither in torch's cache nor to be downloaded ({error}): give their file with "
-            "--edit.vgg-weights (torchvision's vgg16-397923af.pth), or train without perceptual and style loss with "
-            "--edit.vgg-optional True."
+            "--pipeline.model.vgg-weights (torchvision's vgg16-397923af.pth), or allow training without them with "
+            "--pipeline.model.vgg-optional True."
         ) from error
 
 

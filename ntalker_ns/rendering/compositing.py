@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ntalker_ns.encodings.hash_grid import automatic_backend
+
 MIN_TRANSMITTANCE = 1e-4
 """A ray that lets less light through than this is finished; what lies behind adds nothing."""
 
@@ -57,9 +59,12 @@ def composite(
     ray_counts: Int[Tensor, "rays"],
 ) -> Composited:
     """`composite_torch`, by the fastest implementation for the device (the same numbers)."""
-    if density.device.type == "cpu":
-        from ntalker_ns.rendering import numba_compositing
-
-        summed, accumulation, weights = numba_compositing.composite(density, deltas, values, ray_counts)
-        return Composited(values=summed, accumulation=accumulation.view(-1, 1), weights=weights)
-    return composite_torch(density, deltas, values, ray_counts)
+    backend = automatic_backend(density.device.type)
+    if backend == "torch":
+        return composite_torch(density, deltas, values, ray_counts)
+    if backend == "numba":
+        from ntalker_ns.rendering.numba_compositing import composite as fused
+    else:
+        from ntalker_ns.rendering.triton_compositing import composite as fused
+    summed, accumulation, weights = fused(density, deltas, values, ray_counts)
+    return Composited(values=summed, accumulation=accumulation.view(-1, 1), weights=weights)

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ntalker_ns.encodings.hash_grid import automatic_backend
+
 
 @dataclass
 class RaySamples:
@@ -20,6 +22,11 @@ class RaySamples:
     def middles(self) -> Float[Tensor, "samples"]:
         """Distance to where the field is asked."""
         return 0.5 * (self.starts + self.ends)
+
+    @property
+    def rays(self) -> Int[Tensor, "samples"]:
+        """The ray of each sample; the host does not wait for the device."""
+        return torch.repeat_interleave(self.ray_counts, output_size=len(self.starts))
 
 
 def intersect_box(
@@ -95,7 +102,8 @@ def march(
     max_depth: float = float("inf"),
 ) -> RaySamples:
     """`march_torch`, by the fastest implementation for the device (the same samples)."""
-    if origins.device.type == "cpu":
+    backend = automatic_backend(origins.device.type)
+    if backend == "numba":
         from ntalker_ns.rendering import numba_marching
 
         starts, ends, counts = numba_marching.march(
@@ -111,4 +119,9 @@ def march(
             max_depth,
         )
         return RaySamples(torch.from_numpy(starts), torch.from_numpy(ends), torch.from_numpy(counts))
-    return march_torch(origins, directions, near, far, occupied, step, jitter, max_samples, opaque, max_depth)
+    arguments = (origins, directions, near, far, occupied, step, jitter, max_samples, opaque, max_depth)
+    if backend == "triton":
+        from ntalker_ns.rendering import triton_marching
+
+        return RaySamples(*triton_marching.march(*arguments))
+    return march_torch(*arguments)

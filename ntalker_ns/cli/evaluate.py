@@ -1,0 +1,118 @@
+"""`ntalker evaluate`: how good is it, by the paper's numbers?"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from ntalker_ns.errors import NTalkerError
+from ntalker_ns.evaluation.options import MetricOptions
+
+if TYPE_CHECKING:
+    from ntalker_ns.evaluation.evaluate import Entry
+
+
+@dataclass
+class Evaluate:
+    """Score runs, or videos made by any system, against the true frames; write a table, report.json and report.html.
+
+    Examples: ntalker evaluate --load-config outputs/anna/ntalker-base/TIME/config.yml --baselines;
+    ntalker evaluate --video wav2lip.mp4 sadtalker.mp4 --reference true.mp4
+    """
+
+    load_config: tuple[Path, ...] = ()
+    """The config.yml of one or more runs, trained on one data set; its frames are the true ones."""
+    video: tuple[Path, ...] = ()
+    """Videos of the same frames, by any system: of the true frames alone, or of the whole clip."""
+    reference: Path | None = None
+    """The true video, where there is no run."""
+    base: Path | None = None
+    """What the others are edits of: a run's config.yml or a video. Identity and CLIP direction are measured from it,
+    and nearness to the true frames is measured for it only. An edit knows its own base."""
+    frames: Literal["held-out", "all"] = "held-out"
+    """Which frames of a run's clip: those kept from training, or all."""
+    baselines: bool = False
+    """Score also the nearest training frame (an oracle that sees the true landmarks) and the mean one, as videos."""
+    output_dir: Path | None = None
+    """Where the report goes, and videos of what is rendered; by default "evaluation" beside the first run or video."""
+    metrics: Annotated[MetricOptions, tyro.conf.arg(name="")] = field(default_factory=MetricOptions)
+    """Weights and options of the metrics."""
+
+    def main(self) -> None:
+        """Renders, measures, prints the table and writes the report."""
+        from rich.console import Console
+
+        from ntalker_ns.evaluation.evaluate import evaluate
+        from ntalker_ns.evaluation.written_report import table, unavailable, write_report
+
+        self._check()
+        folder = self.output_dir or (self.load_config or self.video)[0].parent / "evaluation"
+        edited = self.base or recorded_base(self.load_config)
+        entries = named_entries([*self.load_config, *self.video, *([edited] if edited else [])])
+        base = entries.pop() if edited else None
+        evaluation = evaluate(
+            entries,
+            self.metrics,
+            reference=self.reference,
+            base=base,
+            which=self.frames,
+            baselines=self.baselines,
+            videos=folder / "videos",
+        )
+        write_report(folder, evaluation)
+        console = Console()
+        console.print(table(evaluation))
+        for sentence in unavailable(evaluation):
+            console.print(f"[yellow]Not measured:[/yellow] {sentence}")
+        print(f"{evaluation.seconds:.0f} s, {evaluation.peak_gib:.1f} GiB at most. Report: {folder / 'report.html'}")
+
+    def _check(self) -> None:
+        """What can be said before anything is loaded."""
+        if not self.load_config and not self.video:
+            raise NTalkerError("Give --load-config with a run, or --video and --reference.")
+        for path in (*self.load_config, *self.video, self.reference, self.base):
+            if path is not None and not path.is_file():
+                raise NTalkerError(f"There is no file at '{path}'.")
+        for path in self.load_config:
+            if path.suffix not in (".yml", ".yaml"):
+                raise NTalkerError(f"--load-config {path} is no config.yml: give videos with --video.")
+
+
+def recorded_base(configs: tuple[Path, ...]) -> Path | None:
+    """The config.yml of the run that the first of some runs is an edit of, where it is one and that run is there."""
+    from ntalker_ns.edit_base import read_run
+
+    if not configs:
+        return None
+    checkpoint = getattr(read_run(configs[0].parent).config, "base", None)
+    path = None if checkpoint is None else Path(checkpoint).parent.parent / "config.yml"
+    return path if path is not None and path.is_file() else None
+
+
+RESERVED = ("true", "nearest", "mean")
+"""Names of rows that are always there, or are asked for with --baselines."""
+
+
+def named_entries(paths: list[Path]) -> "list[Entry]":
+    """Runs and videos with the shortest names that tell them apart.
+
+    Args:
+        paths: config.yml files of runs (EXPERIMENT/METHOD/TIME/config.yml), and videos.
+
+    Returns:
+        Entries named METHOD or METHOD-TIME, or after the video's file, where need be with its folder before.
+    """
+    from ntalker_ns.evaluation.evaluate import Entry
+
+    short = [_name(path, 1) for path in paths]
+    clash = [name in RESERVED or short.count(name) > 1 for name in short]
+    names = [_name(path, 2) if clashes else name for path, name, clashes in zip(paths, short, clash, strict=True)]
+    return [Entry(name, path) for name, path in zip(names, paths, strict=True)]
+
+
+def _name(path: Path, parts: int) -> str:
+    run = path.suffix in (".yml", ".yaml")
+    folders = path.resolve().parts
+    kept = folders[-3 : -3 + parts] if run else (*folders[-parts:-1], path.stem)
+    return "-".join(part for part in kept if part != "/")

@@ -1,0 +1,71 @@
+"""`ntalker experiment`: a table of the paper, trained, measured and set beside the paper's numbers."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from ntalker_ns.errors import NTalkerError
+from ntalker_ns.evaluation.options import MetricOptions
+
+if TYPE_CHECKING:
+    from ntalker_ns.evaluation.experiments import Experiment
+
+
+@dataclass
+class RunExperiment:
+    """Reproduce a table of the paper: train what is not there yet, measure every row, print the paper's beside ours.
+
+    Example: ntalker experiment table3 --data data/anna
+    """
+
+    experiment: tyro.conf.Positional[str]
+    """table1 (methods), table3 (update strategies), table4 (ablation), or a YAML file of one's own."""
+    data: Path
+    """Data set made by ntalker process."""
+    scale: str = "small"
+    """small (a CPU, filters instead of a diffusion model) or paper (its settings: a GPU, hours)."""
+    base: Path | None = None
+    """The config.yml of a trained head to edit; without it the experiment trains its own."""
+    video: tuple[str, ...] = ()
+    """Videos by other systems as ROW=PATH, such as wav2lip=wav2lip.mp4: of the held-out frames or the whole clip."""
+    output_dir: Path = Path("outputs")
+    """Where runs are looked for and written. The report goes to OUTPUT_DIR/experiments/NAME."""
+    metrics: Annotated[MetricOptions, tyro.conf.arg(name="")] = field(default_factory=MetricOptions)
+    """Weights and options of the metrics."""
+
+    def main(self) -> None:
+        """Trains, measures, prints."""
+        from rich.console import Console
+
+        from ntalker_ns.evaluation.experiment_rows import compared, evaluate_rows, table
+        from ntalker_ns.evaluation.experiments import load_experiment
+        from ntalker_ns.evaluation.trained import train_or_reuse
+        from ntalker_ns.evaluation.written_report import unavailable, write_report, write_text
+
+        experiment = load_experiment(self.experiment)
+        videos = self._videos(experiment)
+        folder = self.output_dir / "experiments" / f"{Path(self.experiment).stem}-{self.scale}"
+        trained = train_or_reuse(experiment, self.scale, self.data, self.output_dir, self.base)
+        evaluation = evaluate_rows(experiment, trained, videos, self.metrics, folder / "videos")
+        write_report(folder, evaluation)
+        rows = compared(experiment, trained, evaluation)
+        write_text(folder / "table.json", json.dumps(rows, indent=1, ensure_ascii=False))
+        console = Console()
+        console.print(table(experiment, rows, f"{experiment.title} ({self.scale} scale)"))
+        for sentence in unavailable(evaluation):
+            console.print(f"[yellow]Not measured:[/yellow] {sentence}")
+        print(f"Report: {folder / 'report.html'}")
+
+    def _videos(self, experiment: "Experiment") -> dict[str, Path]:
+        videos = {}
+        for text in self.video:
+            name, _, place = text.partition("=")
+            if name not in experiment.rows or not place:
+                raise NTalkerError(f"--video {text} must be ROW=PATH; the rows are {', '.join(experiment.rows)}.")
+            if not Path(place).is_file():
+                raise NTalkerError(f"There is no video at '{place}'.")
+            videos[name] = Path(place)
+        return videos

@@ -1,0 +1,126 @@
+"""The run that an edit starts from: found, checked, and read."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ntalker_ns.checkpoints import find_checkpoint
+from ntalker_ns.driving import DrivingSequence
+from ntalker_ns.errors import NTalkerError
+from ntalker_ns.talker_trainer import DRIVING_FOLDER, TalkerTrainerConfig, absolute
+
+BASE_METHOD = "ntalker-base"
+"""Beginning of the names of the methods whose newest run is edited."""
+
+
+@dataclass(frozen=True)
+class BaseRun:
+    """A trained head."""
+
+    config: TalkerTrainerConfig
+    folder: Path
+    """Absolute."""
+    checkpoint: Path
+    """Absolute."""
+
+    @property
+    def steps(self) -> int:
+        """Training steps that the checkpoint has."""
+        return steps_of(self.checkpoint)
+
+    @property
+    def complete(self) -> bool:
+        """Whether it was trained to its end."""
+        return self.steps >= self.config.max_num_iterations
+
+    @property
+    def driving_folder(self) -> Path:
+        """Its driving sequence, where the run lies now."""
+        return self.folder / DRIVING_FOLDER
+
+    def driving(self) -> DrivingSequence:
+        """Its driving sequence.
+
+        Raises:
+            NTalkerError: it is missing or broken.
+        """
+        return DrivingSequence.load(self.driving_folder)
+
+
+def find_base(named: Path | None, output_dir: Path) -> BaseRun:
+    """The run to edit.
+
+    Args:
+        named: a run folder, its config.yml, or a checkpoint; None takes the newest completed run of an ntalker-base
+            method under the output folder.
+        output_dir: where runs are.
+
+    Raises:
+        NTalkerError: there is no such run.
+    """
+    if named is None:
+        return newest_base(output_dir)
+    path = absolute(named)
+    if path.suffix == ".ckpt":
+        if not path.is_file():
+            raise NTalkerError(f"There is no checkpoint {path}: check --base.")
+        return read_run(path.parent.parent, path)
+    return read_run(path.parent if path.name == "config.yml" else path)
+
+
+def newest_base(output_dir: Path) -> BaseRun:
+    """The newest completed run of any ntalker-base method: run folders are named after when they began.
+
+    Raises:
+        NTalkerError: there is none.
+    """
+    place = absolute(output_dir)
+    found = sorted(
+        place.glob(f"*/{BASE_METHOD}*/*/config.yml"), key=lambda path: (path.parent.name, path), reverse=True
+    )
+    unfinished = 0
+    for path in found:
+        try:
+            run = read_run(path.parent)
+        except NTalkerError:
+            unfinished += 1
+            continue
+        if run.complete:
+            return run
+        unfinished += 1
+    reason = f"the {unfinished} there are unfinished or broken" if unfinished else "there is none"
+    raise NTalkerError(
+        f"An edit needs a trained head, but under {place} {reason}: train one with ns-train {BASE_METHOD} --data DIR, "
+        "or name one with --base."
+    )
+
+
+def read_run(folder: Path, checkpoint: Path | None = None) -> BaseRun:
+    """Reads a run's configuration.
+
+    Args:
+        folder: the run folder.
+        checkpoint: in it; None takes the newest.
+
+    Raises:
+        NTalkerError: it is no run of ours, or it has no checkpoint.
+    """
+    path = folder / "config.yml"
+    if not path.is_file():
+        raise NTalkerError(f"There is no run at {folder} (no config.yml): check --base.")
+    try:
+        config: Any = yaml.load(path.read_text("utf8"), Loader=yaml.Loader)
+    except Exception as error:  # Any error of any class that the file names.
+        reason = " ".join(str(error).split())[:200]
+        raise NTalkerError(f"{path} cannot be read as a run's configuration ({reason}).") from error
+    if not isinstance(config, TalkerTrainerConfig):
+        raise NTalkerError(f"The run {folder} is of {getattr(config, 'method_name', 'no method')}, not a talking head.")
+    models = folder / config.relative_model_dir
+    return BaseRun(config, folder, checkpoint or find_checkpoint(models))
+
+
+def steps_of(checkpoint: Path) -> int:
+    """How many steps a checkpoint has, by its name."""
+    return int(checkpoint.stem.removeprefix("step-")) + 1

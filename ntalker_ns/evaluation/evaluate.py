@@ -1,0 +1,324 @@
+"""From runs and videos to figures: everything `ntalker evaluate` and the experiments do."""
+
+import dataclasses
+import importlib.metadata
+import json
+import math
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ntalker_ns.errors import NTalkerError
+from ntalker_ns.evaluation import metrics
+from ntalker_ns.evaluation.baselines import mean_frame, nearest_frames
+from ntalker_ns.evaluation.clip_direction import load_clip
+from ntalker_ns.evaluation.fidelity import load_lpips
+from ntalker_ns.evaluation.footage import (
+    Exact,
+    Reference,
+    Take,
+    Which,
+    in_bytes,
+    run_reference,
+    run_take,
+    true_take,
+    video_reference,
+    video_take,
+    write_pictures,
+    write_take,
+)
+from ntalker_ns.evaluation.identity import load_arcface
+from ntalker_ns.evaluation.options import MetricOptions
+from ntalker_ns.evaluation.peak_memory import PeakMemory
+from ntalker_ns.evaluation.scores import FidelityJudge, Scene, Scores, Tools, attempt, score_take, score_true
+from ntalker_ns.evaluation.syncnet import load_syncnet
+from ntalker_ns.evaluation.warping import optical_flow
+from ntalker_ns.evaluation.weights import Unavailable, weight_file
+from ntalker_ns.progress import track
+
+FORMAT_VERSION = 1
+PACKAGES = (
+    "ntalker_ns",
+    "nerfstudio",
+    "torch",
+    "torchvision",
+    "torchmetrics",
+    "numpy",
+    "opencv-contrib-python",
+    "mediapipe",
+    "transformers",
+    "onnxruntime",
+)
+EDITED = Unavailable("an edit is meant to differ from the true frames")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run or a video to be scored."""
+
+    name: str
+    """What the report calls it."""
+    path: Path
+    """A run's config.yml, or a video."""
+    refinement_weight: float | None = None
+    """The refinement network's share in an edited head's pictures, 0 to 1; None is the run's own."""
+
+    @property
+    def is_run(self) -> bool:
+        """Whether it is rendered here."""
+        return self.path.suffix in (".yml", ".yaml")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A take and its figures."""
+
+    take: Take
+    scores: Scores
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything a report says."""
+
+    reference: Reference
+    before: str
+    """The name of the take that edits are compared with."""
+    rows: list[Row]
+    """The true frames first."""
+    settings: dict[str, Any]
+    """What was asked for."""
+    seconds: float
+    """How long it took."""
+    peak_gib: float
+    """Most resident memory of the process while it lasted, GiB."""
+
+    def row(self, name: str) -> Row:
+        """The row of a take."""
+        return next(row for row in self.rows if row.take.name == name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, without the pictures."""
+        reference = self.reference
+        width, height = reference.size
+        return {
+            "format_version": FORMAT_VERSION,
+            "frames": {
+                "of": reference.name,
+                "first": int(reference.indices[0]),
+                "last": int(reference.indices[-1]),
+                "count": len(reference),
+                "width": width,
+                "height": height,
+            },
+            "before": self.before,
+            "metrics": {metric.key: dataclasses.asdict(metric) for metric in metrics.METRICS},
+            "takes": {row.take.name: _take_dict(row) for row in self.rows},
+            "settings": self.settings,
+            "versions": versions(),
+            "seconds": round(self.seconds, 2),
+            "peak_memory_gib": round(self.peak_gib, 3),
+        }
+
+    def to_json(self) -> str:
+        """`to_dict` as text."""
+        return json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
+
+
+def _take_dict(row: Row) -> dict[str, Any]:
+    series = {name: [_number(value) for value in values] for name, values in row.scores.series.items()}
+    return {
+        "source": row.take.source,
+        "frames": len(row.take),
+        "notes": row.take.notes,
+        "values": row.scores.values,
+        "unavailable": row.scores.unavailable,
+        "series": series,
+    }
+
+
+def _number(value: float) -> float | None:
+    return round(float(value), 6) if math.isfinite(value) else None
+
+
+def versions() -> dict[str, str]:
+    """What made the figures: Python, packages, and the machine's kind."""
+    import torch
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    packages = {}
+    for name in PACKAGES:
+        try:
+            packages[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            packages[name] = "not installed"
+    return {"python": platform.python_version(), "device": device, **packages}
+
+
+def evaluate(
+    entries: Sequence[Entry],
+    options: MetricOptions,
+    reference: Path | None = None,
+    base: Entry | None = None,
+    which: Which = "held-out",
+    baselines: bool = False,
+    videos: Path | None = None,
+) -> Evaluation:
+    """Scores runs and videos against the same true frames.
+
+    Args:
+        entries: what is scored. Without `reference`, the first run's data set gives the true frames.
+        options: of the metrics; captions come from an edit among the entries where none are given.
+        reference: the true video, where there is no run.
+        base: what the entries are edits of; it is scored too.
+        which: the frames of the clip, where a run gives them.
+        baselines: also score the nearest and the mean training frame, written as videos into `videos`.
+        videos: a folder for mp4s of what is rendered here, with sound; None for none.
+
+    Raises:
+        NTalkerError: something cannot be read, or the parts do not belong together.
+    """
+    start, peak = time.perf_counter(), PeakMemory()
+    everything = [*([base] if base else []), *entries]
+    _check_names(everything)
+    options = dataclasses.replace(options, captions=options.captions or recorded_captions(entries))
+    tools, runs = load_tools(options), _Runs()
+    source = next((entry for entry in everything if entry.is_run), None)
+    truth = _truth(source, reference, which, runs)
+    judged = [_gather(entry, truth, tools, runs) for entry in everything]
+    if baselines:
+        judged += _baselines(source, truth, tools, runs, videos)
+    true = true_take(truth)
+    if videos is not None:
+        for take in (true, *(take for take, _ in judged if take.speed)):
+            write_take(videos / f"{take.name}.mp4", take)
+    before = judged[0][0] if base else true
+    rows = [Row(true, score_true(true, Scene(truth, true, tools)))]
+    for take, judge in judged:
+        edited = base is not None and take.name in {entry.name for entry in entries}
+        scene = Scene(truth, before if edited else true, tools)
+        rows.append(Row(take, score_take(take, scene, EDITED if edited else judge)))
+    settings = {**dataclasses.asdict(options), "frames": which, "baselines": baselines}
+    return Evaluation(truth, before.name, rows, settings, time.perf_counter() - start, peak.gib())
+
+
+def recorded_captions(entries: Sequence[Entry]) -> tuple[str, str] | None:
+    """What pictures show before and after, as an edit among the entries says itself; None where none does."""
+    from ntalker_ns.edit_base import read_run
+
+    for entry in entries:
+        captions = getattr(read_run(entry.path.parent).config, "captions", None) if entry.is_run else None
+        if captions is not None:
+            return tuple(captions)
+    return None
+
+
+def load_tools(options: MetricOptions) -> Tools:
+    """Loads what the metrics need, as far as it can be had. What cannot is noted and stops nothing."""
+    captioned = options.captions is not None
+    return Tools(
+        flow=attempt(optical_flow, options.flow),
+        syncnet=attempt(lambda: load_syncnet(weight_file(options.syncnet, "syncnet_v2.model", "--syncnet"))),
+        arcface=attempt(load_arcface, options.arcface),
+        clip=attempt(load_clip, options.clip) if captioned else Unavailable("no captions were given"),
+        lpips=attempt(load_lpips),
+        captions=options.captions,
+    )
+
+
+def _check_names(entries: Sequence[Entry]) -> None:
+    names = ["true", *(entry.name for entry in entries)]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise NTalkerError(f"Two rows of the report would be called '{twice}': rename one of the files.")
+
+
+def _truth(source: Entry | None, reference: Path | None, which: Which, runs: "_Runs") -> Reference:
+    if source is not None and reference is not None:
+        raise NTalkerError(f"The data set of {source.path} has the true frames: leave --reference out.")
+    if reference is not None:
+        return video_reference(reference)
+    if source is None:
+        raise NTalkerError("There is nothing to compare the videos with: give --reference with the true one.")
+    return run_reference(runs.load(source), which)
+
+
+class _Runs:
+    """The run that was loaded last: a second one need not fit beside it."""
+
+    def __init__(self) -> None:
+        self._path: Path | None = None
+        self._pipeline: Any = None
+
+    def load(self, entry: Entry) -> Any:
+        """A run's pipeline, with an entry's refinement weight."""
+        from ntalker_ns.evaluation import runs
+
+        if entry.path != self._path:
+            self._path = self._pipeline = None
+            self._pipeline = runs.load(entry.path)
+            self._path = entry.path
+        model, weight = self._pipeline.model, entry.refinement_weight
+        if hasattr(model, "refinement_weight"):
+            model.refinement_weight.value = model.config.refinement_weight if weight is None else weight
+        elif weight is not None:
+            raise NTalkerError(f"{entry.path} is no edit: it has no refinement network to weigh.")
+        return self._pipeline
+
+
+def _gather(entry: Entry, truth: Reference, tools: Tools, runs: _Runs) -> tuple[Take, FidelityJudge]:
+    judge = FidelityJudge(truth, tools)
+    if not entry.is_run:
+        return video_take(entry.name, entry.path, truth, judge), judge
+    pipeline = runs.load(entry)
+    clip_frames = len(pipeline.model.driving)
+    if clip_frames != truth.of:
+        raise NTalkerError(
+            f"{entry.path} was trained on a clip of {clip_frames} frames, the true frames are of one of {truth.of}: "
+            "evaluate runs of one data set together."
+        )
+    return run_take(entry.name, pipeline, truth, str(entry.path), judge), judge
+
+
+def _baselines(
+    source: Entry | None, truth: Reference, tools: Tools, runs: _Runs, videos: Path | None
+) -> list[tuple[Take, FidelityJudge]]:
+    """The nearest and the mean training frame in place of the true head, written as videos and read again."""
+    if source is None or videos is None:
+        raise NTalkerError("--baselines are made of a run's training frames: give --load-config.")
+    judged = []
+    for name, pictures in baseline_pictures(runs.load(source), truth).items():
+        path = videos / f"{name}.mp4"
+        write_pictures(path, map(in_bytes, track(pictures, f"Making {name}", total=len(truth))), truth.sound)
+        judged.append(_gather(Entry(name, path), truth, tools, runs))
+    return judged
+
+
+def baseline_pictures(pipeline: Any, truth: Reference) -> dict[str, Iterator[Exact]]:
+    """What the baselines show where a true frame shows the head; elsewhere they show the true frame.
+
+    Returns:
+        "nearest", an oracle that sees the true landmarks, and "mean".
+    """
+    train, held_out = pipeline.datamanager.train_dataset, pipeline.datamanager.eval_dataset
+    landmarks = held_out.require_clip().landmarks
+
+    def over_truth(shown: Callable[[int], Exact]) -> Iterator[Exact]:
+        for place in range(len(truth)):
+            exact = truth.frames[place].astype(np.float32) / 255.0
+            yield np.where(truth.masks(place)["head"][..., None], shown(place), exact)
+
+    def training_frame(index: int) -> Exact:
+        return train.get_numpy_image(index).astype(np.float32) / 255.0
+
+    chosen = nearest_frames(landmarks[train.frame_indices], landmarks[truth.indices])
+    mean = mean_frame(training_frame(i) for i in track(range(len(train)), "Mean training frame"))
+    return {
+        "nearest": over_truth(lambda place: training_frame(int(chosen[place]))),
+        "mean": over_truth(lambda place: mean),
+    }

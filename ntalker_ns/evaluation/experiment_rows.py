@@ -1,0 +1,151 @@
+"""The rows of an experiment: measured, and set beside the paper's."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ntalker_ns.edit_base import read_run
+from ntalker_ns.evaluation.evaluate import Entry, Evaluation, evaluate
+from ntalker_ns.evaluation.experiments import TRAINING_TIME, Experiment, RowPlan
+from ntalker_ns.evaluation.footage import Picture, Reference, in_bytes, run_reference, write_pictures
+from ntalker_ns.evaluation.metrics import BY_KEY
+from ntalker_ns.evaluation.options import MetricOptions
+from ntalker_ns.evaluation.trained import TrainedRun
+from ntalker_ns.evaluation.written_report import ARROWS
+from ntalker_ns.progress import track
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+NOT_GIVEN = "no video was given"
+
+
+def evaluate_rows(
+    experiment: Experiment,
+    trained: Mapping[str, TrainedRun],
+    videos: Mapping[str, Path],
+    options: MetricOptions,
+    folder: Path,
+) -> Evaluation:
+    """Measures every row that there is something to measure of, from the experiment's base.
+
+    Args:
+        experiment: the table.
+        trained: its runs.
+        videos: by row, what other systems made.
+        options: of the metrics.
+        folder: where videos of what is rendered go.
+    """
+    base = Entry("original", trained[experiment.base].config)
+    entries = []
+    for name, row in experiment.rows.items():
+        if name in videos:
+            entries.append(Entry(name, videos[name]))
+        elif row.run is not None and row.per_frame:
+            path = folder / f"{name}.mp4"
+            write_per_frame_edit(path, base.path, trained[row.run].config)
+            entries.append(Entry(name, path))
+        elif row.run is not None:
+            entries.append(Entry(name, trained[row.run].config, row.refinement_weight))
+    return evaluate(entries, options, base=base, videos=folder)
+
+
+def write_per_frame_edit(path: Path, base: Path, edit: Path) -> None:
+    """Writes the held-out frames as the base renders them, each edited by itself: the paper's "ip2p".
+
+    Args:
+        path: the mp4.
+        base: config.yml of the run that renders them.
+        edit: config.yml of an edit, whose editor, instruction and upper bounds are taken.
+    """
+    from ntalker_ns.evaluation import runs
+
+    pipeline = runs.load(base)
+    reference = run_reference(pipeline)
+    pictures = per_frame_edits(pipeline, reference, read_run(edit.parent).config)
+    write_pictures(path, track(pictures, f"Editing for {path.name}", total=len(reference)), reference.sound)
+
+
+def per_frame_edits(pipeline: Any, reference: Reference, config: Any) -> Iterator[Picture]:
+    """The base's pictures of the true frames, each edited by itself.
+
+    Args:
+        pipeline: the base's.
+        reference: the true frames.
+        config: an edit's configuration (`EditTrainerConfig`).
+    """
+    import torch
+
+    from ntalker_ns.evaluation.report import render
+    from ntalker_ns.talker_dataparser import cameras_of
+
+    plan, editor = config.plan(), config.make_editor()
+    strength = plan.schedule[-1]
+    cameras = cameras_of(pipeline.model.driving, reference.indices, max(reference.size))
+    for place, frame in enumerate(reference.indices):
+        picture = torch.from_numpy(render(pipeline, cameras[place : place + 1])).permute(2, 0, 1)[None]
+        edited = editor.edit(picture.to(pipeline.device), config.instruction, strength, plan.seeds((int(frame),)))
+        yield in_bytes(edited[0].permute(1, 2, 0).float().cpu().numpy())
+
+
+def compared(
+    experiment: Experiment, trained: Mapping[str, TrainedRun], evaluation: Evaluation
+) -> dict[str, dict[str, Any]]:
+    """The table as plain values.
+
+    Returns:
+        By row: its title, "ours" and "paper" by column (None where there is no number), and why ours are missing.
+    """
+    rows = {}
+    for name, row in experiment.rows.items():
+        ours = {column: _value(column, name, row, trained, evaluation) for column in experiment.columns}
+        paper = {column: row.paper.get(column) for column in experiment.columns}
+        rows[name] = {"title": row.title, "ours": ours, "paper": paper, "missing": _missing(name, evaluation)}
+    return rows
+
+
+def _names(evaluation: Evaluation) -> set[str]:
+    return {row.take.name for row in evaluation.rows}
+
+
+def _missing(name: str, evaluation: Evaluation) -> dict[str, str]:
+    if name not in _names(evaluation):
+        return dict.fromkeys(BY_KEY, NOT_GIVEN)
+    return evaluation.row(name).scores.unavailable
+
+
+def _value(
+    column: str, name: str, row: RowPlan, trained: Mapping[str, TrainedRun], evaluation: Evaluation
+) -> float | None:
+    if name not in _names(evaluation):
+        return None
+    if column == TRAINING_TIME:
+        return None if row.run is None or row.per_frame else trained[row.run].seconds
+    value = evaluation.row(name).scores.values.get(column)
+    return None if value is None or not np.isfinite(value) else value
+
+
+def table(experiment: Experiment, rows: Mapping[str, Mapping[str, Any]], title: str) -> "Table":
+    """The rows as a rich table: ours above the paper's."""
+    from rich.table import Table
+
+    shown = Table(title=title, show_lines=True)
+    shown.add_column("")
+    shown.add_column("")
+    for column in experiment.columns:
+        heading = "training" if column == TRAINING_TIME else f"{ARROWS[BY_KEY[column].better]} {BY_KEY[column].title}"
+        shown.add_column(heading.strip(), justify="right")
+    for row in rows.values():
+        cells = [
+            f"{_text(column, row['ours'][column])}\n{row['paper'][column] or '-'}" for column in experiment.columns
+        ]
+        shown.add_row(row["title"], "ours\npaper", *cells)
+    return shown
+
+
+def _text(column: str, value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value / 60:.1f} min" if column == TRAINING_TIME else BY_KEY[column].text(value)

@@ -1,0 +1,342 @@
+"""What is evaluated: true frames, and takes of the same frames by a run, a video or a baseline."""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from jaxtyping import Float, Float32, Int64, UInt8
+
+from ntalker_ns.audio.clock import FPS, SAMPLE_RATE
+from ntalker_ns.errors import NTalkerError
+from ntalker_ns.evaluation.frame_file import FrameFile
+from ntalker_ns.evaluation.lips import face_points
+from ntalker_ns.evaluation.peak_memory import PeakMemory
+from ntalker_ns.evaluation.regions import Masks, face_oval_mask, region_masks
+from ntalker_ns.progress import track
+
+Which = Literal["held-out", "all"]
+Picture = UInt8[np.ndarray, "h w 3"]
+Exact = Float32[np.ndarray, "h w 3"]
+Judge = Callable[[int, Exact], None]
+"""Sees each picture of a take, in [0, 1] as it was made, and its place among the true frames."""
+
+ASPECT_TOLERANCE = 0.02
+"""Share by which a video's aspect may differ from the true frames'."""
+SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The true frames."""
+
+    name: str
+    """What a report calls them."""
+    indices: Int64[np.ndarray, " n"]
+    """Their places in the clip; consecutive."""
+    of: int
+    """Frames of the whole clip."""
+    frames: FrameFile
+    """The pictures, at the size that is compared."""
+    points: Float[np.ndarray, "n 478 3"]
+    """Landmarks (`face_points`), px at 512; NaN where no face was found."""
+    masks: Callable[[int], Masks]
+    """The regions of a frame by its place among these, not in the clip; regions that are not known are left out."""
+    sound: Float32[np.ndarray, " samples"] | None
+    """The frames' sound, mono, 16 kHz; None where the clip has none."""
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the pictures, px."""
+        return self.frames.shape[1], self.frames.shape[0]
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast pictures were rendered, and what that took."""
+
+    seconds: tuple[float, ...]
+    """Of each picture."""
+    peak_gib: float
+    """Most memory in use while rendering (GPU memory where there is a GPU, else the process's), GiB."""
+
+    @property
+    def fps(self) -> float:
+        """Pictures a second, without the first one, which may wait for compilers; NaN for a single picture."""
+        rest = self.seconds[1:]
+        return len(rest) / sum(rest) if rest else float("nan")
+
+
+@dataclass
+class Take:
+    """One rendition of the true frames, or of the first of them."""
+
+    name: str
+    """What a report calls it."""
+    frames: FrameFile
+    """The pictures, at the true frames' size."""
+    points: Float[np.ndarray, "m 478 3"]
+    """Landmarks (`face_points`), px at 512; NaN where no face was found."""
+    sound: Float32[np.ndarray, " samples"] | None = None
+    """What is heard with the pictures, mono, 16 kHz."""
+    speed: Speed | None = None
+    """Where this program rendered the pictures."""
+    source: str = ""
+    """Where it comes from: a path, or a sentence."""
+    notes: list[str] = field(default_factory=list)
+    """What a reader of the figures must know."""
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+
+def true_take(reference: Reference) -> Take:
+    """The true frames as a take: what the figures that need no comparison are for a real recording."""
+    return Take("true", reference.frames, reference.points, reference.sound, source=reference.name)
+
+
+def run_reference(pipeline: Any, which: Which = "held-out") -> Reference:
+    """The true frames of a loaded run, at the size it was trained at.
+
+    Args:
+        pipeline: a loaded `TalkerPipeline`.
+        which: the frames kept from training, or all.
+
+    Raises:
+        NTalkerError: the data set's frames are not there, or are not consecutive.
+    """
+    held_out = pipeline.datamanager.eval_dataset
+    clip = held_out.require_clip()
+    places = {}
+    for dataset in (pipeline.datamanager.train_dataset, held_out):
+        places |= {int(frame): (dataset, order) for order, frame in enumerate(dataset.frame_indices)}
+    indices = np.array(sorted(places) if which == "all" else held_out.frame_indices, np.int64)
+    if (np.diff(indices) != 1).any():
+        raise NTalkerError(f"The {which} frames of {clip.folder} are not consecutive: motion cannot be judged on them.")
+    width, height = held_out.size
+    frames = FrameFile(height, width)
+    for index in track(indices, "True frames"):
+        dataset, order = places[int(index)]
+        frames.append(dataset.read_frame(order).image)
+
+    def masks(place: int) -> Masks:
+        dataset, order = places[int(indices[place])]
+        frame = dataset.read_frame(order)
+        return region_masks(frame.labels, frame.face_mask)
+
+    points = face_points(track((clip.image(int(i)) for i in indices), "True faces", total=len(indices)))
+    name = f"{clip.folder.name}, {which} frames {indices[0]} to {indices[-1]}"
+    return Reference(name, indices, len(places), frames, points, masks, _clip_sound(clip, indices))
+
+
+def _clip_sound(clip: Any, indices: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, " samples"] | None:
+    from ntalker_ns.audio.io import read_audio
+    from ntalker_ns.radnerf_format import RadNerfClip
+
+    path = next((path for name in ("audio.wav", "aud.wav") if (path := clip.folder / name).is_file()), None)
+    if path is None:
+        return None
+    start = int(clip.feature_rows[indices[0]]) if isinstance(clip, RadNerfClip) else int(indices[0])
+    return _cut(read_audio(path), start, len(indices))
+
+
+def _cut(sound: np.ndarray, first: int, count: int) -> Float32[np.ndarray, " samples"]:
+    return sound[first * SAMPLES_PER_FRAME : (first + count) * SAMPLES_PER_FRAME]
+
+
+def run_take(name: str, pipeline: Any, reference: Reference, source: str, judge: Judge) -> Take:
+    """Renders the true frames' cameras with a loaded run, each from its own place in the clip's audio.
+
+    Args:
+        name: what a report calls it.
+        pipeline: a loaded `TalkerPipeline` of the reference's clip.
+        reference: the true frames.
+        source: where the run lies.
+        judge: sees each picture.
+    """
+    from ntalker_ns.talker_dataparser import cameras_of
+
+    driving = pipeline.model.driving
+    cameras = cameras_of(driving, reference.indices, max(reference.size))
+    seconds: list[float] = []
+    peak = PeakMemory(gpu=pipeline.device.type == "cuda")
+    pictures = _timed_pictures(pipeline, cameras, seconds)
+    take = _take(name, track(pictures, f"Rendering {name}", total=len(reference)), reference, judge)
+    take.sound, take.source = reference.sound, source
+    take.speed = Speed(tuple(seconds), peak.gib())
+    return take
+
+
+def _timed_pictures(pipeline: Any, cameras: Any, seconds: list[float]) -> Iterator[Exact]:
+    from ntalker_ns.evaluation.report import render
+
+    for index in range(len(cameras)):
+        start = time.perf_counter()
+        picture = render(pipeline, cameras[index : index + 1])
+        seconds.append(time.perf_counter() - start)
+        yield picture
+
+
+def baseline_take(name: str, pictures: Iterable[Exact], reference: Reference, judge: Judge) -> Take:
+    """A take that was made otherwise.
+
+    Args:
+        name: what a report calls it.
+        pictures: RGB in [0, 1], one for each true frame.
+        reference: the true frames.
+        judge: sees each picture.
+    """
+    take = _take(name, track(pictures, f"Making {name}", total=len(reference)), reference, judge)
+    take.sound = reference.sound
+    return take
+
+
+def video_reference(path: Path) -> Reference:
+    """The frames of a video as the true ones, 25 a second. Regions come from landmarks; the head's is not known.
+
+    Args:
+        path: the video.
+
+    Raises:
+        NTalkerError: it cannot be read.
+    """
+    from ntalker_ns.capture.video import probe_video, read_frames
+
+    info = probe_video(path)
+    frames = FrameFile(info.height, info.width)
+    for picture in track(read_frames(path), f"Reading {path.name}", total=info.frames):
+        frames.append(picture)
+    points = face_points(track(frames, "True faces"))
+    scale = max(info.width, info.height) / 512.0
+
+    def masks(place: int) -> Masks:
+        from ntalker_ns.capture.facemesh import OUTER_LIPS
+        from ntalker_ns.frame_store import polygon_mask
+
+        height, width = frames.shape[:2]
+        found: Masks = {"full": np.ones((height, width), bool)}
+        landmarks = points[place, :, :2] * scale
+        if np.isfinite(landmarks).all():
+            found["face"] = face_oval_mask(landmarks, height, width)
+            found["lips"] = polygon_mask(landmarks[OUTER_LIPS], (width, height))
+        return found
+
+    name = f"{path.name}, all {len(frames)} frames"
+    indices = np.arange(len(frames), dtype=np.int64)
+    return Reference(name, indices, len(frames), frames, points, masks, video_sound(path))
+
+
+def video_sound(path: Path) -> Float32[np.ndarray, " samples"] | None:
+    """A video's sound, mono, 16 kHz; None where it has none."""
+    from ntalker_ns.audio.io import read_audio
+    from ntalker_ns.capture.video import probe_video
+
+    return read_audio(path) if probe_video(path).has_audio else None
+
+
+def video_take(name: str, path: Path, reference: Reference, judge: Judge) -> Take:
+    """A video of the true frames, by any system.
+
+    It may show exactly the true frames, or the whole clip that they are from, of which they are then taken. Where the
+    true frames are a video of another length, what both have is compared, from the start.
+
+    Args:
+        name: what a report calls it.
+        path: the video; any size of the same aspect, any frame rate.
+        reference: the true frames.
+        judge: sees each picture.
+
+    Raises:
+        NTalkerError: it cannot be read, or has another aspect or another length.
+    """
+    from ntalker_ns.capture.video import probe_video, read_frames
+
+    info = probe_video(path)
+    width, height = reference.size
+    if abs(info.width / info.height / (width / height) - 1.0) > ASPECT_TOLERANCE:
+        raise NTalkerError(
+            f"{path} is {info.width}x{info.height}, the true frames are {width}x{height}: give a video of that aspect."
+        )
+    pictures = FrameFile(height, width)
+    for picture in track(read_frames(path), f"Reading {path.name}", total=info.frames):
+        pictures.append(_resized(picture, (width, height)))
+    first, count, notes = _matching(len(pictures), reference, path)
+    exact = (pictures[i].astype(np.float32) / 255.0 for i in range(first, first + count))
+    take = _take(name, track(exact, f"Comparing {path.name}", total=count), reference, judge)
+    take.source, take.notes = str(path), notes
+    if (info.width, info.height) != (width, height):
+        take.notes.append(f"resized from {info.width}x{info.height}")
+    sound = video_sound(path)
+    if sound is None:
+        take.notes.append("without sound: it is heard with the true frames' sound")
+    take.sound = _cut(reference.sound, 0, count) if sound is None and reference.sound is not None else sound
+    if sound is not None:
+        take.sound = _cut(sound, first, count)
+    return take
+
+
+def _matching(count: int, reference: Reference, path: Path) -> tuple[int, int, list[str]]:
+    """(first frame, number of frames, notes): which frames of a video are the true ones."""
+    if count == len(reference):
+        return 0, count, []
+    if len(reference) == reference.of:
+        shared = min(count, len(reference))
+        return 0, shared, [f"the first {shared} frames are compared (it has {count}, the true video {len(reference)})"]
+    if count == reference.of:
+        return int(reference.indices[0]), len(reference), []
+    raise NTalkerError(
+        f"{path} has {count} frames at {FPS} Hz, but there are {len(reference)} true frames to compare with, of a clip "
+        f"of {reference.of}: give a video of either length."
+    )
+
+
+def _take(name: str, pictures: Iterable[Exact], reference: Reference, judge: Judge) -> Take:
+    """Keeps pictures, lets the judge see them as they come, and finds their faces."""
+    width, height = reference.size
+    frames = FrameFile(height, width)
+    for place, picture in enumerate(pictures):
+        judge(place, picture)
+        frames.append(in_bytes(picture))
+    return Take(name, frames, face_points(track(frames, f"Faces of {name}")))
+
+
+def write_take(path: Path, take: Take) -> None:
+    """Writes a take as an mp4 with its sound."""
+    write_pictures(path, track(take.frames, f"Writing {path.name}"), take.sound)
+
+
+def write_pictures(path: Path, pictures: Iterable[Picture], sound: Float32[np.ndarray, " samples"] | None) -> None:
+    """Writes pictures at 25 Hz, and what is heard with them, as an mp4.
+
+    Args:
+        path: where to.
+        pictures: RGB, made while they are written.
+        sound: mono, 16 kHz; None for none.
+    """
+    from ntalker_ns.audio.io import write_wav
+    from ntalker_ns.video_writer import write_video
+
+    with tempfile.TemporaryDirectory(prefix="ntalker-") as folder:
+        wav = None if sound is None else Path(folder) / "sound.wav"
+        if wav is not None and sound is not None:
+            write_wav(wav, sound)
+        write_video(path, pictures, audio=wav)
+
+
+def in_bytes(picture: Float[np.ndarray, "h w 3"]) -> Picture:
+    """A picture in [0, 1] as 8-bit RGB, rounded."""
+    return (np.clip(picture, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
+
+
+def _resized(picture: Picture, size: tuple[int, int]) -> Picture:
+    if picture.shape[1::-1] == size:
+        return picture
+    method = cv2.INTER_AREA if picture.shape[1] > size[0] else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(picture, size, interpolation=method), np.uint8)

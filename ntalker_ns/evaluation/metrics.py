@@ -1,0 +1,150 @@
+"""What is measured: names, units, which way is better, and whose definition it is."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Better = Literal["higher", "lower", "one", "zero", ""]
+"""Which values are good; empty where the number only describes."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One row of the report."""
+
+    key: str
+    """Its name in report.json."""
+    title: str
+    unit: str
+    better: Better
+    digits: int
+    """Digits after the decimal point."""
+    definition: str
+    """What it is and where that comes from."""
+
+    def text(self, value: float | None) -> str:
+        """The value as the tables show it."""
+        return "-" if value is None else f"{value:.{self.digits}f}"
+
+
+SYNC = (
+    Metric(
+        "sync_confidence",
+        "Sync confidence (LSE-C)",
+        "",
+        "higher",
+        2,
+        "SyncNet's confidence, the paper's Sync score (Chung and Zisserman, 2016): median less least distance of "
+        "picture and sound over offsets of 15 frames to either side.",
+    ),
+    Metric("sync_distance", "Sync distance (LSE-D)", "", "lower", 2, "SyncNet's least distance over the offsets."),
+    Metric("sync_offset", "Sync offset", "frames", "zero", 0, "Where it lies; positive: the sound is early."),
+)
+DIRECTION = (
+    Metric(
+        "clip_direction",
+        "CLIP direction",
+        "",
+        "higher",
+        4,
+        "Cosine of the change between pictures and the change between captions in CLIP's space (Gal et al., 2021; the "
+        "paper's Appendix C), mean over frames.",
+    ),
+)
+IDENTITY = (
+    Metric(
+        "identity_cosine",
+        "Identity (ArcFace), cosine distance",
+        "",
+        "lower",
+        3,
+        "1 - cosine of ArcFace's embeddings (Deng et al., 2019) of the faces before and after, mean over frames. The "
+        "paper's ArcFace column goes up to 2.86, which is no cosine distance: not comparable.",
+    ),
+    Metric(
+        "identity_squared_l2",
+        "Identity (ArcFace), squared L2",
+        "",
+        "lower",
+        3,
+        "Squared Euclidean distance of the unit embeddings. The paper does not say what its column is: not comparable.",
+    ),
+)
+WARPING = (
+    Metric(
+        "warping_error",
+        "Warping error E_w",
+        "",
+        "lower",
+        4,
+        "The paper's Eq. 11 (Lei et al., 2023): against the frame before and the first one, warped by optical flow, "
+        "over pixels seen in both; mean absolute difference of RGB in [0, 1], mean over frames.",
+    ),
+    Metric("warping_short", "  against the frame before", "", "lower", 4, "Its short-term part."),
+    Metric("warping_long", "  against the first frame", "", "lower", 4, "Its long-term part."),
+)
+FIDELITY = (
+    Metric("psnr", "PSNR", "dB", "higher", 2, "Peak signal-to-noise ratio of the whole picture, mean over frames."),
+    Metric("psnr_head", "PSNR, head", "dB", "higher", 2, "Over the pixels labelled head, lips or mouth."),
+    Metric("psnr_face", "PSNR, face", "dB", "higher", 2, "Inside the face's outline."),
+    Metric("psnr_lips", "PSNR, lips", "dB", "higher", 2, "Over the lips and what is between them."),
+    Metric("ssim", "SSIM", "", "higher", 4, "Structural similarity (Wang et al., 2004), mean over frames."),
+    Metric(
+        "lpips",
+        "LPIPS",
+        "",
+        "lower",
+        4,
+        "Learned perceptual similarity with AlexNet (Zhang et al., 2018), mean over frames.",
+    ),
+)
+LIPS = (
+    Metric(
+        "lip_distance",
+        "Lip landmarks off by",
+        "px at 512",
+        "lower",
+        2,
+        "Mean distance of the lips' landmarks from the true frame's, in a picture whose longest side is 512 px.",
+    ),
+    Metric(
+        "opening_correlation",
+        "Mouth opening, correlation",
+        "",
+        "higher",
+        2,
+        "Pearson correlation of the gap between the inner lips with the true one, over frames. Needs no weights.",
+    ),
+    Metric(
+        "opening_chance",
+        "  best of 20 shifted courses",
+        "",
+        "",
+        2,
+        "The highest correlation after a circular shift: what chance reaches.",
+    ),
+    Metric(
+        "opening_amplitude", "Mouth opening, amplitude", "", "one", 2, "Its standard deviation over the true one's."
+    ),
+    Metric(
+        "opening_lag", "Mouth opening, lag", "frames", "zero", 0, "The delay at which it fits best; positive: late."
+    ),
+)
+HEAD = (
+    Metric(
+        "head_jitter",
+        "Head-pose jitter",
+        "deg/frame^2",
+        "lower",
+        3,
+        "Mean norm of the second difference of the head's rotation, measured on the pictures.",
+    ),
+)
+FACES = (Metric("faces", "Frames with a face", "%", "higher", 0, "In how many pictures mediapipe finds one."),)
+SPEED = (
+    Metric("fps", "Rendering", "frames/s", "higher", 2, "Pictures a second, without the first."),
+    Metric("peak_memory", "Peak memory, rendering", "GiB", "lower", 2, "GPU memory, or the process's without a GPU."),
+)
+
+METRICS: tuple[Metric, ...] = SYNC + DIRECTION + IDENTITY + WARPING + FIDELITY + LIPS + HEAD + FACES + SPEED
+"""In the order of the tables."""
+BY_KEY = {metric.key: metric for metric in METRICS}

@@ -1,0 +1,277 @@
+"""Takes are scored: every metric that can be taken, and why the others cannot."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+from jaxtyping import Float
+
+from ntalker_ns.evaluation import metrics
+from ntalker_ns.evaluation.clip_direction import Clip, clip_directions
+from ntalker_ns.evaluation.fidelity import ssim
+from ntalker_ns.evaluation.footage import Exact, Reference, Take
+from ntalker_ns.evaluation.head_motion import head_rotations, rotation_jitter
+from ntalker_ns.evaluation.identity import Embedder, identity_distances
+from ntalker_ns.evaluation.lips import MEASURED_AT, lip_distances, lip_sync, mouth_openings
+from ntalker_ns.evaluation.regions import region_errors, region_psnr
+from ntalker_ns.evaluation.syncnet import SyncNet, sync_score
+from ntalker_ns.evaluation.warping import Flow, warping_errors
+from ntalker_ns.evaluation.weights import Unavailable
+from ntalker_ns.progress import track
+
+Loaded = TypeVar("Loaded")
+
+REGION_KEYS = {"full": "psnr", "head": "psnr_head", "face": "psnr_face", "lips": "psnr_lips"}
+
+
+@dataclass
+class Found:
+    """What one group of metrics gives."""
+
+    values: dict[str, float] = field(default_factory=dict)
+    """By metric."""
+    series: dict[str, Float[np.ndarray, " m"]] = field(default_factory=dict)
+    """Frame by frame, NaN where unknown."""
+
+
+@dataclass
+class Scores:
+    """What is known of a take. Every metric that applies is in one of `values` and `unavailable`."""
+
+    values: dict[str, float] = field(default_factory=dict)
+    unavailable: dict[str, str] = field(default_factory=dict)
+    """By metric, the reason."""
+    series: dict[str, Float[np.ndarray, " m"]] = field(default_factory=dict)
+    """Frame by frame, NaN where unknown: psnr_head and so on."""
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What the metrics need beside the pictures; where it cannot be had, the reason."""
+
+    flow: Flow | Unavailable
+    syncnet: SyncNet | Unavailable
+    arcface: Embedder | Unavailable
+    clip: Clip | Unavailable
+    lpips: Callable[[Exact, Exact], float] | Unavailable
+    captions: tuple[str, str] | None
+    """What the pictures show before and after an edit."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a take is compared with."""
+
+    reference: Reference
+    before: Take
+    """The frames before the edit: the base run's, or the true ones."""
+    tools: Tools
+
+
+def attempt(load: Callable[..., Loaded], *arguments: Any) -> Loaded | Unavailable:
+    """What a loader gives, or why it gives nothing."""
+    try:
+        return load(*arguments)
+    except Unavailable as reason:
+        return reason
+
+
+def _need(tool: Loaded | Unavailable) -> Loaded:
+    if isinstance(tool, Unavailable):
+        raise tool
+    return tool
+
+
+class FidelityJudge:
+    """Compares pictures with the true ones as they come, in full precision."""
+
+    def __init__(self, reference: Reference, tools: Tools) -> None:
+        self._reference = reference
+        self._lpips = tools.lpips
+        self._errors: list[dict[str, tuple[float, int]]] = []
+        self._ssim: list[float] = []
+        self._perceptual: list[float] = []
+
+    def __call__(self, place: int, picture: Exact) -> None:
+        truth = self._reference.frames[place].astype(np.float32) / 255.0
+        self._errors.append(region_errors(picture, truth, self._reference.masks(place)))
+        self._ssim.append(ssim(picture, truth))
+        if not isinstance(self._lpips, Unavailable):
+            self._perceptual.append(self._lpips(picture, truth))
+
+    def found(self) -> Found:
+        """PSNR by region, SSIM, and LPIPS where it can be taken: means over the frames."""
+        psnr = region_psnr(self._errors)
+        found = Found({REGION_KEYS[name]: value.mean for name, value in psnr.items()})
+        for name in psnr:
+            rows = [region_psnr([{name: row[name]}]) if name in row else {} for row in self._errors]
+            found.series[REGION_KEYS[name]] = np.array([r[name].mean if name in r else np.nan for r in rows])
+        found.series["ssim"] = np.array(self._ssim)
+        found.values["ssim"] = _mean(found.series["ssim"])
+        if self._perceptual:
+            found.series["lpips"] = np.array(self._perceptual)
+            found.values["lpips"] = _mean(found.series["lpips"])
+        return found
+
+
+Group = Callable[[Take, Scene], Found]
+
+
+def sync(take: Take, scene: Scene) -> Found:
+    """SyncNet's confidence, distance and offset."""
+    network = _need(scene.tools.syncnet)
+    if take.sound is None:
+        raise Unavailable("there is no sound")
+    frames = track(take.frames, f"Sync of {take.name}")
+    score = sync_score(network, frames, _in_px(take), take.sound)
+    names = ("sync_confidence", "sync_distance", "sync_offset")
+    return Found(dict(zip(names, (score.confidence, score.distance, float(score.offset)), strict=True)))
+
+
+def direction(take: Take, scene: Scene) -> Found:
+    """CLIP direction from the frames before."""
+    if scene.tools.captions is None:
+        raise Unavailable("no captions: give --captions with what is seen before and after, or an --instruction preset")
+    clip = _need(scene.tools.clip)
+    count = min(len(take), len(scene.before))
+    before = (scene.before.frames[i] for i in range(count))
+    after = (take.frames[i] for i in track(range(count), f"CLIP direction of {take.name}"))
+    values = clip_directions(clip, before, after, scene.tools.captions)
+    return Found({"clip_direction": _mean(values)}, {"clip_direction": values})
+
+
+def identity(take: Take, scene: Scene) -> Found:
+    """ArcFace's distances from the frames before."""
+    embed = _need(scene.tools.arcface)
+    count = min(len(take), len(scene.before))
+    old, new = scene.before, take
+    shown = (new.frames[i] for i in track(range(count), f"Identity of {take.name}"))
+    before = (old.frames[i] for i in range(count))
+    distances = identity_distances(embed, before, shown, _in_px(old)[:count], _in_px(new)[:count])
+    series = {"identity_cosine": distances.cosine, "identity_squared_l2": distances.squared_l2}
+    return Found({name: _mean(values) for name, values in series.items()}, series)
+
+
+def warping(take: Take, scene: Scene) -> Found:
+    """E_w and its two parts."""
+    errors = warping_errors(track(take.frames, f"Warping of {take.name}"), _need(scene.tools.flow))
+    series = {"warping_error": errors.total, "warping_short": errors.short, "warping_long": errors.long}
+    # The first frame has none.
+    series = {name: np.concatenate([[np.nan], values]) for name, values in series.items()}
+    return Found({name: _mean(values) for name, values in series.items()}, series)
+
+
+def lips(take: Take, scene: Scene) -> Found:
+    """How the lips follow the true ones."""
+    true = scene.reference.points[: len(take), :, :2]
+    seen = take.points[..., :2]
+    distances = lip_distances(seen, true)
+    openings, true_openings = mouth_openings(seen), mouth_openings(true)
+    if np.isfinite(openings * true_openings).sum() < 3:
+        raise Unavailable("fewer than three frames have a face in both pictures")
+    agreement = lip_sync(openings, true_openings)
+    values = {
+        "lip_distance": _mean(distances),
+        "opening_correlation": agreement.correlation,
+        "opening_chance": max(agreement.shifted),
+        "opening_amplitude": agreement.amplitude_ratio,
+        "opening_lag": float(agreement.lag),
+    }
+    return Found(values, {"lip_distance": distances})
+
+
+def faces(take: Take, scene: Scene) -> Found:
+    """In how many frames there is a face, and how open its mouth is."""
+    known = np.isfinite(take.points).all(axis=(1, 2))
+    return Found({"faces": 100.0 * float(known.mean())}, {"opening": mouth_openings(take.points[..., :2])})
+
+
+def head(take: Take, scene: Scene) -> Found:
+    """Jitter of the head's pose."""
+    width, height = scene.reference.size
+    scale = MEASURED_AT / max(width, height)
+    poses = head_rotations(take.points, round(width * scale), round(height * scale))
+    return Found({"head_jitter": rotation_jitter(poses)})
+
+
+def speed(take: Take, scene: Scene) -> Found:
+    """Frames a second and peak memory, where this program rendered the pictures."""
+    if take.speed is None:
+        raise Unavailable("the pictures were not rendered here")
+    return Found({"fps": take.speed.fps, "peak_memory": take.speed.peak_gib})
+
+
+ALONE: tuple[tuple[Sequence[metrics.Metric], Group], ...] = (
+    (metrics.SYNC, sync),
+    (metrics.WARPING, warping),
+    (metrics.HEAD, head),
+    (metrics.FACES, faces),
+)
+"""What can be said of any footage, the true frames included."""
+COMPARED: tuple[tuple[Sequence[metrics.Metric], Group], ...] = (
+    (metrics.DIRECTION, direction),
+    (metrics.IDENTITY, identity),
+    (metrics.LIPS, lips),
+    (metrics.SPEED, speed),
+)
+"""What is said of a take beside the true frames, or the frames before."""
+
+
+def score_true(take: Take, scene: Scene) -> Scores:
+    """The figures of the true frames that need no comparison."""
+    return _scores(ALONE, take, scene)
+
+
+def score_take(take: Take, scene: Scene, fidelity: FidelityJudge | Unavailable) -> Scores:
+    """Every figure of a take.
+
+    Args:
+        take: what is scored.
+        scene: what it is compared with.
+        fidelity: the judge that saw its pictures, or why they are not to be compared with the true ones.
+    """
+    scores = _scores(ALONE + COMPARED, take, scene)
+    if isinstance(fidelity, Unavailable):
+        scores.unavailable |= {metric.key: str(fidelity) for metric in metrics.FIDELITY}
+    else:
+        _add(scores, metrics.FIDELITY, fidelity.found(), _fidelity_reasons(scene.tools))
+    return scores
+
+
+def _fidelity_reasons(tools: Tools) -> dict[str, str]:
+    reasons = {"psnr_head": "the true frames have no labels: a video shows no data set"}
+    if isinstance(tools.lpips, Unavailable):
+        reasons["lpips"] = str(tools.lpips)
+    return reasons
+
+
+def _scores(groups: Iterable[tuple[Sequence[metrics.Metric], Group]], take: Take, scene: Scene) -> Scores:
+    scores = Scores()
+    for members, measure in groups:
+        try:
+            _add(scores, members, measure(take, scene), {})
+        except Unavailable as reason:
+            scores.unavailable |= {metric.key: str(reason) for metric in members}
+    return scores
+
+
+def _add(scores: Scores, members: Sequence[metrics.Metric], found: Found, reasons: dict[str, str]) -> None:
+    """Takes over what was found; what was not, or is no number, is unavailable."""
+    scores.series |= found.series
+    for metric in members:
+        value = found.values.get(metric.key, float("nan"))
+        if np.isfinite(value):
+            scores.values[metric.key] = value
+        else:
+            scores.unavailable[metric.key] = reasons.get(metric.key, "no frame has a value")
+
+
+def _in_px(take: Take) -> Float[np.ndarray, "m 478 2"]:
+    """Landmarks in px of the take's pictures."""
+    return take.points[..., :2] * (max(take.frames.shape[:2]) / MEASURED_AT)
+
+
+def _mean(values: Float[np.ndarray, " m"]) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else float("nan")

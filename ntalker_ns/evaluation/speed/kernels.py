@@ -1,0 +1,226 @@
+"""Every Triton kernel against its reference on the device, and then against the clock."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from rich.table import Table
+from torch import Tensor
+
+from ntalker_ns.encodings import reference
+from ntalker_ns.encodings.hash_grid import Encode
+from ntalker_ns.encodings.layout import grid_layout
+from ntalker_ns.errors import NTalkerError
+from ntalker_ns.evaluation.speed.timing import fastest
+from ntalker_ns.field.segments import add_per_frame
+from ntalker_ns.rendering.compositing import composite_torch
+from ntalker_ns.rendering.marching import intersect_box, march_torch
+
+Numbers = Callable[[], tuple[Tensor, ...]]
+"""Results and gradients."""
+
+
+@dataclass(frozen=True)
+class KernelSizes:
+    """How much the kernels are given."""
+
+    points: int = 262_144
+    """Points encoded, samples given to networks."""
+    rays: int = 16_384
+    """Rays marched and composited."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """A kernel and what it must agree with."""
+
+    name: str
+    ours: Numbers
+    reference: Numbers
+    tolerance: float
+    """Largest difference that rounding explains, relative to the largest number."""
+
+
+@dataclass(frozen=True)
+class KernelResult:
+    """How a kernel agreed with its reference, and the time of both."""
+
+    difference: float
+    """Largest absolute difference of results and gradients, relative to the largest number of each (at least 1)."""
+    tolerance: float
+    milliseconds: float
+    reference_milliseconds: float
+
+
+@dataclass(frozen=True)
+class KernelResults:
+    """All kernels."""
+
+    results: dict[str, KernelResult]
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values."""
+        return {name: vars(result) for name, result in self.results.items()}
+
+    def table(self) -> Table:
+        """A row for each."""
+        table = Table(title="Triton kernels, forward and backward, beside their torch references")
+        for column in ("", "difference", "allowed", "ms", "reference ms", "times as fast"):
+            table.add_column(column, justify="right" if column else "left")
+        for name, result in self.results.items():
+            style = "" if result.difference <= result.tolerance else "red"
+            times = (result.milliseconds, result.reference_milliseconds)
+            ratio = f"{times[1] / times[0]:.1f}x"
+            difference, allowed = f"{result.difference:.1e}", f"{result.tolerance:.0e}"
+            table.add_row(name, difference, allowed, *(f"{each:.3f}" for each in times), ratio, style=style)
+        return table
+
+    def require_agreement(self) -> None:
+        """Makes a difference that rounding does not explain an error.
+
+        Raises:
+            NTalkerError: there is one; names the kernels.
+        """
+        wrong = [name for name, result in self.results.items() if not result.difference <= result.tolerance]
+        if wrong:
+            raise NTalkerError(f"These kernels differ from their references: {', '.join(wrong)}; please report it.")
+
+
+def measure_kernels(sizes: KernelSizes, device: torch.device, repeats: int) -> KernelResults:
+    """Compares and times every Triton kernel.
+
+    Args:
+        sizes: how much they are given.
+        device: a CUDA device, or the CPU in Triton's interpreter.
+        repeats: rounds; the fastest counts.
+
+    Raises:
+        NTalkerError: there is no CUDA device.
+    """
+    if device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
+        raise NTalkerError("The section kernels needs a CUDA device; leave it out on the CPU.")
+    torch.manual_seed(0)
+    checks = [
+        _hash_grid(3, torch.float32, 1e-4, sizes, device),
+        _hash_grid(2, torch.float32, 1e-4, sizes, device),
+        _hash_grid(3, torch.float16, 5e-3, sizes, device),
+        _marching(sizes, device),
+        _compositing(sizes, device),
+        *(_network((65, 64, 64, 65), half, 2e-2 if half else 1e-4, sizes, device) for half in (False, True)),
+        *(_network((80, 64, 3), half, 2e-2 if half else 1e-4, sizes, device) for half in (False, True)),
+    ]
+    differences = {check.name: _difference(check.ours(), check.reference()) for check in checks}
+    cases = {(check.name, who): getattr(check, who) for check in checks for who in ("ours", "reference")}
+    times = fastest(cases, repeats, device, "Triton kernels")
+    return KernelResults(
+        {
+            check.name: KernelResult(
+                differences[check.name], check.tolerance, times[check.name, "ours"], times[check.name, "reference"]
+            )
+            for check in checks
+        }
+    )
+
+
+def _difference(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> float:
+    """The largest difference, relative to the tensor's largest number or to 1; infinite where shapes differ."""
+    worst = 0.0
+    for one, other in zip(ours, theirs, strict=True):
+        if one.shape != other.shape:
+            return float("inf")
+        if one.numel():
+            scale = max(1.0, float(other.double().abs().max()))
+            worst = max(worst, float((one.double() - other.double()).abs().max()) / scale)
+    return worst
+
+
+def _hash_grid(dims: int, kind: torch.dtype, tolerance: float, sizes: KernelSizes, device: torch.device) -> Check:
+    from ntalker_ns.encodings import triton_backend
+
+    layout = grid_layout(dims, 16, 2, 16, 2048, 16)
+    points = torch.rand(sizes.points, dims, device=device, requires_grad=True)
+    table = torch.randn(layout.total_entries, 2, device=device).to(kind).requires_grad_()
+    upstream = torch.randn(sizes.points, layout.output_width, device=device)
+
+    def numbers(encode: Encode) -> tuple[Tensor, ...]:
+        features = encode(points, table, layout, layout.num_levels)
+        return features, *torch.autograd.grad(features, (points, table), upstream.to(features.dtype))
+
+    name = f"hash grid {dims}D, {str(kind).removeprefix('torch.')} table"
+    return Check(name, lambda: numbers(triton_backend.encode), lambda: numbers(reference.encode), tolerance)
+
+
+def _marching(sizes: KernelSizes, device: torch.device) -> Check:
+    from ntalker_ns.rendering import triton_marching
+
+    origins = torch.nn.functional.normalize(torch.randn(sizes.rays, 3, device=device), dim=1) * 3.0
+    directions = torch.nn.functional.normalize(torch.rand_like(origins) - 0.5 - origins, dim=1)
+    near, far = intersect_box(origins, directions)
+    occupied = torch.rand(128, 128, 128, device=device) < 0.1
+    # Sums of eighths are exact in any order.
+    opaque = torch.randint(0, 8, occupied.shape, device=device) / 8
+    rays = (origins, directions, near, far, occupied, 0.0125, torch.rand_like(near), 32, opaque, 5.0)
+
+    def dense() -> tuple[Tensor, ...]:
+        samples = march_torch(*rays)
+        return samples.starts, samples.ends, samples.ray_counts
+
+    return Check("marching", lambda: triton_marching.march(*rays), dense, 0.0)
+
+
+def _compositing(sizes: KernelSizes, device: torch.device) -> Check:
+    from ntalker_ns.rendering import triton_compositing
+
+    counts = torch.randint(0, 33, (sizes.rays,), device=device)
+    total = int(counts.sum())
+    density = (20.0 * torch.rand(total, device=device)).requires_grad_()
+    deltas = torch.full((total,), 0.0125, device=device)
+    values = torch.rand(total, 5, device=device, requires_grad=True)
+    upstream = (torch.randn(sizes.rays, 5, device=device), torch.randn(sizes.rays, device=device))
+    upstream = (*upstream, torch.randn(total, device=device))
+
+    def with_gradients(results: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return *results, *torch.autograd.grad(results, (density, values), upstream)
+
+    def padded() -> tuple[Tensor, ...]:
+        found = composite_torch(density, deltas, values, counts)
+        return with_gradients((found.values, found.accumulation.squeeze(1), found.weights))
+
+    return Check(
+        "compositing",
+        lambda: with_gradients(triton_compositing.composite(density, deltas, values, counts)),
+        padded,
+        1e-4,
+    )
+
+
+def _network(widths: tuple[int, ...], half: bool, tolerance: float, sizes: KernelSizes, device: torch.device) -> Check:
+    from ntalker_ns.field import triton_mlp
+
+    weights = [torch.randn(b, a, device=device) / a**0.5 for a, b in pairwise(widths)]
+    biases = [torch.randn(width, device=device) for width in widths[1:]]
+    counts = [sizes.points // 3, sizes.points - sizes.points // 3]
+    samples, rows = torch.randn(sizes.points, widths[0], device=device), torch.randn(2, widths[1], device=device)
+    gates = torch.rand(sizes.points, 1, device=device)
+    tensors = [each.requires_grad_() for each in (samples, rows, gates, *weights, *biases)]
+    upstream = torch.randn(sizes.points, widths[-1], device=device)
+
+    def layers() -> Tensor:
+        hidden = torch.nn.functional.linear(samples, weights[0], biases[0])
+        hidden = add_per_frame(hidden, rows.to(hidden.dtype), counts, gates.to(hidden.dtype))
+        for weight, bias in zip(weights[1:], biases[1:], strict=True):
+            hidden = torch.nn.functional.linear(hidden.relu(), weight, bias)
+        return hidden
+
+    def numbers(run: Callable[[], Tensor]) -> tuple[Tensor, ...]:
+        with torch.autocast(device.type, torch.float16, enabled=half):
+            out = run()
+        return out, *torch.autograd.grad(out, tensors, upstream.to(out.dtype))
+
+    def fused() -> Tensor:
+        return triton_mlp.run_mlp(samples, rows, counts, gates, weights, biases)
+
+    name = f"network {'-'.join(map(str, widths))}, {'float16' if half else 'float32'}"
+    return Check(name, lambda: numbers(fused), lambda: numbers(layers), tolerance)

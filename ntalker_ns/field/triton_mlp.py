@@ -1,0 +1,380 @@
+"""The small networks of the field on CUDA: Triton kernels that take all layers in one go.
+
+Hidden activations never leave the chip: the forward pass stores none of them, and the backward pass computes them
+again from the samples, which is cheaper than bringing them back. Each program of the backward pass goes through many
+tiles of samples and keeps its share of the parameters' gradients in registers until the end.
+
+Importing this module imports Triton; import it where a network is first used.
+"""
+
+# What a kernel says is compiled by Triton, whose types (constants, ranges, subscripts) are not those of Python.
+# pyright: reportArgumentType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
+# pyright: reportCallIssue=false, reportAttributeAccessIssue=false
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from jaxtyping import Float
+from torch import Tensor
+
+FORWARD_TILE, BACKWARD_TILE = 128, 64
+"""Samples of a tile."""
+SMALLEST = 16
+"""Least side of a matrix that the device's matrix units take."""
+WIDEST = 128
+"""Most inputs, hidden channels and outputs whose matrices still fit the registers of a program."""
+TYPES = {torch.float16: tl.float16, torch.bfloat16: tl.bfloat16, torch.float32: tl.float32}
+
+
+def fits(weights: Sequence[Tensor]) -> bool:
+    """Whether the kernels take a network.
+
+    Args:
+        weights: (out, in) of each layer.
+
+    Returns:
+        True for two or three layers whose hidden width is a power of two from 16 to 128, with at most 128 inputs and
+        outputs.
+    """
+    hidden, inputs = weights[0].shape
+    sizes = SMALLEST <= hidden <= WIDEST and hidden == triton.next_power_of_2(hidden)
+    return len(weights) in (2, 3) and sizes and max(inputs, len(weights[-1])) <= WIDEST
+
+
+def run_mlp(
+    samples: Float[Tensor, "samples inputs"],
+    frame_rows: Float[Tensor, "frames hidden"],
+    counts: Sequence[int],
+    gates: Float[Tensor, "samples 1"] | None,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+) -> Float[Tensor, "samples outputs"]:
+    """A ReLU network on samples, whose first layer also gets each sample's gate times its frame's row.
+
+    The same numbers as torch's linear layers up to rounding, with gradients to every floating-point argument. Under
+    autocast matrices are multiplied in its type and summed in float32; otherwise in the type of the samples, where
+    float32 follows `torch.backends.cuda.matmul.allow_tf32`.
+
+    Args:
+        samples: on a CUDA device, grouped by frame.
+        frame_rows: added to the first layer before its ReLU.
+        counts: samples of each frame.
+        gates: factor on the frame's row for each sample, 1 where None.
+        weights: (out, in) of each layer; see `fits`.
+        biases: (out,) of each layer.
+
+    Returns:
+        Outputs in the type of the products.
+
+    Raises:
+        ValueError: the network is not one that `fits`.
+    """
+    if not fits(weights):
+        raise ValueError(f"No fused kernel for layers of {[tuple(weight.shape) for weight in weights]}.")
+    device = samples.device.type
+    kind = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else samples.dtype
+    ends = torch.cumsum(torch.tensor(counts, dtype=torch.int32), dim=0, dtype=torch.int32)
+    ends = ends.to(samples.device, non_blocking=True)
+    return _RunMLP.apply(samples, frame_rows, gates, ends, kind, len(weights), *weights, *biases)  # type: ignore[no-any-return]
+
+
+class _RunMLP(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        samples: Tensor,
+        frame_rows: Tensor,
+        gates: Tensor | None,
+        ends: Tensor,
+        kind: torch.dtype,
+        layers: int,
+        *parameters: Tensor,
+    ) -> Tensor:
+        samples, frame_rows = samples.contiguous(), frame_rows.contiguous()
+        gates = None if gates is None else gates.contiguous()
+        parameters = tuple(parameter.contiguous() for parameter in parameters)
+        output = samples.new_empty(len(samples), len(parameters[-1]), dtype=kind)
+        if len(samples):
+            with torch.cuda.device_of(samples):
+                mlp_forward[(triton.cdiv(len(samples), FORWARD_TILE),)](
+                    *_arguments(samples, frame_rows, gates, ends, parameters),
+                    output,
+                    **_constants(parameters, kind),
+                    GATED=gates is not None,
+                    TILE=FORWARD_TILE,
+                    num_warps=4,
+                    enable_fp_fusion=True,
+                )
+        ctx.save_for_backward(samples, frame_rows, gates, ends, *parameters)
+        ctx.kind = kind
+        return output
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        samples, frame_rows, gates, ends, *parameters = ctx.saved_tensors
+        programs = min(max(triton.cdiv(len(samples), BACKWARD_TILE), 1), _programs(samples.device))
+        to_samples = torch.empty_like(samples)
+        to_gates = None if gates is None else torch.empty_like(gates)
+        shares = samples.new_zeros(programs, sum(each.numel() for each in parameters), dtype=torch.float32)
+        to_rows = samples.new_zeros(programs, *frame_rows.shape, dtype=torch.float32)
+        if len(samples):
+            with torch.cuda.device_of(samples):
+                mlp_backward[(programs,)](
+                    *_arguments(samples, frame_rows, gates, ends, parameters),
+                    gradient.contiguous(),
+                    to_samples,
+                    # Without gates the kernel does not write their gradient; it is given something to point to.
+                    to_samples if to_gates is None else to_gates,
+                    to_rows,
+                    shares,
+                    shares.shape[1],
+                    **_constants(parameters, ctx.kind),
+                    GATED=gates is not None,
+                    TILE=BACKWARD_TILE,
+                    num_warps=8,
+                    enable_fp_fusion=True,
+                )
+        flat = shares.sum(dim=0).split([each.numel() for each in parameters])
+        to_parameters = [part.view(each.shape).to(each.dtype) for part, each in zip(flat, parameters, strict=True)]
+        return to_samples, to_rows.sum(dim=0).to(frame_rows.dtype), to_gates, None, None, None, *to_parameters
+
+
+def _programs(device: torch.device) -> int:
+    """Programs that the device runs at once: two on each multiprocessor."""
+    if device.type != "cuda":  # in Triton's interpreter
+        return 2
+    return 2 * torch.cuda.get_device_properties(device).multi_processor_count
+
+
+def _arguments(
+    samples: Tensor, frame_rows: Tensor, gates: Tensor | None, ends: Tensor, parameters: Sequence[Tensor]
+) -> tuple[Any, ...]:
+    """What both kernels begin with. Without an inner layer or gates, their pointers are not read."""
+    weights, biases = parameters[: len(parameters) // 2], parameters[len(parameters) // 2 :]
+    return (
+        samples,
+        frame_rows,
+        samples if gates is None else gates,
+        ends,
+        weights[0],
+        biases[0],
+        weights[1],
+        biases[1],
+        weights[-1],
+        biases[-1],
+        len(samples),
+        len(frame_rows),
+    )
+
+
+def _constants(parameters: Sequence[Tensor], kind: torch.dtype) -> dict[str, Any]:
+    weights = parameters[: len(parameters) // 2]
+    (hidden, inputs), outputs = weights[0].shape, len(weights[-1])
+    return {
+        "INPUTS": inputs,
+        "HIDDEN": hidden,
+        "OUTPUTS": outputs,
+        "PADDED_IN": max(triton.next_power_of_2(inputs), SMALLEST),
+        "PADDED_OUT": max(triton.next_power_of_2(outputs), SMALLEST),
+        "INNER": len(weights) == 3,
+        "KIND": TYPES[kind],
+        "PRECISION": "tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee",
+    }
+
+
+@triton.jit
+def _columns(matrix, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SHAPE0: tl.constexpr, SHAPE1: tl.constexpr):
+    """A (ROWS, COLUMNS) matrix as a tile of (SHAPE0, SHAPE1), zero beyond its edges."""
+    row, column = tl.arange(0, SHAPE0)[:, None], tl.arange(0, SHAPE1)[None, :]
+    return tl.load(matrix + row * COLUMNS + column, mask=(row < ROWS) & (column < COLUMNS), other=0)
+
+
+@triton.jit
+def _relu(x):
+    """Not the maximum with 0: what is not a number must reach the output."""
+    return tl.where(x < 0, 0.0, x)
+
+
+@triton.jit
+def _first_layer(
+    inputs,
+    frame_rows,
+    gates,
+    ends,
+    weight,
+    bias,
+    place,
+    there,
+    num_frames,
+    HIDDEN: tl.constexpr,
+    GATED: tl.constexpr,
+    KIND: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """The first layer's activations, and of each sample the frame, its row and its gate."""
+    frame = tl.zeros_like(place)
+    for each in range(0, num_frames - 1):
+        frame += (place >= tl.load(ends + each)).to(tl.int32)
+    channel = tl.arange(0, HIDDEN)[None, :]
+    row = tl.load(frame_rows + frame * HIDDEN + channel, mask=there, other=0).to(tl.float32)
+    gate = tl.full(place.shape, 1.0, tl.float32)
+    if GATED:
+        gate = tl.load(gates + place, mask=there, other=0).to(tl.float32)
+    hidden = tl.dot(inputs, tl.trans(weight), input_precision=PRECISION)
+    hidden += tl.load(bias + channel).to(tl.float32) + gate * row
+    return _relu(hidden).to(KIND), frame, row, gate
+
+
+@triton.jit
+def _inner_layer(hidden, weight, bias, HIDDEN: tl.constexpr, KIND: tl.constexpr, PRECISION: tl.constexpr):
+    """The activations of a layer between hidden channels."""
+    result = tl.dot(hidden, tl.trans(weight), input_precision=PRECISION)
+    result += tl.load(bias + tl.arange(0, HIDDEN)[None, :]).to(tl.float32)
+    return _relu(result).to(KIND)
+
+
+@triton.jit(do_not_specialize=["num_samples", "num_frames"])
+def mlp_forward(
+    samples,
+    frame_rows,
+    gates,
+    ends,
+    first_weight,
+    first_bias,
+    inner_weight,
+    inner_bias,
+    last_weight,
+    last_bias,
+    num_samples,
+    num_frames,
+    output,
+    INPUTS: tl.constexpr,
+    HIDDEN: tl.constexpr,
+    OUTPUTS: tl.constexpr,
+    PADDED_IN: tl.constexpr,
+    PADDED_OUT: tl.constexpr,
+    INNER: tl.constexpr,
+    KIND: tl.constexpr,
+    PRECISION: tl.constexpr,
+    GATED: tl.constexpr,
+    TILE: tl.constexpr,
+):
+    """Writes the network's outputs of one tile of samples."""
+    place = tl.program_id(0) * TILE + tl.arange(0, TILE)[:, None]
+    there = place < num_samples
+    column = tl.arange(0, PADDED_IN)[None, :]
+    wide = place.to(tl.int64)
+    inputs = tl.load(samples + wide * INPUTS + column, mask=there & (column < INPUTS), other=0).to(KIND)
+    weight = _columns(first_weight, HIDDEN, INPUTS, HIDDEN, PADDED_IN).to(KIND)
+    hidden, _, _, _ = _first_layer(
+        inputs, frame_rows, gates, ends, weight, first_bias, place, there, num_frames, HIDDEN, GATED, KIND, PRECISION
+    )
+    if INNER:
+        weight = _columns(inner_weight, HIDDEN, HIDDEN, HIDDEN, HIDDEN).to(KIND)
+        hidden = _inner_layer(hidden, weight, inner_bias, HIDDEN, KIND, PRECISION)
+    weight = _columns(last_weight, OUTPUTS, HIDDEN, PADDED_OUT, HIDDEN).to(KIND)
+    result = tl.dot(hidden, tl.trans(weight), input_precision=PRECISION)
+    channel = tl.arange(0, PADDED_OUT)[None, :]
+    result += tl.load(last_bias + channel, mask=channel < OUTPUTS, other=0).to(tl.float32)
+    tl.store(output + wide * OUTPUTS + channel, result.to(KIND), mask=there & (channel < OUTPUTS))
+
+
+@triton.jit(do_not_specialize=["num_samples", "num_frames"])
+def mlp_backward(
+    samples,
+    frame_rows,
+    gates,
+    ends,
+    first_weight,
+    first_bias,
+    inner_weight,
+    inner_bias,
+    last_weight,
+    last_bias,
+    num_samples,
+    num_frames,
+    gradient,
+    to_samples,
+    to_gates,
+    to_rows,
+    shares,
+    num_parameters,
+    INPUTS: tl.constexpr,
+    HIDDEN: tl.constexpr,
+    OUTPUTS: tl.constexpr,
+    PADDED_IN: tl.constexpr,
+    PADDED_OUT: tl.constexpr,
+    INNER: tl.constexpr,
+    KIND: tl.constexpr,
+    PRECISION: tl.constexpr,
+    GATED: tl.constexpr,
+    TILE: tl.constexpr,
+):
+    """Writes the gradients of samples and gates, and into this program's row of `shares` and `to_rows` its share of
+    those of the parameters (weights and then biases, layer by layer) and of the frames' rows."""
+    program = tl.program_id(0)
+    first = _columns(first_weight, HIDDEN, INPUTS, HIDDEN, PADDED_IN).to(KIND)
+    last = _columns(last_weight, OUTPUTS, HIDDEN, PADDED_OUT, HIDDEN).to(KIND)
+    inner = _columns(inner_weight, HIDDEN, HIDDEN, HIDDEN, HIDDEN).to(KIND) if INNER else last
+    to_first = tl.zeros([HIDDEN, PADDED_IN], tl.float32)
+    to_inner = tl.zeros([HIDDEN, HIDDEN], tl.float32)
+    to_last = tl.zeros([PADDED_OUT, HIDDEN], tl.float32)
+    to_first_bias = tl.zeros([HIDDEN], tl.float32)
+    to_inner_bias = tl.zeros([HIDDEN], tl.float32)
+    to_last_bias = tl.zeros([PADDED_OUT], tl.float32)
+    column, channel = tl.arange(0, PADDED_IN)[None, :], tl.arange(0, PADDED_OUT)[None, :]
+    hidden_channel = tl.arange(0, HIDDEN)
+    for tile in range(program, tl.cdiv(num_samples, TILE), tl.num_programs(0)):
+        place = tile * TILE + tl.arange(0, TILE)[:, None]
+        there = place < num_samples
+        wide = place.to(tl.int64)
+        input_mask = there & (column < INPUTS)
+        inputs = tl.load(samples + wide * INPUTS + column, mask=input_mask, other=0).to(KIND)
+        before, frame, row, gate = _first_layer(
+            inputs, frame_rows, gates, ends, first, first_bias, place, there, num_frames, HIDDEN, GATED, KIND, PRECISION
+        )
+        hidden = before
+        if INNER:
+            hidden = _inner_layer(before, inner, inner_bias, HIDDEN, KIND, PRECISION)
+        output_mask = there & (channel < OUTPUTS)
+        incoming = tl.load(gradient + wide * OUTPUTS + channel, mask=output_mask, other=0)
+        to_last_bias += tl.sum(incoming.to(tl.float32), axis=0)
+        incoming = incoming.to(KIND)
+        to_last += tl.dot(tl.trans(incoming), hidden, input_precision=PRECISION)
+        back = tl.where(hidden > 0, tl.dot(incoming, last, input_precision=PRECISION), 0.0)
+        if INNER:
+            to_inner_bias += tl.sum(back, axis=0)
+            to_inner += tl.dot(tl.trans(back.to(KIND)), before, input_precision=PRECISION)
+            back = tl.where(before > 0, tl.dot(back.to(KIND), inner, input_precision=PRECISION), 0.0)
+        to_first_bias += tl.sum(back, axis=0)
+        to_first += tl.dot(tl.trans(back.to(KIND)), inputs, input_precision=PRECISION)
+        to_input = tl.dot(back.to(KIND), first, input_precision=PRECISION)
+        tl.store(to_samples + wide * INPUTS + column, to_input.to(to_samples.dtype.element_ty), mask=input_mask)
+        if GATED:
+            to_gate = tl.sum(back * row, axis=1)[:, None]
+            tl.store(to_gates + place, to_gate.to(to_gates.dtype.element_ty), mask=there)
+        # Mostly one frame: the samples of a frame lie side by side.
+        seen = tl.where(there, frame, 0)
+        begin = tl.min(tl.min(tl.where(there, frame, num_frames - 1), axis=1), axis=0)
+        end = tl.max(tl.max(seen, axis=1), axis=0)
+        for each in range(begin, end + 1):
+            to_row = tl.sum(tl.where(there & (frame == each), gate * back, 0.0), axis=0)
+            tl.atomic_add(to_rows + (program * num_frames + each) * HIDDEN + hidden_channel, to_row, sem="relaxed")
+    place = shares + program.to(tl.int64) * num_parameters
+    row, out = hidden_channel[:, None], tl.arange(0, PADDED_OUT)
+    tl.store(place + row * INPUTS + column, to_first, mask=column < INPUTS)
+    place += HIDDEN * INPUTS
+    if INNER:
+        tl.store(place + row * HIDDEN + hidden_channel[None, :], to_inner)
+        place += HIDDEN * HIDDEN
+    tl.store(place + out[:, None] * HIDDEN + hidden_channel[None, :], to_last, mask=out[:, None] < OUTPUTS)
+    place += OUTPUTS * HIDDEN
+    tl.store(place + hidden_channel, to_first_bias)
+    place += HIDDEN
+    if INNER:
+        tl.store(place + hidden_channel, to_inner_bias)
+        place += HIDDEN
+    tl.store(place + out, to_last_bias, mask=out < OUTPUTS)

@@ -1,0 +1,182 @@
+"""Ray marching through an occupancy grid on CUDA: Triton kernels that ask a tile of rays by steps at a time.
+
+Importing this module imports Triton; import it where rays are first marched.
+"""
+
+# What a kernel says is compiled by Triton, whose types (constants, ranges, subscripts) are not those of Python.
+# pyright: reportArgumentType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
+# pyright: reportCallIssue=false, reportAttributeAccessIssue=false
+import torch
+import triton
+import triton.language as tl
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+RAYS = 4
+"""Rays of a tile."""
+STEPS = 64
+"""Steps of a tile: most rays are through after two or three."""
+
+
+def march(
+    origins: Float[Tensor, "rays 3"],
+    directions: Float[Tensor, "rays 3"],
+    near: Float[Tensor, "rays"],
+    far: Float[Tensor, "rays"],
+    occupied: Bool[Tensor, "grid grid grid"],
+    step: float,
+    jitter: Float[Tensor, "rays"],
+    max_samples: int,
+    opaque: Float[Tensor, "grid grid grid"] | None = None,
+    max_depth: float = float("inf"),
+) -> tuple[Float[Tensor, "samples"], Float[Tensor, "samples"], Int[Tensor, "rays"]]:
+    """Finds the samples of each ray that lie in occupied cells; the same as `march_torch`, to the last bit.
+
+    Rays are walked twice, to count and to write: the number of samples is what memory must be asked for, and the only
+    thing that the host waits for.
+
+    Args:
+        origins: (R, 3) float32, world units.
+        directions: (R, 3) unit vectors.
+        near: (R,) distance at which the lattice begins, world units.
+        far: (R,) distance that the middles of samples stay below, world units.
+        occupied: (G, G, G) open cells of the box [-1, 1]^3, indexed x, y, z.
+        step: length of a sample, world units, above 0.
+        jitter: (R,) shift of each ray's lattice, in steps, in [0, 1).
+        max_samples: samples kept of a ray at most, the first ones.
+        opaque: (G, G, G) optical depth that a sample in each cell has at least; None for nothing.
+        max_depth: a ray ends with the sample at which the sum of `opaque` passes this.
+
+    Returns:
+        Starts (S,) and ends (S,) of the samples, ray after ray and front to back, and samples of each ray (R,) int64.
+    """
+    rays = [each.detach().float().contiguous() for each in (origins, directions, near, far, jitter)]
+    cells = occupied.contiguous().view(torch.uint8)
+    # Without `opaque` the kernel does not read it; it is given something to point to.
+    shade = rays[0] if opaque is None else opaque.detach().float().contiguous()
+    counts = torch.zeros(len(near), dtype=torch.int64, device=near.device)
+    if not len(near):
+        return counts.float(), counts.float(), counts
+    grid = (triton.cdiv(len(near), RAYS),)
+    shared = (*rays, cells, len(near), float(step), occupied.shape[0])
+    tile = {"RAYS": RAYS, "STEPS": STEPS, "num_warps": 2}
+    with torch.cuda.device_of(near):
+        # A fused multiply-add would round a point otherwise than torch does, and put it into another cell.
+        march_count[grid](
+            *shared, shade, counts, max_samples, max_depth, **tile, OPAQUE=opaque is not None, enable_fp_fusion=False
+        )
+        ends = torch.cumsum(counts, dim=0)
+        starts = torch.empty(int(ends[-1]), dtype=torch.float32, device=near.device)
+        march_write[grid](*shared, counts, ends, starts, **tile, enable_fp_fusion=False)
+    return starts, starts + step, counts
+
+
+@triton.jit
+def _load_rays(origins, directions, nears, fars, jitters, num_rays, RAYS: tl.constexpr):
+    """Places of a tile's rays, as columns, and what is known of each; rays that are not there end before they begin."""
+    ray = tl.program_id(0) * RAYS + tl.arange(0, RAYS)[:, None]
+    there = ray < num_rays
+    near = tl.load(nears + ray, mask=there, other=0)
+    far = tl.load(fars + ray, mask=there, other=-1)
+    jitter = tl.load(jitters + ray, mask=there, other=0)
+    return ray, near, far, jitter
+
+
+@triton.jit
+def _cell(origins, directions, ray, middle, num_rays, per_unit, axis: tl.constexpr):
+    """The cell of points of rays along one axis, as a whole number in floating point."""
+    origin = tl.load(origins + 3 * ray + axis, mask=ray < num_rays, other=0)
+    direction = tl.load(directions + 3 * ray + axis, mask=ray < num_rays, other=0)
+    return tl.floor((origin + middle * direction + 1.0) * per_unit)
+
+
+@triton.jit
+def _ask(origins, directions, ray, start, far, cells, num_rays, step, grid):
+    """Which samples lie in open cells, and the place of those cells."""
+    middle = start + 0.5 * step
+    per_unit = 0.5 * grid
+    x = _cell(origins, directions, ray, middle, num_rays, per_unit, 0)
+    y = _cell(origins, directions, ray, middle, num_rays, per_unit, 1)
+    z = _cell(origins, directions, ray, middle, num_rays, per_unit, 2)
+    inside = (middle < far) & (x >= 0) & (x < grid) & (y >= 0) & (y < grid) & (z >= 0) & (z < grid)
+    x = tl.where(inside, x, 0).to(tl.int32)
+    y = tl.where(inside, y, 0).to(tl.int32)
+    z = tl.where(inside, z, 0).to(tl.int32)
+    cell = (x * grid + y) * grid + z
+    return inside & (tl.load(cells + cell, mask=inside, other=0) != 0), cell
+
+
+@triton.jit(do_not_specialize=["num_rays", "max_samples"])
+def march_count(
+    origins,
+    directions,
+    nears,
+    fars,
+    jitters,
+    cells,
+    num_rays,
+    step,
+    grid,
+    opaque,
+    counts,
+    max_samples,
+    max_depth,
+    RAYS: tl.constexpr,
+    STEPS: tl.constexpr,
+    OPAQUE: tl.constexpr,
+):
+    """Counts each ray's samples."""
+    ray, near, far, jitter = _load_rays(origins, directions, nears, fars, jitters, num_rays, RAYS)
+    count = tl.zeros([RAYS, 1], tl.int32)
+    depth = tl.zeros([RAYS, 1], tl.float32)
+    first = 0
+    going = 1
+    while going > 0:
+        k = first + tl.arange(0, STEPS)[None, :]
+        start = near + (k.to(tl.float32) + jitter) * step
+        keep, cell = _ask(origins, directions, ray, start, far, cells, num_rays, step, grid)
+        if OPAQUE:
+            shade = tl.load(opaque + cell, mask=keep, other=0)
+            keep = keep & (depth + tl.cumsum(shade, axis=1) - shade <= max_depth)
+            depth += tl.sum(shade, axis=1)[:, None]
+        count = tl.minimum(count + tl.sum(keep.to(tl.int32), axis=1)[:, None], max_samples)
+        first += STEPS
+        next_middle = near + (first.to(tl.float32) + jitter) * step + 0.5 * step
+        unfinished = (next_middle < far) & (count < max_samples) & (depth <= max_depth)
+        going = tl.sum(tl.sum(unfinished.to(tl.int32), axis=1), axis=0)
+    tl.store(counts + ray, count.to(tl.int64), mask=ray < num_rays)
+
+
+@triton.jit(do_not_specialize=["num_rays"])
+def march_write(
+    origins,
+    directions,
+    nears,
+    fars,
+    jitters,
+    cells,
+    num_rays,
+    step,
+    grid,
+    counts,
+    ends,
+    starts,
+    RAYS: tl.constexpr,
+    STEPS: tl.constexpr,
+):
+    """Writes the starts of each ray's first samples, as many as it has, before place `ends[ray]`."""
+    ray, near, far, jitter = _load_rays(origins, directions, nears, fars, jitters, num_rays, RAYS)
+    count = tl.load(counts + ray, mask=ray < num_rays, other=0).to(tl.int32)
+    place = tl.load(ends + ray, mask=ray < num_rays, other=0) - count
+    written = tl.zeros([RAYS, 1], tl.int32)
+    first = 0
+    going = tl.sum(tl.sum(count, axis=1), axis=0)
+    while going > 0:
+        k = first + tl.arange(0, STEPS)[None, :]
+        start = near + (k.to(tl.float32) + jitter) * step
+        keep, _ = _ask(origins, directions, ray, start, far, cells, num_rays, step, grid)
+        rank = written + tl.cumsum(keep.to(tl.int32), axis=1) - 1
+        tl.store(starts + place + rank, start, mask=keep & (rank < count))
+        written += tl.sum(keep.to(tl.int32), axis=1)[:, None]
+        first += STEPS
+        going = tl.sum(tl.sum((written < count).to(tl.int32), axis=1), axis=0)

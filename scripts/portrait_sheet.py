@@ -1,0 +1,243 @@
+"""Pictures to judge a portrait by, and how calm it is: held-out frames, novel views, backgrounds, eyes, flicker.
+
+Example: python scripts/portrait_sheet.py --load-config outputs/anna/ntalker-base-small/TIME/config.yml
+"""
+
+import json
+import sys
+import tempfile
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+from jaxtyping import Float, UInt8
+
+from ntalker_ns.cli.run import run_command
+from ntalker_ns.driving import DrivingSequence
+from ntalker_ns.evaluation.pictures import grid, write_picture
+
+Picture = UInt8[np.ndarray, "h w 3"]
+
+ANGLES = (-20.0, -12.0, -5.0, 0.0, 5.0, 12.0, 20.0)
+"""Of the novel views, degrees."""
+SILENCE = 2.0
+"""Seconds of silence in which flicker is measured."""
+
+
+@dataclass
+class PortraitSheet:
+    """Render the pictures and numbers that a portrait is judged by."""
+
+    load_config: Path
+    """The run's config.yml; its data set must be there."""
+    output_dir: Path | None = None
+    """Where the pictures and portrait.json go; by default the folder portrait beside the config."""
+    size: int = 512
+    """Longest side of the rendered pictures in px."""
+    frames: int = 4
+    """Held-out frames to show."""
+    picture: Path | None = None
+    """A picture for the background strip; by default a made-up sunset."""
+
+    def main(self) -> None:
+        """Renders everything, writes it, prints the numbers."""
+        from ntalker_ns.evaluation import runs
+
+        pipeline = runs.load(self.load_config)
+        pipeline.eval()
+        studio = Studio(pipeline.model, self.size)
+        folder = self.output_dir or self.load_config.parent / "portrait"
+        write_picture(folder / "heldout.png", heldout_sheet(studio, pipeline.datamanager.eval_dataset, self.frames))
+        write_picture(folder / "views.png", views_sheet(studio))
+        write_picture(folder / "backgrounds.png", backgrounds_sheet(studio, self.picture))
+        write_picture(folder / "eyes.png", eyes_sheet(studio))
+        figures = flicker(studio, pipeline.datamanager.eval_dataset)
+        (folder / "portrait.json").write_text(json.dumps(figures, indent=2), "utf8")
+        print(f"Pictures: {folder}. Mean absolute difference of consecutive frames, in grey levels of 255:")
+        for name, value in figures.items():
+            print(f"  {value:6.3f}  {name}")
+
+
+class Studio:
+    """A loaded head and the clip that it comes from."""
+
+    def __init__(self, model: Any, size: int) -> None:
+        self.model = model
+        self.size = size
+        self.clip: DrivingSequence = model.driving
+
+    def show(self, frame: int, yaw: float = 0.0, pitch: float = 0.0) -> dict[str, Float[np.ndarray, "h w c"]]:
+        """All outputs for a frame of what drives the head, from a camera turned about the head by degrees."""
+        from ntalker_ns.cli.render import sequence_cameras
+
+        camera = sequence_cameras(self.model.driving, self.size)[frame : frame + 1]
+        camera.camera_to_worlds = camera.camera_to_worlds.new_tensor(
+            orbit(camera.camera_to_worlds[0].numpy(), np.radians(yaw), np.radians(pitch))
+        )[None]
+        outputs = self.model.get_outputs_for_camera(camera.to(self.model.device))
+        return {name: value.cpu().numpy() for name, value in outputs.items()}
+
+    def picture(self, frame: int, yaw: float = 0.0, pitch: float = 0.0) -> Picture:
+        """What the camera of `show` sees."""
+        return to_bytes(self.show(frame, yaw, pitch)["rgb"])
+
+    def drive(self, sequence: DrivingSequence) -> None:
+        """Lets another sequence drive the head."""
+        self.model.set_driving(sequence)
+
+
+def orbit(camera_to_world: Float[np.ndarray, "3 4"], yaw: float, pitch: float) -> Float[np.ndarray, "3 4"]:
+    """A camera turned about the head's centre.
+
+    Args:
+        camera_to_world: OpenGL.
+        yaw: radians about the upright axis; positive goes to the camera's right.
+        pitch: radians about the camera's own right axis; positive goes up.
+    """
+    from ntalker_ns.capture.rotations import exp
+
+    nod = exp(-pitch * camera_to_world[:, 0].astype(np.float64))
+    turn = exp(np.array([0.0, 0.0, yaw]))
+    return turn @ nod @ camera_to_world
+
+
+def to_bytes(picture: Float[np.ndarray, "h w 3"]) -> Picture:
+    """From [0, 1] to 8 bits."""
+    return (np.clip(picture, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
+
+
+def heldout_sheet(studio: Studio, held_out: Any, count: int) -> Picture:
+    """True and rendered held-out frames, and the neck of both enlarged."""
+    clip, frames = held_out.require_clip(), held_out.frame_indices
+    chosen = [int(frames[i]) for i in np.unique(np.linspace(0, len(frames) - 1, count).round().astype(int))]
+    true = [clip.image(frame) for frame in chosen]
+    ours = [studio.picture(frame) for frame in chosen]
+    necks = [
+        [neck(row[k], clip.face_boxes[frame], clip.size) for k, frame in enumerate(chosen)] for row in (true, ours)
+    ]
+    words = ["true", "rendered", "true neck", "rendered neck"]
+    return grid([true, ours, *necks], words, [f"frame {frame}" for frame in chosen], studio.size)
+
+
+def neck(picture: Picture, face_box: Float[np.ndarray, "4"], size: tuple[int, int]) -> Picture:
+    """The square below the face.
+
+    Args:
+        picture: of any size.
+        face_box: x0, y0, x1, y1 in px of the clip's pictures.
+        size: width and height of those.
+    """
+    scale = picture.shape[1] / size[0]
+    x0, _, x1, y1 = face_box * scale
+    side = min(0.9 * float(x1 - x0), 0.5 * picture.shape[1])
+    left = int(np.clip((x0 + x1 - side) / 2, 0, picture.shape[1] - side))
+    top = int(np.clip(y1 - 0.4 * side, 0, picture.shape[0] - side))
+    return np.ascontiguousarray(picture[top : top + int(side), left : left + int(side)])
+
+
+def views_sheet(studio: Studio) -> Picture:
+    """The head at rest from the sides, from above and from below."""
+    from ntalker_ns.driving_controls import rest_frame
+
+    frame = rest_frame(studio.clip)
+    rows = [[studio.picture(frame, yaw=a) for a in ANGLES], [studio.picture(frame, pitch=a) for a in ANGLES]]
+    return grid(rows, ["yaw", "pitch"], [f"{a:+.0f} degrees" for a in ANGLES], min(studio.size, 320))
+
+
+def backgrounds_sheet(studio: Studio, picture: Path | None) -> Picture:
+    """The plate, a colour, a picture, and transparency over a checkerboard."""
+    from ntalker_ns.driving_controls import rest_frame
+
+    frame, portrait = rest_frame(studio.clip), studio.model.portrait
+    with tempfile.TemporaryDirectory() as folder:
+        sunset = Path(folder) / "sunset.png"
+        write_picture(sunset, made_up_sunset())
+        shown = []
+        for choice in ("plate", "#3a7d44", str(picture or sunset), "transparent"):
+            portrait.set_background(choice)
+            outputs = studio.show(frame)
+            shown.append(to_bytes(outputs["rgb"] + (1.0 - outputs["opacity"]) * checkerboard(outputs["rgb"].shape)))
+        portrait.set_background("plate")
+    return grid([shown], [""], ["plate", "colour", "picture", "transparent"], studio.size)
+
+
+def made_up_sunset(height: int = 360, width: int = 640) -> Picture:
+    """A sky that goes from blue to orange, a sun and its sea."""
+    y, x = np.mgrid[:height, :width] / height
+    sky = np.stack([0.2 + 0.8 * y, 0.3 + 0.35 * y, 0.7 - 0.45 * y], axis=-1)
+    sky[np.hypot(x - 1.3, y - 0.55) < 0.12] = (1.0, 0.9, 0.6)
+    sky[y > 0.65] = np.stack([0.15 + 0.3 * y, 0.2 + 0.1 * y, 0.45 - 0.1 * y], axis=-1)[y > 0.65]
+    return to_bytes(sky)
+
+
+def checkerboard(shape: tuple[int, ...], side: int = 16) -> Float[np.ndarray, "h w 1"]:
+    """Light and dark grey squares."""
+    y, x = np.mgrid[: shape[0], : shape[1]] // side
+    return np.where((x + y) % 2 == 0, 0.8, 0.5)[..., None]
+
+
+def eyes_sheet(studio: Studio) -> Picture:
+    """The head at rest with its eyes closed, half open and open; and the eyes enlarged."""
+    from ntalker_ns.driving_controls import rest_frame, with_eyes
+
+    frame, rows, levels = rest_frame(studio.clip), [[], []], (0.0, 0.5, 1.0)
+    for openness in levels:
+        studio.drive(with_eyes(studio.clip, openness))
+        picture = studio.picture(frame)
+        rows[0].append(picture)
+        rows[1].append(eyes(picture, studio.clip.face_boxes[frame], (studio.clip.width, studio.clip.height)))
+    studio.drive(studio.clip)
+    return grid(rows, ["", ""], [f"openness {level:g}" for level in levels], studio.size)
+
+
+def eyes(picture: Picture, face_box: Float[np.ndarray, "4"], size: tuple[int, int]) -> Picture:
+    """The square around the eyes; arguments as for `neck`."""
+    scale = picture.shape[1] / size[0]
+    x0, y0, x1, y1 = face_box * scale
+    side = 0.7 * float(x1 - x0)
+    left, top = int((x0 + x1 - side) / 2), int(max(y0 + 0.38 * (y1 - y0) - side / 2, 0))
+    return np.ascontiguousarray(picture[top : top + int(side), left : left + int(side)])
+
+
+def flicker(studio: Studio, held_out: Any) -> dict[str, float]:
+    """Mean absolute difference between consecutive frames, grey levels of 255.
+
+    Args:
+        studio: the head.
+        held_out: the data set's held-out frames, for the true video.
+    """
+    from ntalker_ns.audio.io import write_wav
+    from ntalker_ns.cli.render import sequence_for_audio
+    from ntalker_ns.driving_controls import controlled, usual_openness
+
+    with tempfile.TemporaryDirectory() as folder:
+        silence = Path(folder) / "silence.wav"
+        write_wav(silence, np.zeros(round(SILENCE * 16000), np.float32), 16000)
+        spoken = sequence_for_audio(studio.clip, silence)
+    calm = controlled(spoken, studio.clip, eyes=f"{usual_openness(studio.clip):.3f}", pose="still")
+    studio.drive(calm)
+    still = [studio.show(frame)["rgb"] for frame in range(len(calm))]
+    studio.drive(studio.clip)
+    frames = held_out.frame_indices
+    moving = [studio.show(int(frame)) for frame in frames]
+    background = np.all([one["head_opacity"] + one["torso_opacity"] < 0.02 for one in moving], axis=0)[..., 0]
+    clip = held_out.require_clip()
+    empty = np.all([clip.labels(int(frame)) == 0 for frame in frames], axis=0)
+    true = [clip.image(int(frame)) / 255.0 for frame in frames]
+    return {
+        "rendered, still pose and silence, whole picture": consecutive(still),
+        "rendered, held-out poses, background": consecutive([one["rgb"][background] for one in moving]),
+        "true, held-out frames, background": consecutive([one[empty] for one in true]),
+    }
+
+
+def consecutive(frames: list[np.ndarray]) -> float:
+    """Mean absolute difference between consecutive frames in [0, 1], in grey levels of 255."""
+    return float(np.mean([np.abs(b - a).mean() for a, b in pairwise(frames)]) * 255.0)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(tyro.cli(PortraitSheet)))

@@ -1,0 +1,204 @@
+"""The edited head's model: patches equal pictures, terms of the loss, what is outside of checkpoints."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_clip import write_tiny_clip
+from tiny_edit import start, tiny_edit, train_base
+
+from ntalker_ns.edit_frames import EditFrames, evenly_spaced, lip_masks
+from ntalker_ns.edit_model import EditModel, as_picture
+from ntalker_ns.edit_trainer import EditTrainer, edited_model_config, region_of, to_bytes
+from ntalker_ns.errors import NTalkerError
+from ntalker_ns.refinement.losses import lip_edge_loss, perceptual_loss, style_loss
+from ntalker_ns.refinement.vgg import VGGFeatures, vgg_layers
+from ntalker_ns.talker_trainer import TalkerTrainer
+
+SIDE = 12
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> TalkerTrainer:
+    place = tmp_path_factory.mktemp("place")
+    return train_base(write_tiny_clip(place / "anna"), place / "outputs", max_num_iterations=12)
+
+
+@pytest.fixture
+def trainer(base: TalkerTrainer, tmp_path: Path) -> EditTrainer:
+    """An edit before its first step."""
+    torch.manual_seed(0)
+    trainer = start(tiny_edit(tmp_path, base=base.base_dir))
+    with torch.no_grad():
+        for parameter in trainer.pipeline.model.refinement.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    return trainer
+
+
+@pytest.fixture
+def frames(trainer: EditTrainer) -> EditFrames:
+    return trainer._all_frames(0)
+
+
+def patch(trainer: EditTrainer, frames: EditFrames, on_lips: bool = False) -> Any:
+    return frames.patch(np.random.default_rng(1), 2, SIDE, on_lips, torch.device("cpu"))
+
+
+def test_a_training_patch_is_a_piece_of_the_rendered_picture(trainer: EditTrainer, frames: EditFrames):
+    model = trainer.pipeline.model
+    bundle, batch = patch(trainer, frames)
+    picture = trainer._render(2)
+    model.eval()  # No jitter: the samples of rendering.
+    outputs = model(bundle)
+    places = (bundle.metadata["place"] * torch.tensor(frames.size)).floor().long()
+    rows, columns = places[:, 1], places[:, 0]
+    expected = as_picture(picture["field_rgb"][rows, columns])
+    torch.testing.assert_close(outputs["rendered"], expected, rtol=0, atol=2e-3)
+    assert torch.equal(batch["edited"], as_picture(bundle.metadata["edited"]))
+    np.testing.assert_array_equal(
+        (batch["edited"][0].permute(1, 2, 0) * 255).round().view(-1, 3), frames.edited[2][rows, columns]
+    )
+
+
+def test_training_conditions_are_those_of_rendering(trainer: EditTrainer):
+    model, frame = trainer.pipeline.model, torch.tensor([3])
+    assert model.training or model.train() is model
+    model.train()
+    trained = model._conditions(frame, [1])
+    model.eval()
+    rendered = model._conditions(frame, [1])
+    assert torch.equal(trained.speech_code, rendered.speech_code)
+    assert torch.equal(trained.appearance, rendered.appearance)
+    assert trained.speech_code.requires_grad
+    assert model.train().training
+
+
+def test_lip_patches_lie_on_the_lips_and_bring_what_their_loss_needs(trainer: EditTrainer, frames: EditFrames):
+    frames.unedited[:] = 255 - frames.unedited
+    bundle, batch = patch(trainer, frames, on_lips=True)
+    assert batch["lip_mask"].shape == (1, 1, SIDE, SIDE)
+    assert batch["lip_mask"].sum() > 0
+    assert (batch["unedited"] - (1 - batch["edited"])).abs().max() < 1e-6
+    model = trainer.pipeline.model.train()
+    outputs = model(bundle)
+    losses = model.get_loss_dict(outputs, batch)
+    expected = 0.1 * lip_edge_loss(outputs["rendered"], batch["unedited"], batch["lip_mask"], 1.0)
+    torch.testing.assert_close(losses["lip_edge"], expected)
+    assert "lip_edge" not in model.get_loss_dict(outputs, {"edited": batch["edited"]})
+
+
+def test_the_loss_is_equation_9(trainer: EditTrainer, frames: EditFrames):
+    torch.manual_seed(0)
+    config, model = trainer.config.pipeline.model, trainer.pipeline.model.train()
+    config.perceptual_weight, config.style_weight = 0.001, 10.0
+    vgg = VGGFeatures({f"features.{name}": value for name, value in vgg_layers().state_dict().items()})
+    model._outside["vgg"] = vgg
+    bundle, batch = patch(trainer, frames)
+    outputs = model(bundle)
+    losses = model.get_loss_dict(outputs, batch)
+    features, targets = vgg(outputs["final"]), vgg(batch["edited"])
+    expected = {
+        "reconstruction": (outputs["rendered"] - batch["edited"]).square().mean(),
+        "perceptual": 0.001 * perceptual_loss(features, targets),
+        "style": 10.0 * style_loss(features, targets),
+        "adversarial": 0.01 * torch.nn.functional.softplus(-model.discriminator.eval()(outputs["final"])).mean(),
+    }
+    assert losses.keys() == {*expected, "discriminator"}
+    for name, value in expected.items():
+        torch.testing.assert_close(losses[name], value, rtol=1e-2 if name == "adversarial" else 1e-5, atol=1e-7)
+    assert not any("vgg" in name or "features" in name for name in trainer.pipeline.state_dict())
+    sum(losses.values()).backward()  # type: ignore[union-attr]
+    for name, group in model.get_param_groups().items():
+        assert any(parameter.grad is not None and parameter.grad.abs().max() > 0 for parameter in group), name
+    assert all(parameter.grad is None for parameter in model.field.audio_parameters())
+
+
+def test_without_vgg_it_ends_or_says_what_it_does(trainer: EditTrainer, frames: EditFrames, capsys: Any):
+    config, model = trainer.config.pipeline.model, trainer.pipeline.model.train()
+    config.vgg_weights, config.style_weight = Path("nowhere.pth"), 10.0
+    with pytest.raises(NTalkerError, match=r"nowhere\.pth cannot be read"):
+        trainer.pipeline.load_features()
+    config.vgg_optional = True
+    trainer.pipeline.load_features()
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.count("Training without perceptual and style loss") == 1
+    bundle, batch = patch(trainer, frames)
+    outputs = model(bundle)
+    losses = model.get_loss_dict(outputs, batch)
+    torch.testing.assert_close(losses["final"], (outputs["final"] - batch["edited"]).square().mean())
+    assert "style" not in losses
+
+
+def test_lip_patches_close_no_cells(trainer: EditTrainer):
+    model = trainer.pipeline.model
+    before = model.occupancy.visible.clone()
+    model.on_lips = True
+    model._refresh_occupancy(16)
+    assert torch.equal(model.occupancy.visible, before)
+    model.on_lips = False
+    model._refresh_occupancy(16)
+    assert not torch.equal(model.occupancy.visible, before)
+
+
+def test_the_weight_mixes_field_and_refinement(trainer: EditTrainer):
+    model = trainer.pipeline.model
+    pictures = {}
+    for weight in (0.0, 0.5, 1.0):
+        model.refinement_weight.value = weight
+        pictures[weight] = trainer._render(0)
+    torch.testing.assert_close(pictures[0.0]["rgb"], pictures[1.0]["field_rgb"])
+    middle = (0.5 * (model.refinement(planes(pictures[0.0]["rgb"])) + planes(pictures[0.0]["rgb"]))).clamp(0, 1)
+    torch.testing.assert_close(planes(pictures[0.5]["rgb"]), middle)
+    assert (pictures[1.0]["rgb"] - pictures[0.0]["rgb"]).abs().max() > 1e-3
+
+
+def planes(picture: torch.Tensor) -> torch.Tensor:
+    return picture.permute(2, 0, 1)[None]
+
+
+def test_regions_add_up(trainer: EditTrainer):
+    outputs = trainer._render(1)
+    head, portrait, frame = (region_of(outputs, region) for region in ("head", "portrait", "frame"))
+    assert bool((head <= portrait + 1e-6).all())
+    assert bool((portrait <= frame + 1e-6).all())
+    assert bool((frame == 1).all())
+    torch.testing.assert_close(1 - portrait, (1 - outputs["head_opacity"]) * (1 - outputs["torso_opacity"]))
+
+
+def test_the_bases_configuration_is_taken_over(base: TalkerTrainer):
+    theirs = base.config.pipeline.model
+    theirs.coarse_steps = 700
+    own = edited_model_config(tiny_edit(Path()).pipeline.model, theirs)
+    theirs.coarse_steps = 0
+    assert own._target is EditModel
+    assert own.coarse_steps == 0
+    assert own.field == theirs.field
+    assert own.field is not theirs.field
+    assert own.discriminator_channels == (4, 8)
+
+
+def test_frames_are_evenly_spaced():
+    assert evenly_spaced(3, 11).tolist() == [0, 5, 10]
+    assert evenly_spaced(4, 4).tolist() == [0, 1, 2, 3]
+    assert evenly_spaced(1, 9).tolist() == [0]
+    with pytest.raises(NTalkerError, match=r"--edit\.num-frames 5 is more than the 4 frames"):
+        evenly_spaced(5, 4)
+
+
+def test_lips_that_are_not_found_are_taken_from_the_lip_box(base: TalkerTrainer):
+    driving = base.pipeline._driving()
+    indices = np.array([0, 7])
+    masks, found = lip_masks(np.zeros((2, 20, 20, 3), np.uint8), driving, indices)
+    assert found == 0
+    for mask, index in zip(masks, indices, strict=True):
+        rows, columns = np.nonzero(mask)
+        x0, y0, x1, y1 = driving.lip_boxes[index] / 2
+        assert x0 - 1 < columns.min() <= columns.max() < x1 + 1
+        assert y0 - 1 < rows.min() <= rows.max() < y1 + 1
+        assert abs(columns.mean() + 0.5 - (x0 + x1) / 2) < 1
+
+
+def test_bytes_are_rounded_and_clipped():
+    assert to_bytes(torch.tensor([[[-1.0, 0.5, 2.0]]])).tolist() == [[[0, 128, 255]]]

@@ -1,0 +1,349 @@
+"""Whole edits, tiny: what they find, what they write, what they learn, and that a kill changes nothing."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from tiny_clip import write_tiny_clip
+from tiny_edit import FRAMES, frames_of, start, tiny_edit, train_base, train_edit
+from tiny_run import tiny_config
+
+from ntalker_ns.cli.render import load_run
+from ntalker_ns.driving import DrivingSequence
+from ntalker_ns.edit_trainer import EditTrainer
+from ntalker_ns.editing.filters import FilterEditor
+from ntalker_ns.editing.schedule import Strength
+from ntalker_ns.errors import NTalkerError
+from ntalker_ns.talker_trainer import TalkerTrainer
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("outputs")
+
+
+@pytest.fixture(scope="module")
+def base(outputs: Path) -> TalkerTrainer:
+    return train_base(write_tiny_clip(outputs.parent / "anna"), outputs)
+
+
+@pytest.fixture(scope="module")
+def edit(outputs: Path, base: TalkerTrainer) -> EditTrainer:
+    return train_edit(tiny_edit(outputs))
+
+
+def weights(trainer: TalkerTrainer) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in trainer.pipeline.model.state_dict().items()}
+
+
+def models_of(trainer: TalkerTrainer) -> Path:
+    return trainer.checkpoint_dir
+
+
+def test_an_edit_takes_the_newest_base_and_then_stands_alone(edit: EditTrainer, base: TalkerTrainer):
+    saved = yaml.load((edit.base_dir / "config.yml").read_text(), Loader=yaml.Loader)
+    assert saved.base == (base.checkpoint_dir / "step-000000007.ckpt").absolute()
+    assert saved.experiment_name == "anna"
+    assert saved.max_num_iterations == 25
+    assert saved.edit.guidance == (3.0, 6.0)
+    assert saved.pipeline.datamanager.dataparser.driving == edit.base_dir / "driving"
+    assert saved.pipeline.model.field == base.config.pipeline.model.field
+    own, theirs = (DrivingSequence.load(run.base_dir / "driving") for run in (edit, base))
+    np.testing.assert_array_equal(own.features, theirs.features)
+    assert [path.name for path in edit.checkpoint_dir.iterdir()] == ["step-000000024.ckpt"]
+
+
+def test_the_updates_follow_the_schedule_and_are_kept(edit: EditTrainer):
+    editor, store = FilterEditor(edit.config.editor), edit.store  # type: ignore[arg-type]
+    # Pictures of the first update go with the checkpoint that asked for them.
+    assert store.newest_of_all("edited", 99) == dict.fromkeys(map(int, edit.indices), 10)
+    before = torch.from_numpy(frames_of(edit, "before", 10)).permute(0, 3, 1, 2).float() / 255
+    expected = editor.edit(before, edit.config.instruction, Strength(6.0, 20, 20), [0] * FRAMES)
+    found = torch.from_numpy(frames_of(edit, "edited", 10)).permute(0, 3, 1, 2).float() / 255
+    torch.testing.assert_close(found, expected, rtol=0, atol=0.5 / 255 + 1e-6)
+    assert (edit.indices[0], edit.indices[-1]) == (0, 21)
+    assert {path.name for path in (store.folder / "sheets").iterdir()} == {"update-1.png", "update-2.png", "final.png"}
+    assert json.loads((store.folder / "edit.json").read_text())["instruction"] == "Make it a sepia picture"
+
+
+def test_the_head_comes_nearer_to_the_edited_frames(edit: EditTrainer):
+    edited, unedited = (frames_of(edit, kind, step).astype(float) for kind, step in (("edited", 10), ("base", 0)))
+    rendered = np.stack([edit._render(place)["field_rgb"].numpy() * 255 for place in range(FRAMES)])
+    assert np.square(rendered - edited).mean() < 0.7 * np.square(unedited - edited).mean()
+
+
+def test_what_hears_the_lips_is_left_alone_and_the_rest_learns(edit: EditTrainer, base: TalkerTrainer):
+    own, theirs = weights(edit), weights(base)
+    still = ("field.audio_encoder", "field.lip_reader", "pose_refinement", "appearance")
+    for name, value in theirs.items():
+        if name.startswith(still):
+            assert torch.equal(own[name], value), name
+    for part in ("field.space_grid", "field.color_net", "portrait.learned", "refinement"):
+        moved = [
+            name
+            for name in own
+            if name.startswith(part) and not torch.equal(own[name], theirs.get(name, own[name] + 1))
+        ]
+        assert moved, part
+    assert not any("vgg" in name for name in own)
+
+
+def test_an_edit_loads_where_neither_base_nor_data_are(edit: EditTrainer, tmp_path: Path):
+    run = tmp_path / "anna" / "ntalker-edit-small" / edit.base_dir.name
+    shutil.copytree(edit.base_dir, run)
+    text = (run / "config.yml").read_text()
+    (run / "config.yml").write_text(text.replace(str(edit.config.base), "/gone"))
+    _, pipeline = load_run(run / "config.yml")
+    picture = pipeline.model.get_outputs_for_camera(edit.cameras[1:2])["rgb"]
+    torch.testing.assert_close(picture, edit._render(1)["rgb"])
+    assert (pipeline.model.get_outputs_for_camera(edit.cameras[1:2])["field_rgb"] - picture).abs().max() > 1e-4
+    pipeline.model.refinement_weight.value = 0.0
+    outputs = pipeline.model.get_outputs_for_camera(edit.cameras[1:2])
+    assert torch.equal(outputs["rgb"], outputs["field_rgb"])
+
+
+class Killed(Exception):
+    """Stands for a kill."""
+
+
+def kill_after(trainer: EditTrainer, edits: int, monkeypatch: Any) -> None:
+    """Lets an edit die after it has written so many edited frames."""
+    put, written = trainer.store.put.__func__, []  # type: ignore[attr-defined]
+
+    def counting(store: Any, kind: str, *arguments: Any) -> None:
+        if kind == "edited":
+            if len(written) == edits:
+                raise Killed
+            written.append(kind)
+        put(store, kind, *arguments)
+
+    monkeypatch.setattr(type(trainer.store), "put", counting)
+    with pytest.raises(Killed):
+        trainer.train()
+    monkeypatch.setattr(type(trainer.store), "put", put)
+
+
+@pytest.mark.parametrize("edits", [2, FRAMES + 1])
+@pytest.mark.parametrize("strategy", ["progressive", "iterative"])
+def test_killed_in_an_update_and_resumed_it_ends_the_same(
+    base: TalkerTrainer, outputs: Path, tmp_path: Path, monkeypatch: Any, edits: int, strategy: str
+):
+    options = {"strategy": strategy, "interval": 3}
+    save = {"steps_per_save": 4}
+    whole = train_edit(tiny_edit(tmp_path / "whole", options, base=base.base_dir, **save))
+    broken = start(tiny_edit(tmp_path / "broken", options, base=base.base_dir, **save))
+    kill_after(broken, edits, monkeypatch)
+    calls = []
+    edit_frames = FilterEditor.edit
+    monkeypatch.setattr(FilterEditor, "edit", lambda *a, **k: calls.append(len(a[1])) or edit_frames(*a, **k))
+    resumed = train_edit(tiny_edit(tmp_path / "resumed", options, load_dir=models_of(broken), **save))
+    if strategy == "progressive":
+        # What the broken run had edited of its last update is not edited again.
+        assert sum(calls) == 2 * FRAMES - edits
+    newest = whole.store.newest_of_all("edited", 99)
+    assert resumed.store.newest_of_all("edited", 99) == newest
+    for frame, step in newest.items():
+        np.testing.assert_array_equal(resumed.store.get("edited", frame, step), whole.store.get("edited", frame, step))
+    for name, value in weights(whole).items():
+        torch.testing.assert_close(weights(resumed)[name], value, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_killed_in_training_and_resumed_it_ends_the_same(base: TalkerTrainer, tmp_path: Path):
+    whole = train_edit(tiny_edit(tmp_path / "whole", base=base.base_dir, steps_per_save=4))
+    broken = start(tiny_edit(tmp_path / "broken", base=base.base_dir, steps_per_save=4))
+    iteration = broken.train_iteration
+
+    def dies(step: int) -> Any:
+        if step == 15:
+            raise Killed
+        return iteration(step)
+
+    broken.train_iteration = dies
+    with pytest.raises(Killed):
+        broken.train()
+    resumed = train_edit(tiny_edit(tmp_path / "resumed", load_dir=models_of(broken), steps_per_save=4))
+    for name, value in weights(whole).items():
+        torch.testing.assert_close(weights(resumed)[name], value, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_an_edit_of_an_edit_goes_on_from_it(edit: EditTrainer, tmp_path: Path):
+    config = tiny_edit(tmp_path, {"updates": 1, "epochs": 1, "lip_epochs": 0}, base=edit.base_dir, instruction="cold")
+    second = start(config)
+    first = weights(edit)
+    for name, value in weights(second).items():
+        assert torch.equal(value, first[name]) or name.startswith("discriminator."), name
+    second.train()
+    assert second.config.experiment_name == "anna"
+    np.testing.assert_allclose(
+        frames_of(second, "base", 0) / 255,
+        torch.stack([edit._render(i)["field_rgb"] for i in range(FRAMES)]),
+        atol=0.003,
+    )
+
+
+def test_new_audio_can_drive_the_edit(base: TalkerTrainer, tmp_path: Path):
+    track = np.random.default_rng(0).normal(size=(9, 16, 6)).astype(np.float32)
+    np.save(tmp_path / "speech.npy", track)
+    config = tiny_edit(tmp_path, {"num_frames": 9}, base=base.base_dir, audio=tmp_path / "speech.npy")
+    trainer = train_edit(config)
+    assert trainer.indices.tolist() == list(range(9))
+    np.testing.assert_array_equal(trainer.pipeline.driving().features, track)
+    assert len(DrivingSequence.load(trainer.base_dir / "driving")) == 22
+    with pytest.raises(NTalkerError, match="more than the 9 frames"):
+        tiny_edit(tmp_path, {"num_frames": 10}, base=base.base_dir, audio=tmp_path / "speech.npy").set_timestamp()
+
+
+@pytest.mark.parametrize("region", ["head", "portrait"])
+def test_a_region_leaves_the_rest_as_it_was(base: TalkerTrainer, tmp_path: Path, region: Any):
+    options = {"updates": 1, "epochs": 1, "lip_epochs": 0}
+    trainer = train_edit(tiny_edit(tmp_path, options, base=base.base_dir, edit_region=region, instruction="cold"))
+    edited, unedited = (frames_of(trainer, kind, 0).astype(int) for kind in ("edited", "base"))
+    inside = frames_of(trainer, "region", 0)
+    everywhere = train_edit(tiny_edit(tmp_path, options, base=base.base_dir, instruction="cold"))
+    full = frames_of(everywhere, "edited", 0).astype(int)
+    mixed = unedited + inside[..., None] / 255 * (full - unedited)
+    assert np.abs(mixed - edited).max() <= 1.01
+    assert np.abs(edited - full).max() > 20
+
+
+def test_one_time_edits_once(base: TalkerTrainer, tmp_path: Path):
+    trainer = train_edit(tiny_edit(tmp_path, {"strategy": "one-time"}, base=base.base_dir))
+    assert set(trainer.store.newest_of_all("edited", 99).values()) == {0}
+    assert trainer.total_steps == 25
+
+
+def test_a_base_is_named_in_three_ways(base: TalkerTrainer, tmp_path: Path):
+    checkpoint = base.checkpoint_dir / "step-000000007.ckpt"
+    for named in (base.base_dir, base.base_dir / "config.yml", checkpoint):
+        config = tiny_edit(tmp_path, base=named)
+        config.set_timestamp()
+        assert config.base == checkpoint.absolute()
+
+
+def test_the_newest_completed_base_is_taken(base: TalkerTrainer, tmp_path: Path):
+    for stamp, steps in (("2020-01-01_000000", 8), ("2021-01-01_000000", 8), ("2022-01-01_000000", 9)):
+        run = tmp_path / "bob" / "ntalker-base" / stamp
+        shutil.copytree(base.base_dir, run)
+        config = dataclasses.replace(base.config, max_num_iterations=steps)
+        (run / "config.yml").write_text(yaml.dump(config))
+    shutil.copytree(base.base_dir, tmp_path / "bob" / "ntalker-edit" / "2023-01-01_000000")
+    config = tiny_edit(tmp_path)
+    config.set_timestamp()
+    assert config.base is not None
+    assert config.base.parent.parent.name == "2021-01-01_000000"
+
+
+def failing(config: Any) -> Any:
+    config.set_timestamp()
+    config.save_config()
+    return config.setup(local_rank=0, world_size=1).setup()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"instruction": " "}, "There is no instruction"),
+        ({"instruction": "Make him old"}, "finds no style that it knows"),
+        ({"preset": "nobody"}, "There is no preset 'nobody'"),
+        ({"base": Path("nowhere")}, r"There is no run at .*nowhere"),
+        ({"base": Path("nowhere.ckpt")}, r"There is no checkpoint .*nowhere\.ckpt"),
+        ({"audio": Path("nowhere.wav")}, r"no file at .*nowhere\.wav"),
+        ({"edit": {"updates": 0}}, "updates must be at least 1"),
+        ({"edit": {"guidance": (6.0, 3.0)}}, "from 6 to 3"),
+        ({"edit": {"num_frames": 23}}, "more than the 22 frames"),
+    ],
+)
+def test_bad_input_is_a_sentence_and_leaves_nothing(base: TalkerTrainer, tmp_path: Path, options: dict, said: str):
+    options = {"base": base.base_dir, **options}
+    with pytest.raises(NTalkerError, match=said):
+        failing(tiny_edit(tmp_path / "outputs", **options))
+    assert not list((tmp_path / "outputs").rglob("*"))
+
+
+def test_without_a_base_it_says_how_to_make_one(tmp_path: Path):
+    with pytest.raises(NTalkerError, match=r"there is none: train one with ns-train ntalker-base.*--base"):
+        failing(tiny_edit(tmp_path / "outputs"))
+    shutil.copytree(tmp_path, tmp_path / "outputs")
+    broken = tmp_path / "outputs" / "bob" / "ntalker-base" / "2020-01-01_000000"
+    broken.mkdir(parents=True)
+    (broken / "config.yml").write_text("!!python/object:nowhere.Gone {}")
+    with pytest.raises(NTalkerError, match="the 1 there are unfinished or broken"):
+        failing(tiny_edit(tmp_path / "outputs"))
+
+
+def test_other_data_and_other_edits_are_refused(base: TalkerTrainer, edit: EditTrainer, tmp_path: Path):
+    other = write_tiny_clip(tmp_path / "other", size=32)
+    config = tiny_edit(tmp_path / "outputs", base=base.base_dir)
+    config.pipeline.datamanager.data = other
+    with pytest.raises(NTalkerError, match=r"other is not the data set that .* was trained on"):
+        config.set_timestamp()
+    with pytest.raises(NTalkerError, match="none can be resumed from it: name it with --base"):
+        failing(tiny_edit(tmp_path / "outputs", load_dir=base.checkpoint_dir))
+    with pytest.raises(NTalkerError, match="edited with instruction Make it a sepia picture, this one asks for cold"):
+        failing(
+            tiny_edit(tmp_path / "outputs", load_dir=edit.checkpoint_dir, instruction="cold", max_num_iterations=30)
+        )
+    assert not list((tmp_path / "outputs").rglob("config.yml"))
+
+
+def test_a_full_disk_at_the_first_frame_leaves_no_run(base: TalkerTrainer, tmp_path: Path, monkeypatch: Any):
+    trainer = start(tiny_edit(tmp_path / "outputs", base=base.base_dir))
+
+    def full(*_: Any) -> None:
+        raise NTalkerError("x cannot be written (No space left on device)")
+
+    monkeypatch.setattr(type(trainer.store), "put", full)
+    with pytest.raises(NTalkerError, match="No space left"):
+        trainer.train()
+    assert not list((tmp_path / "outputs").rglob("*.yml"))
+    assert not list((tmp_path / "outputs").rglob("*.png"))
+
+
+def test_the_viewers_lock_is_free_while_frames_are_edited(base: TalkerTrainer, tmp_path: Path, monkeypatch: Any):
+    trainer = start(tiny_edit(tmp_path, base=base.base_dir))
+    free = []
+    edit_frames = FilterEditor.edit
+
+    def looking(*arguments: Any, **options: Any) -> Any:
+        free.append(trainer.train_lock.acquire(blocking=False))
+        trainer.train_lock.release()
+        return edit_frames(*arguments, **options)
+
+    monkeypatch.setattr(FilterEditor, "edit", looking)
+    trainer.train()
+    assert free == [True] * (2 * FRAMES)
+
+
+def test_a_stop_during_an_update_ends_it(base: TalkerTrainer, tmp_path: Path, monkeypatch: Any):
+    trainer = start(tiny_edit(tmp_path, base=base.base_dir))
+    edit_frames = FilterEditor.edit
+
+    def stopping(*arguments: Any, **options: Any) -> Any:
+        trainer.shutdown()
+        return edit_frames(*arguments, **options)
+
+    monkeypatch.setattr(FilterEditor, "edit", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    assert len(trainer.store.newest_of_all("edited", 0)) == 1
+
+
+def test_presets_give_words_captions_and_bounds(base: TalkerTrainer, tmp_path: Path):
+    path = tmp_path / "own.yaml"
+    path.write_text("instruction: sepia\ncaption_before: a\ncaption_after: b\nguidance: [2, 4]\n")
+    config = tiny_edit(tmp_path, base=base.base_dir, instruction="", preset=str(path))
+    config.set_timestamp()
+    assert (config.instruction, config.captions) == ("sepia", ("a", "b"))
+    assert config.edit.guidance == (2.0, 4.0)
+    assert config.edit.steps == (10, 20)
+
+
+def test_editing_does_not_change_base_configs():
+    before = dataclasses.asdict(tiny_config(Path("x"), Path("y")).pipeline.model)
+    assert before["coarse_steps"] == 0

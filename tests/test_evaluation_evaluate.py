@@ -1,0 +1,219 @@
+"""The whole evaluation: a clip against itself, a delayed one, a run as ns-eval sees it, reports that can be read."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import DemoClip
+from tiny_clip import write_tiny_clip
+from tiny_run import tiny_config
+
+from ntalker_ns.cli.evaluate import named_entries
+from ntalker_ns.cli.main import run as command
+from ntalker_ns.errors import NTalkerError
+from ntalker_ns.evaluation import runs
+from ntalker_ns.evaluation.evaluate import Entry, Evaluation, evaluate
+from ntalker_ns.evaluation.footage import write_pictures
+from ntalker_ns.evaluation.metrics import METRICS
+from ntalker_ns.evaluation.options import MetricOptions
+from ntalker_ns.evaluation.written_report import page, table, unavailable, write_report
+
+FRAMES, HELD_OUT = 66, 6
+DELAY = 3
+
+
+@pytest.fixture(scope="module", autouse=True)
+def offline():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ntalker_ns.evaluation.weights.answers", lambda address: False)
+        yield
+
+
+@pytest.fixture(scope="module")
+def delayed(demo_clip: DemoClip, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The made-up clip with its pictures late against its sound."""
+    from ntalker_ns.audio.io import read_audio
+    from ntalker_ns.capture.video import read_frames
+
+    frames = list(read_frames(demo_clip.path))
+    path = tmp_path_factory.mktemp("videos") / "delayed.mp4"
+    write_pictures(path, frames[:1] * DELAY + frames[:-DELAY], read_audio(demo_clip.path))
+    return path
+
+
+@pytest.fixture(scope="module")
+def of_videos(demo_clip: DemoClip, delayed: Path) -> Evaluation:
+    """The made-up clip and the delayed one against the made-up clip."""
+    entries = [Entry("itself", demo_clip.path), Entry("delayed", delayed)]
+    return evaluate(entries, MetricOptions(), reference=demo_clip.path)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a few steps on the ball, which has no face."""
+    folder = tmp_path_factory.mktemp("run")
+    data = write_tiny_clip(folder / "ball", FRAMES)
+    return runs.train(tiny_config(data, folder / "outputs", data=data))
+
+
+@pytest.fixture(scope="module")
+def of_run(run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Evaluation, Path]:
+    """The run with the baselines, and the folder of the videos."""
+    videos = tmp_path_factory.mktemp("evaluation") / "videos"
+    return evaluate([Entry("ours", run)], MetricOptions(), baselines=True, videos=videos), videos
+
+
+def test_a_clip_against_itself_is_perfect(of_videos: Evaluation):
+    values = of_videos.row("itself").scores.values
+    assert values["psnr"] == values["psnr_face"] == values["psnr_lips"] == 100.0
+    assert values["ssim"] == pytest.approx(1.0, abs=1e-6)
+    assert values["lip_distance"] == pytest.approx(0.0, abs=1e-9)
+    assert values["opening_correlation"] == pytest.approx(1.0)
+    assert values["opening_amplitude"] == pytest.approx(1.0)
+    assert values["opening_lag"] == 0
+    assert values["faces"] == 100.0
+    true = of_videos.row("true").scores.values
+    for name in ("head_jitter", "warping_error"):
+        assert values[name] == pytest.approx(true[name], rel=1e-6)
+
+
+def test_a_delay_is_found_to_the_frame(of_videos: Evaluation):
+    values = of_videos.row("delayed").scores.values
+    assert values["opening_lag"] == DELAY
+    assert values["psnr_face"] < 40
+    assert values["lip_distance"] > 0.3
+
+
+def test_every_metric_is_measured_or_has_a_reason(of_videos: Evaluation, of_run: tuple[Evaluation, Path]):
+    for evaluation in (of_videos, of_run[0]):
+        for row in evaluation.rows[1:]:
+            values, reasons = set(row.scores.values), set(row.scores.unavailable)
+            assert values.isdisjoint(reasons)
+            assert values | reasons == {metric.key for metric in METRICS}
+
+
+def test_what_needs_weights_says_so(of_videos: Evaluation):
+    reasons = of_videos.row("itself").scores.unavailable
+    assert "--syncnet" in reasons["sync_confidence"]
+    assert "--arcface" in reasons["identity_cosine"]
+    assert "--captions" in reasons["clip_direction"]
+    assert "AlexNet" in reasons["lpips"]
+    assert "labels" in reasons["psnr_head"]
+    assert "not rendered here" in reasons["fps"]
+
+
+def test_the_run_has_ns_evals_numbers(run: Path, of_run: tuple[Evaluation, Path], tmp_path: Path):
+    from nerfstudio.scripts.eval import ComputePSNR
+
+    ComputePSNR(run, tmp_path / "eval.json").main()
+    theirs = json.loads((tmp_path / "eval.json").read_text())["results"]
+    ours = of_run[0].row("ours").scores.values
+    assert of_run[0].reference.indices.tolist() == list(range(FRAMES - HELD_OUT, FRAMES))
+    names = {"psnr": "psnr", "psnr_head": "head_psnr", "psnr_face": "face_psnr", "psnr_lips": "lips_psnr"}
+    for name, their_name in {**names, "ssim": "ssim"}.items():
+        assert ours[name] == pytest.approx(theirs[their_name], abs=2e-4), name
+
+
+def test_rendering_is_timed_and_weighed(of_run: tuple[Evaluation, Path]):
+    row = of_run[0].row("ours")
+    assert row.take.speed is not None
+    assert len(row.take.speed.seconds) == HELD_OUT
+    assert row.scores.values["fps"] == pytest.approx(5 / sum(row.take.speed.seconds[1:]))
+    assert 0.1 < row.scores.values["peak_memory"] <= of_run[0].peak_gib + 0.5
+
+
+def test_baselines_are_videos_in_the_same_table(of_run: tuple[Evaluation, Path]):
+    evaluation, videos = of_run
+    assert [row.take.name for row in evaluation.rows] == ["true", "ours", "nearest", "mean"]
+    assert sorted(path.name for path in videos.iterdir()) == ["mean.mp4", "nearest.mp4", "ours.mp4", "true.mp4"]
+    for name in ("nearest", "mean"):
+        assert evaluation.row(name).take.source == str(videos / f"{name}.mp4")
+        # The torso and the background of a baseline are the true ones, up to what the encoder loses.
+        assert evaluation.row(name).scores.values["psnr"] > 15
+
+
+def test_videos_written_by_a_run_are_evaluated_beside_it(of_run: tuple[Evaluation, Path], run: Path):
+    evaluation = evaluate([Entry("ours", run), Entry("written", of_run[1] / "ours.mp4")], MetricOptions())
+    exact, written = (evaluation.row(name).scores.values for name in ("ours", "written"))
+    assert written["psnr"] == pytest.approx(exact["psnr"], abs=1.5)
+
+
+def test_edits_are_measured_from_the_base(demo_clip: DemoClip, delayed: Path):
+    evaluation = evaluate(
+        [Entry("edit", delayed)], MetricOptions(), reference=demo_clip.path, base=Entry("base", demo_clip.path)
+    )
+    assert evaluation.before == "base"
+    assert evaluation.row("base").scores.values["psnr"] == 100.0
+    reasons = evaluation.row("edit").scores.unavailable
+    assert reasons["psnr"] == reasons["ssim"] == "an edit is meant to differ from the true frames"
+    assert evaluation.row("edit").scores.values["opening_lag"] == DELAY
+
+
+def test_parts_that_do_not_belong_together_are_refused(run: Path, demo_clip: DemoClip):
+    with pytest.raises(NTalkerError, match="leave --reference out"):
+        evaluate([Entry("ours", run)], MetricOptions(), reference=demo_clip.path)
+    with pytest.raises(NTalkerError, match="give --reference"):
+        evaluate([Entry("video", demo_clip.path)], MetricOptions())
+    with pytest.raises(NTalkerError, match="Two rows of the report would be called 'a'"):
+        evaluate([Entry("a", run), Entry("a", demo_clip.path)], MetricOptions())
+    with pytest.raises(NTalkerError, match="give --load-config"):
+        evaluate([Entry("a", demo_clip.path)], MetricOptions(), reference=demo_clip.path, baselines=True)
+
+
+def test_the_json_has_numbers_settings_versions_and_reasons(of_run: tuple[Evaluation, Path], tmp_path: Path):
+    write_report(tmp_path, of_run[0])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.json"]
+    report = json.loads((tmp_path / "report.json").read_text("utf8"))
+    assert report["frames"]["first"] == FRAMES - HELD_OUT
+    assert report["frames"]["count"] == HELD_OUT
+    take = report["takes"]["ours"]
+    assert take["values"]["psnr"] == of_run[0].row("ours").scores.values["psnr"]
+    assert len(take["series"]["psnr_head"]) == HELD_OUT
+    assert take["series"]["opening"] == [None] * HELD_OUT
+    assert "--syncnet" in take["unavailable"]["sync_confidence"]
+    assert report["settings"]["flow"] == "dis"
+    assert {"python", "torch", "ntalker_ns", "device"} <= set(report["versions"])
+    assert report["seconds"] > 0
+
+
+def test_the_page_needs_no_other_file(of_videos: Evaluation):
+    text = page(of_videos)
+    assert text.count("<img") == text.count('<img src="data:image/jpeg;base64,') >= 3
+    for outside in ("http://", "https://", "<script", "<link", "url("):
+        assert outside not in text
+    assert "Mouth opening" in text and "<svg" in text
+    assert "SyncNet" in text
+
+
+def test_the_table_has_a_column_for_each_take(of_run: tuple[Evaluation, Path]):
+    shown = table(of_run[0])
+    assert [column.header for column in shown.columns] == ["", "unit", "better", "true", "ours", "nearest", "mean"]
+    assert any("Lip landmarks" in sentence and sentence.endswith(".") for sentence in unavailable(of_run[0]))
+
+
+def test_the_command_writes_a_report(demo_clip: DemoClip, delayed: Path, tmp_path: Path, capsys: Any):
+    arguments = ["--video", str(delayed), "--reference", str(demo_clip.path), "--output-dir", str(tmp_path / "out")]
+    assert command(["evaluate", *arguments]) == 0
+    output = capsys.readouterr().out
+    assert "Not measured:" in output and "report.html" in output and "delayed" in output
+    assert (tmp_path / "out" / "report.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "Give --load-config"),
+        (["--video", "none.mp4"], "no file at 'none.mp4'"),
+        (["--load-config", __file__], "is no config.yml"),
+    ],
+)
+def test_the_command_says_at_once_what_is_missing(arguments: list[str], sentence: str, capsys: Any):
+    assert command(["evaluate", *arguments]) == 1
+    assert sentence in capsys.readouterr().err
+
+
+def test_names_tell_runs_and_videos_apart():
+    paths = ["o/anna/ntalker-base/1/config.yml", "o/anna/ntalker-base/2/config.yml", "o/anna/ntalker-edit/3/config.yml"]
+    names = [entry.name for entry in named_entries([*map(Path, paths), Path("a/out.mp4"), Path("b/true.mp4")])]
+    assert names == ["ntalker-base-1", "ntalker-base-2", "ntalker-edit", "out", "b-true"]

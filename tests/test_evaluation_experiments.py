@@ -1,0 +1,191 @@
+"""Experiments: files are checked, runs are trained once, rows stand beside the paper's."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tiny_clip import write_tiny_clip
+from tiny_run import tiny_config
+
+from ntalker_ns.cli.main import run as command
+from ntalker_ns.errors import NTalkerError
+from ntalker_ns.evaluation import runs, trained
+from ntalker_ns.evaluation.experiment_rows import compared, evaluate_rows, table
+from ntalker_ns.evaluation.experiments import experiments_folder, load_experiment
+from ntalker_ns.evaluation.options import MetricOptions
+from ntalker_ns.evaluation.trained import train_or_reuse
+
+CONTENT: dict[str, Any] = {
+    "title": "A table",
+    "columns": ["psnr", "warping_error", "training_time"],
+    "base": "base",
+    "runs": {
+        "base": {"method": "ntalker-base"},
+        "short": {"method": "ntalker-base", "fields": {"max_num_iterations": 3}},
+    },
+    "rows": {
+        "ours": {"title": "Ours", "run": "short", "paper": {"psnr": 30.5, "training_time": "1 h"}},
+        "theirs": {"title": "Theirs", "paper": {"psnr": 20.5}},
+    },
+    "scales": {
+        "paper": {},
+        "small": {
+            "methods": {"ntalker-base": "ntalker-base-small"},
+            "fields": {"ntalker-base": {"max_num_iterations": 4, "steps_per_save": 1}},
+        },
+    },
+}
+
+
+def write(folder: Path, **changes: Any) -> Path:
+    path = folder / "mine.yaml"
+    path.write_text(yaml.safe_dump({**CONTENT, **changes}))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def tiny_methods(monkeypatch: pytest.MonkeyPatch):
+    """The methods are tiny ones, and nothing is asked of the network."""
+
+    def method_config(method: str) -> Any:
+        config = tiny_config(Path(), Path())
+        return dataclasses.replace(config, method_name=method)
+
+    monkeypatch.setattr(runs, "method_config", method_config)
+    monkeypatch.setattr("ntalker_ns.evaluation.weights.answers", lambda address: False)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_clip(tmp_path_factory.mktemp("clip") / "ball", 33)
+
+
+@pytest.mark.parametrize("path", sorted(experiments_folder().glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_experiments_of_the_package_can_be_planned(path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.undo()
+    experiment = load_experiment(path.stem)
+    assert set(experiment.scales) == {"paper", "small"}
+    for scale in experiment.scales:
+        for name, plan in experiment.runs.items():
+            planned = experiment.planned(name, scale)
+            edited = None if plan.edits is None else trained.TrainedRun(Path("base/config.yml"), None, "x")
+            config = trained.planned_config(planned, Path("data"), Path("outputs"), edited)
+            assert config.method_name == planned.method
+            assert planned.method.endswith("-small") == (scale == "small")
+
+
+def test_the_papers_tables_are_there():
+    assert {path.stem for path in experiments_folder().glob("*.yaml")} >= {"table1", "table3", "table4"}
+    values = {name: row.paper for name, row in load_experiment("table3").rows.items()}
+    assert values["iterative"]["clip_direction"] == 0.0175
+    assert values["one-time"]["sync_confidence"] == 4.36
+    assert values["progressive"]["warping_error"] == 0.0044
+    table4 = load_experiment("table4").rows
+    assert table4["refined-0.4"].refinement_weight == 0.4
+    assert table4["refined-0.4"].run == table4["refined-0.8"].run
+    assert list(load_experiment("table1").rows) == [
+        *("wav2lip", "makeittalk", "sadtalker", "ip2p", "ip2p-deflicker", "ours"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"colums": []}, "has 'colums', which it cannot have"),
+        ({"base": "other"}, "base: there is no run 'other' among base, short"),
+        ({"columns": ["psnr", "speed"]}, "columns: there is no metric 'speed'"),
+        ({"rows": {"a": {"title": "A", "paper": {"psmr": 1}}}}, "rows: a: paper: there is no metric 'psmr'"),
+        ({"rows": {"a": {"title": "A"}}}, "rows: a lacks something"),
+        ({"rows": ["a"]}, "rows must be names"),
+        ({"runs": {"base": {"method": "m", "edits": "x"}}}, "there is no run"),
+    ],
+)
+def test_what_a_file_gets_wrong_is_named(changes: dict[str, Any], sentence: str, tmp_path: Path):
+    with pytest.raises(NTalkerError, match=sentence):
+        load_experiment(str(write(tmp_path, **changes)))
+
+
+def test_unknown_experiments_scales_methods_and_editors_are_named(tmp_path: Path):
+    with pytest.raises(NTalkerError, match=r"no experiment 'table9': choose from .*table3"):
+        load_experiment("table9")
+    experiment = load_experiment(str(write(tmp_path)))
+    with pytest.raises(NTalkerError, match="no scale 'large': choose from"):
+        experiment.planned("base", "large")
+    with pytest.raises(NTalkerError, match="no editor 'magic'"):
+        trained.with_editor(object(), {"editor": "magic"})
+
+
+def test_a_runs_own_fields_go_before_the_scales(tmp_path: Path):
+    experiment = load_experiment(str(write(tmp_path)))
+    planned = experiment.planned("short", "small")
+    assert planned.method == "ntalker-base-small"
+    assert planned.fields == {"max_num_iterations": 3, "steps_per_save": 1}
+    assert experiment.planned("short", "paper").method == "ntalker-base"
+
+
+def test_a_run_that_is_there_is_not_trained_again(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    experiment = load_experiment(str(write(tmp_path)))
+    first = train_or_reuse(experiment, "small", data, tmp_path / "outputs")
+    assert {name: run.config.is_file() for name, run in first.items()} == {"base": True, "short": True}
+    assert all(run.seconds is not None and run.seconds > 0 for run in first.values())
+    assert first["base"].config != first["short"].config
+    monkeypatch.setattr(runs, "run", lambda config: pytest.fail("trained again"))
+    second = train_or_reuse(experiment, "small", data, tmp_path / "outputs")
+    assert {name: run.config for name, run in second.items()} == {name: run.config for name, run in first.items()}
+    assert second["base"].seconds == pytest.approx(first["base"].seconds, abs=1.0)
+    given = train_or_reuse(experiment, "small", data, tmp_path / "outputs", base=first["short"].config)
+    assert given["base"].config == first["short"].config
+
+
+def test_a_run_that_was_broken_off_goes_on(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    experiment = load_experiment(str(write(tmp_path)))
+    whole = runs.run
+
+    def broken(config: Any) -> Path:
+        config.max_num_iterations = 2
+        whole(config)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "run", broken)
+    with pytest.raises(KeyboardInterrupt):
+        train_or_reuse(experiment, "small", data, tmp_path / "outputs")
+    resumed = []
+
+    def watched(config: Any) -> Path:
+        resumed.append(config.load_checkpoint)
+        return whole(config)
+
+    monkeypatch.setattr(runs, "run", watched)
+    train_or_reuse(experiment, "small", data, tmp_path / "outputs")
+    assert resumed[0] is not None and resumed[0].name == "step-000000001.ckpt"
+
+
+def test_rows_stand_beside_the_papers(data: Path, tmp_path: Path):
+    experiment = load_experiment(str(write(tmp_path)))
+    made = train_or_reuse(experiment, "small", data, tmp_path / "outputs")
+    evaluation = evaluate_rows(experiment, made, {}, MetricOptions(), tmp_path / "videos")
+    assert [row.take.name for row in evaluation.rows] == ["true", "original", "ours"]
+    rows = compared(experiment, made, evaluation)
+    assert rows["ours"]["paper"] == {"psnr": 30.5, "warping_error": None, "training_time": "1 h"}
+    assert rows["ours"]["ours"]["warping_error"] == evaluation.row("ours").scores.values["warping_error"]
+    assert rows["ours"]["ours"]["training_time"] == made["short"].seconds
+    assert rows["theirs"]["ours"] == dict.fromkeys(experiment.columns)
+    shown = table(experiment, rows, "A table")
+    assert shown.row_count == 2
+    assert [column.header for column in shown.columns][2:] == ["↑ PSNR", "↓ Warping error E_w", "training"]
+
+
+def test_the_command_trains_measures_and_takes_videos(data: Path, tmp_path: Path, capsys: Any):
+    experiment, outputs = write(tmp_path), tmp_path / "outputs"
+    arguments = ["experiment", str(experiment), "--data", str(data), "--output-dir", str(outputs)]
+    assert command(arguments) == 0
+    folder = outputs / "experiments" / "mine-small"
+    assert {"report.json", "report.html", "table.json", "videos"} == {path.name for path in folder.iterdir()}
+    video = folder / "videos" / "ours.mp4"
+    assert command([*arguments, "--video", f"theirs={video}"]) == 0
+    output = capsys.readouterr().out
+    assert "is there." in output and "30.5" in output and "Theirs" in output
+    assert command([*arguments, "--video", "nobody=x.mp4"]) == 1
+    assert "--video nobody=x.mp4 must be ROW=PATH" in capsys.readouterr().err

@@ -1,0 +1,74 @@
+"""Triton marching against asking every place of the lattice."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from ntalker_ns.rendering import triton_marching
+from ntalker_ns.rendering.marching import intersect_box, march_torch
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _scene(seed: int, rays: int, grid: int, open_share: float):
+    generator = torch.Generator().manual_seed(seed)
+    origins = torch.randn(rays, 3, generator=generator) * 2.0
+    targets = torch.rand(rays, 3, generator=generator) * 2.2 - 1.1
+    # Some rays run along an axis.
+    targets[: rays // 4, :2] = origins[: rays // 4, :2]
+    directions = torch.nn.functional.normalize(targets - origins, dim=-1)
+    occupied = torch.rand(grid, grid, grid, generator=generator) < open_share
+    jitter = torch.rand(rays, generator=generator)
+    # Sums of eighths are exact in any order.
+    opaque = torch.randint(0, 16, (grid, grid, grid), generator=generator) / 8
+    return tuple(each.to(DEVICE) for each in (origins, directions, occupied, jitter, opaque))
+
+
+@pytest.mark.parametrize(
+    ("grid", "open_share", "max_samples", "max_depth"),
+    [
+        (1, 1.0, 1000, None),
+        (5, 0.5, 5, None),
+        (5, 0.5, 1000, 6.0),
+        (16, 0.05, 1000, 0.0),
+        (16, 0.05, 1, float("inf")),
+        (16, 0.0, 5, 6.0),
+        (32, 1.0, 70, 6.0),
+        (32, 1.0, 0, None),
+    ],
+)
+def test_keeps_the_same_samples_to_the_last_bit(grid, open_share, max_samples, max_depth):
+    origins, directions, occupied, jitter, opaque = _scene(grid, 18, grid, open_share)
+    near, far = intersect_box(origins, directions)
+    arguments: Any = (origins, directions, near, far, occupied, 0.03, jitter, max_samples)
+    if max_depth is not None:
+        arguments = (*arguments, opaque, max_depth)
+    starts, ends, counts = triton_marching.march(*arguments)
+    dense = march_torch(*arguments)
+    assert torch.equal(counts, dense.ray_counts)
+    assert torch.equal(starts, dense.starts)
+    assert torch.equal(ends, dense.ends)
+    assert (max_samples == 0 or open_share == 0.0) == (len(starts) == 0)
+
+
+def test_rays_that_end_before_they_begin_and_no_rays():
+    rows, zeros = torch.zeros(3, 3, device=DEVICE), torch.zeros(3, device=DEVICE)
+    directions = rows + torch.tensor([0.0, 0.0, 1.0], device=DEVICE)
+    occupied = torch.ones(8, 8, 8, dtype=torch.bool, device=DEVICE)
+    for count in (3, 0):
+        rays = (rows[:count], directions[:count], zeros[:count], zeros[:count] - 1)
+        starts, ends, counts = triton_marching.march(*rays, occupied, 0.1, zeros[:count], 16)
+        assert starts.shape == ends.shape == (0,)
+        assert counts.tolist() == [0] * count
+
+
+def test_known_samples():
+    occupied = torch.zeros(4, 4, 4, dtype=torch.bool, device=DEVICE)
+    occupied[2, 2, 1] = True
+    origin, direction = torch.tensor([[-2, 0.25, -0.25]], device=DEVICE), torch.tensor([[1.0, 0, 0]], device=DEVICE)
+    one = torch.ones(1, device=DEVICE)
+    starts, ends, counts = triton_marching.march(origin, direction, one, 3 * one, occupied, 0.125, 0 * one, 16)
+    assert starts.tolist() == [2.0, 2.125, 2.25, 2.375]
+    assert ends.tolist() == [2.125, 2.25, 2.375, 2.5]
+    assert counts.tolist() == [4]

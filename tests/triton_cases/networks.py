@@ -1,0 +1,105 @@
+"""The fused Triton networks against torch's linear layers in double precision."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor
+
+from ntalker_ns.field.triton_mlp import fits, run_mlp
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _parameters(widths: list[int]) -> tuple[list[Tensor], list[Tensor]]:
+    weights = [torch.randn(b, a, device=DEVICE) / a**0.5 for a, b in pairwise(widths)]
+    return weights, [torch.randn(width, device=DEVICE) for width in widths[1:]]
+
+
+def _layer_by_layer(samples, rows, counts, gates, weights, biases) -> Tensor:
+    """The same network as torch's linear layers, the frames' rows repeated."""
+    added = torch.repeat_interleave(rows, torch.tensor(counts, device=DEVICE), dim=0)
+    hidden = samples @ weights[0].T + biases[0] + (added if gates is None else gates * added)
+    for weight, bias in zip(weights[1:], biases[1:], strict=True):
+        hidden = hidden.relu() @ weight.T + bias
+    return hidden
+
+
+# Tiles have 64 and 128 samples: sizes on both sides of those; frames that end within a tile, and an empty one.
+@pytest.mark.parametrize(
+    ("counts", "widths", "gated"),
+    [
+        ([100, 0, 160, 41], [49, 64, 64, 65], True),
+        ([65], [24, 64, 64, 2], False),
+        ([30, 34], [80, 64, 3], False),
+        ([1], [7, 16, 16, 17], True),
+    ],
+)
+def test_equals_linear_layers(counts, widths, gated):
+    torch.manual_seed(0)
+    weights, biases = _parameters(widths)
+    samples = torch.randn(sum(counts), widths[0], device=DEVICE)
+    rows = torch.randn(len(counts), widths[1], device=DEVICE)
+    gates = torch.rand(sum(counts), 1, device=DEVICE) if gated else None
+    tensors = [samples, rows, *([gates] if gates is not None else []), *weights, *biases]
+    for tensor in tensors:
+        tensor.requires_grad_()
+    found = run_mlp(samples, rows, counts, gates, weights, biases)
+    doubles = [tensor.detach().double().requires_grad_() for tensor in tensors]
+    count = len(weights)
+    their_gates = doubles[2] if gated else None
+    expected = _layer_by_layer(
+        doubles[0], doubles[1], counts, their_gates, doubles[-2 * count : -count], doubles[-count:]
+    )
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+    upstream = torch.randn_like(found)
+    ours = torch.autograd.grad(found, tensors, upstream)
+    theirs = torch.autograd.grad(expected, doubles, upstream.double())
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-5 * float(other.abs().max()))
+
+
+def test_half_precision_under_autocast():
+    torch.manual_seed(0)
+    weights, biases = _parameters([20, 32, 32, 5])
+    for tensor in (*weights, *biases):
+        tensor.requires_grad_()
+    samples, rows = torch.randn(70, 20, device=DEVICE), torch.randn(1, 32, device=DEVICE)
+    with torch.autocast(DEVICE.type, torch.float16):
+        found = run_mlp(samples, rows, [70], None, weights, biases)
+        with torch.autocast(DEVICE.type, enabled=False):
+            expected = _layer_by_layer(samples, rows, [70], None, weights, biases)
+    assert found.dtype == torch.float16
+    torch.testing.assert_close(found.float(), expected, rtol=0, atol=0.02)
+    ours = torch.autograd.grad(found.float().square().mean(), weights)
+    theirs = torch.autograd.grad(expected.square().mean(), weights)
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.dtype == torch.float32
+        torch.testing.assert_close(one, other, rtol=0, atol=0.02 * float(other.abs().max()))
+
+
+def test_no_samples():
+    weights, biases = _parameters([20, 32, 5])
+    for tensor in (*weights, *biases):
+        tensor.requires_grad_()
+    found = run_mlp(torch.zeros(0, 20, device=DEVICE), torch.zeros(1, 32, device=DEVICE), [0], None, weights, biases)
+    assert found.shape == (0, 5)
+    found.sum().backward()
+    assert weights[0].grad is not None and float(weights[0].grad.abs().max()) == 0
+
+
+def test_networks_that_do_not_fit_are_refused():
+    for widths in ([20, 48, 5], [200, 64, 5], [20, 64, 64, 64, 5]):
+        weights, biases = _parameters(widths)
+        assert not fits(weights)
+        with pytest.raises(ValueError, match="No fused kernel"):
+            rows = torch.zeros(1, widths[1], device=DEVICE)
+            run_mlp(torch.zeros(3, widths[0], device=DEVICE), rows, [3], None, weights, biases)
+
+
+def test_what_is_not_a_number_reaches_the_output():
+    weights, biases = _parameters([3, 16, 18])
+    samples = torch.randn(70, 3, device=DEVICE)
+    samples[66, 1] = float("nan")
+    out = run_mlp(samples, torch.zeros(1, 16, device=DEVICE), [70], None, weights, biases)
+    assert out.isnan().any(dim=1).nonzero().flatten().tolist() == [66]
