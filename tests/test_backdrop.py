@@ -76,7 +76,7 @@ def test_any_picture_covers_the_clips_and_keeps_its_middle(ramp: OneFrame) -> No
     seen = Backdrop(ramp).cover(wide, camera(100.0, 32.0, 24.0, 64, 48))  # type: ignore[arg-type]
     assert seen.shape == (48, 64, 3)
     assert seen[:, :28].max() < 0.05 and seen[:, 36:, 0].min() > 0.95
-    backdrop, other = Backdrop(ramp), np.full((48, 64, 3), 51, np.uint8)
+    backdrop, other = Backdrop(ramp), np.full((48, 64, 3), 51, np.uint8)  # type: ignore[arg-type]
     view = camera(100.0, 32.0, 24.0, 64, 48)
     backdrop.cover(wide, view)
     torch.testing.assert_close(backdrop.cover(other, view), torch.full((48, 64, 3), 0.2), atol=1e-4, rtol=0)

@@ -47,7 +47,7 @@ def test_the_background_is_what_was_chosen(portrait: Portrait, driving: DrivingS
     torch.testing.assert_close(rest.background, room, atol=2 / 255, rtol=0)
     assert (rest.background_opacity == 1).all()
     with torch.no_grad():
-        portrait.learned.added += 0.1
+        portrait.learned.added.add_(0.1)
     brighter = portrait.around(3, view)
     torch.testing.assert_close(brighter.background, (rest.background + 0.1).clamp(max=1.0))
     portrait.set_background("#ff8000")

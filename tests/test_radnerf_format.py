@@ -139,7 +139,9 @@ def test_labels_in_either_channel_order(tmp_path, head_colour):
 def test_torso_pictures_say_what_is_behind_the_head(folder):
     clip = read_clip(folder)
     image, labels = render(poses(FRAMES)[4], SIZE, FOCAL)
-    np.testing.assert_array_equal(clip.torso(4), torso_picture(image, labels))
+    torso = clip.torso(4)
+    assert torso is not None
+    np.testing.assert_array_equal(torso, torso_picture(image, labels))
     driving = TalkerDataParserConfig(data=folder).setup().get_dataparser_outputs("train").metadata["driving"]
     underlay, mouth = driving.underlay(4), project(front(*ANCHORS["mouth"])[None], poses(FRAMES)[4], FOCAL, (32, 32))[0]
     assert underlay[int(mouth[1]), int(mouth[0])].tolist() == list(NECK)
