@@ -1,6 +1,8 @@
-"""Pictures to judge a portrait by, and how calm it is: held-out frames, novel views, backgrounds, eyes, flicker.
+"""Pictures and figures to judge a portrait by: held-out frames, novel views, backgrounds, eyes, flicker.
 
-Example: python scripts/portrait_sheet.py --load-config outputs/anna/ntalker-base-small/TIME/config.yml
+Examples:
+    python scripts/portrait_sheet.py --load-config outputs/anna/ntalker-base-small/TIME/config.yml
+    python scripts/portrait_sheet.py --load-config .../config.yml --nerfacto-seconds 420
 """
 
 import json
@@ -11,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import tyro
 from jaxtyping import Float, UInt8
@@ -18,6 +21,7 @@ from jaxtyping import Float, UInt8
 from ntalker_ns.cli.run import run_command
 from ntalker_ns.driving import DrivingSequence
 from ntalker_ns.evaluation.pictures import grid, write_picture
+from ntalker_ns.evaluation.written_report import write_text
 
 Picture = UInt8[np.ndarray, "h w 3"]
 
@@ -41,12 +45,14 @@ class PortraitSheet:
     """Held-out frames to show."""
     picture: Path | None = None
     """A picture for the background strip; by default a made-up sunset."""
+    nerfacto_seconds: float = 0.0
+    """Train nerfacto for so long on the same frames, and score it beside; 0: not at all."""
 
     def main(self) -> None:
         """Renders everything, writes it, prints the numbers."""
-        from ntalker_ns.evaluation import runs
+        from ntalker_ns.cli.render import load_run
 
-        pipeline = runs.load(self.load_config)
+        config, pipeline = load_run(self.load_config)
         pipeline.eval()
         studio = Studio(pipeline.model, self.size)
         folder = self.output_dir or self.load_config.parent / "portrait"
@@ -54,11 +60,13 @@ class PortraitSheet:
         write_picture(folder / "views.png", views_sheet(studio))
         write_picture(folder / "backgrounds.png", backgrounds_sheet(studio, self.picture))
         write_picture(folder / "eyes.png", eyes_sheet(studio))
-        figures = flicker(studio, pipeline.datamanager.eval_dataset)
-        (folder / "portrait.json").write_text(json.dumps(figures, indent=2), "utf8")
-        print(f"Pictures: {folder}. Mean absolute difference of consecutive frames, in grey levels of 255:")
-        for name, value in figures.items():
-            print(f"  {value:6.3f}  {name}")
+        figures: dict[str, Any] = {"psnr": quality(pipeline)}
+        figures["difference of consecutive frames"] = flicker(studio, pipeline.datamanager.eval_dataset)
+        if self.nerfacto_seconds:
+            figures["beside nerfacto"] = beside_nerfacto(config, pipeline, self.nerfacto_seconds)
+        write_text(folder / "portrait.json", json.dumps(figures, indent=2) + "\n")
+        print(f"Pictures: {folder}")
+        print(describe(figures))
 
 
 class Studio:
@@ -202,6 +210,47 @@ def eyes(picture: Picture, face_box: Float[np.ndarray, "4"], size: tuple[int, in
     return np.ascontiguousarray(picture[top : top + int(side), left : left + int(side)])
 
 
+def quality(pipeline: Any) -> dict[str, dict[str, float]]:
+    """Mean PSNR of the held-out frames, dB, by method and region; the head alone is scored over the true rest."""
+    from ntalker_ns.evaluation.report import evaluate_heldout
+
+    alone, whole = (evaluate_heldout(pipeline, rest=rest).psnr for rest in ("clip", "field"))
+    rows = {"head over the true rest": alone["ours"], "whole portrait": whole["ours"]}
+    rows |= {"nearest training frame": alone["nearest"], "mean training frame": alone["mean"]}
+    return {name: {region: psnr.mean for region, psnr in row.items()} for name, row in rows.items()}
+
+
+def beside_nerfacto(config: Any, pipeline: Any, seconds: float) -> dict[str, dict[str, float]]:
+    """PSNR of ours and of nerfacto over the same random pixels of all held-out frames, dB.
+
+    Args:
+        config: of the loaded run.
+        pipeline: the loaded run.
+        seconds: of nerfacto's training.
+    """
+    from ntalker_ns.evaluation.speed.curve import CurveSizes, measure_beside_run
+
+    sizes = CurveSizes(seconds, points=1, frames=len(pipeline.datamanager.eval_dataset), pixels=512)
+    with tempfile.TemporaryDirectory() as folder:
+        config.output_dir = Path(folder)
+        (full, head), (peer,) = measure_beside_run(config, pipeline, sizes)
+    trained = {"seconds": peer.seconds, "steps": peer.steps}
+    return {"whole portrait": {"full": full, "head": head}, "nerfacto": {"full": peer.psnr, "head": peer.head_psnr}} | {
+        "nerfacto's training": trained
+    }
+
+
+def describe(figures: dict[str, dict[str, Any]]) -> str:
+    """The figures as lines of text."""
+    lines = []
+    for title, rows in figures.items():
+        lines.append(title)
+        for name, row in rows.items():
+            values = row if isinstance(row, dict) else {"": row}
+            lines.append("  ".join([f"  {name}:", *(f"{key} {value:.2f}".strip() for key, value in values.items())]))
+    return "\n".join(lines)
+
+
 def flicker(studio: Studio, held_out: Any) -> dict[str, float]:
     """Mean absolute difference between consecutive frames, grey levels of 255.
 
@@ -221,15 +270,15 @@ def flicker(studio: Studio, held_out: Any) -> dict[str, float]:
     studio.drive(calm)
     still = [studio.show(frame)["rgb"] for frame in range(len(calm))]
     studio.drive(studio.clip)
-    frames = held_out.frame_indices
-    moving = [studio.show(int(frame)) for frame in frames]
-    background = np.all([one["head_opacity"] + one["torso_opacity"] < 0.02 for one in moving], axis=0)[..., 0]
-    clip = held_out.require_clip()
-    empty = np.all([clip.labels(int(frame)) == 0 for frame in frames], axis=0)
-    true = [clip.image(int(frame)) / 255.0 for frame in frames]
+    clip, frames = held_out.require_clip(), [int(frame) for frame in held_out.frame_indices]
+    moving = [studio.show(frame)["rgb"] for frame in frames]
+    size = moving[0].shape[1::-1]
+    true = [cv2.resize(clip.image(frame) / 255.0, size, interpolation=cv2.INTER_AREA) for frame in frames]
+    person = np.any([clip.labels(frame) > 0 for frame in frames], axis=0).astype(np.uint8)
+    empty = cv2.resize(person, size, interpolation=cv2.INTER_NEAREST) == 0
     return {
         "rendered, still pose and silence, whole picture": consecutive(still),
-        "rendered, held-out poses, background": consecutive([one["rgb"][background] for one in moving]),
+        "rendered, held-out frames, background": consecutive([one[empty] for one in moving]),
         "true, held-out frames, background": consecutive([one[empty] for one in true]),
     }
 

@@ -110,14 +110,14 @@ def test_curves_of_ours_and_nerfacto(tiny: Path, tmp_path: Path):
 def test_scored_pixels_of_a_perfect_head(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Whoever renders the true frames, off by a tenth, has 20 dB everywhere."""
     training = resume_ours(tiny, tmp_path, CPU)
-    frames = held_out(training, CurveSizes(frames=2, pixels=60))
+    frames = held_out(training.pipeline, CurveSizes(frames=2, pixels=60))
     dataset = training.pipeline.datamanager.eval_dataset
     assert [frame.index for frame in frames] == [0, len(dataset) - 1]
     truths = iter([dataset[frame.index]["image"] for frame in frames])
     off = [torch.where(truth > 0.5, truth - 0.1, truth + 0.1) for truth in truths]
     pictures = iter([{"rgb": each} for each in off])
     monkeypatch.setattr(training.model, "get_outputs_for_camera", lambda camera: next(pictures))
-    psnr, head_psnr = scores(training, frames)
+    psnr, head_psnr = scores(training.pipeline, frames)
     assert psnr == pytest.approx(20.0) and head_psnr == pytest.approx(20.0)
 
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,9 @@ from ntalker_ns.evaluation.speed.timing import timed
 from ntalker_ns.evaluation.speed.training import Training, start_nerfacto
 from ntalker_ns.progress import progress_bar
 from ntalker_ns.underlay import HEAD
+
+PEER = "nerfacto (torch)"
+"""How tables name it."""
 
 
 @dataclass(frozen=True)
@@ -88,16 +92,32 @@ def measure_curves(ours: Training, sizes: CurveSizes) -> Curves:
         ours: a training before its first step.
         sizes: how long, and what is scored.
     """
-    frames = held_out(ours, sizes)
+    frames = held_out(ours.pipeline, sizes)
     curves = {"ours": _curve(ours, frames, sizes, "Training ours")}
-    peer = start_nerfacto(ours, sizes.peer_rays)
-    curves["nerfacto (torch)"] = _curve(peer, frames, sizes, "Training nerfacto")
+    peer = start_nerfacto(ours.config, sizes.peer_rays)
+    curves[PEER] = _curve(peer, frames, sizes, "Training nerfacto")
     return Curves(curves)
 
 
-def held_out(training: Training, sizes: CurveSizes) -> list[HeldOut]:
+def measure_beside_run(config: Any, pipeline: Any, sizes: CurveSizes) -> tuple[tuple[float, float], list[CurvePoint]]:
+    """Trains nerfacto on the frames of a run of ours, and scores both on the same pixels.
+
+    Args:
+        config: of the loaded run; nerfacto's folder goes to its `output_dir`.
+        pipeline: the loaded run.
+        sizes: how long nerfacto is trained, and what is scored.
+
+    Returns:
+        PSNR of ours as it is, whole and on the head, dB; and nerfacto's points.
+    """
+    frames = held_out(pipeline, sizes)
+    ours = scores(pipeline, frames)
+    return ours, _curve(start_nerfacto(config, sizes.peer_rays), frames, sizes, "Training nerfacto")
+
+
+def held_out(pipeline: Any, sizes: CurveSizes) -> list[HeldOut]:
     """Evenly chosen held-out frames, and random pixels of each."""
-    dataset = training.pipeline.datamanager.eval_dataset
+    dataset = pipeline.datamanager.eval_dataset
     rng = np.random.default_rng(0)
     frames = []
     for index in np.unique(np.linspace(0, len(dataset) - 1, sizes.frames).round().astype(int)):
@@ -117,27 +137,27 @@ def _curve(training: Training, frames: list[HeldOut], sizes: CurveSizes, descrip
             while spent < wanted:
                 spent += timed(training.step, training.device)
                 bar.update(task, completed=min(round(spent), round(sizes.seconds)))
-            points.append(CurvePoint(spent, training.steps, *scores(training, frames)))
+            points.append(CurvePoint(spent, training.steps, *scores(training.pipeline, frames)))
     return points
 
 
 @torch.no_grad()
-def scores(training: Training, frames: list[HeldOut]) -> tuple[float, float]:
+def scores(pipeline: Any, frames: list[HeldOut]) -> tuple[float, float]:
     """PSNR over the scored pixels of all frames, and over those on the head, dB.
 
     Args:
-        training: ours, which renders whole pictures, or nerfacto, which is asked for the scored pixels alone.
+        pipeline: ours, which renders whole pictures, or nerfacto's, which is asked for the scored pixels alone.
         frames: what is scored.
     """
-    training.pipeline.eval()
-    cameras = training.pipeline.datamanager.eval_dataset.cameras
+    pipeline.eval()
+    model, cameras = pipeline.model, pipeline.datamanager.eval_dataset.cameras
     squared, on_head = [], []
     for frame in frames:
-        camera = cameras[frame.index : frame.index + 1].to(training.device)
-        if hasattr(training.model, "set_driving"):
-            rgb = training.model.get_outputs_for_camera(camera)["rgb"].reshape(-1, 3)[torch.from_numpy(frame.pixels)]
+        camera = cameras[frame.index : frame.index + 1].to(pipeline.device)
+        if hasattr(model, "set_driving"):
+            rgb = model.get_outputs_for_camera(camera)["rgb"].reshape(-1, 3)[torch.from_numpy(frame.pixels)]
         else:
-            rgb = training.model(pixel_rays(camera, frame.pixels))["rgb"]
+            rgb = model(pixel_rays(camera, frame.pixels))["rgb"]
         squared.append((rgb.cpu().clamp(0.0, 1.0) - frame.truth).square().mean(dim=1).numpy())
         on_head.append(frame.on_head)
     errors, heads = np.concatenate(squared), np.concatenate(on_head)

@@ -73,7 +73,7 @@ def measure_frames(ours: Training, sizes: FrameSizes) -> FrameSpeed:
     """
     dataset = ours.pipeline.datamanager.eval_dataset
     chosen = np.linspace(0, len(dataset) - 1, sizes.frames + 1).round().astype(int)
-    peer = start_nerfacto(ours, rays=sizes.peer_rays)
+    peer = start_nerfacto(ours.config, rays=sizes.peer_rays)
     ours.pipeline.eval()
     peer.pipeline.eval()
     seconds, peer_seconds = {}, {}

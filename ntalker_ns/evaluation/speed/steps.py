@@ -156,7 +156,7 @@ def _ours(training: Training, steps: int, description: str) -> StepSpeed:
 def _nerfacto(ours: Training, sizes: StepSizes) -> StepSpeed:
     before = _taken(ours)
     memory = PeakMemory(gpu=ours.device.type == "cuda")
-    training = start_nerfacto(ours, sizes.rays)
+    training = start_nerfacto(ours.config, sizes.rays)
     training.step()
     seconds = [timed(training.step, ours.device) for _ in track(range(sizes.peer_steps), "Steps of nerfacto")]
     rays = training.pipeline.datamanager.get_train_rays_per_batch()

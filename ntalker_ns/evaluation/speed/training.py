@@ -94,14 +94,14 @@ def resume_ours(load_config: Path, output_dir: Path, device: torch.device) -> Tr
     return training
 
 
-def start_nerfacto(ours: Training, rays: int) -> Training:
-    """nerfacto before its first step, on the frames of a training of ours.
+def start_nerfacto(ours: Any, rays: int) -> Training:
+    """nerfacto before its first step, on the frames of a run of ours.
 
     Args:
-        ours: a training of one of our methods.
+        ours: prepared configuration of one of our methods; nerfacto's run folder goes to its `output_dir`.
         rays: rays of a step.
     """
-    config = nerfacto_config(ours.config, rays)
+    config = nerfacto_config(ours, rays)
     runs.prepare(config)
     with without_download():
         return Training(config)
