@@ -90,7 +90,8 @@ class TalkerPipeline(VanillaPipeline):
         losses = self.model.get_loss_dict(outputs, batch, metrics)
         if self._on_lips:
             losses["lip_patches"] = self.lips_phase.loss(outputs["rgb"], batch["image"].to(self.device))
-        if self.config.target_samples is not None and "samples_per_ray" in metrics:
+        # Rays through lips take more samples than most: counted too, they would thin out the usual steps.
+        elif self.config.target_samples is not None and "samples_per_ray" in metrics:
             self._adapt_rays(float(metrics["samples_per_ray"]), self.config.target_samples)
         metrics["rays_per_step"] = torch.tensor(float(rays))
         return outputs, losses, metrics
