@@ -26,6 +26,10 @@ class Gate:
 
     def __call__(self, positions: Float[Tensor, "samples 3"]) -> Float[Tensor, "samples 1"]:
         """The gate's value in [0, 1] at each position: a smoothstep of the distance to the nearest centre."""
+        if positions.device.type == "cpu" and positions.dtype == torch.float32:
+            from ntalker_ns.field.numba_bends import gate
+
+            return gate(positions, np.array(self.centers, np.float32), self.inner, self.outer)
         centers = positions.new_tensor(self.centers)
         squared = ((positions[:, None, :] - centers) ** 2).sum(dim=-1).amin(dim=1, keepdim=True)
         # The tiny floor keeps the square root's gradient finite at a centre.

@@ -1,0 +1,115 @@
+"""Gates and the bending of lips on the CPU: each in one pass over the samples, with nothing written in between.
+
+Importing this module imports numba; import it where samples are first gated or bent.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numba import njit, prange
+from torch import Tensor
+
+from ntalker_ns.encodings.numba_threads import KERNEL_LOCK
+
+FASTMATH = {"contract", "reassoc", "nsz"}
+
+
+def gate(
+    positions: Float[Tensor, "samples 3"], centers: Float[np.ndarray, "balls 3"], inner: float, outer: float
+) -> Float[Tensor, "samples 1"]:
+    """The smoothstep of `Gate`, differentiable in the positions.
+
+    Args:
+        positions: world, float32 or float64.
+        centers: of the balls, in the positions' type.
+        inner: radius within which the gate is 1.
+        outer: radius beyond which it is 0.
+    """
+    return _Gate.apply(positions, centers, inner, outer)  # type: ignore[no-any-return]
+
+
+class _Gate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, positions: Tensor, centers: np.ndarray, inner: float, outer: float) -> Tensor:
+        positions = positions.contiguous()
+        values, slopes = positions.new_empty(len(positions), 1), torch.empty_like(positions)
+        with KERNEL_LOCK:
+            _gate(positions.detach().numpy(), centers, inner, outer, values.view(-1).numpy(), slopes.numpy())
+        ctx.save_for_backward(slopes)
+        return values
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        (slopes,) = ctx.saved_tensors
+        return gradient * slopes, None, None, None
+
+
+@njit(parallel=True, fastmath=FASTMATH, cache=True)
+def _gate(positions, centers, inner, outer, values, slopes):
+    """Writes the gate and its gradient at each position."""
+    kind = positions.dtype.type
+    rim = kind(1.0 / (outer - inner))
+    for i in prange(positions.shape[0]):
+        nearest, ball = kind(np.inf), 0
+        for c in range(centers.shape[0]):
+            dx = positions[i, 0] - centers[c, 0]
+            dy = positions[i, 1] - centers[c, 1]
+            dz = positions[i, 2] - centers[c, 2]
+            squared = dx * dx + dy * dy + dz * dz
+            if squared < nearest:
+                nearest, ball = squared, c
+        distance = np.sqrt(nearest)
+        x = (kind(outer) - distance) * rim
+        if x <= 0:
+            values[i] = 0
+            slopes[i] = 0
+        elif x >= 1:
+            values[i] = 1
+            slopes[i] = 0
+        else:
+            values[i] = x * x * (3 - 2 * x)
+            # Between the radii the distance is above 0.
+            slope = -6 * x * (1 - x) * rim / distance
+            for axis in range(3):
+                slopes[i, axis] = slope * (positions[i, axis] - centers[ball, axis])
+
+
+def lip_motion(
+    points: Float[np.ndarray, "samples 2"],
+    places: Float[np.ndarray, "landmarks 2"],
+    motion: Float[np.ndarray, "landmarks 2"],
+    softness: float,
+) -> Float[np.ndarray, "samples 2"]:
+    """Mean of the landmarks' motion at points, weighted by 1 / (distance^2 + softness^2)^2 (see `LipWarp`).
+
+    Args:
+        points: x, z of the samples, world units, float32.
+        places: x, z of the landmarks in the frame, world units.
+        motion: of the landmarks from their mean places, world units.
+        softness: world units.
+    """
+    moved = np.empty((len(points), 2), np.float32)
+    landmarks = [np.ascontiguousarray(column, np.float32) for column in (*places.T, *motion.T)]
+    with KERNEL_LOCK:
+        _lip_motion(np.ascontiguousarray(points), *landmarks, np.float32(softness**2), moved)
+    return moved
+
+
+@njit(parallel=True, fastmath=FASTMATH, cache=True)
+def _lip_motion(points, x, z, motion_x, motion_z, soft, moved):
+    """Writes the weighted mean at each point."""
+    for i in prange(points.shape[0]):
+        px, pz = points[i, 0], points[i, 1]
+        total, sum_x, sum_z = np.float32(0), np.float32(0), np.float32(0)
+        for j in range(x.shape[0]):
+            dx, dz = px - x[j], pz - z[j]
+            squared = dx * dx + dz * dz + soft
+            weight = np.float32(1) / (squared * squared)
+            total += weight
+            sum_x += weight * motion_x[j]
+            sum_z += weight * motion_z[j]
+        moved[i, 0] = sum_x / total
+        moved[i, 1] = sum_z / total
