@@ -324,13 +324,15 @@ class EditTrainer(TalkerTrainer):
         if step == 0 or whole:
             # Where an edit is broken off, the field that it rendered from is there again.
             self.save_checkpoint(step - 1)
-        if self.pipeline.frames is None:
-            self.pipeline.supervise(self._all_frames(step), self.plan)
+        frames = self.pipeline.frames
+        if frames is None:
+            frames = self._all_frames(step)
+            self.pipeline.supervise(frames, self.plan)
         if edit is None:
             return
         self._make_edit(edit, step)
         for place in edit.frames:
-            self.pipeline.frames.edited[place] = self._edited_at(place, step)
+            frames.edited[place] = self._edited_at(place, step)
 
     def _all_frames(self, step: int) -> EditFrames:
         """The N frames as they are known before a step; the unedited ones are rendered where this is the first."""

@@ -32,7 +32,7 @@ def trainer(base: TalkerTrainer, tmp_path: Path) -> EditTrainer:
     torch.manual_seed(0)
     trainer = start(tiny_edit(tmp_path, base=base.base_dir))
     with torch.no_grad():
-        for parameter in trainer.pipeline.model.refinement.parameters():
+        for parameter in head(trainer).refinement.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
     return trainer
 
@@ -42,12 +42,19 @@ def frames(trainer: EditTrainer) -> EditFrames:
     return trainer._all_frames(0)
 
 
+def head(trainer: EditTrainer) -> EditModel:
+    """Its model: nerfstudio's pipelines promise no more than some model."""
+    model = trainer.pipeline.model
+    assert isinstance(model, EditModel)
+    return model
+
+
 def patch(trainer: EditTrainer, frames: EditFrames, on_lips: bool = False) -> Any:
     return frames.patch(np.random.default_rng(1), 2, SIDE, on_lips, torch.device("cpu"))
 
 
 def test_a_training_patch_is_a_piece_of_the_rendered_picture(trainer: EditTrainer, frames: EditFrames):
-    model = trainer.pipeline.model
+    model = head(trainer)
     bundle, batch = patch(trainer, frames)
     picture = trainer._render(2)
     model.eval()  # No jitter: the samples of rendering.
@@ -63,7 +70,7 @@ def test_a_training_patch_is_a_piece_of_the_rendered_picture(trainer: EditTraine
 
 
 def test_training_conditions_are_those_of_rendering(trainer: EditTrainer):
-    model, frame = trainer.pipeline.model, torch.tensor([3])
+    model, frame = head(trainer), torch.tensor([3])
     assert model.training or model.train() is model
     model.train()
     trained = model._conditions(frame, [1])
@@ -81,7 +88,7 @@ def test_lip_patches_lie_on_the_lips_and_bring_what_their_loss_needs(trainer: Ed
     assert batch["lip_mask"].shape == (1, 1, SIDE, SIDE)
     assert batch["lip_mask"].sum() > 0
     assert (batch["unedited"] - (1 - batch["edited"])).abs().max() < 1e-6
-    model = trainer.pipeline.model.train()
+    model = head(trainer).train()
     outputs = model(bundle)
     losses = model.get_loss_dict(outputs, batch)
     expected = 0.1 * lip_edge_loss(outputs["rendered"], batch["unedited"], batch["lip_mask"], 1.0)
@@ -91,7 +98,7 @@ def test_lip_patches_lie_on_the_lips_and_bring_what_their_loss_needs(trainer: Ed
 
 def test_the_loss_is_equation_9(trainer: EditTrainer, frames: EditFrames):
     torch.manual_seed(0)
-    config, model = trainer.config.pipeline.model, trainer.pipeline.model.train()
+    config, model = trainer.config.pipeline.model, head(trainer).train()
     config.perceptual_weight, config.style_weight = 0.001, 10.0
     vgg = VGGFeatures({f"features.{name}": value for name, value in vgg_layers().state_dict().items()})
     model._outside["vgg"] = vgg
@@ -116,7 +123,7 @@ def test_the_loss_is_equation_9(trainer: EditTrainer, frames: EditFrames):
 
 
 def test_without_vgg_it_ends_or_says_what_it_does(trainer: EditTrainer, frames: EditFrames, capsys: Any):
-    config, model = trainer.config.pipeline.model, trainer.pipeline.model.train()
+    config, model = trainer.config.pipeline.model, head(trainer).train()
     config.vgg_weights, config.style_weight = Path("nowhere.pth"), 10.0
     with pytest.raises(NTalkerError, match=r"nowhere\.pth cannot be read"):
         trainer.pipeline.load_features()
@@ -132,7 +139,7 @@ def test_without_vgg_it_ends_or_says_what_it_does(trainer: EditTrainer, frames: 
 
 
 def test_lip_patches_close_no_cells(trainer: EditTrainer):
-    model = trainer.pipeline.model
+    model = head(trainer)
     before = model.occupancy.visible.clone()
     model.on_lips = True
     model._refresh_occupancy(16)
@@ -143,7 +150,7 @@ def test_lip_patches_close_no_cells(trainer: EditTrainer):
 
 
 def test_the_weight_mixes_field_and_refinement(trainer: EditTrainer):
-    model = trainer.pipeline.model
+    model = head(trainer)
     pictures = {}
     for weight in (0.0, 0.5, 1.0):
         model.refinement_weight.value = weight

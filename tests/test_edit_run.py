@@ -16,6 +16,7 @@ from tiny_run import tiny_config
 
 from ntalker_ns.cli.render import load_run
 from ntalker_ns.driving import DrivingSequence
+from ntalker_ns.edit_model import EditModel
 from ntalker_ns.edit_trainer import EditTrainer
 from ntalker_ns.editing.filters import FilterEditor
 from ntalker_ns.editing.schedule import Strength
@@ -99,12 +100,13 @@ def test_an_edit_loads_where_neither_base_nor_data_are(edit: EditTrainer, tmp_pa
     shutil.copytree(edit.base_dir, run)
     text = (run / "config.yml").read_text()
     (run / "config.yml").write_text(text.replace(str(edit.config.base), "/gone"))
-    _, pipeline = load_run(run / "config.yml")
-    picture = pipeline.model.get_outputs_for_camera(edit.cameras[1:2])["rgb"]
+    model = load_run(run / "config.yml")[1].model
+    assert isinstance(model, EditModel)
+    picture = model.get_outputs_for_camera(edit.cameras[1:2])["rgb"]
     torch.testing.assert_close(picture, edit._render(1)["rgb"])
-    assert (pipeline.model.get_outputs_for_camera(edit.cameras[1:2])["field_rgb"] - picture).abs().max() > 1e-4
-    pipeline.model.refinement_weight.value = 0.0
-    outputs = pipeline.model.get_outputs_for_camera(edit.cameras[1:2])
+    assert (model.get_outputs_for_camera(edit.cameras[1:2])["field_rgb"] - picture).abs().max() > 1e-4
+    model.refinement_weight.value = 0.0
+    outputs = model.get_outputs_for_camera(edit.cameras[1:2])
     assert torch.equal(outputs["rgb"], outputs["field_rgb"])
 
 
