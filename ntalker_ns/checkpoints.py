@@ -20,6 +20,28 @@ from ntalker_ns.errors import NTalkerError
 _NAME = re.compile(r"step-(\d+)\.ckpt")
 
 
+def find_checkpoints(folder: Path) -> dict[int, Path]:
+    """All checkpoints in a run's `nerfstudio_models` folder.
+
+    Args:
+        folder: the folder that holds the checkpoints.
+
+    Returns:
+        Their paths by training step, first to last.
+
+    Raises:
+        NTalkerError: there is no such folder, or no checkpoint in it.
+    """
+    if not folder.is_dir():
+        raise NTalkerError(f"There is no folder {folder} to load a checkpoint from: check --load-dir.")
+    found = {int(match[1]): path for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))}
+    if not found:
+        raise NTalkerError(
+            f"The folder {folder} holds no checkpoint (step-*.ckpt): give a run's nerfstudio_models folder."
+        )
+    return dict(sorted(found.items()))
+
+
 def find_checkpoint(folder: Path, step: int | None = None) -> Path:
     """The checkpoint of one step in a run's `nerfstudio_models` folder, or the newest.
 
@@ -33,17 +55,11 @@ def find_checkpoint(folder: Path, step: int | None = None) -> Path:
     Raises:
         NTalkerError: there is no such folder, or no such checkpoint in it.
     """
-    if not folder.is_dir():
-        raise NTalkerError(f"There is no folder {folder} to load a checkpoint from: check --load-dir.")
-    found = {int(match[1]): path for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))}
-    if not found:
-        raise NTalkerError(
-            f"The folder {folder} holds no checkpoint (step-*.ckpt): give a run's nerfstudio_models folder."
-        )
+    found = find_checkpoints(folder)
     if step is None:
         return found[max(found)]
     if step not in found:
-        steps = ", ".join(str(known) for known in sorted(found))
+        steps = ", ".join(map(str, found))
         raise NTalkerError(f"The folder {folder} holds no checkpoint of step {step}, only of {steps}.")
     return found[step]
 

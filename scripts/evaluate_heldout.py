@@ -7,7 +7,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 
@@ -24,6 +24,8 @@ class EvaluateHeldout:
     """Where heldout.json and heldout.png go; by default beside the config."""
     rest: Literal["clip", "field"] = "clip"
     """What the head is composed over: the true frame's torso and background, or the learned ones."""
+    curve: bool = False
+    """Score also every earlier checkpoint that the run kept (ns-train --save-only-latest-checkpoint False)."""
 
     def main(self) -> None:
         """Renders, compares, prints the table."""
@@ -31,12 +33,26 @@ class EvaluateHeldout:
 
         from ntalker_ns.evaluation import report, runs
 
-        result = report.evaluate_heldout(runs.load(self.load_config), rest=self.rest)
+        pipeline = runs.load(self.load_config)
+        result = report.evaluate_heldout(pipeline, rest=self.rest)
         folder = self.output_dir or self.load_config.parent
         report.write_examples(folder / "heldout.png", result)
         (folder / "heldout.json").write_text(json.dumps(result.to_dict(), indent=2), "utf8")
         Console().print(report.heldout_table(result))
         print(f"Pictures: {folder / 'heldout.png'}")
+        if self.curve:
+            self._write_curve(pipeline, folder)
+
+    def _write_curve(self, pipeline: Any, folder: Path) -> None:
+        from ntalker_ns.evaluation.heldout_curve import curve_picture, heldout_curve
+        from ntalker_ns.evaluation.pictures import write_picture
+        from ntalker_ns.evaluation.written_report import write_text
+
+        curve = heldout_curve(pipeline, self.load_config.parent / "nerfstudio_models", self.rest)
+        write_picture(folder / "heldout_curve.png", curve_picture(curve))
+        write_text(folder / "heldout_curve.json", json.dumps(curve.to_dict(), indent=1))
+        print(curve.sentence())
+        print(f"Curve: {folder / 'heldout_curve.png'}")
 
 
 if __name__ == "__main__":

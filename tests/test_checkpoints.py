@@ -10,6 +10,7 @@ import torch
 from ntalker_ns.checkpoints import (
     check_tensors,
     find_checkpoint,
+    find_checkpoints,
     random_state,
     read_checkpoint,
     set_random_state,
@@ -66,6 +67,10 @@ def test_files_that_are_no_checkpoints_are_named(tmp_path: Path):
 def test_the_newest_checkpoint_is_found_among_strays(tmp_path: Path):
     for name in ["step-000000900.ckpt", "step-000001000.ckpt", "step-000002000.ckpt.part", "notes.txt"]:
         (tmp_path / name).touch()
+    assert {step: path.name for step, path in find_checkpoints(tmp_path).items()} == {
+        900: "step-000000900.ckpt",
+        1000: "step-000001000.ckpt",
+    }
     assert find_checkpoint(tmp_path).name == "step-000001000.ckpt"
     assert find_checkpoint(tmp_path, 900).name == "step-000000900.ckpt"
     with pytest.raises(NTalkerError, match="no checkpoint of step 7, only of 900, 1000"):
