@@ -33,7 +33,7 @@ def held(page: str) -> dict[str, Any]:
     return json.loads(match[1])
 
 
-def record(answers: dict[str, str] | str = "ours", session: str = "a", **changes: Any) -> dict[str, Any]:
+def record(answers: dict[str, str] | str = "ours", session: Any = "a", **changes: Any) -> dict[str, Any]:
     """What the page saves."""
     chosen = dict.fromkeys(QUESTIONS, answers) if isinstance(answers, str) else answers
     saved = {"format": "ntalker-comparison", "format_version": 1, "comparison": "c", "instruction": None}

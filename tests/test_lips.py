@@ -57,6 +57,15 @@ def test_a_delay_is_found(delay: int):
     assert best_lag(rendered, true) == delay
 
 
+@pytest.mark.parametrize("frames", [3, 6, 15])
+def test_clips_shorter_than_the_search_have_a_lag_and_chances(frames: int):
+    true = course(frames)
+    sync = lip_sync(true, true)
+    assert sync.lag == 0
+    expected = [np.corrcoef(np.roll(true, step), true)[0, 1] for step in range(1, frames)]
+    np.testing.assert_allclose(sync.shifted, expected)
+
+
 def test_frozen_lips_do_not_pass():
     true = course()
     frozen = lip_sync(np.full(300, 0.05), true)

@@ -165,13 +165,14 @@ def best_lag(rendered: Float[np.ndarray, " n"], true: Float[np.ndarray, " n"], m
     Args:
         rendered: opening per frame, NaN where unknown.
         true: likewise.
-        max_lag: frames to look to either side.
+        max_lag: frames to look to either side, and no further than half of the frames: a few agree by chance.
 
     Returns:
         Frames in [-max_lag, max_lag]; positive: the rendered mouth is late.
     """
-    lags = sorted(range(-max_lag, max_lag + 1), key=abs)
     count = len(true)
+    furthest = min(max_lag, count // 2)
+    lags = sorted(range(-furthest, furthest + 1), key=abs)
 
     def fit(lag: int) -> float:
         late, early = max(lag, 0), max(-lag, 0)
@@ -187,9 +188,10 @@ def shifted_correlations(
 
     Args:
         rendered: opening per frame, NaN where unknown.
-        true: likewise; more frames than shifts.
-        count: shifts, evenly spread over the sequence, none of them zero.
+        true: likewise; two frames at least.
+        count: shifts, evenly spread over the sequence, none of them zero: fewer where there are not as many.
     """
+    count = min(count, len(true) - 1)
     steps = np.round(np.arange(1, count + 1) * len(true) / (count + 1)).astype(int)
     return np.array([opening_correlation(np.roll(rendered, step), true) for step in steps])
 
