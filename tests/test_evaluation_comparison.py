@@ -6,12 +6,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
+from ntalker_ns.capture.video import read_frames
 from ntalker_ns.cli.main import run as command
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.evaluation.comparison import QUESTIONS, comparison_page, tally
+from ntalker_ns.evaluation.comparison import QUESTIONS, comparison_page, playable, tally
 from ntalker_ns.evaluation.footage import write_pictures
 
 CANDIDATES = ["ours", "sadtalker", "wav2lip"]
@@ -60,6 +62,23 @@ def test_the_page_holds_videos_questions_and_instruction(videos: dict[str, Path]
     assert content["original"] == content["candidates"][0]["video"]
     assert [question["key"] for question in content["questions"]] == list(QUESTIONS)
     assert len(QUESTIONS) == 4
+
+
+def test_what_browsers_do_not_play_is_encoded_anew(videos: dict[str, Path], tmp_path: Path):
+    import cv2
+
+    opencvs, again = tmp_path / "opencv.mp4", tmp_path / "again.mp4"
+    writer = cv2.VideoWriter(str(opencvs), cv2.VideoWriter.fourcc(*"mp4v"), 25.0, (32, 32))
+    for _ in range(10):
+        writer.write(np.full((32, 32, 3), (200, 120, 40), np.uint8))
+    writer.release()
+    again.write_bytes(playable(opencvs))
+    with av.open(str(again)) as container:
+        assert container.streams.video[0].codec_context.name == "h264"
+    frames = list(read_frames(again))
+    assert len(frames) == 10
+    np.testing.assert_allclose(frames[5].mean(axis=(0, 1)), (40, 120, 200), atol=6)
+    assert playable(videos["ours"]) == videos["ours"].read_bytes()
 
 
 def test_nothing_is_loaded_and_nobody_is_named_outside_the_data(videos: dict[str, Path]):

@@ -3,12 +3,14 @@
 import base64
 import hashlib
 import json
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ntalker_ns.errors import NTalkerError
+from ntalker_ns.progress import track
 
 FORMAT, FORMAT_VERSION = "ntalker-comparison", 1
 QUESTIONS = {
@@ -20,6 +22,9 @@ QUESTIONS = {
 """The four columns of Table 2, and how a viewer is asked."""
 TEMPLATE = Path(__file__).with_name("comparison.html")
 PLACEHOLDER = "/*COMPARISON*/"
+PLAYED = {"h264": ("yuv420p", "yuvj420p"), "vp8": ("yuv420p",), "vp9": ("yuv420p",), "av1": ("yuv420p",)}
+"""Codecs that browsers play, and how their pixels must be stored. OpenCV's mp4v is none of them."""
+HEARD = ("aac", "mp3", "opus", "vorbis", "flac")
 LENGTHS_APART = 0.5
 """Seconds by which videos of the same audio may differ in length."""
 
@@ -40,17 +45,40 @@ def comparison_page(videos: Mapping[str, Path], original: Path | None = None, in
     if len(videos) < 2:
         raise NTalkerError("A comparison needs at least two videos.")
     _check_lengths([*videos.values(), *([original] if original else [])])
-    contents = {name: path.read_bytes() for name, path in videos.items()}
+    contents = {name: playable(path) for name, path in videos.items()}
     digest = hashlib.sha256(b"".join(hashlib.sha256(content).digest() for content in contents.values()))
     comparison = {
         "id": digest.hexdigest()[:12],
         "instruction": instruction,
         "questions": [{"key": key, "text": text} for key, (_, text) in QUESTIONS.items()],
         "candidates": [{"name": name, "video": _data_uri(content)} for name, content in contents.items()],
-        "original": _data_uri(original.read_bytes()) if original else None,
+        "original": _data_uri(playable(original)) if original else None,
     }
     # "</" may not occur inside a script element; in JSON text the slash can be escaped.
     return TEMPLATE.read_text("utf8").replace(PLACEHOLDER, json.dumps(comparison).replace("</", "<\\/"))
+
+
+def playable(path: Path) -> bytes:
+    """A video's file as it is where browsers play it; otherwise its pictures and sound, encoded anew as H.264."""
+    if _is_played(path):
+        return path.read_bytes()
+    from ntalker_ns.capture.video import probe_video, read_frames
+    from ntalker_ns.evaluation.footage import video_sound, write_pictures
+
+    frames = track(read_frames(path), f"Encoding {path.name}", total=probe_video(path).frames)
+    with tempfile.TemporaryDirectory(prefix="ntalker-") as folder:
+        encoded = Path(folder) / "video.mp4"
+        write_pictures(encoded, frames, video_sound(path))
+        return encoded.read_bytes()
+
+
+def _is_played(path: Path) -> bool:
+    import av
+
+    with av.open(str(path)) as container:
+        codecs = [stream.codec_context.name for stream in container.streams.audio]
+        picture = container.streams.video[0].codec_context
+        return picture.pix_fmt in PLAYED.get(picture.name, ()) and all(codec in HEARD for codec in codecs)
 
 
 def _check_lengths(paths: Iterable[Path]) -> None:
