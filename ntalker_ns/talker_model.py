@@ -1,7 +1,7 @@
 """The talking head as a nerfstudio model: rays and a time in, colours out."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,12 +22,16 @@ from ntalker_ns.field.pose_refinement import PoseRefinement, apply_per_frame
 from ntalker_ns.field.talker_field import FrameConditions, TalkerField, TalkerFieldConfig
 from ntalker_ns.portrait import Portrait, PortraitConfig, RestKind
 from ntalker_ns.rendering.compositing import composite
-from ntalker_ns.rendering.marching import intersect_box, march
+from ntalker_ns.rendering.marching import RaySamples, intersect_box, march
 from ntalker_ns.rendering.occupancy import OccupancyGrid, visual_hull
+from ntalker_ns.rendering.rounds import composite_in_rounds
 from ntalker_ns.viewer_controls import PortraitControls
 
 HEAD_LABEL = 2
 """Labels from here on (head, lips, mouth interior) are the head's."""
+
+SUMMED = 6
+"""Values summed along a ray: colour, audio motion, depth inside the box and its square."""
 
 
 @dataclass
@@ -253,36 +257,31 @@ class TalkerModel(Model):
         """Renders rays that lie frame after frame, `rays` of them for each, under the frames' pose corrections."""
         origins, directions = ray_bundle.origins, ray_bundle.directions
         near, far = intersect_box(origins, directions)
-        jitter = torch.rand_like(near) if self.training else torch.full_like(near, 0.5)
-        samples = march(
-            origins,
-            directions,
-            near,
-            far,
-            self.occupancy.occupied,
-            self.config.step_size,
-            jitter,
-            self.config.max_samples,
-            self.occupancy.least * self.config.step_size,
-            self.config.max_depth,
-        )
-        counts = [int(part.sum()) for part in samples.ray_counts.split(rays)]
-        conditions = self._conditions(frames, counts)
-        ray = torch.repeat_interleave(samples.ray_counts)
-        middles = samples.middles
-        positions = origins[ray] + middles[:, None] * directions[ray]
-        if self.config.refine_poses:
-            positions = apply_per_frame(positions, corrections, counts)
-        # Directions keep the tracker's pose: the corrections are fractions of a degree.
-        outputs = self.field(positions.clamp(-1.0, 1.0), directions[ray], conditions)
-        inside = (middles - near[ray])[:, None]
-        values = torch.cat([outputs.rgb, outputs.audio_motion, inside, inside.square()], dim=-1)
-        lengths = samples.ends - samples.starts
-        summed = composite(outputs.density.squeeze(-1), lengths, values, samples.ray_counts)
-        if self.training:
-            self.occupancy.see(positions.detach(), summed.weights.detach())
-        head, motion, inside, squared = summed.values.split([3, 1, 1, 1], dim=-1)
-        opacity = summed.accumulation
+        samples = self._march(origins, directions, near, far)
+        conditions = self._conditions(frames, [int(part.sum()) for part in samples.ray_counts.split(rays)])
+
+        def ask(ray: Tensor, middles: Tensor, counts: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+            positions = origins[ray] + middles[:, None] * directions[ray]
+            if self.config.refine_poses:
+                positions = apply_per_frame(positions, corrections, counts)
+            # Directions keep the tracker's pose: the corrections are fractions of a degree.
+            field = self.field(positions.clamp(-1.0, 1.0), directions[ray], replace(conditions, counts=counts))
+            inside = (middles - near[ray])[:, None]
+            values = torch.cat([field.rgb, field.audio_motion, inside, inside.square()], dim=-1)
+            return field.density.squeeze(-1), values, positions
+
+        if len(frames) == 1 and not torch.is_grad_enabled():
+            sums, opacity = composite_in_rounds(
+                lambda ray, middles: ask(ray, middles, [len(ray)])[:2], samples, self.config.step_size, SUMMED
+            )
+        else:
+            ray = torch.repeat_interleave(samples.ray_counts)
+            density, values, positions = ask(ray, samples.middles, conditions.counts)
+            summed = composite(density, samples.ends - samples.starts, values, samples.ray_counts)
+            sums, opacity = summed.values, summed.accumulation
+            if self.training:
+                self.occupancy.see(positions.detach(), summed.weights.detach())
+        head, motion, inside, squared = sums.split([3, 1, 1, 1], dim=-1)
         empty = 1.0 - opacity
         return {
             "rgb": head + empty * ray_bundle.metadata["underlay"],
@@ -291,8 +290,23 @@ class TalkerModel(Model):
             "accumulation": opacity,
             "audio_motion": motion,
             "thickness": squared - inside.square() / opacity.clamp(min=1e-6),
-            "samples_per_ray": middles.new_tensor(len(middles) / max(len(near), 1)),
+            "samples_per_ray": near.new_tensor(len(samples.starts) / max(len(near), 1)),
         }
+
+    def _march(self, origins: Tensor, directions: Tensor, near: Tensor, far: Tensor) -> RaySamples:
+        """The samples of rays in occupied cells, on a lattice that is shifted at random while training."""
+        return march(
+            origins,
+            directions,
+            near,
+            far,
+            self.occupancy.occupied,
+            self.config.step_size,
+            torch.rand_like(near) if self.training else torch.full_like(near, 0.5),
+            self.config.max_samples,
+            self.occupancy.least * self.config.step_size,
+            self.config.max_depth,
+        )
 
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Tensor]:
         """PSNR over the step's rays, and how many samples a ray took."""

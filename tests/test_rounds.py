@@ -1,0 +1,62 @@
+"""Compositing in rounds against all samples at once."""
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from ntalker_ns.rendering.compositing import composite_torch
+from ntalker_ns.rendering.marching import RaySamples
+from ntalker_ns.rendering.rounds import INVISIBLE, SAMPLES_A_ROUND, composite_in_rounds
+
+STEP = 0.1
+
+
+def _scene(counts: list[int], opaque: float) -> tuple[RaySamples, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(sum(counts))
+    starts = torch.cat([torch.arange(count) * STEP for count in counts])
+    samples = RaySamples(starts.float(), starts.float() + STEP, torch.tensor(counts))
+    density = torch.rand(len(starts), generator=generator) * opaque
+    return samples, density, torch.rand(len(starts), 3, generator=generator)
+
+
+def _asked(samples: RaySamples, density: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Sums, opacity and how often each sample was asked for."""
+    first = torch.cumsum(samples.ray_counts, 0) - samples.ray_counts
+    times = torch.zeros(len(density), dtype=torch.int64)
+
+    def ask(ray: Tensor, middles: Tensor) -> tuple[Tensor, Tensor]:
+        place = first[ray] + ((middles - 0.5 * STEP) / STEP).round().long()
+        times.index_add_(0, place, torch.ones_like(place))
+        return density[place], values[place]
+
+    return (*composite_in_rounds(ask, samples, STEP, 3), times)
+
+
+@given(st.lists(st.integers(0, 3 * SAMPLES_A_ROUND + 1), max_size=12), st.sampled_from([0.1, 10.0, 200.0]))
+@settings(max_examples=60, deadline=None)
+def test_same_picture_as_all_samples_at_once(counts: list[int], opaque: float) -> None:
+    samples, density, values = _scene(counts or [0], opaque)
+    summed, opacity, times = _asked(samples, density, values)
+    whole = composite_torch(density, torch.full_like(density, STEP), values, samples.ray_counts)
+    torch.testing.assert_close(summed, whole.values, rtol=0, atol=2 * INVISIBLE)
+    torch.testing.assert_close(opacity, whole.accumulation, rtol=0, atol=2 * INVISIBLE)
+    assert bool((times <= 1).all())
+    if opaque == 0.1:
+        # Nothing is hidden, so everything is asked for, and the sums differ by rounding alone.
+        assert bool((times == 1).all())
+        torch.testing.assert_close(summed, whole.values, rtol=0, atol=1e-5)
+
+
+def test_what_is_hidden_is_not_asked_for() -> None:
+    samples, density, values = _scene([4 * SAMPLES_A_ROUND, 3], 0.0)
+    density[SAMPLES_A_ROUND - 1] = 1e4
+    _, opacity, times = _asked(samples, density, values)
+    assert times.tolist() == [1] * SAMPLES_A_ROUND + [0] * (3 * SAMPLES_A_ROUND) + [1] * 3
+    torch.testing.assert_close(opacity, torch.tensor([[1.0], [0.0]]))
+
+
+def test_no_rays() -> None:
+    samples = RaySamples(torch.zeros(0), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
+    values, opacity = composite_in_rounds(lambda ray, middles: (middles, middles[:, None]), samples, STEP, 3)
+    assert values.shape == (0, 3) and opacity.shape == (0, 1)
