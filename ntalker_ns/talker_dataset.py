@@ -1,5 +1,6 @@
 """The dataset: frames at training size with labels, what lies under the head, and the face's oval."""
 
+import copy
 from typing import Any
 
 import cv2
@@ -14,6 +15,7 @@ from ntalker_ns.driving import DrivingSequence
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.frame_store import Frame, FrameStore, build_store, polygon_mask, shrink_labels
 from ntalker_ns.talker_clip import Clip
+from ntalker_ns.talker_dataparser import cameras_of
 from ntalker_ns.underlay import HEAD
 
 MESH_OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152)
@@ -49,6 +51,18 @@ class TalkerDataset(InputDataset):
     def scale(self) -> tuple[float, float]:
         """Size in px of the dataset's pictures over that of the stored ones, in x and y."""
         return self.size[0] / self.driving.width, self.size[1] / self.driving.height
+
+    def at_size(self, image_size: int) -> "TalkerDataset":
+        """The same frames at another size.
+
+        Args:
+            image_size: longest side, px; no more than the data set has is given.
+        """
+        other = copy.copy(self)
+        other.cameras = cameras_of(self.driving, self.frame_indices, image_size)
+        other.size = (int(other.cameras.width[0]), int(other.cameras.height[0]))
+        other._store = other._plate = None
+        return other
 
     def require_clip(self) -> Clip:
         """The data set's frames.

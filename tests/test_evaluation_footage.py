@@ -8,8 +8,8 @@ import pytest
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation.footage import (
     Reference,
-    baseline_take,
     in_bytes,
+    kept_take,
     video_reference,
     video_sound,
     video_take,
@@ -119,7 +119,7 @@ def test_a_silent_video_is_heard_with_the_true_sound(tmp_path: Path):
 def test_a_take_keeps_rounded_pictures_and_the_judge_sees_exact_ones():
     truth, seen = reference(np.arange(3), 3), []
     exact = [np.full((SIZE, SIZE, 3), value, np.float32) for value in (0.1234, 0.5, 1.0)]
-    take = baseline_take("made", exact, truth, lambda place, picture: seen.append(picture[0, 0, 0]))
+    take = kept_take("made", exact, truth, lambda place, picture: seen.append(picture[0, 0, 0]))
     np.testing.assert_allclose(seen, [0.1234, 0.5, 1.0], rtol=1e-6)
     assert [int(frame[0, 0, 0]) for frame in take.frames] == [31, 128, 255]
     assert np.isnan(take.points).all() and take.points.shape == (3, 478, 3)

@@ -95,6 +95,17 @@ def test_weights_come_back_from_a_file_and_score_a_clip(tmp_path: Path):
     assert score.confidence >= 0 and score.distance > 0
 
 
+def test_files_of_old_torch_load_too(tmp_path: Path):
+    """The published one is of a time before zip archives and before batch norms counted."""
+    torch.manual_seed(1)
+    network = SyncNet(width=8)
+    uncounted = {name: value for name, value in network.state_dict().items() if "num_batches" not in name}
+    torch.save(uncounted, tmp_path / "old.model", _use_new_zipfile_serialization=False)
+    loaded = load_syncnet(tmp_path / "old.model").state_dict()
+    for name, value in uncounted.items():
+        torch.testing.assert_close(loaded[name].cpu(), value)
+
+
 @pytest.mark.parametrize("content", [b"not weights", b""])
 def test_other_files_are_unavailable_by_name(content: bytes, tmp_path: Path):
     path = tmp_path / "other.model"

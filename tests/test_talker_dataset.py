@@ -54,6 +54,19 @@ def test_small_images_are_area_means(folder):
     np.testing.assert_allclose(item["image"].numpy(), means, atol=0.6 / 255)
 
 
+def test_another_size_is_what_training_at_it_would_see(folder):
+    small = dataset(data=folder, image_size=16)
+    small.store()
+    for other, size in ((small.at_size(40), 40), (small.at_size(500), 64)):
+        expected = dataset(data=folder, image_size=size)
+        assert other.size == expected.size == (size, size)
+        assert torch.equal(other.cameras.fx, expected.cameras.fx)
+        for key in ("image", "labels", "underlay", "face_mask"):
+            assert torch.equal(other[3][key], expected[3][key])
+        np.testing.assert_array_equal(other.get_numpy_image(3), expected.get_numpy_image(3))
+    assert small.size == (16, 16)
+
+
 def test_face_mask_is_the_landmarks_outline(folder):
     mask = dataset(data=folder)[2]["face_mask"].numpy()
     outline = np.load(folder / "landmarks.npy")[2][OVAL]

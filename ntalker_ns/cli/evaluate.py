@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.evaluation.options import MetricOptions
+from ntalker_ns.evaluation.options import FrameOptions, MetricOptions
 
 if TYPE_CHECKING:
     from ntalker_ns.evaluation.evaluate import Entry
@@ -30,8 +30,8 @@ class Evaluate:
     base: Path | None = None
     """What the others are edits of: a run's config.yml or a video. Identity and CLIP direction are measured from it,
     and nearness to the true frames is measured for it only. An edit knows its own base."""
-    frames: Literal["held-out", "all"] = "held-out"
-    """Which frames of a run's clip: those kept from training, or all."""
+    shown: Annotated[FrameOptions, tyro.conf.arg(name="")] = field(default_factory=FrameOptions)
+    """Which frames, and how."""
     baselines: bool = False
     """Score also the nearest training frame (an oracle that sees the true landmarks) and the mean one, as videos."""
     output_dir: Path | None = None
@@ -56,7 +56,7 @@ class Evaluate:
             self.metrics,
             reference=self.reference,
             base=base,
-            which=self.frames,
+            frames=self.shown,
             baselines=self.baselines,
             videos=folder / "videos",
         )

@@ -22,7 +22,7 @@ from ntalker_ns.evaluation.footage import (
     Exact,
     Reference,
     Take,
-    Which,
+    datasets,
     in_bytes,
     run_reference,
     run_take,
@@ -33,7 +33,7 @@ from ntalker_ns.evaluation.footage import (
     write_take,
 )
 from ntalker_ns.evaluation.identity import load_arcface
-from ntalker_ns.evaluation.options import MetricOptions
+from ntalker_ns.evaluation.options import FrameOptions, MetricOptions
 from ntalker_ns.evaluation.peak_memory import PeakMemory
 from ntalker_ns.evaluation.scores import FidelityJudge, Scene, Scores, Tools, attempt, score_take, score_true
 from ntalker_ns.evaluation.syncnet import load_syncnet
@@ -165,7 +165,7 @@ def evaluate(
     options: MetricOptions,
     reference: Path | None = None,
     base: Entry | None = None,
-    which: Which = "held-out",
+    frames: FrameOptions = FrameOptions(),  # noqa: B008 (frozen)
     baselines: bool = False,
     videos: Path | None = None,
 ) -> Evaluation:
@@ -176,7 +176,7 @@ def evaluate(
         options: of the metrics; captions come from an edit among the entries where none are given.
         reference: the true video, where there is no run.
         base: what the entries are edits of; it is scored too.
-        which: the frames of the clip, where a run gives them.
+        frames: which frames of the clip, where a run gives them, and how they are shown.
         baselines: also score the nearest and the mean training frame, written as videos into `videos`.
         videos: a folder for mp4s of what is rendered here, with sound; None for none.
 
@@ -189,10 +189,10 @@ def evaluate(
     options = dataclasses.replace(options, captions=options.captions or recorded_captions(entries))
     tools, runs = load_tools(options), _Runs()
     source = next((entry for entry in everything if entry.is_run), None)
-    truth = _truth(source, reference, which, runs)
-    judged = [_gather(entry, truth, tools, runs) for entry in everything]
+    truth = _truth(source, reference, frames, runs)
+    judged = [_gather(entry, truth, tools, runs, frames) for entry in everything]
     if baselines:
-        judged += _baselines(source, truth, tools, runs, videos)
+        judged += _baselines(source, truth, tools, runs, videos, frames)
     true = true_take(truth)
     if videos is not None:
         for take in (true, *(take for take, _ in judged if take.speed)):
@@ -203,7 +203,7 @@ def evaluate(
         edited = base is not None and take.name in {entry.name for entry in entries}
         scene = Scene(truth, before if edited else true, tools)
         rows.append(Row(take, score_take(take, scene, EDITED if edited else judge)))
-    settings = {**dataclasses.asdict(options), "frames": which, "baselines": baselines}
+    settings = {**dataclasses.asdict(options), **dataclasses.asdict(frames), "baselines": baselines}
     return Evaluation(truth, before.name, rows, settings, time.perf_counter() - start, peak.gib())
 
 
@@ -238,14 +238,14 @@ def _check_names(entries: Sequence[Entry]) -> None:
         raise NTalkerError(f"Two rows of the report would be called '{twice}': rename one of the files.")
 
 
-def _truth(source: Entry | None, reference: Path | None, which: Which, runs: "_Runs") -> Reference:
+def _truth(source: Entry | None, reference: Path | None, frames: FrameOptions, runs: "_Runs") -> Reference:
     if source is not None and reference is not None:
         raise NTalkerError(f"The data set of {source.path} has the true frames: leave --reference out.")
     if reference is not None:
         return video_reference(reference)
     if source is None:
         raise NTalkerError("There is nothing to compare the videos with: give --reference with the true one.")
-    return run_reference(runs.load(source), which)
+    return run_reference(runs.load(source), frames)
 
 
 class _Runs:
@@ -271,7 +271,9 @@ class _Runs:
         return self._pipeline
 
 
-def _gather(entry: Entry, truth: Reference, tools: Tools, runs: _Runs) -> tuple[Take, FidelityJudge]:
+def _gather(
+    entry: Entry, truth: Reference, tools: Tools, runs: _Runs, frames: FrameOptions
+) -> tuple[Take, FidelityJudge]:
     judge = FidelityJudge(truth, tools)
     if not entry.is_run:
         return video_take(entry.name, entry.path, truth, judge), judge
@@ -282,11 +284,11 @@ def _gather(entry: Entry, truth: Reference, tools: Tools, runs: _Runs) -> tuple[
             f"{entry.path} was trained on a clip of {clip_frames} frames, the true frames are of one of {truth.of}: "
             "evaluate runs of one data set together."
         )
-    return run_take(entry.name, pipeline, truth, str(entry.path), judge), judge
+    return run_take(entry.name, pipeline, truth, str(entry.path), judge, frames.rest), judge
 
 
 def _baselines(
-    source: Entry | None, truth: Reference, tools: Tools, runs: _Runs, videos: Path | None
+    source: Entry | None, truth: Reference, tools: Tools, runs: _Runs, videos: Path | None, frames: FrameOptions
 ) -> list[tuple[Take, FidelityJudge]]:
     """The nearest and the mean training frame in place of the true head, written as videos and read again."""
     if source is None or videos is None:
@@ -295,7 +297,7 @@ def _baselines(
     for name, pictures in baseline_pictures(runs.load(source), truth).items():
         path = videos / f"{name}.mp4"
         write_pictures(path, map(in_bytes, track(pictures, f"Making {name}", total=len(truth))), truth.sound)
-        judged.append(_gather(Entry(name, path), truth, tools, runs))
+        judged.append(_gather(Entry(name, path), truth, tools, runs, frames))
     return judged
 
 
@@ -305,7 +307,7 @@ def baseline_pictures(pipeline: Any, truth: Reference) -> dict[str, Iterator[Exa
     Returns:
         "nearest", an oracle that sees the true landmarks, and "mean".
     """
-    train, held_out = pipeline.datamanager.train_dataset, pipeline.datamanager.eval_dataset
+    train, held_out = datasets(pipeline, max(truth.size))
     landmarks = held_out.require_clip().landmarks
 
     def over_truth(shown: Callable[[int], Exact]) -> Iterator[Exact]:

@@ -11,7 +11,7 @@ from ntalker_ns.evaluation.evaluate import Entry, Evaluation, evaluate
 from ntalker_ns.evaluation.experiments import TRAINING_TIME, Experiment, RowPlan
 from ntalker_ns.evaluation.footage import Picture, Reference, in_bytes, run_reference, write_pictures
 from ntalker_ns.evaluation.metrics import BY_KEY
-from ntalker_ns.evaluation.options import MetricOptions
+from ntalker_ns.evaluation.options import FrameOptions, MetricOptions
 from ntalker_ns.evaluation.trained import TrainedRun
 from ntalker_ns.evaluation.written_report import ARROWS
 from ntalker_ns.progress import track
@@ -63,7 +63,7 @@ def write_per_frame_edit(path: Path, base: Path, edit: Path) -> None:
     from ntalker_ns.evaluation import runs
 
     pipeline = runs.load(base)
-    reference = run_reference(pipeline)
+    reference = run_reference(pipeline, FrameOptions())
     pictures = per_frame_edits(pipeline, reference, read_run(edit.parent).config)
     write_pictures(path, track(pictures, f"Editing for {path.name}", total=len(reference)), reference.sound)
 
@@ -85,7 +85,7 @@ def per_frame_edits(pipeline: Any, reference: Reference, config: Any) -> Iterato
     strength = plan.schedule[-1]
     cameras = cameras_of(pipeline.model.driving, reference.indices, max(reference.size))
     for place, frame in enumerate(reference.indices):
-        picture = torch.from_numpy(render(pipeline, cameras[place : place + 1])).permute(2, 0, 1)[None]
+        picture = torch.from_numpy(render(pipeline, cameras[place : place + 1], "field")).permute(2, 0, 1)[None]
         edited = editor.edit(picture.to(pipeline.device), config.instruction, strength, plan.seeds((int(frame),)))
         yield in_bytes(edited[0].permute(1, 2, 0).float().cpu().numpy())
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,11 +15,11 @@ from ntalker_ns.audio.clock import FPS, SAMPLE_RATE
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation.frame_file import FrameFile
 from ntalker_ns.evaluation.lips import face_points
+from ntalker_ns.evaluation.options import FrameOptions, Rest
 from ntalker_ns.evaluation.peak_memory import PeakMemory
 from ntalker_ns.evaluation.regions import Masks, face_oval_mask, region_masks
 from ntalker_ns.progress import track
 
-Which = Literal["held-out", "all"]
 Picture = UInt8[np.ndarray, "h w 3"]
 Exact = Float32[np.ndarray, "h w 3"]
 Judge = Callable[[int, Exact], None]
@@ -102,21 +102,22 @@ def true_take(reference: Reference) -> Take:
     return Take("true", reference.frames, reference.points, reference.sound, source=reference.name)
 
 
-def run_reference(pipeline: Any, which: Which = "held-out") -> Reference:
-    """The true frames of a loaded run, at the size it was trained at.
+def run_reference(pipeline: Any, options: FrameOptions) -> Reference:
+    """The true frames of a loaded run.
 
     Args:
         pipeline: a loaded `TalkerPipeline`.
-        which: the frames kept from training, or all.
+        options: which frames, at which size.
 
     Raises:
         NTalkerError: the data set's frames are not there, or are not consecutive.
     """
-    held_out = pipeline.datamanager.eval_dataset
+    train, held_out = datasets(pipeline, options.image_size)
     clip = held_out.require_clip()
     places = {}
-    for dataset in (pipeline.datamanager.train_dataset, held_out):
+    for dataset in (train, held_out):
         places |= {int(frame): (dataset, order) for order, frame in enumerate(dataset.frame_indices)}
+    which = options.frames
     indices = np.array(sorted(places) if which == "all" else held_out.frame_indices, np.int64)
     if (np.diff(indices) != 1).any():
         raise NTalkerError(f"The {which} frames of {clip.folder} are not consecutive: motion cannot be judged on them.")
@@ -136,6 +137,17 @@ def run_reference(pipeline: Any, which: Which = "held-out") -> Reference:
     return Reference(name, indices, len(places), frames, points, masks, _clip_sound(clip, indices))
 
 
+def datasets(pipeline: Any, image_size: int | None) -> tuple[Any, Any]:
+    """The training and the held-out frames of a loaded run (`TalkerDataset`).
+
+    Args:
+        pipeline: a loaded `TalkerPipeline`.
+        image_size: longest side, px; None as in training.
+    """
+    both = pipeline.datamanager.train_dataset, pipeline.datamanager.eval_dataset
+    return both if image_size is None else (both[0].at_size(image_size), both[1].at_size(image_size))
+
+
 def _clip_sound(clip: Any, indices: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, " samples"] | None:
     from ntalker_ns.audio.io import read_audio
     from ntalker_ns.radnerf_format import RadNerfClip
@@ -151,7 +163,7 @@ def _cut(sound: np.ndarray, first: int, count: int) -> Float32[np.ndarray, " sam
     return sound[first * SAMPLES_PER_FRAME : (first + count) * SAMPLES_PER_FRAME]
 
 
-def run_take(name: str, pipeline: Any, reference: Reference, source: str, judge: Judge) -> Take:
+def run_take(name: str, pipeline: Any, reference: Reference, source: str, judge: Judge, rest: Rest = "field") -> Take:
     """Renders the true frames' cameras with a loaded run, each from its own place in the clip's audio.
 
     Args:
@@ -160,6 +172,7 @@ def run_take(name: str, pipeline: Any, reference: Reference, source: str, judge:
         reference: the true frames.
         source: where the run lies.
         judge: sees each picture.
+        rest: what is around the head.
     """
     from ntalker_ns.talker_dataparser import cameras_of
 
@@ -167,35 +180,23 @@ def run_take(name: str, pipeline: Any, reference: Reference, source: str, judge:
     cameras = cameras_of(driving, reference.indices, max(reference.size))
     seconds: list[float] = []
     peak = PeakMemory(gpu=pipeline.device.type == "cuda")
-    pictures = _timed_pictures(pipeline, cameras, seconds)
-    take = _take(name, track(pictures, f"Rendering {name}", total=len(reference)), reference, judge)
+    pictures = _timed_pictures(pipeline, cameras, rest, seconds)
+    take = kept_take(name, track(pictures, f"Rendering {name}", total=len(reference)), reference, judge)
     take.sound, take.source = reference.sound, source
+    if rest == "clip":
+        take.notes.append("torso and background are the true frames'")
     take.speed = Speed(tuple(seconds), peak.gib())
     return take
 
 
-def _timed_pictures(pipeline: Any, cameras: Any, seconds: list[float]) -> Iterator[Exact]:
+def _timed_pictures(pipeline: Any, cameras: Any, rest: Rest, seconds: list[float]) -> Iterator[Exact]:
     from ntalker_ns.evaluation.report import render
 
     for index in range(len(cameras)):
         start = time.perf_counter()
-        picture = render(pipeline, cameras[index : index + 1])
+        picture = render(pipeline, cameras[index : index + 1], rest)
         seconds.append(time.perf_counter() - start)
         yield picture
-
-
-def baseline_take(name: str, pictures: Iterable[Exact], reference: Reference, judge: Judge) -> Take:
-    """A take that was made otherwise.
-
-    Args:
-        name: what a report calls it.
-        pictures: RGB in [0, 1], one for each true frame.
-        reference: the true frames.
-        judge: sees each picture.
-    """
-    take = _take(name, track(pictures, f"Making {name}", total=len(reference)), reference, judge)
-    take.sound = reference.sound
-    return take
 
 
 def video_reference(path: Path) -> Reference:
@@ -269,7 +270,7 @@ def video_take(name: str, path: Path, reference: Reference, judge: Judge) -> Tak
         pictures.append(_resized(picture, (width, height)))
     first, count, notes = _matching(len(pictures), reference, path)
     exact = (pictures[i].astype(np.float32) / 255.0 for i in range(first, first + count))
-    take = _take(name, track(exact, f"Comparing {path.name}", total=count), reference, judge)
+    take = kept_take(name, track(exact, f"Comparing {path.name}", total=count), reference, judge)
     take.source, take.notes = str(path), notes
     if (info.width, info.height) != (width, height):
         take.notes.append(f"resized from {info.width}x{info.height}")
@@ -297,8 +298,15 @@ def _matching(count: int, reference: Reference, path: Path) -> tuple[int, int, l
     )
 
 
-def _take(name: str, pictures: Iterable[Exact], reference: Reference, judge: Judge) -> Take:
-    """Keeps pictures, lets the judge see them as they come, and finds their faces."""
+def kept_take(name: str, pictures: Iterable[Exact], reference: Reference, judge: Judge) -> Take:
+    """Keeps pictures, lets the judge see them as they come, and finds their faces.
+
+    Args:
+        name: what a report calls them.
+        pictures: RGB in [0, 1], from the first true frame on.
+        reference: the true frames.
+        judge: sees each picture.
+    """
     width, height = reference.size
     frames = FrameFile(height, width)
     for place, picture in enumerate(pictures):
