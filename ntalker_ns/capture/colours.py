@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float, Float32, Int32, UInt8
 
 BINS = 32
 """Bins per colour axis."""
@@ -20,8 +20,7 @@ class ColourModel:
 
     def __call__(self, lab: UInt8[np.ndarray, "h w 3"]) -> Float32[np.ndarray, "h w"]:
         """Log odds of hair per pixel of an 8-bit CIELAB image."""
-        light, a, b = (lab[..., k] >> 3 for k in range(3))
-        return self.log_odds[light, a, b]
+        return np.take(self.log_odds, _bins(lab))
 
 
 def fit_colour_model(
@@ -40,16 +39,21 @@ def fit_colour_model(
 
 def to_lab(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
     """RGB to 8-bit CIELAB; chroma is stretched, for hair, skin and cloth use little of its range."""
-    lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.int16)
-    lab[..., 1:] = (lab[..., 1:] - 128) * 2 + 128
-    return lab.clip(0, 255).astype(np.uint8)
+    same = np.arange(256)
+    stretched = ((same - 128) * 2 + 128).clip(0, 255)
+    table = np.stack([same, stretched, stretched], axis=-1)[None].astype(np.uint8)
+    return np.asarray(cv2.LUT(cv2.cvtColor(image, cv2.COLOR_RGB2LAB), table), np.uint8)
+
+
+def _bins(lab: UInt8[np.ndarray, "... 3"]) -> Int32[np.ndarray, "..."]:
+    """Which bin each colour falls into."""
+    light, a, b = (lab[..., k].astype(np.int32) >> 3 for k in range(3))
+    return (light * BINS + a) * BINS + b
 
 
 def _density(colours: np.ndarray, weight: np.ndarray) -> np.ndarray:
     from scipy.ndimage import gaussian_filter
 
-    index = (colours >> 3).astype(np.int64)
-    flat = (index[:, 0] * BINS + index[:, 1]) * BINS + index[:, 2]
-    counts = np.bincount(flat, weights=weight, minlength=BINS**3).reshape(BINS, BINS, BINS)
+    counts = np.bincount(_bins(colours), weights=weight, minlength=BINS**3).reshape(BINS, BINS, BINS)
     smooth = gaussian_filter(counts.astype(np.float64), SPREAD)
     return (smooth + 1e-9) / (smooth.sum() + 1e-9) + 2e-6

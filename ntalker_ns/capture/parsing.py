@@ -104,7 +104,7 @@ def trim_matte(
     _, parts, stats, _ = cv2.connectedComponentsWithStats(kept, connectivity=4)
     large = stats[:, cv2.CC_STAT_AREA] > 0.002 * person.size
     large[0] = False
-    return large[np.asarray(parts, np.int64)] & person
+    return np.take(large, parts) & person
 
 
 def face_coordinates(points: Float[np.ndarray, "478 2"], size: int) -> FaceCoordinates:
@@ -114,7 +114,8 @@ def face_coordinates(points: Float[np.ndarray, "478 2"], size: int) -> FaceCoord
     height = float(np.linalg.norm(top - chin))
     up = (top - chin) / height
     right = np.array([-up[1], up[0]])
-    x, y = np.meshgrid(np.arange(size) + 0.5, np.arange(size) + 0.5)
+    x, y = np.ogrid[:size, :size][::-1]
+    x, y = x + 0.5, y + 0.5
     # Neck and hair stay under the ears when the chin turns to a side.
     across = (x * right[0] + y * right[1] - ears @ right) / height
     rise = (x * up[0] + y * up[1] - chin @ up) / height
@@ -245,16 +246,16 @@ def fill_polygon(points: Float[np.ndarray, "k 2"], size: int) -> Bool[np.ndarray
 def _connected_to(mask: np.ndarray, seed: np.ndarray) -> np.ndarray:
     count, parts = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
     touching = np.zeros(count, bool)
-    touching[np.unique(parts[seed & mask])] = True
+    touching[parts[seed & mask]] = True
     touching[0] = False
-    return touching[np.asarray(parts, np.int64)]
+    return np.take(touching, parts)
 
 
 def _fill_small_holes(mask: np.ndarray, side: int) -> np.ndarray:
     _, parts, stats, _ = cv2.connectedComponentsWithStats((~mask).astype(np.uint8), connectivity=4)
     small = stats[:, cv2.CC_STAT_AREA] < side * side
     small[0] = False
-    return mask | small[np.asarray(parts, np.int64)]
+    return mask | np.take(small, parts)
 
 
 def _disc(radius: int) -> np.ndarray:

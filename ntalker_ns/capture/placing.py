@@ -78,8 +78,9 @@ def _upright_axes(track: Track) -> Float[np.ndarray, "3 3"]:
 
 def _extent(placing: Placing, track: Track, frame: int, head: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Lowest and highest coordinates of a frame's head pixels, on the plane through the centre facing the camera."""
-    rows, columns = np.nonzero(head)
-    pixels = np.stack([columns, rows], axis=1) + 0.5
+    # Every fourth pixel along and across: the outline's percentiles move by less than that.
+    rows, columns = np.nonzero(head[::4, ::4])
+    pixels = 4 * np.stack([columns, rows], axis=1) + 2.0
     rotation, translation = track.rotation[frame], track.translation[frame]
     depth = float((rotation @ placing.centre + translation)[2])
     rays = np.concatenate([(pixels - track.centre) / track.focal, np.ones((len(pixels), 1))], axis=1)
