@@ -16,6 +16,7 @@ import numpy as np
 import tyro
 from jaxtyping import Float, UInt8
 
+from ntalker_ns.edit_base import read_run
 from ntalker_ns.evaluation import runs
 from ntalker_ns.evaluation.lips import (
     amplitude_ratio,
@@ -83,9 +84,9 @@ class Experiments:
 
     def edit(self, name: str, instruction: str, **fields: Any) -> Path:
         """Edits the base, unless that has been done; gives the run folder."""
-        found = sorted((self.output / name).glob("*/*/*/nerfstudio_models"))
-        if found:
-            return found[-1].parent
+        found = [read_run(path.parent) for path in sorted((self.output / name).glob("*/*/*/nerfstudio_models"))]
+        if done := [run.folder for run in found if run.complete]:
+            return done[-1]
         config = runs.method_config(self.method, instruction=instruction, base=self.base, output_dir=self.output / name)
         options = {"num_frames": self.frames, "epochs": self.epochs, "lip_epochs": self.lip_epochs, **fields}
         for option, value in options.items():
@@ -109,6 +110,7 @@ class Experiments:
             "psnr_edited_head": psnr(rendered, targets),
             "psnr_unedited": psnr(unedited, targets),
             "gain_db": gain,
+            "landmarks_in_edited_frames": faces_found(targets),
             **lips(edited, base),
         }
 
@@ -202,9 +204,14 @@ def lips(pictures: Pictures, base: Pictures) -> dict[str, float]:
     return {
         "opening_correlation": opening_correlation(openings, wanted),
         "opening_amplitude": amplitude_ratio(openings, wanted),
-        "faces_found": float(np.isfinite(openings).mean()),
+        "landmarks_found": float(np.isfinite(openings).mean()),
         "motion_correlation": abs(float(motion)),
     }
+
+
+def faces_found(pictures: Pictures) -> float:
+    """Share of pictures in which the landmark detector finds a face."""
+    return float(np.isfinite(mouth_openings(face_landmarks(pictures))).mean())
 
 
 def mouth_box(landmarks: Float[np.ndarray, "n 478 2"], size: tuple[int, ...]) -> tuple[slice, slice]:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,16 @@ import pytest
 import torch
 import yaml
 from tiny_clip import write_tiny_clip
+from tiny_diffusion import save_ip2p
 from tiny_edit import FRAMES, frames_of, start, tiny_edit, train_base, train_edit
 from tiny_run import tiny_config
 
 from ntalker_ns.cli.render import load_run
 from ntalker_ns.driving import DrivingSequence
 from ntalker_ns.edit_model import EditModel
-from ntalker_ns.edit_trainer import EditTrainer
+from ntalker_ns.edit_trainer import EditTrainer, EditTrainerConfig
 from ntalker_ns.editing.filters import FilterEditor
+from ntalker_ns.editing.ip2p import InstructPix2Pix, InstructPix2PixConfig
 from ntalker_ns.editing.schedule import Strength
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.talker_trainer import TalkerTrainer
@@ -98,8 +101,9 @@ def test_what_hears_the_lips_is_left_alone_and_the_rest_learns(edit: EditTrainer
 def test_an_edit_loads_where_neither_base_nor_data_are(edit: EditTrainer, tmp_path: Path):
     run = tmp_path / "anna" / "ntalker-edit-small" / edit.base_dir.name
     shutil.copytree(edit.base_dir, run)
-    text = (run / "config.yml").read_text()
-    (run / "config.yml").write_text(text.replace(str(edit.config.base), "/gone"))
+    saved = yaml.load((run / "config.yml").read_text(), Loader=yaml.Loader)
+    saved.base = Path("/gone")
+    (run / "config.yml").write_text(yaml.dump(saved))
     model = load_run(run / "config.yml")[1].model
     assert isinstance(model, EditModel)
     picture = model.get_outputs_for_camera(edit.cameras[1:2])["rgb"]
@@ -131,33 +135,30 @@ def kill_after(trainer: EditTrainer, edits: int, monkeypatch: Any) -> None:
     monkeypatch.setattr(type(trainer.store), "put", put)
 
 
-@pytest.mark.parametrize("edits", [2, FRAMES + 1])
-@pytest.mark.parametrize("strategy", ["progressive", "iterative"])
+@pytest.mark.parametrize(
+    ("strategy", "edits"), [("progressive", 2), ("progressive", FRAMES + 1), ("iterative", FRAMES + 1)]
+)
 def test_killed_in_an_update_and_resumed_it_ends_the_same(
-    base: TalkerTrainer, outputs: Path, tmp_path: Path, monkeypatch: Any, edits: int, strategy: str
+    edit: EditTrainer, base: TalkerTrainer, tmp_path: Path, monkeypatch: Any, strategy: str, edits: int
 ):
     options = {"strategy": strategy, "interval": 3}
-    save = {"steps_per_save": 4}
-    whole = train_edit(tiny_edit(tmp_path / "whole", options, base=base.base_dir, **save))
-    broken = start(tiny_edit(tmp_path / "broken", options, base=base.base_dir, **save))
+    if strategy == "progressive":
+        whole, options["interval"] = edit, edit.config.edit.interval
+    else:
+        whole = train_edit(tiny_edit(tmp_path / "whole", options, base=base.base_dir))
+    broken = start(tiny_edit(tmp_path / "broken", options, base=base.base_dir, steps_per_save=4))
     kill_after(broken, edits, monkeypatch)
     calls = []
     edit_frames = FilterEditor.edit
     monkeypatch.setattr(FilterEditor, "edit", lambda *a, **k: calls.append(len(a[1])) or edit_frames(*a, **k))
-    resumed = train_edit(tiny_edit(tmp_path / "resumed", options, load_dir=models_of(broken), **save))
+    resumed = train_edit(tiny_edit(tmp_path / "resumed", options, load_dir=models_of(broken), steps_per_save=4))
     if strategy == "progressive":
         # What the broken run had edited of its last update is not edited again.
         assert sum(calls) == 2 * FRAMES - edits
-    newest = whole.store.newest_of_all("edited", 99)
-    assert resumed.store.newest_of_all("edited", 99) == newest
-    for frame, step in newest.items():
-        np.testing.assert_array_equal(resumed.store.get("edited", frame, step), whole.store.get("edited", frame, step))
-    for name, value in weights(whole).items():
-        torch.testing.assert_close(weights(resumed)[name], value, rtol=1e-4, atol=1e-6, msg=name)
+    check_same_end(resumed, whole)
 
 
-def test_killed_in_training_and_resumed_it_ends_the_same(base: TalkerTrainer, tmp_path: Path):
-    whole = train_edit(tiny_edit(tmp_path / "whole", base=base.base_dir, steps_per_save=4))
+def test_killed_in_training_and_resumed_it_ends_the_same(edit: EditTrainer, base: TalkerTrainer, tmp_path: Path):
     broken = start(tiny_edit(tmp_path / "broken", base=base.base_dir, steps_per_save=4))
     iteration = broken.train_iteration
 
@@ -169,9 +170,50 @@ def test_killed_in_training_and_resumed_it_ends_the_same(base: TalkerTrainer, tm
     broken.train_iteration = dies
     with pytest.raises(Killed):
         broken.train()
-    resumed = train_edit(tiny_edit(tmp_path / "resumed", load_dir=models_of(broken), steps_per_save=4))
+    check_same_end(train_edit(tiny_edit(tmp_path / "resumed", load_dir=models_of(broken), steps_per_save=4)), edit)
+
+
+def check_same_end(resumed: EditTrainer, whole: EditTrainer) -> None:
+    """Both have the same edited frames and weights."""
+    newest = whole.store.newest_of_all("edited", 99)
+    assert resumed.store.newest_of_all("edited", 99) == newest
+    for frame, step in newest.items():
+        np.testing.assert_array_equal(resumed.store.get("edited", frame, step), whole.store.get("edited", frame, step))
     for name, value in weights(whole).items():
         torch.testing.assert_close(weights(resumed)[name], value, rtol=1e-4, atol=1e-6, msg=name)
+
+
+@pytest.fixture
+def base_without_data(base: TalkerTrainer) -> Iterator[TalkerTrainer]:
+    data = base.config.pipeline.datamanager.data
+    assert data is not None
+    elsewhere = data.rename(data.with_name("elsewhere"))
+    yield base
+    elsewhere.rename(data)
+
+
+def test_instruct_pix2pix_killed_in_an_update_ends_the_same(
+    base_without_data: TalkerTrainer, tmp_path: Path, monkeypatch: Any
+):
+    """The paper's editor through diffusers, its weights random; an edit needs no data set."""
+    editor = InstructPix2PixConfig(model=str(save_ip2p(tmp_path / "model")), size=None, batch_size=2)
+    options = {"updates": 3, "epochs": 3, "lip_epochs": 0, "steps": (2, 4)}
+
+    def config(place: str, **fields: Any) -> EditTrainerConfig:
+        return tiny_edit(tmp_path / place, options, instruction="Make him old", editor=editor, **fields)
+
+    whole = train_edit(config("whole", base=base_without_data.base_dir))
+    first, last = (frames_of(whole, kind, step).astype(float) for kind, step in (("base", 0), ("edited", 10)))
+    assert np.abs(last - first).mean() > 1
+    broken = start(config("broken", base=base_without_data.base_dir))
+    kill_after(broken, 2 * FRAMES + 2, monkeypatch)
+    # Three frames are left, in batches of two.
+    batches = []
+    edit_frames = InstructPix2Pix.edit
+    monkeypatch.setattr(InstructPix2Pix, "edit", lambda *a, **k: batches.append(len(a[1])) or edit_frames(*a, **k))
+    resumed = train_edit(config("resumed", load_dir=models_of(broken)))
+    assert batches == [2, 1]
+    check_same_end(resumed, whole)
 
 
 def test_an_edit_of_an_edit_goes_on_from_it(edit: EditTrainer, tmp_path: Path):
@@ -256,6 +298,7 @@ def failing(config: Any) -> Any:
         ({"base": Path("nowhere")}, r"There is no run at .*nowhere"),
         ({"base": Path("nowhere.ckpt")}, r"There is no checkpoint .*nowhere\.ckpt"),
         ({"audio": Path("nowhere.wav")}, r"no file at .*nowhere\.wav"),
+        ({"editor": InstructPix2PixConfig(model="/")}, "is not a diffusers pipeline"),
         ({"edit": {"updates": 0}}, "updates must be at least 1"),
         ({"edit": {"guidance": (6.0, 3.0)}}, "from 6 to 3"),
         ({"edit": {"num_frames": 23}}, "more than the 22 frames"),

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ntalker_ns.editing.editor import EditorConfig, check_instruction
 from ntalker_ns.editing.ip2p import resized, working_size
-from ntalker_ns.editing.pretrained import Precision, load_pipeline, precision_of
+from ntalker_ns.editing.pretrained import Precision, check_model, load_pipeline, precision_of
 from ntalker_ns.editing.schedule import Strength
 from ntalker_ns.errors import NTalkerError
 
@@ -60,8 +60,9 @@ class DiffusersEditor:
         self._pipeline: Any = None
 
     def check(self, instruction: str) -> None:
-        """Any instruction will do, as long as there is one."""
+        """Any instruction will do, as long as there is one; a folder has to hold a pipeline."""
         check_instruction(instruction)
+        check_model(self.config.model)
 
     def describe(self, instruction: str) -> str:
         """See `Editor.describe`; how s and t are used is known once the pipeline is loaded, and said then."""

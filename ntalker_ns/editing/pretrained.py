@@ -19,6 +19,20 @@ def precision_of(precision: Precision, device: torch.device) -> torch.dtype:
     return _TYPES[precision]
 
 
+def check_model(model: str) -> None:
+    """Checks what can be seen of a model without loading it.
+
+    Args:
+        model: a folder, or a hub id.
+
+    Raises:
+        NTalkerError: it is a folder or file that holds no pipeline.
+    """
+    local = Path(model).expanduser()
+    if local.exists() and not (local / "model_index.json").is_file():
+        raise NTalkerError(f"{local} is not a diffusers pipeline (no model_index.json): check --editor.model.")
+
+
 def load_pipeline(kind: Any, model: str, dtype: torch.dtype, **options: Any) -> Any:
     """A diffusers pipeline, from disk where it is there.
 
@@ -31,9 +45,8 @@ def load_pipeline(kind: Any, model: str, dtype: torch.dtype, **options: Any) -> 
     Raises:
         NTalkerError: there is no such pipeline, or it cannot be fetched.
     """
+    check_model(model)
     local = Path(model).expanduser()
-    if local.exists() and not (local / "model_index.json").is_file():
-        raise NTalkerError(f"{local} is not a diffusers pipeline (no model_index.json): check --editor.model.")
     name = str(local) if local.exists() else model
     try:
         try:
