@@ -15,13 +15,18 @@ def lines(chart: str) -> list[np.ndarray]:
 
 
 def test_points_span_the_frames_and_the_values():
-    (line,) = lines(line_chart({"true": np.array([0.0, 10.0, 5.0])}, 0, "frame", "opening"))
+    (line,) = lines(line_chart({"true": np.array([2.0, 12.0, 7.0])}, 0, "frame", "opening"))
     np.testing.assert_allclose(line[:, 0], [LEFT, (LEFT + WIDTH - RIGHT) / 2, WIDTH - RIGHT], atol=0.1)
     # Five per cent of the range is left free above and below.
     inside = HEIGHT - TOP - BOTTOM
     assert line[0, 1] == pytest.approx(HEIGHT - BOTTOM - inside * 0.5 / 11.0, abs=0.1)
     assert line[1, 1] == pytest.approx(TOP + inside * 0.5 / 11.0, abs=0.1)
     assert line[2, 1] == pytest.approx((line[0, 1] + line[1, 1]) / 2, abs=0.1)
+
+
+def test_values_that_are_never_negative_have_no_axis_below_zero():
+    (line,) = lines(line_chart({"true": np.array([0.0, 10.0])}, 0, "frame", ""))
+    np.testing.assert_allclose(line[:, 1], [HEIGHT - BOTTOM, TOP + (HEIGHT - TOP - BOTTOM) * 0.5 / 10.5], atol=0.1)
 
 
 def test_unknown_frames_are_gaps():

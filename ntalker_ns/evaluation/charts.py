@@ -57,8 +57,9 @@ def line_chart(
 
 
 def _padded_range(low: float, high: float) -> tuple[float, float]:
+    """Room above and below, but no values below zero where there are none."""
     margin = 0.05 * (high - low) or max(0.05 * abs(high), 1e-3)
-    return low - margin, high + margin
+    return (max(low - margin, 0.0) if low >= 0 else low - margin), high + margin
 
 
 def _runs(values: Float[np.ndarray, " n"]) -> list[list[int]]:

@@ -41,15 +41,17 @@ def flicker_maps(evaluation: Evaluation, flow: Flow, height: int = 220) -> Pictu
         shown[~error.visible] = NOT_SEEN
         rows.append([before, frame, shown])
         names.append(f"{row.take.name}, frame {evaluation.reference.indices[place]}")
-    columns = ["the frame before", "the frame", f"difference after warping, 0 to {FULL_SCALE}"]
+    columns = ["the frame before", "the frame", "difference"]
     return grid(rows, names, columns, height) if rows else None
 
 
-def worst_frames(evaluation: Evaluation, row: Row, count: int = 4, height: int = 180) -> Picture | None:
-    """The frames that a take is worst at: true, the take's, and their difference; None where nothing tells."""
-    decider = next((name for name in BAD if np.isfinite(row.scores.series.get(name, np.array([np.nan]))).any()), None)
-    if decider is None:
-        return None
+def decider_of(row: Row) -> str | None:
+    """The metric that tells which frames of a take are worst; None where none does."""
+    return next((name for name in BAD if np.isfinite(row.scores.series.get(name, np.array([np.nan]))).any()), None)
+
+
+def worst_frames(evaluation: Evaluation, row: Row, decider: str, count: int = 4, height: int = 180) -> Picture:
+    """The frames that a take is worst at by a metric: true, the take's, and their difference."""
     badness = BAD[decider] * row.scores.series[decider]
     order = np.argsort(-np.where(np.isfinite(badness), badness, -np.inf))
     places = [int(place) for place in order[:count] if np.isfinite(badness[place])]
@@ -61,7 +63,7 @@ def worst_frames(evaluation: Evaluation, row: Row, count: int = 4, height: int =
     ]
     values = row.scores.series[decider]
     labels = [f"frame {evaluation.reference.indices[place]}: {values[place]:.1f}" for place in places]
-    return grid([truth, taken, differences], ["true", row.take.name, f"difference, 0 to {FULL_SCALE}"], labels, height)
+    return grid([truth, taken, differences], ["true", row.take.name, "difference"], labels, height)
 
 
 def heat(values: Float[np.ndarray, "h w"]) -> Picture:

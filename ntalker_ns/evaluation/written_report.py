@@ -29,6 +29,7 @@ CHARTS = (
 )
 """Series that are drawn, their titles, and digits on the axis."""
 JPEG_QUALITY = 88
+SCALE = f"Differences of RGB in [0, 1] from 0, black, to {figures.FULL_SCALE} and more, yellow."
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --ink: #1f2328; --back: #fff; --soft: #f3f4f6; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e6e6; --back: #16181c; --soft: #23262c; } }
@@ -167,11 +168,13 @@ def _pictures(evaluation: Evaluation) -> Iterable[str]:
     except Unavailable:
         maps = None
     if maps is not None:
-        yield _picture("Where it flickers most", maps, "Grey-blue: not seen in both frames.")
+        note = "How a frame differs from the one before, warped to it by optical flow; grey-blue: not seen in both."
+        yield _picture("Where it flickers most", maps, f"{note} {SCALE}")
     for row in evaluation.rows[1:]:
-        worst = figures.worst_frames(evaluation, row)
-        if worst is not None:
-            yield _picture(f"Worst frames of {row.take.name}", worst)
+        decider = figures.decider_of(row)
+        if decider is not None:
+            title = f"Worst frames of {row.take.name}, by {BY_KEY[decider].title}"
+            yield _picture(title, figures.worst_frames(evaluation, row, decider), SCALE)
 
 
 def _picture(title: str, picture: UInt8[np.ndarray, "h w 3"], note: str = "") -> str:
