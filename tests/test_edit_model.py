@@ -9,6 +9,7 @@ import torch
 from tiny_clip import write_tiny_clip
 from tiny_edit import start, tiny_edit, train_base
 
+from ntalker_ns.cli.render import set_refinement_weight
 from ntalker_ns.edit_frames import EditFrames, evenly_spaced, lip_masks
 from ntalker_ns.edit_model import EditModel, as_picture
 from ntalker_ns.edit_trainer import EditTrainer, edited_model_config, region_of, to_bytes
@@ -153,7 +154,7 @@ def test_the_weight_mixes_field_and_refinement(trainer: EditTrainer):
     model = head(trainer)
     pictures = {}
     for weight in (0.0, 0.5, 1.0):
-        model.refinement_weight.value = weight
+        set_refinement_weight(model, weight)
         pictures[weight] = trainer._render(0)
     torch.testing.assert_close(pictures[0.0]["rgb"], pictures[1.0]["field_rgb"])
     middle = (0.5 * (model.refinement(planes(pictures[0.0]["rgb"])) + planes(pictures[0.0]["rgb"]))).clamp(0, 1)

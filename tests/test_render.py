@@ -190,6 +190,8 @@ def test_faults_are_one_sentence_and_leave_nothing(run: Path, speech: Path, tmp_
         (Render(run, out, audio=speech, eyes="wide"), "--eyes wide"),
         (Render(run, out, audio=speech, pose="nod"), "--pose nod"),
         (Render(run, out, audio=speech, size=2), "too small"),
+        (Render(run, out, audio=speech, refinement_weight=1.5), "not between 0 and 1"),
+        (Render(run, out, audio=speech, refinement_weight=0.5), "for edited heads"),
         (Render(run, out, audio=speech, outputs=("colour",)), "choose from"),
         (Render(run, out, audio=speech, camera_path=tmp_path / "path.json"), "not a nerfstudio camera path"),
         (Render(tmp_path / "config.yml", out, audio=speech), "no run"),

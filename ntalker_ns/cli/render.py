@@ -55,6 +55,8 @@ class Render:
     """Calms the head's motion: standard deviation, in frames, of a Gaussian over time; 0 leaves it as it is."""
     seed: int = 0
     """Draws blinks and sway: the same seed gives the same."""
+    refinement_weight: float | None = None
+    """For edited heads: how much of the refinement network is in the picture, 0 to 1. By default as it was trained."""
 
     def main(self) -> None:
         """Loads the run, renders frame by frame, writes the video."""
@@ -70,6 +72,8 @@ class Render:
         sequence = controlled(sequence, clip, self.eyes, self.pose, self.smooth, self.seed)
         model.set_driving(sequence)
         model.portrait.set_background(self.background)
+        if self.refinement_weight is not None:
+            set_refinement_weight(model, self.refinement_weight)
         size = self.size or config.pipeline.datamanager.dataparser.image_size
         if self.camera_path is None:
             shot = Shot(sequence_cameras(sequence, size), sequence.fps, speaks=True)
@@ -94,6 +98,8 @@ class Render:
         check_output(self.output, self._is_transparent())
         Background.parse(self.background)
         check_controls(self.eyes, self.pose, self.smooth)
+        if self.refinement_weight is not None and not 0.0 <= self.refinement_weight <= 1.0:
+            raise NTalkerError(f"--refinement-weight {self.refinement_weight:g} is not between 0 and 1.")
         if self.size is not None and self.size < 16:
             raise NTalkerError(f"--size {self.size} is too small: give at least 16 px.")
         for path in (self.audio, self.audio_features, self.camera_path):
@@ -150,6 +156,23 @@ def load_run(load_config: Path) -> tuple[Any, "Pipeline"]:
     except AssertionError as error:
         raise NTalkerError(f"'{load_config}' is not a run of ours: {error}.") from error
     return config, pipeline
+
+
+def set_refinement_weight(model: Any, weight: float) -> None:
+    """Says how much of its refinement network an edited head shows.
+
+    Args:
+        model: of a run.
+        weight: 0 to 1.
+
+    Raises:
+        NTalkerError: the head is not an edited one.
+    """
+    from ntalker_ns.edit_model import EditModel
+
+    if not isinstance(model, EditModel):
+        raise NTalkerError("--refinement-weight is for edited heads (ntalker-edit); this run is none: leave it out.")
+    model.refinement_weight.value = weight
 
 
 def sequence_for_audio(sequence: "DrivingSequence", audio: Path, features: Path | None = None) -> "DrivingSequence":
