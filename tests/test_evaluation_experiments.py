@@ -90,6 +90,12 @@ def test_the_papers_tables_are_there():
     ]
 
 
+def test_small_tables_share_the_runs_that_are_the_same():
+    planned = [("table1", "edit"), ("table3", "progressive"), ("table4", "refined")]
+    first, *others = (load_experiment(name).planned(run, "small") for name, run in planned)
+    assert all(other == first for other in others)
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
