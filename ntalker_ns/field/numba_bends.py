@@ -92,9 +92,9 @@ def lip_motion(
         softness: world units.
     """
     moved = np.empty((len(points), 2), np.float32)
-    landmarks = [np.ascontiguousarray(column, np.float32) for column in (*places.T, *motion.T)]
+    x, z, motion_x, motion_z = (np.ascontiguousarray(column, np.float32) for column in (*places.T, *motion.T))
     with KERNEL_LOCK:
-        _lip_motion(np.ascontiguousarray(points), *landmarks, np.float32(softness**2), moved)
+        _lip_motion(np.ascontiguousarray(points), x, z, motion_x, motion_z, np.float32(softness**2), moved)
     return moved
 
 
