@@ -104,7 +104,7 @@ def trim_matte(
     _, parts, stats, _ = cv2.connectedComponentsWithStats(kept, connectivity=4)
     large = stats[:, cv2.CC_STAT_AREA] > 0.002 * person.size
     large[0] = False
-    return np.take(large, np.asarray(parts)) & person
+    return np.take(large, np.asarray(parts, np.int32)) & person
 
 
 def face_coordinates(points: Float[np.ndarray, "478 2"], size: int) -> FaceCoordinates:
@@ -255,7 +255,7 @@ def _fill_small_holes(mask: np.ndarray, side: int) -> np.ndarray:
     _, parts, stats, _ = cv2.connectedComponentsWithStats((~mask).astype(np.uint8), connectivity=4)
     small = stats[:, cv2.CC_STAT_AREA] < side * side
     small[0] = False
-    return mask | np.take(small, np.asarray(parts))
+    return mask | np.take(small, np.asarray(parts, np.int32))
 
 
 def _disc(radius: int) -> np.ndarray:
