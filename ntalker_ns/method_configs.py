@@ -10,7 +10,9 @@ from ntalker_ns.editing.filters import FilterEditorConfig
 from ntalker_ns.editing.plan import EditConfig
 from ntalker_ns.errors import print_as_sentence
 from ntalker_ns.field.talker_field import TalkerFieldConfig
+from ntalker_ns.field.torso_field import TorsoFieldConfig
 from ntalker_ns.optimizers import FusedAdamConfig
+from ntalker_ns.portrait import PortraitConfig
 from ntalker_ns.schedulers import CosineDecayConfig
 from ntalker_ns.talker_datamanager import TalkerDataManagerConfig
 from ntalker_ns.talker_dataparser import TalkerDataParserConfig
@@ -93,6 +95,7 @@ ntalker_base_small = MethodSpecification(
                     geometry_dim=15,
                     direction_levels=0,
                 ),
+                portrait=PortraitConfig(torso=TorsoFieldConfig(max_resolution=192, log2_hashmap_size=16)),
                 coarse_steps=600,
                 thickness_weight=0.01,
                 occupancy_resolution=64,

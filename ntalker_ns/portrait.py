@@ -39,7 +39,7 @@ class PortraitConfig:
     #rrggbb), or a picture file."""
     background_size: int = 256
     """Longest side, in px, of the picture that is learned on top of the plate."""
-    inner_weight: float = 0.02
+    inner_weight: float = 0.1
     """Weight of the pixels behind the head, where torso and background follow what was painted in; the others weigh 1.
     It closes the gap that opens there when the head turns away."""
     opacity_weight: float = 0.1
@@ -221,7 +221,9 @@ class Portrait(nn.Module):
         config, frames = self.config, batch["frames"]
         rest = self.at(batch["place"], batch["plate"], frames, [len(batch["place"]) // len(frames)] * len(frames))
         image, underlay, labels = batch["image"], batch["underlay"], batch["labels"]
-        seen = ((labels < HEAD) & ((image - underlay).abs().amax(dim=-1) < SAME)).float()
+        kept = (image - underlay).abs().amax(dim=-1) < SAME
+        # Around the head, what is labelled background may be hair; what is labelled torso is neck, or skin like it.
+        seen = ((labels == TORSO) | ((labels < HEAD) & kept)).float()
         target = torch.where(seen[:, None] > 0, image, underlay)
         weight = seen + config.inner_weight * (1.0 - seen)
         squared = (rest.colour - target).square().mean(dim=-1)

@@ -147,11 +147,13 @@ def neck(picture: Picture, face_box: Float[np.ndarray, "4"], size: tuple[int, in
 
 
 def views_sheet(studio: Studio) -> Picture:
-    """The head at rest from the sides, from above and from below."""
-    from ntalker_ns.driving_controls import rest_frame
+    """The head at rest, its eyes open, from the sides, from above and from below."""
+    from ntalker_ns.driving_controls import rest_frame, usual_openness, with_eyes
 
     frame = rest_frame(studio.clip)
+    studio.drive(with_eyes(studio.clip, usual_openness(studio.clip)))
     rows = [[studio.picture(frame, yaw=a) for a in ANGLES], [studio.picture(frame, pitch=a) for a in ANGLES]]
+    studio.drive(studio.clip)
     return grid(rows, ["yaw", "pitch"], [f"{a:+.0f} degrees" for a in ANGLES], min(studio.size, 320))
 
 

@@ -39,9 +39,11 @@ class TorsoFieldConfig:
     base_resolution: int = 16
     """Cells along an edge of the coarsest level."""
     max_resolution: int = 512
-    """Cells along an edge of the finest level; the picture and the room around it are one cell times this."""
-    log2_hashmap_size: int = 15
-    """Base-2 logarithm of the entries of a hash table level."""
+    """Cells along an edge of the finest level, which spans the picture and the room around it. Cells finer than the
+    pixels of training are noise in larger pictures."""
+    log2_hashmap_size: int = 18
+    """Base-2 logarithm of the entries of a hash table level. With fewer than the finest level has cells, sharp edges of
+    cloth write into the smooth skin beside them."""
     octaves: int = 2
     """Frequencies of the position that the deformation network sees; more, and cloth deforms in finer ripples."""
     hidden_dim: int = 64
