@@ -248,7 +248,7 @@ def _connected_to(mask: np.ndarray, seed: np.ndarray) -> np.ndarray:
     touching = np.zeros(count, bool)
     touching[parts[seed & mask]] = True
     touching[0] = False
-    return np.take(touching, parts)
+    return np.take(touching, np.asarray(parts, np.int32))
 
 
 def _fill_small_holes(mask: np.ndarray, side: int) -> np.ndarray:
