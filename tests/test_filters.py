@@ -73,6 +73,19 @@ def test_every_style_is_deterministic_and_grows_with_the_amount(style: str):
     assert 0.001 < changes[0] < changes[1] < changes[2]
 
 
+@pytest.mark.parametrize("style", ["bronze", "stone", "sepia"])
+def test_updates_on_one_another_end_where_a_single_edit_does(style: str):
+    """Every update edits what the head has learned from the one before: what it has already must not build up."""
+    once = EDITOR.edit(frames(), style, FULL, [0])
+    picture = frames()
+    for strength in progressive_schedule(3, (3.0, 6.0), (10, 20)):
+        picture = EDITOR.edit(picture, style, strength, [0])
+    again = EDITOR.edit(picture, style, FULL, [0])
+    change = (once - frames()).abs().mean()
+    assert (picture - once).abs().mean() < 0.15 * change
+    assert (again - picture).abs().mean() < 0.15 * change
+
+
 @pytest.mark.parametrize("style", STYLES)
 def test_frames_do_not_depend_on_their_batch_and_only_warp_on_its_seed(style: str):
     words = STYLES[style].words.split("|")[0]

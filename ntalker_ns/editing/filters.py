@@ -25,6 +25,8 @@ Style = Callable[[Picture, float, int], Picture]
 
 REFERENCE_SIDE = 512
 """Side in px of the pictures that lengths below are meant for."""
+MOST_RELIEF = 3.0
+"""Local differences of brightness are raised by no more than this factor."""
 WARP_SHARE = 0.012
 """Standard deviation of the warp style's displacements in full, as a share of the picture's width."""
 WARP_CELLS = 12
@@ -148,18 +150,30 @@ def _blurred(values: np.ndarray, sigma: float) -> np.ndarray:
     return cv2.GaussianBlur(values, (0, 0), max(sigma, 0.3))
 
 
-def _ramp(values: Float32[np.ndarray, "h w"], stops: Sequence[tuple[float, tuple[float, float, float]]]) -> Picture:
-    """Colours along a line: a value between two stops gets a colour between theirs."""
-    places = [place for place, _ in stops]
-    channels = [np.interp(values, places, [colour[c] for _, colour in stops]) for c in range(3)]
+def _ramp(values: Float32[np.ndarray, "h w"], colours: Sequence[tuple[float, float, float]]) -> Picture:
+    """Colours along a line, from dark to light: each value gets the colour that is as bright as itself.
+
+    So a picture that has these colours already keeps them: an update edits what the one before has made.
+    """
+    places = _grey(np.array(colours, np.float32))
+    channels = [np.interp(values, places, [colour[c] for colour in colours]) for c in range(3)]
     return np.stack(channels, axis=-1).astype(np.float32)
 
 
-def _even_light(picture: Picture, contrast: float) -> Float32[np.ndarray, "h w"]:
-    """Brightness with local contrast raised, as polished or hewn surfaces show relief."""
+def _with_relief(picture: Picture, relief: float) -> Float32[np.ndarray, "h w"]:
+    """Brightness whose local differences are as strong as those of polished or hewn surfaces.
+
+    They are brought to a strength, not multiplied: a second time changes little.
+
+    Args:
+        picture: to be carved.
+        relief: standard deviation of brightness from its surroundings.
+    """
     grey = _grey(picture)
-    relief = grey - _blurred(grey, _px(picture, 12.0))
-    return np.clip(grey + contrast * relief, 0.0, 1.0)
+    around = _blurred(grey, _px(picture, 12.0))
+    found = grey - around
+    strength = min(relief / max(float(found.std()), 1e-6), MOST_RELIEF)
+    return np.clip(around + strength * found, 0.0, 1.0)
 
 
 def _smooth(picture: Picture, rounds: int, radius: float, spread: float) -> Picture:
@@ -191,14 +205,14 @@ def sketch(picture: Picture, amount: float, seed: int) -> Picture:
     grey = _grey(picture)
     lines = np.clip(grey / np.maximum(_blurred(grey, _px(picture, 6.0)), 1e-3), 0.0, 1.0) ** 3
     shade = 0.75 + 0.25 * np.clip(grey * 1.4, 0.0, 1.0)
-    return _mix(picture, _ramp(lines * shade, [(0.0, (0.10, 0.10, 0.12)), (1.0, (0.97, 0.95, 0.90))]), amount)
+    return _mix(picture, _ramp(lines * shade, [(0.10, 0.10, 0.12), (0.97, 0.95, 0.90)]), amount)
 
 
 def painting(picture: Picture, amount: float, seed: int) -> Picture:
     """Oil paint: brush marks that end at edges, richer colours."""
     marks = _brush_marks(_brush_marks(picture, 3.0), 2.0)
     mean = marks.mean(axis=-1, keepdims=True)
-    rich = np.clip(mean + 1.25 * (marks - mean), 0.0, 1.0)
+    rich = np.clip(mean + 1.1 * (marks - mean), 0.0, 1.0)
     curved = rich + 0.04 * np.sin(2.0 * np.pi * (rich - 0.5))
     return _mix(picture, curved.astype(np.float32), amount)
 
@@ -213,7 +227,7 @@ def cartoon(picture: Picture, amount: float, seed: int) -> Picture:
     within = 1.0 / (1.0 + np.exp(-14.0 * (scaled - level - 0.5)))
     poster = (level + within) / steps
     mean = poster.mean(axis=-1, keepdims=True)
-    vivid = np.clip(mean + 1.2 * (poster - mean), 0.0, 1.0)
+    vivid = np.clip(mean + 1.1 * (poster - mean), 0.0, 1.0)
     grey = _blurred(_grey(picture), _px(picture, 1.5))
     edge = grey - _blurred(grey, _px(picture, 4.0))
     ink = np.clip(-(edge + 0.01) / 0.04, 0.0, 1.0)[..., None]
@@ -222,29 +236,26 @@ def cartoon(picture: Picture, amount: float, seed: int) -> Picture:
 
 def bronze(picture: Picture, amount: float, seed: int) -> Picture:
     """Polished bronze: brightness through a metal's colours."""
-    light = _even_light(picture, 1.2)
-    shine = light + 0.10 * np.sin(3.0 * np.pi * light)
-    stops = [
-        (0.0, (0.05, 0.03, 0.02)),
-        (0.35, (0.33, 0.18, 0.07)),
-        (0.65, (0.72, 0.45, 0.20)),
-        (0.85, (0.93, 0.74, 0.45)),
-        (1.0, (1.0, 0.95, 0.80)),
+    colours = [
+        (0.04, 0.02, 0.01),
+        (0.33, 0.18, 0.07),
+        (0.72, 0.45, 0.20),
+        (0.93, 0.74, 0.45),
+        (1.0, 0.95, 0.80),
     ]
-    return _mix(picture, _ramp(np.clip(shine, 0.0, 1.0), stops), amount)
+    return _mix(picture, _ramp(_with_relief(picture, 0.08), colours), amount)
 
 
 def stone(picture: Picture, amount: float, seed: int) -> Picture:
-    """Pale stone: brightness alone, relief raised, darks lifted."""
-    light = _even_light(picture, 1.6)
-    stops = [(0.0, (0.25, 0.25, 0.26)), (0.5, (0.62, 0.61, 0.59)), (1.0, (0.95, 0.94, 0.91))]
-    return _mix(picture, _ramp(light, stops), amount)
+    """Stone: brightness alone, relief raised, no deep shadows."""
+    colours = [(0.22, 0.22, 0.23), (0.62, 0.61, 0.59), (0.95, 0.94, 0.91)]
+    return _mix(picture, _ramp(_with_relief(picture, 0.08), colours), amount)
 
 
 def sepia(picture: Picture, amount: float, seed: int) -> Picture:
     """An old photograph's brown."""
-    stops = [(0.0, (0.12, 0.07, 0.03)), (0.5, (0.58, 0.44, 0.29)), (1.0, (1.0, 0.94, 0.80))]
-    return _mix(picture, _ramp(_grey(picture), stops), amount)
+    colours = [(0.12, 0.07, 0.03), (0.58, 0.44, 0.29), (1.0, 0.94, 0.80)]
+    return _mix(picture, _ramp(_grey(picture), colours), amount)
 
 
 def _tint(picture: Picture, factors: tuple[float, float, float], amount: float) -> Picture:
