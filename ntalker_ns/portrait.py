@@ -221,9 +221,7 @@ class Portrait(nn.Module):
         config, frames = self.config, batch["frames"]
         rest = self.at(batch["place"], batch["plate"], frames, [len(batch["place"]) // len(frames)] * len(frames))
         image, underlay, labels = batch["image"], batch["underlay"], batch["labels"]
-        kept = (image - underlay).abs().amax(dim=-1) < SAME
-        # Around the head, what is labelled background may be hair; what is labelled torso is neck, or skin like it.
-        seen = ((labels == TORSO) | ((labels < HEAD) & kept)).float()
+        seen = ((labels < HEAD) & ((image - underlay).abs().amax(dim=-1) < SAME)).float()
         target = torch.where(seen[:, None] > 0, image, underlay)
         weight = seen + config.inner_weight * (1.0 - seen)
         squared = (rest.colour - target).square().mean(dim=-1)
