@@ -76,14 +76,16 @@ def test_every_style_is_deterministic_and_grows_with_the_amount(style: str):
 @pytest.mark.parametrize("style", ["bronze", "stone", "sepia"])
 def test_updates_on_one_another_end_where_a_single_edit_does(style: str):
     """Every update edits what the head has learned from the one before: what it has already must not build up."""
-    once = EDITOR.edit(frames(), style, FULL, [0])
-    picture = frames()
+    x, y = torch.arange(64.0), torch.arange(48.0)[:, None]
+    light = 0.5 + 0.05 * torch.sin(2.5 * x) * torch.sin(2.5 * y)
+    skin = light * torch.tensor([1.0, 0.8, 0.7])[None, :, None, None]
+    picture, once = skin, EDITOR.edit(skin, style, FULL, [0])
     for strength in progressive_schedule(3, (3.0, 6.0), (10, 20)):
         picture = EDITOR.edit(picture, style, strength, [0])
     again = EDITOR.edit(picture, style, FULL, [0])
-    change = (once - frames()).abs().mean()
-    assert (picture - once).abs().mean() < 0.15 * change
-    assert (again - picture).abs().mean() < 0.15 * change
+    change = (once - skin).abs().mean()
+    assert (picture - once).abs().mean() < 0.3 * change
+    assert (again - picture).abs().mean() < 0.01 * change
 
 
 @pytest.mark.parametrize("style", STYLES)
