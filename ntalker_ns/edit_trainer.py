@@ -219,6 +219,8 @@ def copy_folder(source: Path, target: Path) -> None:
     partial = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         shutil.copytree(source, partial)
+        # Two runs that start in one second have one name; the later one's files count, as in all of nerfstudio.
+        shutil.rmtree(target, ignore_errors=True)
         os.replace(partial, target)
     except (OSError, shutil.Error) as error:
         raise NTalkerError(f"{source} cannot be copied to {target} ({error}).") from error

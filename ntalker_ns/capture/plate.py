@@ -82,7 +82,7 @@ def fill_unknown(image: Float[np.ndarray, "h w c"], known: Bool[np.ndarray, "h w
 def _pull_push(premultiplied: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     height, width = weight.shape
     value = premultiplied / np.maximum(weight, 1e-6)[..., None]
-    if min(height, width) <= 1 or weight.min() >= 1.0:
+    if max(height, width) <= 1 or weight.min() >= 1.0:
         return value, weight
     half = ((width + 1) // 2, (height + 1) // 2)
     small_sum = cv2.resize(premultiplied, half, interpolation=cv2.INTER_AREA)
