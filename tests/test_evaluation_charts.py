@@ -51,3 +51,11 @@ def test_nothing_known_is_no_chart(values: np.ndarray):
 @pytest.mark.parametrize("values", [np.zeros(3), np.array([2.5]), np.full(5, -1.0)])
 def test_a_constant_course_is_a_line(values: np.ndarray):
     ElementTree.fromstring(line_chart({"a": values}, 0, "frame", ""))
+
+
+def test_a_name_keeps_its_colour_where_another_is_unknown():
+    ours = np.array([1.0, 2.0])
+    both = line_chart({"true": np.array([1.0, 3.0]), "ours": ours}, 0, "frame", "")
+    alone = line_chart({"true": np.zeros(0), "ours": ours}, 0, "frame", "")
+    colours = [[line.get("stroke") for line in ElementTree.fromstring(one).iter("polyline")] for one in (both, alone)]
+    assert colours[0][1:] == colours[1] and "true" not in alone

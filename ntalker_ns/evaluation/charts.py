@@ -19,7 +19,8 @@ def line_chart(
     """Lines over frames, with axes and a legend; unknown frames are gaps.
 
     Args:
-        series: courses by name, NaN where unknown.
+        series: courses by name, NaN where unknown; one of which nothing is known keeps its colour for itself, so that
+            a name has the same one in all charts.
         first: the frame that the courses start at.
         x_title: below the horizontal axis.
         y_title: above the vertical one.
@@ -48,6 +49,8 @@ def line_chart(
     parts.append(titles + f'<text x="4" y="{TOP - 2}">{html.escape(y_title)}</text>')
     place = LEFT
     for index, (name, values) in enumerate(series.items()):
+        if not np.isfinite(values).any():
+            continue
         colour = COLOURS[index % len(COLOURS)]
         parts += [_line(run, x, values, y, colour) for run in _runs(values)]
         parts.append(f'<rect x="{place}" y="{HEIGHT + 10}" width="14" height="4" fill="{colour}"/>')

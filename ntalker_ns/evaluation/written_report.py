@@ -155,7 +155,7 @@ def _notes(evaluation: Evaluation) -> str:
 def _charts(evaluation: Evaluation) -> Iterable[str]:
     first = int(evaluation.reference.indices[0])
     for name, title, digits in CHARTS:
-        series = {row.take.name: row.scores.series[name] for row in evaluation.rows if name in row.scores.series}
+        series = {row.take.name: row.scores.series.get(name, np.zeros(0)) for row in evaluation.rows}
         chart = line_chart(series, first, "frame", "", digits)
         if chart:
             yield f"<h2>{html.escape(title)}</h2>{chart}"
