@@ -36,6 +36,11 @@ def _optimizers(grids: float, networks: float) -> dict[str, dict]:
     }
 
 
+def _viewer() -> ViewerConfig:
+    """Without the training cameras: the head stands still in its world, so that they crowd around the viewer's own."""
+    return ViewerConfig(quit_on_train_completion=True, max_num_display_images=0)
+
+
 def _edit_optimizers(grids: float, networks: float, around: float, refinement: float) -> dict[str, dict]:
     """The same for an edit: fields, what is around the head, refinement and its discriminator."""
     rates = {"grids": grids, "networks": networks, "torso": around, "background": around}
@@ -67,7 +72,7 @@ ntalker_base = MethodSpecification(
             target_samples=1 << 18,
         ),
         optimizers=_optimizers(grids=5e-3, networks=2e-3),
-        viewer=ViewerConfig(quit_on_train_completion=True),
+        viewer=_viewer(),
     ),
     description="A talking head from a clip of somebody speaking.",
 )
@@ -106,7 +111,7 @@ ntalker_base_small = MethodSpecification(
             target_samples=36_000,
         ),
         optimizers=_optimizers(grids=1e-2, networks=4e-3),
-        viewer=ViewerConfig(quit_on_train_completion=True),
+        viewer=_viewer(),
     ),
     description="The same for a laptop: 128 px, minutes on a CPU.",
 )
@@ -120,7 +125,7 @@ ntalker_edit = MethodSpecification(
         steps_per_eval_all_images=0,
         mixed_precision=True,
         optimizers=_edit_optimizers(grids=5e-3, networks=5e-4, around=5e-3, refinement=2e-4),
-        viewer=ViewerConfig(quit_on_train_completion=True),
+        viewer=_viewer(),
     ),
     description="Change how a talking head looks by telling it what you want.",
 )
@@ -144,7 +149,7 @@ ntalker_edit_small = MethodSpecification(
             )
         ),
         optimizers=_edit_optimizers(grids=1e-2, networks=2e-3, around=5e-3, refinement=1e-3),
-        viewer=ViewerConfig(quit_on_train_completion=True),
+        viewer=_viewer(),
     ),
     description="The same for a laptop: offline picture filters by default, minutes on a CPU.",
 )
