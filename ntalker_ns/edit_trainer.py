@@ -8,20 +8,14 @@ for each pair:
 train on their lips
 """
 
-import copy
-import dataclasses
-import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
-import tyro
 from jaxtyping import Bool, Float, UInt8
 from nerfstudio.utils.decorators import check_main_thread
 from nerfstudio.utils.rich_utils import CONSOLE
@@ -30,25 +24,17 @@ from torch import Tensor
 from ntalker_ns import ranks
 from ntalker_ns.checkpoints import read_checkpoint
 from ntalker_ns.driving import DrivingSequence
-from ntalker_ns.edit_base import BaseRun, find_base, read_run
+from ntalker_ns.edit_config import EditTrainerConfig
 from ntalker_ns.edit_frames import EditFrames, edit_cameras, evenly_spaced, lip_masks
-from ntalker_ns.edit_model import EditModelConfig
-from ntalker_ns.edit_pipeline import EditPipeline, EditPipelineConfig
-from ntalker_ns.editing.editor import Editor, check_instruction
-from ntalker_ns.editing.filters import FilterEditorConfig
-from ntalker_ns.editing.image_to_image import DiffusersEditorConfig
-from ntalker_ns.editing.ip2p import InstructPix2PixConfig
-from ntalker_ns.editing.plan import Edit, EditConfig, EditPlan, EditRegion, make_plan
-from ntalker_ns.editing.presets import EditPreset, load_preset
+from ntalker_ns.edit_pipeline import EditPipeline
+from ntalker_ns.editing.plan import Edit, EditRegion
 from ntalker_ns.editing.store import EditStore, mask_to_picture
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.progress import progress_bar, track
-from ntalker_ns.talker_dataparser import TalkerDataParserConfig, features_of_file, find_source
-from ntalker_ns.talker_model import TalkerModelConfig
+from ntalker_ns.talker_dataparser import TalkerDataParserConfig, features_of_file
 from ntalker_ns.talker_trainer import (
     DRIVING_FOLDER,
     TalkerTrainer,
-    TalkerTrainerConfig,
     absolute,
     remove_empty_folders,
 )
@@ -58,179 +44,6 @@ STORE_FOLDER = "edit"
 SHEET_ROWS = 4
 """Frames on a contact sheet."""
 Pixels = UInt8[np.ndarray, "h w 3"]
-AnyEditorConfig = (
-    Annotated[InstructPix2PixConfig, tyro.conf.subcommand("ip2p")]
-    | Annotated[DiffusersEditorConfig, tyro.conf.subcommand("diffusers")]
-    | Annotated[FilterEditorConfig, tyro.conf.subcommand("filter")]
-)
-"""At the end of a command: editor:ip2p, editor:diffusers or editor:filter, and their own options."""
-
-
-@dataclass
-class EditTrainerConfig(TalkerTrainerConfig):
-    """An edit: of which head, by which words, by whom and how."""
-
-    _target: type = field(default_factory=lambda: EditTrainer)
-    """Target class to instantiate."""
-    instruction: str = ""
-    """What to change, such as "Make her look like a bronze statue"."""
-    preset: str | None = None
-    """An instruction with captions and bounds that somebody has found: a name (old-man, van-gogh, bronze-statue, ...)
-    or a YAML file. --instruction and --edit.* have the last word."""
-    base: Path | None = None
-    """The head to edit: a run folder, its config.yml or a checkpoint; it may be an edit itself. None takes the newest
-    completed ntalker-base run under --output-dir."""
-    audio: Path | None = None
-    """What the head says while it is edited, a sound or video file; None takes its own clip."""
-    edit_region: EditRegion = "frame"
-    """What of an edited picture is learned: the head, the portrait (head and torso), or the whole frame. Elsewhere the
-    picture stays the base's."""
-    edit: EditConfig = field(default_factory=EditConfig)
-    """Dataset updates and training."""
-    editor: AnyEditorConfig = field(default_factory=InstructPix2PixConfig)
-    """Who edits the frames."""
-    captions: tuple[str, str] | None = None
-    """What pictures show before and after, for the CLIP direction metric; None takes the preset's."""
-    max_num_iterations: int = 0
-    """Training steps; 0: as many as the epochs and frames make."""
-    pipeline: EditPipelineConfig = field(default_factory=EditPipelineConfig)
-    """Pipeline configuration."""
-
-    def set_timestamp(self) -> None:
-        """Names the run and resolves what it edits, before the config is saved: afterwards it needs no base.
-
-        Raises:
-            NTalkerError: there is nothing to edit or to do, or an option cannot be.
-        """
-        preset = self._resolve_instruction()
-        plan = make_plan(self.edit, preset and preset.guidance, preset and preset.steps)
-        # What the plan took from preset or paper is written down, so that the saved run says what was done.
-        self.edit = dataclasses.replace(self.edit, guidance=plan.bounds[0], steps=plan.bounds[1])
-        self.make_editor().check(self.instruction)
-        source = self._source()
-        self._adopt(source)
-        evenly_spaced(self.edit.num_frames, self._driving_frames(source))
-        self.max_num_iterations = self.max_num_iterations or plan.total_steps
-        super().set_timestamp()
-        self._say(source)
-
-    def plan(self) -> EditPlan:
-        """What is edited when."""
-        return make_plan(self.edit)
-
-    def make_editor(self) -> Editor:
-        """Who edits the frames; it loads its weights at the first edit."""
-        return self.editor.setup()
-
-    def _resolve_instruction(self) -> EditPreset | None:
-        """Takes what the user leaves open from the preset."""
-        preset = None if self.preset is None else load_preset(self.preset)
-        if preset is not None:
-            self.instruction = self.instruction or preset.instruction
-            self.captions = self.captions or (preset.caption_before, preset.caption_after)
-        self.instruction = check_instruction(self.instruction)
-        if self.audio is not None:
-            self.audio = absolute(self.audio)
-            if not self.audio.is_file():
-                raise NTalkerError(f"There is no file at {self.audio}: check --audio.")
-        return preset
-
-    def _source(self) -> BaseRun:
-        """The run whose head this one goes on from: its base, or where it is resumed, the run that was broken off."""
-        resumed = self.checkpoint_to_resume()
-        if resumed is None:
-            source = find_base(self.base, self.output_dir)
-            self.base = source.checkpoint
-            return source
-        source = read_run(resumed.parent.parent, resumed)
-        if not isinstance(source.config, EditTrainerConfig):
-            raise NTalkerError(f"{resumed} is not of an edit, so none can be resumed from it: name it with --base.")
-        recorded = source.config.base
-        assert recorded is not None
-        if self.base is not None and absolute(self.base) not in {recorded, *recorded.parents, *_siblings(recorded)}:
-            raise NTalkerError(f"The run to resume edits {recorded}, not {self.base}: leave --base out.")
-        self.base = recorded
-        return source
-
-    def _adopt(self, source: BaseRun) -> None:
-        """Takes over what a head is made of, so that this run stands on its own."""
-        given = self.pipeline.datamanager.data
-        theirs = source.config.pipeline
-        datamanager = copy.deepcopy(theirs.datamanager)
-        datamanager.dataparser.driving = source.driving_folder
-        if given is not None:
-            datamanager.dataparser.data = absolute(given)
-            if find_source(datamanager.dataparser).clip is None:
-                raise NTalkerError(
-                    f"{given} is not the data set that {source.folder} was trained on: leave --data out, an edit needs "
-                    "the checkpoint alone."
-                )
-            datamanager.data = absolute(given)
-        model = edited_model_config(self.pipeline.model, theirs.model)
-        self.pipeline = dataclasses.replace(self.pipeline, datamanager=datamanager, model=model)
-        self.experiment_name = self.experiment_name or source.config.experiment_name
-
-    def _driving_frames(self, source: BaseRun) -> int:
-        """How many frames drive the head while it is edited."""
-        driving = source.driving()
-        return len(driving) if self.audio is None else len(features_of_file(self.audio, driving)[0])
-
-    def _write_driving(self) -> None:
-        """Copies the source's driving sequence into the run folder; a start that fails leaves no folder behind."""
-        dataparser = self.pipeline.datamanager.dataparser
-        assert dataparser.driving is not None
-        run = absolute(self.get_base_dir())
-        try:
-            copy_folder(dataparser.driving, run / DRIVING_FOLDER)
-        except BaseException:
-            remove_empty_folders(run)
-            raise
-        dataparser.driving = run / DRIVING_FOLDER
-
-    def _say(self, source: BaseRun) -> None:
-        """Tells the user what is about to happen."""
-        verb = "Resuming the edit" if isinstance(source.config, type(self)) and self.load_checkpoint else "Editing"
-        CONSOLE.print(
-            f"{verb} {source.folder} ({source.steps} of {source.config.max_num_iterations} steps): "
-            f'"{self.instruction}"\nEditor: {self.make_editor().describe(self.instruction)}'
-        )
-
-
-def edited_model_config(wanted: EditModelConfig, base: TalkerModelConfig) -> EditModelConfig:
-    """The configuration of an edited head.
-
-    Args:
-        wanted: what is the edit's own is taken from here.
-        base: all the rest is taken from here.
-    """
-    shared = {one.name: getattr(base, one.name) for one in dataclasses.fields(TalkerModelConfig)}
-    del shared["_target"]
-    # The base's grids are all there; what is edited is the clip's own background.
-    shared |= {"coarse_steps": 0, "portrait": dataclasses.replace(base.portrait, background="plate")}
-    return dataclasses.replace(wanted, **copy.deepcopy(shared))
-
-
-def copy_folder(source: Path, target: Path) -> None:
-    """Copies a folder so that it is there whole or not at all.
-
-    Raises:
-        NTalkerError: it is missing, or there is no room.
-    """
-    partial = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        shutil.copytree(source, partial)
-        # Two runs that start in one second have one name; the later one's files count, as in all of nerfstudio.
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(partial, target)
-    except (OSError, shutil.Error) as error:
-        raise NTalkerError(f"{source} cannot be copied to {target} ({error}).") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _siblings(checkpoint: Path) -> tuple[Path, ...]:
-    """Other names of the run that a checkpoint belongs to."""
-    return (checkpoint.parent.parent / "config.yml",)
 
 
 class EditTrainer(TalkerTrainer):

@@ -3,9 +3,9 @@
 from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.plugins.types import MethodSpecification
 
+from ntalker_ns.edit_config import EditTrainerConfig
 from ntalker_ns.edit_model import EditModelConfig
 from ntalker_ns.edit_pipeline import EditPipelineConfig
-from ntalker_ns.edit_trainer import EditTrainerConfig
 from ntalker_ns.editing.filters import FilterEditorConfig
 from ntalker_ns.editing.plan import EditConfig
 from ntalker_ns.errors import print_as_sentence

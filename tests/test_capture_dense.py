@@ -25,7 +25,7 @@ def textured_plane(track: Track, size: int = 512) -> list[np.ndarray]:
         half = np.array([[1, 0, -0.5], [0, 1, -0.5], [0, 0, 1.0]])
         homography = np.asarray(half @ camera @ plane @ to_face, np.float64)
         grey = cv2.warpPerspective(texture, homography, (size, size), flags=cv2.INTER_LINEAR, borderValue=(90,))
-        pictures.append(np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2))
+        pictures.append(grey.astype(np.uint8))
     return pictures
 
 

@@ -10,9 +10,10 @@ from tiny_clip import write_tiny_clip
 from tiny_edit import start, tiny_edit, train_base
 
 from ntalker_ns.cli.render import set_refinement_weight
+from ntalker_ns.edit_config import edited_model_config
 from ntalker_ns.edit_frames import EditFrames, evenly_spaced, lip_masks
 from ntalker_ns.edit_model import EditModel, as_picture
-from ntalker_ns.edit_trainer import EditTrainer, edited_model_config, region_of, to_bytes
+from ntalker_ns.edit_trainer import EditTrainer, region_of, to_bytes
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.refinement.losses import lip_edge_loss, perceptual_loss, style_loss
 from ntalker_ns.refinement.vgg import VGGFeatures, vgg_layers

@@ -18,8 +18,9 @@ from tiny_run import tiny_config
 
 from ntalker_ns.cli.render import load_run
 from ntalker_ns.driving import DrivingSequence
+from ntalker_ns.edit_config import EditTrainerConfig
 from ntalker_ns.edit_model import EditModel
-from ntalker_ns.edit_trainer import EditTrainer, EditTrainerConfig
+from ntalker_ns.edit_trainer import EditTrainer
 from ntalker_ns.editing.filters import FilterEditor
 from ntalker_ns.editing.ip2p import InstructPix2Pix, InstructPix2PixConfig
 from ntalker_ns.editing.schedule import Strength

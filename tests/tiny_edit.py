@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from tiny_run import tiny_config
 
+from ntalker_ns.edit_config import EditTrainerConfig
 from ntalker_ns.edit_model import EditModelConfig
 from ntalker_ns.edit_pipeline import EditPipelineConfig
-from ntalker_ns.edit_trainer import EditTrainer, EditTrainerConfig
+from ntalker_ns.edit_trainer import EditTrainer
 from ntalker_ns.editing.filters import FilterEditorConfig
 from ntalker_ns.editing.plan import EditConfig
 from ntalker_ns.schedulers import CosineDecayConfig

@@ -61,6 +61,10 @@ class DatasetWriter:
         image = cv2.imread(str(self.folder / image_name(index)), cv2.IMREAD_COLOR)
         return np.ascontiguousarray(image[..., ::-1])
 
+    def read_grey(self, index: int) -> UInt8[np.ndarray, "s s"]:
+        """Reads a stored frame's grey levels, in less time than its colours."""
+        return np.asarray(cv2.imread(str(self.folder / image_name(index)), cv2.IMREAD_GRAYSCALE))
+
     def write_labels(self, index: int, labels: UInt8[np.ndarray, "s s"]) -> None:
         """Stores labels as masks/INDEX.png."""
         _write(self.folder / label_name(index), labels)

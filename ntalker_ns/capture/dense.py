@@ -32,7 +32,7 @@ LEAST_NOISE = 1.5
 FACING = 0.35
 """Cosine between surface and view below which a sample is too slanted to use."""
 PASSES = 2
-STEPS = 3
+STEPS = 2
 REFERENCE_FRAMES = 64
 
 
@@ -67,7 +67,7 @@ class Agreement:
 def refine_poses(
     track: tracking.Track,
     landmarks: Float[np.ndarray, "n 478 2"],
-    read_image: Callable[[int], UInt8[np.ndarray, "s s 3"]],
+    read_grey: Callable[[int], UInt8[np.ndarray, "s s"]],
     options: tracking.TrackingOptions,
 ) -> tuple[tracking.Track, float, float]:
     """Aligns every frame's pose to the clip's mean texture.
@@ -75,7 +75,7 @@ def refine_poses(
     Args:
         track: the solve from landmarks; its focal length is kept.
         landmarks: px; NaN rows where unseen.
-        read_image: gives a frame, RGB.
+        read_grey: gives a frame's grey levels.
         options: those of the solve.
 
     Returns:
@@ -85,7 +85,7 @@ def refine_poses(
     start = track
 
     def texture_of(index: int) -> Texture:
-        return face_texture(read_image(index), _project(start, index, surface.points)[1])
+        return face_texture(read_grey(index), _project(start, index, surface.points)[1])
 
     chosen = np.unique(np.linspace(0, len(track.valid) - 1, REFERENCE_FRAMES).round().astype(int)).tolist()
     textures = [texture_of(i) for i in chosen]
@@ -130,19 +130,19 @@ def sample_surface(shape: Float[np.ndarray, "478 3"]) -> Surface:
     return Surface(np.stack([x, y, depth], axis=-1)[inside], normals[inside])
 
 
-def face_texture(image: UInt8[np.ndarray, "s s 3"], around: Float[np.ndarray, "k 2"]) -> Texture:
+def face_texture(grey: UInt8[np.ndarray, "s s"], around: Float[np.ndarray, "k 2"]) -> Texture:
     """Cuts out the face and divides its band-passed grey levels by their local contrast.
 
     Args:
-        image: RGB.
+        grey: the frame's grey levels.
         around: px that must lie inside.
     """
-    scale = image.shape[0] / 512
+    scale = grey.shape[0] / 512
     margin = 24 * scale
-    low = np.clip(np.floor(around.min(axis=0) - margin), 0, image.shape[0] - 16).astype(int)
-    high = np.clip(np.ceil(around.max(axis=0) + margin), low + 16, image.shape[0]).astype(int)
-    face = np.ascontiguousarray(image[low[1] : high[1], low[0] : high[0]])
-    fine = cv2.GaussianBlur(cv2.cvtColor(face, cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), scale)
+    low = np.clip(np.floor(around.min(axis=0) - margin), 0, grey.shape[0] - 16).astype(int)
+    high = np.clip(np.ceil(around.max(axis=0) + margin), low + 16, grey.shape[0]).astype(int)
+    face = grey[low[1] : high[1], low[0] : high[0]].astype(np.float32)
+    fine = cv2.GaussianBlur(face, (0, 0), scale)
     band = fine - _wide_blur(fine, 9.0 * scale)
     contrast = np.sqrt(_wide_blur(band * band, 14.0 * scale) + 9.0)
     texture = 10.0 * band / contrast

@@ -97,7 +97,8 @@ def trim_matte(
     Returns:
         The trimmed matte; what has the background's colour inside the person stays.
     """
-    difference = cv2.absdiff(image, plate).max(axis=2)
+    red, green, blue = cv2.split(cv2.absdiff(image, plate))
+    difference = cv2.max(cv2.max(red, green), blue)
     same = (cv2.blur(difference, (5, 5)) < SAME_AS_PLATE) & observed
     outside = _connected_to(~person | same, ~person)
     kept = cv2.morphologyEx((~outside).astype(np.uint8), cv2.MORPH_OPEN, _disc(2))

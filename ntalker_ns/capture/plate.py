@@ -1,6 +1,7 @@
 """The background plate: the room without the person."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import cv2
@@ -53,16 +54,21 @@ def make_plate(images: Sequence[UInt8[np.ndarray, "s s 3"]], backgrounds: Sequen
     stack, masks = np.stack(images), np.stack(backgrounds)
     count = masks.sum(axis=0)
     observed = count >= max(2, len(stack) // 20)
-    median = np.zeros(stack.shape[1:], np.uint8)
-    for rows in np.array_split(np.arange(stack.shape[1]), 16):
-        # A 9-bit value beyond white sorts what is not background to the end.
-        ranked = np.sort(np.where(masks[:, rows, :, None], stack[:, rows], 256).astype(np.uint16), axis=0)
-        middle = np.maximum(count[rows] - 1, 0)[None, ..., None] // 2
-        median[rows] = np.take_along_axis(ranked, middle, axis=0)[0].clip(0, 255)
+    with ThreadPoolExecutor(2) as pool:
+        bands = [np.array_split(values, 16, axis=1) for values in (stack, masks)]
+        median = np.concatenate(list(pool.map(_median, *bands)))
     filled = fill_unknown(median.astype(np.float32), observed)
     deviation = np.abs(stack.astype(np.int16) - median).mean(axis=-1)[masks & observed]
     plate = np.where(observed[..., None], median, np.rint(filled).clip(0, 255)).astype(np.uint8)
     return Plate(plate, observed, float(deviation.mean()) if deviation.size else 0.0)
+
+
+def _median(stack: UInt8[np.ndarray, "n h w 3"], masks: Bool[np.ndarray, "n h w"]) -> UInt8[np.ndarray, "h w 3"]:
+    """Median over those frames that a mask names, per pixel."""
+    # A 9-bit value beyond white sorts what is not background to the end.
+    ranked = np.sort(np.where(masks[..., None], stack, np.uint16(256)), axis=0)
+    middle = np.maximum(masks.sum(axis=0) - 1, 0)[None, ..., None] // 2
+    return np.take_along_axis(ranked, middle, axis=0)[0].clip(0, 255).astype(np.uint8)
 
 
 def fill_unknown(image: Float[np.ndarray, "h w c"], known: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "h w c"]:

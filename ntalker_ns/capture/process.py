@@ -228,7 +228,7 @@ def _track(writer: DatasetWriter, seen: _Seen, crop: cropping.Crop, info: VideoI
     options = tracking.TrackingOptions.for_size(crop.size, focal)
     observed = seen.landmarks[..., :2]
     by_landmarks = tracking.solve_track(seen.landmarks, centre, options)
-    solved, before, after = dense.refine_poses(by_landmarks, observed, writer.read_image, options)
+    solved, before, after = dense.refine_poses(by_landmarks, observed, writer.read_grey, options)
     to_512 = 512 / crop.size
     report.figures["residual_px"] = tracking.residual_px(solved, observed) * to_512
     report.figures["rotation_jitter_deg"] = tracking.rotation_jitter(solved)
@@ -279,7 +279,8 @@ def _labeller(
         return FaceParser(options.parsing_model)
     chosen = _spread(len(points), parsing.SEED_FRAMES)
     images = [writer.read_image(i) for i in chosen]
-    people = [_person(seen, i, image, backdrop) for i, image in zip(chosen, images, strict=True)]
+    with ThreadPoolExecutor(2) as pool:
+        people = list(pool.map(lambda i, image: _person(seen, i, image, backdrop), chosen, images))
     return parsing.fit_head_parser(images, people, [points[i] for i in chosen])
 
 

@@ -77,10 +77,14 @@ def read_frames(path: Path, fps: float = FPS) -> Iterator[UInt8[np.ndarray, "h w
     Raises:
         NTalkerError: the file is missing or is no video.
     """
+    from av.video.reformatter import VideoReformatter
+
     container = _open(path)
+    # One for all frames: a frame's own sets up its tables of colours anew.
+    reformatter = VideoReformatter()
     with container:
         for frame in _resample(_decode(container, path), fps):
-            yield _upright(frame)
+            yield _upright(reformatter.reformat(frame, format="rgb24").to_ndarray(), _rotation(frame))
 
 
 def _open(path: Path) -> Any:
@@ -154,7 +158,6 @@ def _rotation(frame: Any) -> int:
     return int(getattr(frame, "rotation", 0) or 0)
 
 
-def _upright(frame: Any) -> UInt8[np.ndarray, "h w 3"]:
-    image = frame.to_ndarray(format="rgb24")
-    quarter_turns = round(_rotation(frame) / 90) % 4
+def _upright(image: UInt8[np.ndarray, "h w 3"], rotation: int) -> UInt8[np.ndarray, "h w 3"]:
+    quarter_turns = round(rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns else image
