@@ -6,6 +6,11 @@ from jaxtyping import Float, Int
 Pixels = tuple[Int[np.ndarray, " r"], Int[np.ndarray, " r"]]
 """x and y of pixels."""
 
+EYE_LEVELS = 5
+"""Degrees of eye openness that are told apart when frames are drawn."""
+EYE_SHARE = 0.25
+"""Part of the frames that is drawn evenly over those degrees."""
+
 
 def anywhere(rng: np.random.Generator, count: int, size: tuple[int, int]) -> Pixels:
     """Pixels uniformly from a picture of this width and height."""
@@ -49,6 +54,23 @@ def patch(
         corner.append(int(np.clip(round(centre - patch_size / 2), 0, size[axis] - patch_size)))
     offset = np.arange(patch_size)
     return np.tile(corner[0] + offset, patch_size), np.repeat(corner[1] + offset, patch_size)
+
+
+def frame_chances(eye_openness: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+    """How likely each frame is drawn: most draws are even, some go to eyes as rarely open as these.
+
+    Somebody who blinks once in ten seconds closes their eyes in one frame of a hundred, too few to learn from.
+
+    Args:
+        eye_openness: of each frame, 0 to 1.
+
+    Returns:
+        Chances that sum to 1.
+    """
+    level = np.minimum((eye_openness * EYE_LEVELS).astype(int), EYE_LEVELS - 1)
+    frames = np.bincount(level, minlength=EYE_LEVELS)
+    by_level = 1.0 / (frames[level] * (frames > 0).sum())
+    return (1.0 - EYE_SHARE) / len(level) + EYE_SHARE * by_level
 
 
 def pixel_rays(

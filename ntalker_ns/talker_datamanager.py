@@ -157,13 +157,17 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
         self.train_count += 1
         count = self.get_train_rays_per_batch()
         num_frames = self._frames_per_step()
-        bundle, batch = self._sample(self.train_dataset, self._train_rng, num_frames, count // num_frames)
+        chosen = self._train_rng.choice(
+            len(self.train_dataset), num_frames, replace=False, p=self._frame_chances(self.train_dataset)
+        )
+        bundle, batch = self._sample(self.train_dataset, self._train_rng, chosen, count // num_frames)
         return bundle, batch | {"rest": self._sample_rest()}
 
     def next_eval(self, step: int) -> tuple[RayBundle, dict[str, Tensor]]:
         """The same of one held-out frame; camera_indices are then those of the held-out split."""
         self.eval_count += 1
-        return self._sample(self.eval_dataset, self._eval_rng, 1, self.get_eval_rays_per_batch())
+        chosen = self._eval_rng.integers(len(self.eval_dataset), size=1)
+        return self._sample(self.eval_dataset, self._eval_rng, chosen, self.get_eval_rays_per_batch())
 
     def next_eval_image(self, step: int) -> tuple[Cameras, dict[str, Any]]:
         """A whole held-out frame, at random: its camera and its item of the dataset."""
@@ -212,6 +216,10 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
         self._train_rng.bit_generator.state = json.loads(state["train"])
         self._eval_rng.bit_generator.state = json.loads(state["eval"])
 
+    @staticmethod
+    def _frame_chances(dataset: TalkerDataset) -> Float[np.ndarray, "n"]:
+        return pixel_sampling.frame_chances(dataset.driving.eye_openness[dataset.frame_indices])
+
     def _frames_per_step(self) -> int:
         frames = self.config.frames_per_step
         if self.config.patch_size is not None:
@@ -219,16 +227,15 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
         return max(1, min(frames, len(self.train_dataset)))
 
     def _sample(
-        self, dataset: TalkerDataset, rng: np.random.Generator, num_frames: int, rays_per_frame: int
+        self, dataset: TalkerDataset, rng: np.random.Generator, chosen: Int[np.ndarray, "frames"], rays_per_frame: int
     ) -> tuple[RayBundle, dict[str, Tensor]]:
         store = dataset.store()
-        chosen = rng.choice(len(dataset), num_frames, replace=False)
         driving_indices = dataset.frame_indices[chosen]
         face_boxes, lip_boxes = (
             scaled_boxes(boxes[driving_indices], dataset.scale)
             for boxes in (dataset.driving.face_boxes, dataset.driving.lip_boxes)
         )
-        x, y = (np.empty(num_frames * rays_per_frame, np.int64) for _ in range(2))
+        x, y = (np.empty(len(chosen) * rays_per_frame, np.int64) for _ in range(2))
         values = np.empty((len(x), 8), np.uint8)
         origins, directions = (np.empty((len(x), 3), np.float32) for _ in range(2))
         areas = np.empty((len(x), 1), np.float32)

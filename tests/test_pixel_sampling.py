@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from nerfstudio.cameras.cameras import Cameras
 from synthetic_clip import poses
 
-from ntalker_ns.pixel_sampling import anywhere, in_box, in_spans, patch, pixel_rays
+from ntalker_ns.pixel_sampling import EYE_SHARE, anywhere, frame_chances, in_box, in_spans, patch, pixel_rays
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -89,3 +89,19 @@ def test_rays_are_those_of_nerfstudio(intrinsics):
     assert expected.pixel_area is not None
     np.testing.assert_allclose(areas, expected.pixel_area.numpy(), rtol=0.03)
     assert directions.dtype == areas.dtype == np.float32
+
+
+def test_a_rare_blink_is_drawn_more_often() -> None:
+    openness = np.full(100, 0.9)
+    openness[40:42] = 0.05
+    chances = frame_chances(openness)
+    assert chances.sum() == pytest.approx(1.0)
+    # Two degrees of openness occur: each gets half of the share that is drawn evenly over them.
+    assert chances[40:42].sum() == pytest.approx((1 - EYE_SHARE) * 0.02 + EYE_SHARE / 2)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=50))
+def test_every_frame_is_drawn(openness: list[float]) -> None:
+    chances = frame_chances(np.array(openness))
+    assert chances.sum() == pytest.approx(1.0)
+    assert chances.min() >= (1 - EYE_SHARE) / len(openness)

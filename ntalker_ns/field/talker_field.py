@@ -20,6 +20,11 @@ WARP_SOFTNESS = 0.05
 """Softness of the lips' warp over the distance between the eyes: about the distance between landmarks of a lip."""
 
 
+EYE_GAIN = 4.0
+"""How large closed eyes are to the density network, of which spatial features are about 1: blinks are short, so what
+they look like must be learned in few steps."""
+
+
 @dataclass
 class TalkerFieldConfig:
     """Sizes of the field (the defaults are RAD-NeRF's)."""
@@ -198,7 +203,8 @@ class TalkerField(nn.Module):
         settled = positions.index_add(0, index, -moved * gate.detach().index_select(0, index))
         space = self.space_grid((settled + 1.0) * 0.5, self.active_levels)
         audio, motion = self._audio_features(gate, space, frames, index, counts)
-        eyes = self.eye_gate(positions) * expand_per_frame(frames.eye_openness, frames.counts)
+        closed = EYE_GAIN * (1.0 - frames.eye_openness)
+        eyes = self.eye_gate(positions) * expand_per_frame(closed, frames.counts)
         raw = self.density_net(torch.cat([space, audio, eyes], dim=-1), frames.speech_code, frames.counts, gate)
         density, geometry = raw.split([1, self.config.geometry_dim], dim=-1)
         return truncated_exp(density), geometry, motion
