@@ -69,8 +69,9 @@ class EditModelConfig(TalkerModelConfig):
 class EditModel(TalkerModel):
     """A talking head that learns whole patches of edited frames.
 
-    In training it is told what it is told in rendering: the lips that are heard and the mean appearance. An edited
-    frame is an edited rendering, so its lips are the heard ones; and what hears them is not trained any more.
+    In training it is told what it is told in rendering: the lips that are heard and an appearance that follows from the
+    pose. An edited frame is an edited rendering, so its lips are the heard ones; and what hears them is not trained any
+    more.
     """
 
     config: EditModelConfig
@@ -128,7 +129,7 @@ class EditModel(TalkerModel):
             return super()._heard_lips(frames)
 
     def _conditions(self, frames: Int[Tensor, "frames"], counts: list[int]) -> FrameConditions:
-        """The mean appearance, in training too."""
+        """The appearance that follows from the pose, in training too."""
         with self._as_in_rendering():
             return super()._conditions(frames, counts)
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ntalker_ns.driving import DrivingSequence
 from ntalker_ns.driving_controls import controlled
 from ntalker_ns.field.audio_encoder import neighbour_indices
-from ntalker_ns.field.pose_refinement import PoseRefinement, apply_per_frame
+from ntalker_ns.field.pose_refinement import PoseRefinement, apply_per_frame, follow_poses
 from ntalker_ns.field.talker_field import FrameConditions, TalkerField, TalkerFieldConfig
 from ntalker_ns.portrait import Portrait, PortraitConfig, RestKind
 from ntalker_ns.rendering.compositing import composite
@@ -213,14 +213,25 @@ class TalkerModel(Model):
         return measured + self.config.lip_noise * torch.randn_like(measured)
 
     def _conditions(self, frames: Int[Tensor, "frames"], counts: list[int]) -> FrameConditions:
-        """What the field is told of each frame. In training, its own appearance; otherwise the mean one."""
-        if self.training:
-            appearance = self.appearance(frames)
-        else:
-            appearance = self.appearance.weight.mean(dim=0, keepdim=True).expand(len(frames), -1)
+        """What the field is told of each frame. In training, its own appearance; otherwise what its pose says of it."""
+        appearance = self.appearance(frames) if self.training else self._appearance_by_pose(frames)
         eyes = (self._eyes if self.training else self._shown_eyes)[frames.cpu()].to(self.device)[:, None]
         lips = self._lips(frames)
         return FrameConditions(lips, self.field.speech_code(lips), eyes, appearance, counts)
+
+    @torch.no_grad()
+    def _appearance_by_pose(self, frames: Int[Tensor, "frames"]) -> Float[Tensor, "frames appearance"]:
+        """Appearance codes of frames that need not be trained ones.
+
+        Light stays in the room while the head turns: most of a training frame's code follows from its pose, and what
+        does not is an accident of that frame.
+        """
+        trained = self.pose_refinement.trained
+        if not bool(trained.any()):
+            return self.appearance.weight.mean(dim=0, keepdim=True).expand(len(frames), -1)
+        poses = self.pose_refinement.tracked[trained]
+        asked = torch.from_numpy(self.driving.camera_to_worlds[frames.cpu().numpy()]).to(poses)
+        return follow_poses(poses, self.appearance.weight[trained], asked)
 
     def _frames_of_times(self, times: Float[Tensor, "rays 1"]) -> Int[Tensor, "rays"]:
         """The audio clock: time t in [0, 1] is frame round(t (n - 1)) of the driving sequence."""

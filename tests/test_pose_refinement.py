@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from ntalker_ns.field.pose_refinement import PoseRefinement, apply_per_frame, rotation_matrices
+from ntalker_ns.field.pose_refinement import PoseRefinement, apply_per_frame, follow_poses, rotation_matrices
 
 
 def test_rotations_equal_scipy() -> None:
@@ -74,3 +74,17 @@ def test_without_slopes_the_mean_correction_is_applied() -> None:
         refinement.vectors[1] = 9.0
         refinement.vectors[2] = 1.0
     torch.testing.assert_close(refinement.of_pose(poses[5]), torch.ones(1, 6))
+
+
+def test_values_follow_poses_as_ridge_regression_does() -> None:
+    from sklearn.linear_model import Ridge
+
+    poses, values = poses_near_one_place(60), torch.randn(60, 3)
+    # By hand: the axis of each rotation away from the mean orientation, and the place, each normalised.
+    center = poses[:, :, :3].double().mean(dim=0).numpy()
+    relative = poses[:, :, :3].double().numpy() @ center.T
+    skew = (relative - relative.transpose(0, 2, 1)) / 2
+    inputs = np.concatenate([skew[:, [2, 0, 1], [1, 2, 0]], poses[:, :, 3].numpy()], axis=1)
+    inputs = (inputs - inputs.mean(axis=0)) / inputs.std(axis=0)
+    expected = Ridge(alpha=0.1 * 60).fit(inputs, values.numpy()).predict(inputs)
+    np.testing.assert_allclose(follow_poses(poses, values, poses, ridge=0.1).numpy(), expected, atol=1e-4)

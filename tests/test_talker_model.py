@@ -103,18 +103,22 @@ def test_chosen_eyes_are_shown_and_not_learned(pipeline: Any) -> None:
         model.set_driving(model.driving)
 
 
-def test_frames_that_were_not_trained_share_one_appearance(pipeline: Any) -> None:
-    model = pipeline.model
-    model.eval()
-    before = model.appearance.weight.detach().clone()
-    try:
-        with torch.no_grad():
-            model.appearance.weight.normal_()
-        shown = model._conditions(torch.tensor([0, 7, 21]), [1, 1, 1]).appearance
-        torch.testing.assert_close(shown, model.appearance.weight.mean(dim=0).expand(3, -1))
-    finally:
-        with torch.no_grad():
-            model.appearance.weight.copy_(before)
+def test_appearance_follows_the_pose(pipeline: Any) -> None:
+    model = copy.deepcopy(pipeline.model).eval()
+    frames = torch.tensor([0, 7, 21])
+    poses = torch.from_numpy(model.driving.camera_to_worlds)
+    with torch.no_grad():
+        # Light as a head's turning to the side would change it, and in frame 7 an accident.
+        codes = poses[:, :1, 3] @ torch.tensor([[1.0, -2.0, 0.5, 3.0]])
+        model.appearance.weight.copy_(codes)
+        model.appearance.weight[7] += 1.0
+    shown = model._conditions(frames, [1, 1, 1]).appearance
+    torch.testing.assert_close(shown, model.appearance.weight.mean(dim=0).expand(3, -1))
+    model.pose_refinement.mark_trained(torch.arange(20))
+    shown = model._conditions(frames, [1, 1, 1]).appearance
+    assert (shown[1] - codes[7]).abs().max() < 0.7
+    spread = codes[:20].std(dim=0)
+    torch.testing.assert_close(shown[0] / spread, codes[0] / spread, atol=0.4, rtol=0)
 
 
 def test_a_time_is_the_nearest_frame(pipeline: Any) -> None:

@@ -58,25 +58,42 @@ class PoseRefinement(nn.Module):
         """What the corrections of the training frames say of a camera that was not trained.
 
         Args:
-            camera_to_world: the tracker's pose, or a free camera's. Beyond the poses of the clip it counts as the
-                nearest of them, axis by axis: an affine map is not to be trusted there.
+            camera_to_world: the tracker's pose, or a free camera's.
         """
         if not bool(self.trained.any()):
             return torch.zeros_like(self.vectors[:1])
-        poses, corrections = self.tracked[self.trained].double(), self.vectors[self.trained].double()
-        center = poses[:, :, :3].mean(dim=0)
-        inputs, asked = _pose_features(poses, center), _pose_features(camera_to_world[None].double(), center)
-        asked = torch.minimum(torch.maximum(asked, inputs.amin(dim=0)), inputs.amax(dim=0))
-        mean, scale = inputs.mean(dim=0), inputs.std(dim=0, correction=0) + 1e-9
-        inputs, asked = (inputs - mean) / scale, (asked - mean) / scale
-        drift = corrections.mean(dim=0)
-        normal = inputs.T @ inputs + self.ridge * len(inputs) * torch.eye(6, dtype=inputs.dtype, device=inputs.device)
-        slopes = torch.linalg.solve(normal, inputs.T @ (corrections - drift))
-        return (drift + asked @ slopes).to(self.vectors.dtype)
+        poses, corrections = self.tracked[self.trained], self.vectors[self.trained]
+        return follow_poses(poses, corrections, camera_to_world[None], self.ridge)
 
     def spread(self) -> Tensor:
         """Mean squared size of the corrections: a weak pull towards the tracker."""
         return self.vectors.square().mean()
+
+
+def follow_poses(
+    poses: Float[Tensor, "frames 3 4"],
+    values: Float[Tensor, "frames channels"],
+    asked: Float[Tensor, "others 3 4"],
+    ridge: float = 0.05,
+) -> Float[Tensor, "others channels"]:
+    """What values of frames have in common with their poses, at other poses: an affine map fitted by least squares.
+
+    Args:
+        poses: of the frames whose values are known, at least one.
+        values: theirs.
+        asked: poses; beyond the known ones each counts as the nearest of them, axis by axis: an affine map is not to
+            be trusted there.
+        ridge: pull of the map towards the mean value, as a share of the frames.
+    """
+    center = poses[:, :, :3].double().mean(dim=0)
+    inputs, places = _pose_features(poses.double(), center), _pose_features(asked.double(), center)
+    places = torch.minimum(torch.maximum(places, inputs.amin(dim=0)), inputs.amax(dim=0))
+    mean, scale = inputs.mean(dim=0), inputs.std(dim=0, correction=0) + 1e-9
+    inputs, places = (inputs - mean) / scale, (places - mean) / scale
+    usual = values.double().mean(dim=0)
+    normal = inputs.T @ inputs + ridge * len(inputs) * torch.eye(6, dtype=inputs.dtype, device=inputs.device)
+    slopes = torch.linalg.solve(normal, inputs.T @ (values.double() - usual))
+    return (usual + places @ slopes).to(values.dtype)
 
 
 def _pose_features(
