@@ -60,9 +60,6 @@ class TalkerModelConfig(ModelConfig):
     """Distance between the samples of a ray in world units; the box is 2 wide."""
     max_samples: int = 32
     """Samples of a ray at most, after skipping empty cells."""
-    max_depth: float = float("inf")
-    """A ray ends behind cells that were found opaque: where the sum of their least optical depths passes this. 5 saves
-    a third of the samples and costs half a decibel, at the jaw's edge above all."""
     refine_poses: bool = True
     """Correct the tracked poses by the pictures while training."""
     pose_weight: float = 1e-2
@@ -315,8 +312,6 @@ class TalkerModel(Model):
             self.config.step_size,
             torch.rand_like(near) if self.training else torch.full_like(near, 0.5),
             self.config.max_samples,
-            self.occupancy.least * self.config.step_size,
-            self.config.max_depth,
         )
 
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Tensor]:

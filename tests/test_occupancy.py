@@ -87,13 +87,3 @@ def test_widened_mask_grows_by_its_share_of_the_width() -> None:
     mask[50, 50] = True
     wide = widen_mask(mask, share=0.03)
     assert wide[50].sum() == 7 and wide[:, 50].sum() == 7
-
-
-def test_least_density_falls_at_once_and_rises_slowly() -> None:
-    grid = OccupancyGrid(2)
-    values = iter([8.0, 8.0, 1.0, 8.0])
-    expected = 0.0
-    for value in values:
-        grid.update(lambda positions, value=value: torch.full((len(positions), 1), value), 500, 0.1)
-        expected = min(value, expected + 0.1 * (value - expected))
-        torch.testing.assert_close(grid.least, torch.full((2, 2, 2), expected))

@@ -63,11 +63,9 @@ def test_hash_grids_compile(compiled: list[str], dims: int, kind: torch.dtype):
     assert compiled == ["hash_grid_forward", "hash_grid_coordinate_gradient", "hash_grid_table_gradient"]
 
 
-@pytest.mark.parametrize("opaque", [False, True])
-def test_marching_compiles(compiled: list[str], opaque: bool):
+def test_marching_compiles(compiled: list[str]):
     rows, values = torch.zeros(5, 3), torch.zeros(5)
-    shade: Any = (torch.zeros(8, 8, 8), 5.0) if opaque else ()
-    triton_marching.march(rows, rows, values, values, torch.ones(8, 8, 8) > 0, 0.1, values, 4, *shade)
+    triton_marching.march(rows, rows, values, values, torch.ones(8, 8, 8) > 0, 0.1, values, 4)
     assert compiled == ["march_count", "march_write"]
 
 

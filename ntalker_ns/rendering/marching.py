@@ -55,8 +55,6 @@ def march_torch(
     step: float,
     jitter: Float[Tensor, "rays"],
     max_samples: int,
-    opaque: Float[Tensor, "grid grid grid"] | None = None,
-    max_depth: float = float("inf"),
 ) -> RaySamples:
     """Uniform steps t_k = near + (k + jitter) step; kept where the middle of the step lies in an occupied cell.
 
@@ -69,8 +67,6 @@ def march_torch(
         step: world units.
         jitter: in [0, 1), one a ray.
         max_samples: kept samples of a ray at most, the first ones.
-        opaque: optical depth that a sample in each cell has at least; None for nothing.
-        max_depth: a ray ends with the sample at which the sum of `opaque` passes this.
     """
     grid = occupied.shape[0]
     lattice = torch.arange(int((far - near).max() / step) + 1 if len(near) else 0, device=near.device)
@@ -81,9 +77,6 @@ def march_torch(
     inside = ((cells >= 0) & (cells < grid)).all(dim=-1) & (middles < far[:, None])
     cells = cells.clamp(0, grid - 1)
     keep = inside & occupied[cells[..., 0], cells[..., 1], cells[..., 2]]
-    if opaque is not None:
-        depth = keep * opaque[cells[..., 0], cells[..., 1], cells[..., 2]]
-        keep &= torch.cumsum(depth, dim=1) - depth <= max_depth
     keep &= torch.cumsum(keep, dim=1) <= max_samples
     kept = starts[keep]
     return RaySamples(starts=kept, ends=kept + step, ray_counts=keep.sum(dim=1))
@@ -98,8 +91,6 @@ def march(
     step: float,
     jitter: Float[Tensor, "rays"],
     max_samples: int,
-    opaque: Float[Tensor, "grid grid grid"] | None = None,
-    max_depth: float = float("inf"),
 ) -> RaySamples:
     """`march_torch`, by the fastest implementation for the device (the same samples)."""
     backend = automatic_backend(origins.device.type)
@@ -115,11 +106,9 @@ def march(
             step,
             jitter.numpy(),
             max_samples,
-            None if opaque is None else opaque.numpy(),
-            max_depth,
         )
         return RaySamples(torch.from_numpy(starts), torch.from_numpy(ends), torch.from_numpy(counts))
-    arguments = (origins, directions, near, far, occupied, step, jitter, max_samples, opaque, max_depth)
+    arguments = (origins, directions, near, far, occupied, step, jitter, max_samples)
     if backend == "triton":
         from ntalker_ns.rendering import triton_marching
 

@@ -26,8 +26,6 @@ def march(
     step: float,
     jitter: Float32[np.ndarray, "rays"],
     max_samples: int,
-    opaque: Float32[np.ndarray, "grid grid grid"] | None = None,
-    max_depth: float = float("inf"),
 ) -> tuple[Float32[np.ndarray, "samples"], Float32[np.ndarray, "samples"], Int64[np.ndarray, "rays"]]:
     """Finds the samples of each ray that lie in occupied cells: t_k = near + (k + jitter) step, middle before far.
 
@@ -43,8 +41,6 @@ def march(
         step: length of a sample, world units, above 0.
         jitter: (R,) shift of each ray's lattice, in steps, in [0, 1).
         max_samples: samples kept of a ray at most, the first ones.
-        opaque: (G, G, G) optical depth that a sample in each cell has at least; None for nothing.
-        max_depth: a ray ends with the sample at which the sum of `opaque` passes this.
 
     Returns:
         Starts (S,) and ends (S,) of the samples, ray after ray and front to back, and samples of each ray (R,).
@@ -53,12 +49,11 @@ def march(
     nears, fars, jitter = _contiguous(nears), _contiguous(fars), _contiguous(jitter)
     cells = np.ascontiguousarray(occupied).view(np.uint8)
     length = np.float32(step)
-    shade = np.zeros(cells.shape, np.float32) if opaque is None else _contiguous(opaque)
     counts, first_steps = np.empty(len(nears), np.int64), np.empty(len(nears), np.int64)
     with KERNEL_LOCK:
         blocks = _occupied_blocks(cells)
         lattice = (origins, directions, nears, fars, jitter, cells, blocks, length)
-        _count(*lattice, max_samples, shade, np.float32(max_depth), counts, first_steps)
+        _count(*lattice, max_samples, counts, first_steps)
         ends = np.cumsum(counts)
         starts = np.empty(counts.sum(), np.float32)
         _write(*lattice, counts, ends, first_steps, starts)
@@ -163,29 +158,20 @@ def _count(
     blocks,
     step,
     max_samples,
-    opaque,
-    max_depth,
     counts,
     first_steps,
 ):
     """Counts each ray's samples, and notes the first."""
-    per_unit = np.float32(0.5 * cells.shape[0])
     for ray in prange(nears.shape[0]):
         count = 0
         k = 0
-        depth = np.float32(0)
         first_steps[ray] = 0
-        while count < max_samples and not depth > max_depth:
+        while count < max_samples:
             k = _next_kept(origins, directions, nears, fars, jitter, cells, blocks, step, ray, k)
             if k < 0:
                 break
             if count == 0:
                 first_steps[ray] = k
-            middle = _middle(nears[ray], jitter[ray], step, k)
-            x = _cell(origins[ray, 0], directions[ray, 0], middle, per_unit)
-            y = _cell(origins[ray, 1], directions[ray, 1], middle, per_unit)
-            z = _cell(origins[ray, 2], directions[ray, 2], middle, per_unit)
-            depth += opaque[x, y, z]
             count += 1
             k += 1
         counts[ray] = count

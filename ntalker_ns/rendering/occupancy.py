@@ -11,9 +11,6 @@ VISIBLE_DECAY = 0.99
 """Factor on how visible a cell is remembered to be, at each update: slow, since a closed cell is never seen again. A
 jaw that drops in one frame of twenty comes by a cell seldom."""
 
-LEAST_RISE = 0.1
-"""Share of the way to a higher density that a cell's least density rises when it is asked."""
-
 DensityFunction = Callable[[Float[Tensor, "samples 3"]], Float[Tensor, "samples 1"]]
 
 
@@ -30,15 +27,11 @@ class OccupancyGrid(nn.Module):
     Pruning is careful on purpose: a cell is closed where a step through it would be nearly transparent or was nearly
     invisible from everywhere, and cells beside an open one stay open, so that a surface can still move. Grids that
     prune hard are fast and lose quality late in training, when the pruning bites into the surface.
-
-    The grid also keeps the least density that each cell was found to have, so that a ray can end behind cells that
-    are opaque at all times (`least`): it falls at once and rises slowly.
     """
 
     occupied: Bool[Tensor, "grid grid grid"]
     hull: Bool[Tensor, "grid grid grid"]
     density: Float[Tensor, "grid grid grid"]
-    least: Float[Tensor, "grid grid grid"]
     visible: Float[Tensor, "grid grid grid"]
     carved: Bool[Tensor, ""]
 
@@ -55,7 +48,6 @@ class OccupancyGrid(nn.Module):
         self.register_buffer("occupied", torch.ones(shape, dtype=torch.bool))
         self.register_buffer("hull", torch.ones(shape, dtype=torch.bool))
         self.register_buffer("density", torch.zeros(shape))
-        self.register_buffer("least", torch.zeros(shape))
         # Everything counts as seen until it had the time to be: some 40 updates.
         self.register_buffer("visible", torch.full(shape, 1.5 * min_weight))
         self.register_buffer("carved", torch.tensor(False))
@@ -97,10 +89,8 @@ class OccupancyGrid(nn.Module):
         centers = self.centers().view(-1, 3)[drawn]
         positions = centers + (torch.rand_like(centers) - 0.5) * (2.0 / self.resolution)
         fresh = density_function(positions.clamp(-1.0, 1.0)).squeeze(-1).to(self.density.dtype)
-        remembered, least = self.density.view(-1), self.least.view(-1)
+        remembered = self.density.view(-1)
         remembered[drawn] = torch.maximum(remembered[drawn] * self.decay, fresh)
-        before = least[drawn]
-        least[drawn] = torch.minimum(fresh, before + LEAST_RISE * (fresh - before))
         self.visible.mul_(VISIBLE_DECAY)
         self.occupied.copy_(_dilate((self.density > threshold) & (self.visible > self.min_weight)) & self.hull)
 

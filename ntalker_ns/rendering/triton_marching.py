@@ -27,8 +27,6 @@ def march(
     step: float,
     jitter: Float[Tensor, "rays"],
     max_samples: int,
-    opaque: Float[Tensor, "grid grid grid"] | None = None,
-    max_depth: float = float("inf"),
 ) -> tuple[Float[Tensor, "samples"], Float[Tensor, "samples"], Int[Tensor, "rays"]]:
     """Finds the samples of each ray that lie in occupied cells; the same as `march_torch`, to the last bit.
 
@@ -44,16 +42,12 @@ def march(
         step: length of a sample, world units, above 0.
         jitter: (R,) shift of each ray's lattice, in steps, in [0, 1).
         max_samples: samples kept of a ray at most, the first ones.
-        opaque: (G, G, G) optical depth that a sample in each cell has at least; None for nothing.
-        max_depth: a ray ends with the sample at which the sum of `opaque` passes this.
 
     Returns:
         Starts (S,) and ends (S,) of the samples, ray after ray and front to back, and samples of each ray (R,) int64.
     """
     rays = [each.detach().float().contiguous() for each in (origins, directions, near, far, jitter)]
     cells = occupied.contiguous().view(torch.uint8)
-    # Without `opaque` the kernel does not read it; it is given something to point to.
-    shade = rays[0] if opaque is None else opaque.detach().float().contiguous()
     counts = torch.zeros(len(near), dtype=torch.int64, device=near.device)
     if not len(near):
         return counts.float(), counts.float(), counts
@@ -62,9 +56,7 @@ def march(
     tile = {"RAYS": RAYS, "STEPS": STEPS, "num_warps": 2}
     with torch.cuda.device_of(near):
         # A fused multiply-add would round a point otherwise than torch does, and put it into another cell.
-        march_count[grid](
-            *shared, shade, counts, max_samples, max_depth, **tile, OPAQUE=opaque is not None, enable_fp_fusion=False
-        )
+        march_count[grid](*shared, counts, max_samples, **tile, enable_fp_fusion=False)
         ends = torch.cumsum(counts, dim=0)
         starts = torch.empty(int(ends[-1]), dtype=torch.float32, device=near.device)
         march_write[grid](*shared, counts, ends, starts, **tile, enable_fp_fusion=False)
@@ -92,7 +84,7 @@ def _cell(origins, directions, ray, middle, num_rays, per_unit, axis: tl.constex
 
 @triton.jit
 def _ask(origins, directions, ray, start, far, cells, num_rays, step, grid):
-    """Which samples lie in open cells, and the place of those cells."""
+    """Which samples lie in open cells."""
     middle = start + 0.5 * step
     per_unit = 0.5 * grid
     x = _cell(origins, directions, ray, middle, num_rays, per_unit, 0)
@@ -102,8 +94,7 @@ def _ask(origins, directions, ray, start, far, cells, num_rays, step, grid):
     x = tl.where(inside, x, 0).to(tl.int32)
     y = tl.where(inside, y, 0).to(tl.int32)
     z = tl.where(inside, z, 0).to(tl.int32)
-    cell = (x * grid + y) * grid + z
-    return inside & (tl.load(cells + cell, mask=inside, other=0) != 0), cell
+    return inside & (tl.load(cells + (x * grid + y) * grid + z, mask=inside, other=0) != 0)
 
 
 @triton.jit(do_not_specialize=["num_rays", "max_samples"])
@@ -117,32 +108,24 @@ def march_count(
     num_rays,
     step,
     grid,
-    opaque,
     counts,
     max_samples,
-    max_depth,
     RAYS: tl.constexpr,
     STEPS: tl.constexpr,
-    OPAQUE: tl.constexpr,
 ):
     """Counts each ray's samples."""
     ray, near, far, jitter = _load_rays(origins, directions, nears, fars, jitters, num_rays, RAYS)
     count = tl.zeros([RAYS, 1], tl.int32)
-    depth = tl.zeros([RAYS, 1], tl.float32)
     first = 0
     going = 1
     while going > 0:
         k = first + tl.arange(0, STEPS)[None, :]
         start = near + (k.to(tl.float32) + jitter) * step
-        keep, cell = _ask(origins, directions, ray, start, far, cells, num_rays, step, grid)
-        if OPAQUE:
-            shade = tl.load(opaque + cell, mask=keep, other=0)
-            keep = keep & (depth + tl.cumsum(shade, axis=1) - shade <= max_depth)
-            depth += tl.sum(shade, axis=1)[:, None]
+        keep = _ask(origins, directions, ray, start, far, cells, num_rays, step, grid)
         count = tl.minimum(count + tl.sum(keep.to(tl.int32), axis=1)[:, None], max_samples)
         first += STEPS
         next_middle = near + (first.to(tl.float32) + jitter) * step + 0.5 * step
-        unfinished = (next_middle < far) & (count < max_samples) & (depth <= max_depth)
+        unfinished = (next_middle < far) & (count < max_samples)
         going = tl.sum(tl.sum(unfinished.to(tl.int32), axis=1), axis=0)
     tl.store(counts + ray, count.to(tl.int64), mask=ray < num_rays)
 
@@ -174,7 +157,7 @@ def march_write(
     while going > 0:
         k = first + tl.arange(0, STEPS)[None, :]
         start = near + (k.to(tl.float32) + jitter) * step
-        keep, _ = _ask(origins, directions, ray, start, far, cells, num_rays, step, grid)
+        keep = _ask(origins, directions, ray, start, far, cells, num_rays, step, grid)
         rank = written + tl.cumsum(keep.to(tl.int32), axis=1) - 1
         tl.store(starts + place + rank, start, mask=keep & (rank < count))
         written += tl.sum(keep.to(tl.int32), axis=1)[:, None]

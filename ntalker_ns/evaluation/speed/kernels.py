@@ -160,8 +160,7 @@ def _marching(sizes: KernelSizes, device: torch.device) -> Check:
     near, far = intersect_box(origins, directions)
     occupied = torch.rand(128, 128, 128, device=device) < 0.1
     # Sums of eighths are exact in any order.
-    opaque = torch.randint(0, 8, occupied.shape, device=device) / 8
-    rays = (origins, directions, near, far, occupied, 0.0125, torch.rand_like(near), 32, opaque, 5.0)
+    rays = (origins, directions, near, far, occupied, 0.0125, torch.rand_like(near), 32)
 
     def dense() -> tuple[Tensor, ...]:
         samples = march_torch(*rays)
