@@ -1,8 +1,9 @@
 """What lies under the head: the frame's true torso and background, with the head taken out.
 
 The head is composited over this picture in training and in scoring. Were any head pixel left in it, an empty field
-would score well; so everything inside the dilated head mask is replaced, by the plate where background is nearest and
-by a smooth continuation of neck and clothes where those are nearest.
+would score well; so the head and a band around it are replaced, by the plate where background is nearest and by a
+smooth continuation of neck and clothes where those are nearest. The band is wide over background, where thin hair may
+be, and narrow over neck and clothes: what shows of a neck is often no more than a few pixels high.
 """
 
 import cv2
@@ -14,6 +15,9 @@ BACKGROUND, TORSO, HEAD, LIPS, MOUTH_INTERIOR = range(5)
 
 DILATION_FRACTION = 0.02
 """Width of the band around the head mask that counts as head, over the picture's width: hair and blurred edges."""
+
+TORSO_SHARE = 0.4
+"""Share of that width within which torso counts as head: the jaw's blurred edge."""
 
 COARSE = 4
 """The inside of the head mask is filled at a resolution this much smaller: it is smooth."""
@@ -35,6 +39,17 @@ def dilate(mask: Bool[np.ndarray, "h w"], radius: int) -> Bool[np.ndarray, "h w"
     return distance <= radius
 
 
+def taken_out(labels: UInt8[np.ndarray, "h w"], dilation: int) -> Bool[np.ndarray, "h w"]:
+    """The head and the band around it.
+
+    Args:
+        labels: `BACKGROUND` to `MOUTH_INTERIOR` for each pixel.
+        dilation: width of the band in px over background.
+    """
+    head = labels >= HEAD
+    return dilate(head, round(TORSO_SHARE * dilation)) | dilate(head, dilation) & (labels != TORSO)
+
+
 def underlay(
     image: UInt8[np.ndarray, "h w 3"],
     labels: UInt8[np.ndarray, "h w"],
@@ -48,13 +63,13 @@ def underlay(
         image: the frame.
         labels: `BACKGROUND` to `MOUTH_INTERIOR` for each pixel.
         plate: the background without the person.
-        dilation: px around the head mask that count as head.
+        dilation: px around the head mask that count as head (see `taken_out`).
         torso: the torso alone, RGBA, where the data set knows what is behind the head; otherwise it is continued.
 
     Returns:
-        The frame outside the dilated head mask, unchanged; the plate and the torso behind the head inside it.
+        The frame, unchanged, where nothing is taken out; elsewhere the plate and the torso behind the head.
     """
-    inside = dilate(labels >= HEAD, dilation)
+    inside = taken_out(labels, dilation)
     if torso is not None:
         alpha = torso[..., 3:].astype(np.float32) / 255
         behind = alpha * torso[..., :3] + (1 - alpha) * plate

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ntalker_ns.underlay import BACKGROUND, HEAD, TORSO, dilate, dilation_of, underlay
+from ntalker_ns.underlay import BACKGROUND, HEAD, TORSO, dilate, dilation_of, taken_out, underlay
 
 SKY, SHIRT, SKIN, WALL = (40, 80, 160), (30, 120, 30), (200, 150, 120), (42, 82, 162)
 
@@ -24,9 +24,17 @@ def scene(size: int = 128) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return image, labels, np.full((size, size, 3), WALL, np.uint8)
 
 
+def test_the_band_is_wide_over_background_and_narrow_over_the_neck():
+    _, labels, _ = scene()
+    head, out = labels >= HEAD, taken_out(labels, 10)
+    assert out[head].all()
+    np.testing.assert_array_equal(out[labels == BACKGROUND], dilate(head, 10)[labels == BACKGROUND])
+    np.testing.assert_array_equal(out[labels == TORSO], dilate(head, 4)[labels == TORSO])
+
+
 def test_outside_the_dilated_head_nothing_changes():
     image, labels, plate = scene()
-    inside = dilate(labels >= HEAD, 3)
+    inside = taken_out(labels, 3)
     np.testing.assert_array_equal(underlay(image, labels, plate, 3)[~inside], image[~inside])
 
 
@@ -36,7 +44,7 @@ def test_pixels_inside_the_dilated_head_are_never_looked_at(seed, dilation, size
     rng = np.random.default_rng(seed)
     image, labels, plate = scene(size)
     labels[labels == HEAD] = rng.integers(HEAD, 5, int((labels == HEAD).sum()))
-    inside = dilate(labels >= HEAD, dilation)
+    inside = taken_out(labels, dilation)
     other = image.copy()
     other[inside] = rng.integers(0, 256, (int(inside.sum()), 3))
     np.testing.assert_array_equal(underlay(image, labels, plate, dilation), underlay(other, labels, plate, dilation))
@@ -49,12 +57,12 @@ def test_plate_is_above_and_the_neck_goes_on_below():
     under_chin = result[86, 64]
     assert labels[86, 64] == HEAD
     # The blur mixes in a little of the shirt beside the neck.
-    assert np.abs(under_chin - SKIN).max() < 20
+    assert np.abs(under_chin - SKIN).max() < 30
 
 
 def test_inside_lie_only_colours_of_plate_and_torso():
     image, labels, plate = scene()
-    inside = dilate(labels >= HEAD, 3)
+    inside = taken_out(labels, 3)
     colours = underlay(image, labels, plate, 3)[inside].astype(int)
     low, high = np.min([WALL, SHIRT, SKIN], axis=0) - 1, np.max([WALL, SHIRT, SKIN], axis=0) + 1
     assert ((colours >= low) & (colours <= high)).all()
@@ -63,7 +71,7 @@ def test_inside_lie_only_colours_of_plate_and_torso():
 def test_a_head_without_torso_leaves_the_plate():
     image, labels, plate = scene()
     labels[labels == TORSO] = BACKGROUND
-    inside = dilate(labels >= HEAD, 3)
+    inside = taken_out(labels, 3)
     np.testing.assert_array_equal(underlay(image, labels, plate, 3)[inside], plate[inside])
 
 
@@ -71,7 +79,7 @@ def test_a_head_that_leaves_no_background_is_torso():
     image, labels, plate = scene()
     labels[labels == BACKGROUND] = HEAD
     result = underlay(image, labels, plate, 3)
-    assert not (result == plate).all(axis=2)[dilate(labels >= HEAD, 3)].any()
+    assert not (result == plate).all(axis=2)[taken_out(labels, 3)].any()
 
 
 def test_a_frame_without_a_head_stays_and_is_not_shared():
@@ -106,7 +114,7 @@ def test_a_torso_picture_says_what_is_behind_the_head():
     torso[60:] = (*SKIN, 255)
     torso[55:60] = (*SKIN, 51)  # a fifth opaque
     result = underlay(image, labels, plate, 3, torso)
-    inside = dilate(labels >= HEAD, 3)
+    inside = taken_out(labels, 3)
     np.testing.assert_array_equal(result[~inside], image[~inside])
     assert inside[[20, 57, 80], 64].all()
     assert result[20, 64].tolist() == list(WALL) and result[80, 64].tolist() == list(SKIN)
