@@ -11,6 +11,7 @@ from ntalker_ns.editing.plan import EditConfig
 from ntalker_ns.errors import print_as_sentence
 from ntalker_ns.field.talker_field import TalkerFieldConfig
 from ntalker_ns.field.torso_field import TorsoFieldConfig
+from ntalker_ns.lips_phase import LipsPhaseConfig
 from ntalker_ns.optimizers import FusedAdamConfig
 from ntalker_ns.portrait import PortraitConfig
 from ntalker_ns.schedulers import CosineDecayConfig
@@ -70,6 +71,8 @@ ntalker_base = MethodSpecification(
             ),
             model=TalkerModelConfig(coarse_steps=5_000),
             target_samples=1 << 18,
+            # As RAD-NeRF ends its training; the small preset has no weights for it, and gains nothing without.
+            lips=LipsPhaseConfig(share=0.1),
         ),
         optimizers=_optimizers(grids=5e-3, networks=2e-3),
         viewer=_viewer(),
