@@ -40,6 +40,8 @@ class Clip:
     """NaN where a frame has none."""
     default_features: str
     """The features that are used where none are asked for."""
+    face_shape: Float[np.ndarray, "478 3"] | None = None
+    """Where the landmarks of a calm face are in the world; None where the data set does not say."""
     is_train: Bool[np.ndarray, " n"] | None = None
     """The data set's own split, where it has one."""
 
@@ -184,6 +186,7 @@ def read_own_clip(folder: Path) -> Clip:
             lip_boxes=_stack(frames, "lip_box"),
             landmarks=_read_landmarks(folder / "landmarks.npy", len(frames)),
             default_features=meta["feature_extractor"],
+            face_shape=_read_face_shape(folder / "face_shape.npy"),
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise NTalkerError(f"{path} has a field missing or malformed ({error!r}): process the clip again.") from error
@@ -242,3 +245,15 @@ def _read_landmarks(path: Path, num_frames: int) -> Float[np.ndarray, "n points 
             f"{path} has shape {landmarks.shape}, not ({num_frames}, points, 2): process the clip again."
         )
     return landmarks.astype(np.float32)
+
+
+def _read_face_shape(path: Path) -> Float[np.ndarray, "478 3"] | None:
+    if not path.exists():
+        return None
+    try:
+        shape = np.load(path)
+    except (OSError, ValueError) as error:
+        raise NTalkerError(f"{path} cannot be read ({error}): process the clip again.") from error
+    if shape.shape != (478, 3) or not np.isfinite(shape).all():
+        raise NTalkerError(f"{path} does not hold (478, 3) finite coordinates: process the clip again.")
+    return shape.astype(np.float32)

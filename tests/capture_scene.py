@@ -17,12 +17,16 @@ class Scene:
     """(n, 478, 3) px and relative depth, noisy"""
 
 
-def make_scene(frames: int = 60, noise: float = 0.3, seed: int = 0, focal: float = 1000.0) -> Scene:
-    """A head that turns by 15 degrees and drifts, over `frames` frames of 512 px."""
+def make_scene(
+    frames: int = 60, noise: float = 0.3, seed: int = 0, focal: float = 1000.0, nodding: float | None = None
+) -> Scene:
+    """A head that drifts and turns by 15 degrees, or nods to and fro by `nodding` radians, over frames of 512 px."""
     rng = np.random.default_rng(seed)
     shape = face_shape(rng)
     t = np.linspace(0, 2 * np.pi, frames)
     turn = np.stack([0.10 * np.sin(t), 0.26 * np.sin(0.7 * t), 0.05 * np.cos(t)], axis=1)
+    if nodding is not None:
+        turn = nodding * rng.normal(size=(frames, 3))
     rotation = rotations.exp(turn)
     translation = np.stack([0.3 * np.sin(t), 0.2 * np.cos(t), 10.0 + 0.3 * np.sin(0.5 * t)], axis=1)
     track = Track(focal, np.array([256.0, 256.0]), shape, rotation, translation, np.ones(frames, bool))

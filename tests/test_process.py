@@ -34,10 +34,14 @@ def test_the_data_set_is_complete(processed_clip: Path):
         assert 0 <= x0 < x1 <= CLIP_SIZE and 0 <= y0 < y1 <= CLIP_SIZE
     assert np.load(processed_clip / "landmarks.npy").shape == (75, 478, 2)
     assert np.load(processed_clip / "audio_features/mel.npy").shape[:2] == (75, 16)
+    face = np.load(processed_clip / "face_shape.npy")
+    # The nose tip is before the eyes' corners and the chin, and those before the ears.
+    assert face.shape == (478, 3) and face[4, 1] < face[[33, 263, 152], 1].min()
+    assert face[[33, 263, 152], 1].max() < face[[234, 454], 1].min()
     present = {path.name for path in processed_clip.iterdir()}
     assert present == {
-        "audio.wav", "audio_features", "background.png", "images", "landmarks.npy", "masks", "preview.png",
-        "transforms.json",
+        "audio.wav", "audio_features", "background.png", "face_shape.npy", "images", "landmarks.npy", "masks",
+        "preview.png", "transforms.json",
     }  # fmt: skip
 
 

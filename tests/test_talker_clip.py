@@ -38,6 +38,19 @@ def test_unknown_mouth_openings_are_nan(folder):
     assert np.isnan(read_clip(folder).mouth_opening).tolist() == [False, True, True, False, False]
 
 
+def test_the_shape_of_the_face_may_be_unknown_but_not_broken(folder):
+    assert read_clip(folder).face_shape is None
+    shape = np.random.default_rng(0).normal(size=(478, 3)).astype(np.float32)
+    np.save(folder / "face_shape.npy", shape)
+    known = read_clip(folder).face_shape
+    assert known is not None and np.array_equal(known, shape)
+    shape[7, 1] = np.nan
+    for broken in (shape, shape[:68]):
+        np.save(folder / "face_shape.npy", broken)
+        with pytest.raises(NTalkerError, match=r"face_shape\.npy does not hold"):
+            read_clip(folder)
+
+
 def break_pose(meta):
     meta["frames"][3]["transform_matrix"][0][0] = float("nan")
 

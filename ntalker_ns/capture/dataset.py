@@ -81,6 +81,10 @@ class DatasetWriter:
         """Stores the landmarks as landmarks.npy, float32 px."""
         np.save(self.folder / "landmarks.npy", landmarks.astype(np.float32))
 
+    def write_face_shape(self, points: Float[np.ndarray, "478 3"]) -> None:
+        """Stores where the landmarks of a calm face are in the world as face_shape.npy, float32."""
+        np.save(self.folder / "face_shape.npy", points.astype(np.float32))
+
     def write_transforms(self, values: dict[str, Any]) -> None:
         """Stores transforms.json; a number that is not finite is a mistake and raises."""
         text = json.dumps({"format": "ntalker", "format_version": FORMAT_VERSION, **values}, indent=1, allow_nan=False)

@@ -328,6 +328,7 @@ def _write_rest(
         bad = int(np.flatnonzero(~np.isfinite(cameras).all(axis=(1, 2)))[0])
         raise NTalkerError(f"The head's pose could not be solved at frame {bad} of {info.path}; cut the clip there.")
     writer.write_landmarks(landmarks)
+    writer.write_face_shape(placed.points(solved.shape))
     writer.write_picture("background.png", backdrop.image)
     writer.write_transforms(
         {

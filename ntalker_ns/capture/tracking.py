@@ -36,8 +36,9 @@ class TrackingOptions:
     """Standard deviation of the second difference of position across the picture, px per frame^2."""
     depth_acceleration: float = 0.002
     """The same along the view, as a share of the distance."""
-    shape_spread: float = 0.15
-    """Standard deviation of a point's departure from mediapipe's own shape, as a share of the head's size."""
+    shape_spread: float = 0.03
+    """Standard deviation of a point's departure from mediapipe's own shape, as a share of the head's size. A head that
+    hardly turns looks the same twice as deep and turning half as much: only this keeps it as deep as heads are."""
     iterations: int = 40
 
     @classmethod
