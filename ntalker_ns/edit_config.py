@@ -4,7 +4,9 @@ import copy
 import dataclasses
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -24,7 +26,7 @@ from ntalker_ns.editing.presets import EditPreset, load_preset
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.talker_dataparser import features_of_file, find_source
 from ntalker_ns.talker_model import TalkerModelConfig
-from ntalker_ns.talker_trainer import DRIVING_FOLDER, TalkerTrainerConfig, absolute, remove_empty_folders
+from ntalker_ns.talker_trainer import TalkerTrainerConfig, absolute
 
 AnyEditorConfig = (
     Annotated[InstructPix2PixConfig, tyro.conf.subcommand("ip2p")]
@@ -150,17 +152,11 @@ class EditTrainerConfig(TalkerTrainerConfig):
         driving = source.driving()
         return len(driving) if self.audio is None else len(features_of_file(self.audio, driving)[0])
 
-    def _write_driving(self) -> None:
-        """Copies the source's driving sequence into the run folder; a start that fails leaves no folder behind."""
-        dataparser = self.pipeline.datamanager.dataparser
-        assert dataparser.driving is not None
-        run = absolute(self.get_base_dir())
-        try:
-            copy_folder(dataparser.driving, run / DRIVING_FOLDER)
-        except BaseException:
-            remove_empty_folders(run)
-            raise
-        dataparser.driving = run / DRIVING_FOLDER
+    def _driving_writer(self) -> Callable[[Path], object]:
+        """What copies the source's driving sequence to a folder."""
+        driving = self.pipeline.datamanager.dataparser.driving
+        assert driving is not None
+        return partial(copy_folder, driving)
 
     def _say(self, source: BaseRun) -> None:
         """Tells the user what is about to happen."""
@@ -191,16 +187,16 @@ def copy_folder(source: Path, target: Path) -> None:
     Raises:
         NTalkerError: it is missing, or there is no room.
     """
-    partial = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    unfinished = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        shutil.copytree(source, partial)
-        # Two runs that start in one second have one name; the later one's files count, as in all of nerfstudio.
+        shutil.copytree(source, unfinished)
+        # A run that is resumed under its own name has a copy already.
         shutil.rmtree(target, ignore_errors=True)
-        os.replace(partial, target)
+        os.replace(unfinished, target)
     except (OSError, shutil.Error) as error:
         raise NTalkerError(f"{source} cannot be copied to {target} ({error}).") from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _siblings(checkpoint: Path) -> tuple[Path, ...]:

@@ -13,7 +13,7 @@ from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserCo
 from nerfstudio.data.scene_box import SceneBox
 
 from ntalker_ns.driving import DrivingSequence
-from ntalker_ns.driving_folder import build_driving, fitted_size, write_driving
+from ntalker_ns.driving_folder import build_driving, fitted_size
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.talker_clip import Clip, is_clip, read_clip
 
@@ -243,23 +243,6 @@ def read_training_clip(config: TalkerDataParserConfig) -> tuple[Clip, DrivingSeq
             f"{data} has {len(is_train)} frames, too few to hold some out: use --holdout none or more frames."
         )
     return clip, build_driving(clip, is_train, config.features)
-
-
-def prepare_driving(config: TalkerDataParserConfig, folder: Path) -> DrivingSequence:
-    """Writes the driving folder of a run that is about to train; `config.driving` is then to be set to it.
-
-    Args:
-        config: its `data` is the data set to train on.
-        folder: in the run's folder; replaced if it is there. It takes about 40 KB a frame at 512 px.
-
-    Returns:
-        The driving sequence, as `DrivingSequence.load(folder)` gives it.
-
-    Raises:
-        NTalkerError: the data set cannot be used; nothing is left behind.
-    """
-    clip, driving = read_training_clip(config)
-    return write_driving(clip, driving, Path(folder))
 
 
 def train_frames(

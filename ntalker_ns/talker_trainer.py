@@ -3,7 +3,9 @@
 import dataclasses
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,9 +23,10 @@ from ntalker_ns.checkpoints import (
     set_random_state,
     write_checkpoint,
 )
+from ntalker_ns.driving_folder import write_driving
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.schedulers import WarmupDecayConfig
-from ntalker_ns.talker_dataparser import prepare_driving
+from ntalker_ns.talker_dataparser import read_training_clip
 from ntalker_ns.talker_pipeline import TalkerPipeline, TalkerPipelineConfig
 
 DRIVING_FOLDER = "driving"
@@ -62,12 +65,13 @@ class TalkerTrainerConfig(TrainerConfig):
         Raises:
             NTalkerError: no data, data that cannot be read, or no checkpoint where one is named.
         """
+        placeholder = self.timestamp
         super().set_timestamp()
         self._choose_device()
         self._resolve_checkpoint()
         self.optimizers = {name: self._with_end(group) for name, group in self.optimizers.items()}
         self._resolve_data()
-        self._write_driving()
+        self._start_folder(is_new=self.timestamp != placeholder)
 
     def _choose_device(self) -> None:
         """CUDA where it is there, the CPU where it is not."""
@@ -108,19 +112,38 @@ class TalkerTrainerConfig(TrainerConfig):
             raise NTalkerError("There is no data to train on: give --data with the folder that ntalker process wrote.")
         datamanager.data = datamanager.dataparser.data = absolute(data)
 
-    def _write_driving(self) -> None:
-        """Writes the driving sequence into the run folder; a start that fails leaves no folder behind."""
-        dataparser = self.pipeline.datamanager.dataparser
-        if dataparser.driving is not None:
-            dataparser.driving = absolute(dataparser.driving)
+    def _start_folder(self, is_new: bool) -> None:
+        """Makes the run folder with its driving sequence; a start that fails leaves no folder behind."""
+        write = self._driving_writer()
+        if is_new:
+            self._claim_folder()
+        if write is None:
             return
         run = absolute(self.get_base_dir())
         try:
-            prepare_driving(dataparser, run / DRIVING_FOLDER)
+            write(run / DRIVING_FOLDER)
         except BaseException:
             remove_empty_folders(run)
             raise
-        dataparser.driving = run / DRIVING_FOLDER
+        self.pipeline.datamanager.dataparser.driving = run / DRIVING_FOLDER
+
+    def _driving_writer(self) -> Callable[[Path], object] | None:
+        """What writes the driving sequence to a folder, its data having been found good; None: it is written."""
+        dataparser = self.pipeline.datamanager.dataparser
+        if dataparser.driving is None:
+            return partial(write_driving, *read_training_clip(dataparser))
+        dataparser.driving = absolute(dataparser.driving)
+        return None
+
+    def _claim_folder(self) -> None:
+        """Makes a run folder that no other run has: two that begin in one second have one time."""
+        time, count = self.timestamp, 1
+        while True:
+            try:
+                return self.get_base_dir().mkdir(parents=True)
+            except FileExistsError:
+                count += 1
+                self.timestamp = f"{time}-{count}"
 
     def get_base_dir(self) -> Path:
         """The run folder: under output_dir, or, seen from another working directory, where it was written."""

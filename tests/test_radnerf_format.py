@@ -12,11 +12,12 @@ from tiny_run import tiny_config
 
 from ntalker_ns.anchors import IBUG_ANCHORS
 from ntalker_ns.audio.windows import windows_of_track
+from ntalker_ns.driving_folder import write_driving
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.radnerf_format import read_radnerf_clip, to_our_world
 from ntalker_ns.talker_clip import read_clip
 from ntalker_ns.talker_datamanager import TalkerDataManagerConfig
-from ntalker_ns.talker_dataparser import TalkerDataParserConfig, prepare_driving
+from ntalker_ns.talker_dataparser import TalkerDataParserConfig, read_training_clip
 from ntalker_ns.underlay import HEAD, LIPS, MOUTH_INTERIOR, TORSO
 
 FRAMES, SIZE, HELD_OUT = 12, 64, 2
@@ -256,7 +257,7 @@ def test_ad_nerfs_image_folder(tmp_path):
 
 def test_a_run_can_be_prepared_and_sampled(folder, tmp_path):
     config = TalkerDataParserConfig(data=folder)
-    prepare_driving(config, tmp_path / "driving")
+    write_driving(*read_training_clip(config), tmp_path / "driving")
     config.driving = tmp_path / "driving"
     rays, batch = TalkerDataManagerConfig(dataparser=config, rays_per_step=64).setup(device="cpu").next_train(0)
     assert len(rays) == 64 and bool((batch["labels"] >= HEAD).any())

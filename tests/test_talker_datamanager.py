@@ -14,10 +14,11 @@ from synthetic_clip import write_clip
 
 from ntalker_ns.audio.io import write_wav
 from ntalker_ns.audio.mel import CHANNELS
+from ntalker_ns.driving_folder import write_driving
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.talker_clip import read_clip
 from ntalker_ns.talker_datamanager import TalkerDataManager, TalkerDataManagerConfig
-from ntalker_ns.talker_dataparser import TalkerDataParserConfig, prepare_driving
+from ntalker_ns.talker_dataparser import TalkerDataParserConfig, read_training_clip
 from ntalker_ns.underlay import HEAD, dilate, dilation_of
 
 SIZE = 48
@@ -225,7 +226,7 @@ def orphan(clip, tmp_path):
     """The driving folder of a run whose data set is gone."""
     data = tmp_path / "anna"
     shutil.copytree(clip, data)
-    prepare_driving(TalkerDataParserConfig(data=data), tmp_path / "run" / "driving")
+    write_driving(*read_training_clip(TalkerDataParserConfig(data=data)), tmp_path / "run" / "driving")
     shutil.rmtree(data)
     return data, tmp_path / "run" / "driving"
 

@@ -17,13 +17,14 @@ from ntalker_ns.audio.clock import mirrored_replay
 from ntalker_ns.audio.io import write_wav
 from ntalker_ns.audio.mel import CHANNELS
 from ntalker_ns.driving import DrivingSequence
+from ntalker_ns.driving_folder import write_driving
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.talker_dataparser import (
     Holdout,
     TalkerDataParserConfig,
     frames_of_split,
     is_same_place,
-    prepare_driving,
+    read_training_clip,
     train_frames,
 )
 
@@ -41,7 +42,7 @@ def run(clip, tmp_path):
     """A run's driving folder, and the data set it was made from, which may be taken away."""
     data = tmp_path / "data" / "anna"
     shutil.copytree(clip, data)
-    prepare_driving(TalkerDataParserConfig(data=data), tmp_path / "run" / "driving")
+    write_driving(*read_training_clip(TalkerDataParserConfig(data=data)), tmp_path / "run" / "driving")
     return data, tmp_path / "run" / "driving"
 
 
@@ -141,7 +142,7 @@ def test_a_failed_preparation_leaves_nothing(clip, tmp_path):
     shutil.copytree(clip, data)
     (data / "masks/00007.png").write_bytes(b"broken")
     with pytest.raises(NTalkerError, match=r"00007\.png \(labels of frame 7\)"):
-        prepare_driving(TalkerDataParserConfig(data=data), tmp_path / "run" / "driving")
+        write_driving(*read_training_clip(TalkerDataParserConfig(data=data)), tmp_path / "run" / "driving")
     assert list((tmp_path / "run").iterdir()) == []
 
 

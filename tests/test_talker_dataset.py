@@ -8,9 +8,10 @@ import pytest
 import torch
 from synthetic_clip import OVAL, write_clip
 
+from ntalker_ns.driving_folder import write_driving
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.talker_clip import read_clip
-from ntalker_ns.talker_dataparser import TalkerDataParserConfig, prepare_driving
+from ntalker_ns.talker_dataparser import TalkerDataParserConfig, read_training_clip
 from ntalker_ns.talker_dataset import TalkerDataset, face_outline
 from ntalker_ns.underlay import HEAD, dilate, dilation_of
 
@@ -96,7 +97,7 @@ def test_68_landmarks_outline_a_face_too():
 @pytest.fixture
 def orphan(folder, tmp_path):
     """A run whose data set is gone."""
-    prepare_driving(TalkerDataParserConfig(data=folder), tmp_path / "driving")
+    write_driving(*read_training_clip(TalkerDataParserConfig(data=folder)), tmp_path / "driving")
     clip = read_clip(folder)
     images = [clip.image(i) for i in range(11)]
     shutil.rmtree(folder)

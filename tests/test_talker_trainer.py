@@ -1,6 +1,7 @@
 """Starting, saving and resuming runs on a made-up clip."""
 
 import shutil
+from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from nerfstudio.utils import writer
 from tiny_clip import write_tiny_clip
 from tiny_run import tiny_config
 
@@ -27,6 +27,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """nerfstudio's writers are global and would pile up over the tests."""
+    # Imported before anything else of nerfstudio, it fails.
+    from nerfstudio.utils import writer
+
     monkeypatch.setattr(writer, "EVENT_WRITERS", [])
     monkeypatch.setattr(writer, "EVENT_STORAGE", [])
 
@@ -65,6 +68,24 @@ def test_a_start_writes_what_a_run_stands_on(data: Path, tmp_path: Path):
     assert saved.machine.device_type == "cpu"
     assert saved.optimizers["grids"]["scheduler"] == CosineDecayConfig(max_steps=8)
     assert not (config.get_base_dir() / "nerfstudio_models").exists()
+
+
+def test_runs_that_begin_together_have_folders_of_their_own(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    class Noon(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> "Noon":
+            return cls(2026, 1, 1, 12, tzinfo=tz)
+
+    monkeypatch.setattr("nerfstudio.configs.experiment_config.datetime", Noon)
+    configs = [tiny_config(data, tmp_path / "outputs") for _ in range(3)]
+    for config in configs:
+        config.set_timestamp()
+    assert [config.timestamp for config in configs] == [f"2026-01-01_120000{end}" for end in ("", "-2", "-3")]
+    assert all((config.get_base_dir() / "driving").is_dir() for config in configs)
+    configs[1].set_timestamp()
+    assert configs[1].timestamp == "2026-01-01_120000-2"
 
 
 def test_cuda_and_mixed_precision_are_for_those_who_have_it(data: Path, tmp_path: Path, monkeypatch: Any):
