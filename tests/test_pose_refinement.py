@@ -4,7 +4,13 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from ntalker_ns.field.pose_refinement import PoseRefinement, apply_per_frame, follow_poses, rotation_matrices
+from ntalker_ns.field.pose_refinement import (
+    PoseRefinement,
+    apply_per_frame,
+    corrected_rays,
+    follow_poses,
+    rotation_matrices,
+)
 
 
 def test_rotations_equal_scipy() -> None:
@@ -22,6 +28,14 @@ def test_samples_move_with_their_frame() -> None:
     torch.testing.assert_close(moved[:2], positions[:2])
     x, y, z = positions[2:].unbind(-1)
     torch.testing.assert_close(moved[2:], torch.stack([-y + 1.0, x + 2.0, z + 3.0], dim=-1))
+
+
+def test_points_of_corrected_rays_are_corrected_points() -> None:
+    origins, directions, corrections = (torch.randn(size, dtype=torch.float64) for size in ((5, 3), (5, 3), (2, 6)))
+    distances = torch.rand(5, 1, dtype=torch.float64)
+    points = apply_per_frame(origins + distances * directions, corrections, [2, 3])
+    moved_origins, moved_directions = corrected_rays(origins, directions, corrections, [2, 3])
+    torch.testing.assert_close(moved_origins + distances * moved_directions, points)
 
 
 def test_gradients_at_no_correction_are_exact() -> None:

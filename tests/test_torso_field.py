@@ -6,7 +6,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from ntalker_ns.driving_controls import cameras_of_heads
-from ntalker_ns.field.torso_field import MEMORY, TorsoField, TorsoFieldConfig, pose_features
+from ntalker_ns.field.torso_field import MEMORY, TorsoField, TorsoFieldConfig, displacements, pose_features
 
 FRAMES = 12
 
@@ -71,8 +71,9 @@ def test_a_frame_that_was_not_trained_remembers_its_neighbours_code():
 def test_displacements_are_linear_in_the_conditions():
     field = tiny_field()
     places, one, two = torch.rand(20, 2), torch.randn(1, 8), torch.randn(1, 8)
-    separate = [field.displacements(places, one, [20]), field.displacements(places, two, [20])]
-    together = field.displacements(places, 2.0 * one - 3.0 * two, [20])
+    shares = field.shares(places)
+    separate = [displacements(shares, one, [20]), displacements(shares, two, [20])]
+    together = displacements(shares, 2.0 * one - 3.0 * two, [20])
     torch.testing.assert_close(together, 2.0 * separate[0] - 3.0 * separate[1], atol=1e-5, rtol=1e-4)
 
 

@@ -38,15 +38,27 @@ def encode(
     return _Encode.apply(points.to(table.dtype), table, layout, active_levels)  # pyright: ignore[reportReturnType]
 
 
+def as_words(table: Tensor, layout: GridLayout, active_levels: int) -> tuple[np.ndarray, "Shared"]:
+    """A table as machine words, and what else all kernels take.
+
+    Args:
+        table: (entries, features), contiguous, on the CPU.
+        layout: where each level lies in the table.
+        active_levels: levels used, coarse first.
+    """
+    kind = table.detach().numpy().dtype
+    return _view(table.detach().view(-1), _word(layout, kind)), _shared_arguments(layout, active_levels, kind)
+
+
 class _Encode(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, points: Tensor, table: Tensor, layout: GridLayout, active_levels: int) -> Tensor:
         points, table = points.contiguous(), table.contiguous()
         output = table.new_empty(len(points), layout.output_width)
-        shared = _shared_arguments(layout, active_levels, table.numpy().dtype)
-        word = _word(layout, table.numpy().dtype)
+        words, shared = as_words(table, layout, active_levels)
+        word = words.dtype.type
         with KERNEL_LOCK:
-            kernels.forward(points.numpy(), _view(table.view(-1), word), *shared, _view(output, word))
+            kernels.forward(points.numpy(), words, *shared, _view(output, word))
         ctx.save_for_backward(points, table)
         ctx.shared, ctx.word = shared, word
         return output
@@ -55,7 +67,7 @@ class _Encode(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         points, table = ctx.saved_tensors
-        shared: _Shared = ctx.shared
+        shared: Shared = ctx.shared
         arrays = points.numpy(), _view(gradient.to(table.dtype).contiguous(), ctx.word)
         points_gradient = torch.empty_like(points) if ctx.needs_input_grad[0] else None
         table_gradient = torch.empty_like(table) if ctx.needs_input_grad[1] else None
@@ -79,7 +91,7 @@ def _view(tensor: Tensor, word: type[np.unsignedinteger]) -> np.ndarray:
     return tensor.numpy().view(word)
 
 
-class _Shared(NamedTuple):
+class Shared(NamedTuple):
     """What all kernels take (see `numba_kernels`)."""
 
     scales: np.ndarray
@@ -93,9 +105,9 @@ class _Shared(NamedTuple):
 
 
 @lru_cache
-def _shared_arguments(layout: GridLayout, active_levels: int, kind: np.dtype) -> _Shared:
+def _shared_arguments(layout: GridLayout, active_levels: int, kind: np.dtype) -> Shared:
     words = layout.features_per_level * kind.itemsize // np.dtype(_word(layout, kind)).itemsize
-    return _Shared(
+    return Shared(
         scales=np.array(layout.resolutions, kind),
         offsets=np.array(layout.offsets, np.int64),
         sizes=np.array(layout.sizes, np.int64),

@@ -203,28 +203,43 @@ def _add_slopes(corners, gradient, weights, scale, dims, size, slopes):
             slopes[2, q] += g * (c + y * far_y - a - y * near_y)
 
 
+@njit
+def scratch(points, table, axes, lanes, words):
+    """What `encode` writes in between: corners, fractions, weights, fetched and blended features of a chunk."""
+    dims = len(axes)
+    return (
+        np.empty((1 << dims, CHUNK), np.uint32),
+        np.empty((dims, CHUNK), points.dtype),
+        np.empty((dims, CHUNK * len(lanes)), points.dtype),
+        np.empty((1 << dims, CHUNK * len(words)), table.dtype),
+        np.empty(CHUNK * len(words), table.dtype),
+    )
+
+
+@njit(fastmath=FASTMATH)
+def encode(points, first, count, between, output, table, scales, offsets, sizes, dense, active, axes, lanes, words):
+    """Writes the features of a chunk of points into their rows of `output` (N, levels * words)."""
+    corners, fractions, weights, fetched, blended = between
+    output[first : first + count, active * len(words) :] = 0
+    for level in range(active):
+        scale, size = scales[level], sizes[level]
+        level_table = table[offsets[level] * len(words) : (offsets[level] + size) * len(words)]
+        _locate(points, first, count, scale, size, dense[level], axes, lanes, corners, fractions, weights)
+        _fetch(level_table, corners, count, axes, words, fetched)
+        _blend(fetched.view(points.dtype), weights, len(axes), count * len(lanes), blended.view(points.dtype))
+        for p in range(count):
+            for word in range(len(words)):
+                output[first + p, level * len(words) + word] = blended[p * len(words) + word]
+
+
 @njit(parallel=True, fastmath=FASTMATH, cache=True)
 def forward(points, table, scales, offsets, sizes, dense, active, axes, lanes, words, output):
     """Writes the features of points into `output` (N, levels * words)."""
-    dims = len(axes)
     for chunk in prange((points.shape[0] + CHUNK - 1) // CHUNK):
         first = chunk * CHUNK
         count = min(CHUNK, points.shape[0] - first)
-        corners = np.empty((1 << dims, CHUNK), np.uint32)
-        fractions = np.empty((dims, CHUNK), points.dtype)
-        weights = np.empty((dims, CHUNK * len(lanes)), points.dtype)
-        fetched = np.empty((1 << dims, CHUNK * len(words)), table.dtype)
-        blended = np.empty(CHUNK * len(words), table.dtype)
-        output[first : first + count, active * len(words) :] = 0
-        for level in range(active):
-            scale, size = scales[level], sizes[level]
-            level_table = table[offsets[level] * len(words) : (offsets[level] + size) * len(words)]
-            _locate(points, first, count, scale, size, dense[level], axes, lanes, corners, fractions, weights)
-            _fetch(level_table, corners, count, axes, words, fetched)
-            _blend(fetched.view(points.dtype), weights, len(axes), count * len(lanes), blended.view(points.dtype))
-            for p in range(count):
-                for word in range(len(words)):
-                    output[first + p, level * len(words) + word] = blended[p * len(words) + word]
+        between = scratch(points, table, axes, lanes, words)
+        encode(points, first, count, between, output, table, scales, offsets, sizes, dense, active, axes, lanes, words)
 
 
 @njit(parallel=True, fastmath=FASTMATH, cache=True)

@@ -51,13 +51,25 @@ class LipWarp(nn.Module):
             lip_shapes: one row a frame.
             counts: samples of each frame.
         """
-        motion = torch.einsum("fc,cpx->fpx", lip_shapes, self.motions)
         parts = [
-            self._interpolate(points, self.places + moved, moved)
-            for points, moved in zip(positions[:, [0, 2]].split(counts), motion, strict=True)
+            self._interpolate(points, places, moved)
+            for points, places, moved in zip(
+                positions[:, [0, 2]].split(counts), *self.landmarks(lip_shapes), strict=True
+            )
         ]
         flat = torch.cat(parts)
         return torch.stack([flat[:, 0], torch.zeros_like(flat[:, 0]), flat[:, 1]], dim=1)
+
+    def landmarks(
+        self, lip_shapes: Float[Tensor, "frames lip_dim"]
+    ) -> tuple[Float[Tensor, "frames points 2"], Float[Tensor, "frames points 2"]]:
+        """Where the landmarks are in frames, and how they have moved from the mean face, world units.
+
+        Args:
+            lip_shapes: one row a frame.
+        """
+        motion = torch.einsum("fc,cpx->fpx", lip_shapes, self.motions)
+        return self.places + motion, motion
 
     def _interpolate(self, points: Tensor, places: Tensor, motion: Tensor) -> Float[Tensor, "samples 2"]:
         """Mean of the landmarks' motion at points of the frame, weighted by the inverse fourth power of distance."""

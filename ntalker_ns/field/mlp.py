@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ntalker_ns.field.segments import add_per_frame
+from ntalker_ns.field.segments import SparseInputs, add_per_frame
 
 
 class FrameMLP(nn.Module):
@@ -29,7 +29,7 @@ class FrameMLP(nn.Module):
         self.frame = nn.Linear(frame_dim, width, bias=False) if frame_dim else None
         widths = [sample_dim] + [width] * (layers - 1) + [out_dim]
         self.layers = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(widths))
-        self.width = width
+        self.width, self.out_dim = width, out_dim
 
     def forward(
         self,
@@ -37,17 +37,21 @@ class FrameMLP(nn.Module):
         frames: Float[Tensor, "frames frame_dim"] | None,
         counts: list[int],
         gates: Float[Tensor, "samples 1"] | None = None,
+        sparse: SparseInputs | None = None,
     ) -> Float[Tensor, "samples out_dim"]:
         """
         Args:
-            samples: grouped by frame.
+            samples: grouped by frame; all input channels, or those before the ones in `sparse`.
             frames: one row a frame, None where `frame_dim` is 0.
             counts: samples of each frame.
             gates: factor on the frame's part for each sample, 1 where None.
+            sparse: the other input channels, which most samples share.
         """
         rows = None if self.frame is None or frames is None else self.frame(frames)
         if samples.device.type == "cpu" and len(samples):
-            return self._fused(samples, rows, counts, gates)
+            return self._fused(samples, rows, counts, gates, sparse)
+        if sparse is not None:
+            samples = torch.cat([samples, sparse.columns()], dim=-1)
         hidden = self.layers[0](samples)
         if rows is not None:
             hidden = add_per_frame(hidden, rows, counts, gates)
@@ -55,15 +59,21 @@ class FrameMLP(nn.Module):
             hidden = layer(hidden.relu_())
         return hidden
 
-    def _fused(self, samples: Tensor, rows: Tensor | None, counts: list[int], gates: Tensor | None) -> Tensor:
+    def _fused(
+        self,
+        samples: Tensor,
+        rows: Tensor | None,
+        counts: list[int],
+        gates: Tensor | None,
+        sparse: SparseInputs | None,
+    ) -> Tensor:
         from ntalker_ns.field.numba_mlp import run_mlp
 
         if rows is None:
             rows, counts = samples.new_zeros(1, self.width), [len(samples)]
         linear = [layer for layer in self.layers if isinstance(layer, nn.Linear)]
-        return run_mlp(
-            samples, rows, counts, gates, [layer.weight for layer in linear], [layer.bias for layer in linear]
-        )
+        weights, biases = [layer.weight for layer in linear], [layer.bias for layer in linear]
+        return run_mlp(samples, rows, counts, gates, weights, biases, sparse)
 
 
 class TruncatedExp(torch.autograd.Function):

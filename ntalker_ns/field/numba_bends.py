@@ -34,7 +34,8 @@ class _Gate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, positions: Tensor, centers: np.ndarray, inner: float, outer: float) -> Tensor:
         positions = positions.contiguous()
-        values, slopes = positions.new_empty(len(positions), 1), torch.empty_like(positions)
+        values = positions.new_empty(len(positions), 1)
+        slopes = torch.empty_like(positions if ctx.needs_input_grad[0] else positions[:0])
         with KERNEL_LOCK:
             _gate(positions.detach().numpy(), centers, inner, outer, values.view(-1).numpy(), slopes.numpy())
         ctx.save_for_backward(slopes)
@@ -47,32 +48,32 @@ class _Gate(torch.autograd.Function):
         return gradient * slopes, None, None, None
 
 
+@njit(inline="always")
+def nearest_ball(x, y, z, centers):
+    """The squared distance of a point to the nearest centre, and which that is."""
+    nearest, ball = centers.dtype.type(np.inf), 0
+    for c in range(centers.shape[0]):
+        dx, dy, dz = x - centers[c, 0], y - centers[c, 1], z - centers[c, 2]
+        squared = dx * dx + dy * dy + dz * dz
+        if squared < nearest:
+            nearest, ball = squared, c
+    return nearest, ball
+
+
 @njit(parallel=True, fastmath=FASTMATH, cache=True)
 def _gate(positions, centers, inner, outer, values, slopes):
-    """Writes the gate and its gradient at each position."""
+    """Writes the gate at each position, and its gradient where there is room for it."""
+    sloped = len(slopes) > 0
     kind = positions.dtype.type
     rim = kind(1.0 / (outer - inner))
     for i in prange(positions.shape[0]):
-        nearest, ball = kind(np.inf), 0
-        for c in range(centers.shape[0]):
-            dx = positions[i, 0] - centers[c, 0]
-            dy = positions[i, 1] - centers[c, 1]
-            dz = positions[i, 2] - centers[c, 2]
-            squared = dx * dx + dy * dy + dz * dz
-            if squared < nearest:
-                nearest, ball = squared, c
+        nearest, ball = nearest_ball(positions[i, 0], positions[i, 1], positions[i, 2], centers)
         distance = np.sqrt(nearest)
-        x = (kind(outer) - distance) * rim
-        if x <= 0:
-            values[i] = 0
-            slopes[i] = 0
-        elif x >= 1:
-            values[i] = 1
-            slopes[i] = 0
-        else:
-            values[i] = x * x * (3 - 2 * x)
+        x = min(max((kind(outer) - distance) * rim, kind(0)), kind(1))
+        values[i] = x * x * (3 - 2 * x)
+        if sloped:
             # Between the radii the distance is above 0.
-            slope = -6 * x * (1 - x) * rim / distance
+            slope = -6 * x * (1 - x) * rim / distance if 0 < x < 1 else kind(0)
             for axis in range(3):
                 slopes[i, axis] = slope * (positions[i, axis] - centers[ball, axis])
 
@@ -98,18 +99,22 @@ def lip_motion(
     return moved
 
 
+@njit(fastmath=FASTMATH)
+def motion_at(px, pz, x, z, motion_x, motion_z, soft):
+    """The weighted mean at a point."""
+    total, sum_x, sum_z = np.float32(0), np.float32(0), np.float32(0)
+    for j in range(x.shape[0]):
+        dx, dz = px - x[j], pz - z[j]
+        squared = dx * dx + dz * dz + soft
+        weight = np.float32(1) / (squared * squared)
+        total += weight
+        sum_x += weight * motion_x[j]
+        sum_z += weight * motion_z[j]
+    return sum_x / total, sum_z / total
+
+
 @njit(parallel=True, fastmath=FASTMATH, cache=True)
 def _lip_motion(points, x, z, motion_x, motion_z, soft, moved):
     """Writes the weighted mean at each point."""
     for i in prange(points.shape[0]):
-        px, pz = points[i, 0], points[i, 1]
-        total, sum_x, sum_z = np.float32(0), np.float32(0), np.float32(0)
-        for j in range(x.shape[0]):
-            dx, dz = px - x[j], pz - z[j]
-            squared = dx * dx + dz * dz + soft
-            weight = np.float32(1) / (squared * squared)
-            total += weight
-            sum_x += weight * motion_x[j]
-            sum_z += weight * motion_z[j]
-        moved[i, 0] = sum_x / total
-        moved[i, 1] = sum_z / total
+        moved[i, 0], moved[i, 1] = motion_at(points[i, 0], points[i, 1], x, z, motion_x, motion_z, soft)

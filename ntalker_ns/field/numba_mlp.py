@@ -14,9 +14,12 @@ from torch import Tensor
 
 from ntalker_ns.encodings.numba_threads import KERNEL_LOCK
 from ntalker_ns.field import numba_mlp_kernels as kernels
+from ntalker_ns.field.segments import SparseInputs
 
 _LANES = 16
-"""Outputs are padded to a multiple of this: one wide vector of float32."""
+"""Channels in and out are padded to a multiple of this: one wide vector of float32."""
+_NARROW = 32
+"""Inputs are padded at least to this: kernels are compiled for each combination of widths."""
 
 
 def run_mlp(
@@ -26,10 +29,12 @@ def run_mlp(
     gates: Float[Tensor, "samples 1"] | None,
     weights: Sequence[Tensor],
     biases: Sequence[Tensor],
+    sparse: SparseInputs | None = None,
 ) -> Float[Tensor, "samples outputs"]:
     """A ReLU network on samples, whose first layer also gets each sample's gate times its frame's row.
 
-    The same numbers as torch's linear layers up to rounding, with gradients to every floating-point argument.
+    The same numbers as torch's linear layers up to rounding, with gradients to every floating-point argument but
+    `sparse.last`.
 
     Args:
         samples: on the CPU, grouped by frame.
@@ -38,52 +43,10 @@ def run_mlp(
         gates: factor on the frame's row for each sample, 1 where None.
         weights: (out, in) of each layer, at least two; hidden layers are all equally wide.
         biases: (out,) of each layer.
+        sparse: further inputs behind those of `samples`.
     """
-    return _RunMLP.apply(samples, frame_rows, gates, tuple(counts), len(weights), *weights, *biases)  # type: ignore[no-any-return]
-
-
-class _Packed(NamedTuple):
-    """A network's parameters as the kernels take them, and its padded widths as tuples that the compiler unrolls."""
-
-    weights: np.ndarray
-    biases: np.ndarray
-    ins: tuple[int, ...]
-    hidden: tuple[int, ...]
-    outs: tuple[int, ...]
-
-
-def _padded(channels: int) -> int:
-    return -(-channels // _LANES) * _LANES
-
-
-def _padded_inputs(channels: int, hidden: int) -> int:
-    """As wide as a hidden layer where that is enough: kernels are compiled for each combination of widths."""
-    return max(_padded(channels), hidden)
-
-
-def _pack(weights: Sequence[Tensor], biases: Sequence[Tensor]) -> _Packed:
-    """Matrices as (in, out), side by side; the last one padded to whole vectors of outputs."""
-    hidden, (outputs, inputs) = weights[0].shape[0], (weights[-1].shape[0], weights[0].shape[1])
-    wide = _padded(outputs)
-    parts = [weight.detach().t().reshape(-1) for weight in weights[:-1]]
-    last = torch.nn.functional.pad(weights[-1].detach().t(), (0, wide - outputs))
-    flat_biases = [*(bias.detach() for bias in biases), biases[0].new_zeros(wide - outputs)]
-    return _Packed(
-        weights=torch.cat([*parts, last.reshape(-1)]).numpy(),
-        biases=torch.cat(flat_biases).numpy(),
-        ins=(0,) * _padded_inputs(inputs, hidden),
-        hidden=(0,) * hidden,
-        outs=(0,) * wide,
-    )
-
-
-def _transposed(weights: Sequence[Tensor]) -> np.ndarray:
-    """Matrices as (out, in), side by side; inputs of the first and outputs of the last padded to whole vectors."""
-    first, last = weights[0].detach(), weights[-1].detach()
-    padded_first = torch.nn.functional.pad(first, (0, _padded_inputs(first.shape[1], len(first)) - first.shape[1]))
-    padded_last = torch.nn.functional.pad(last, (0, 0, 0, _padded(last.shape[0]) - last.shape[0]))
-    inner = [weight.detach().reshape(-1) for weight in weights[1:-1]]
-    return torch.cat([padded_first.reshape(-1), *inner, padded_last.reshape(-1)]).numpy()
+    further = (None, None, None, None) if sparse is None else (sparse.values, sparse.index, sparse.common, sparse.last)
+    return _RunMLP.apply(samples, frame_rows, gates, *further, tuple(counts), len(weights), *weights, *biases)  # type: ignore[no-any-return]
 
 
 class _RunMLP(torch.autograd.Function):
@@ -93,77 +56,149 @@ class _RunMLP(torch.autograd.Function):
         samples: Tensor,
         frame_rows: Tensor,
         gates: Tensor | None,
+        special: Tensor | None,
+        index: Tensor | None,
+        common: Tensor | None,
+        last: Tensor | None,
         counts: tuple[int, ...],
         layers: int,
         *parameters: Tensor,
     ) -> Tensor:
-        weights, biases = parameters[:layers], parameters[layers:]
-        samples, frame_rows = samples.contiguous(), frame_rows.contiguous()
+        ctx.gated, ctx.sparse = gates is not None, special is not None
         factors = samples.new_ones(len(samples)) if gates is None else gates.reshape(-1).contiguous()
-        packed = _pack(weights, biases)
-        output = samples.new_empty(len(samples), weights[-1].shape[0])
-        arrays = _arrays(samples, frame_rows, counts, factors, packed)
-        shape = (layers, packed.hidden, packed.outs, get_num_threads())
+        if special is None or index is None or common is None or last is None:
+            special, common, last = samples.new_empty(0, 0), samples.new_empty(0), samples.new_empty(0)
+            place = torch.empty(0, dtype=torch.int64)
+        else:
+            special, common, last = (special - common), common.reshape(-1), last.reshape(-1).contiguous()
+            place = torch.full((len(samples),), -1, dtype=torch.int64)
+            place[index] = torch.arange(len(index))
+        saved = (samples.contiguous(), frame_rows.contiguous(), factors, special, place, common, last, *parameters)
+        ctx.save_for_backward(*saved)
+        ctx.counts, ctx.layers = counts, layers
+        output = samples.new_empty(len(samples), len(parameters[-1]))
+        hidden, outs = (0,) * frame_rows.shape[1], (0,) * padded(output.shape[1])
+        arguments = (*_arrays(saved, counts, layers), layers, hidden, outs, get_num_threads(), output.numpy())
         with KERNEL_LOCK:
-            kernels.forward(*arrays, *shape, output.numpy())  # pyright: ignore[reportCallIssue]
-        ctx.save_for_backward(samples, frame_rows, factors, *parameters)
-        ctx.counts, ctx.layers, ctx.gated = counts, layers, gates is not None
+            kernels.forward(*arguments)  # pyright: ignore[reportCallIssue]
         return output
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        samples, frame_rows, factors, *parameters = ctx.saved_tensors
+        samples, frame_rows, factors, special, _, common, _, *parameters = ctx.saved_tensors
         weights, biases = parameters[: ctx.layers], parameters[ctx.layers :]
-        packed, threads = _pack(weights, biases), get_num_threads()
-        to_samples, to_gates = torch.empty_like(samples), torch.empty_like(factors)
-        to_rows = samples.new_zeros(threads, *frame_rows.shape)
-        to_weights = samples.new_zeros(threads, len(packed.weights))
-        to_biases = samples.new_zeros(threads, len(packed.biases))
-        arrays = _arrays(samples, frame_rows, ctx.counts, factors, packed)
-        shape = (_transposed(weights), ctx.layers, packed.ins, packed.hidden, packed.outs, threads)
-        outputs = (gradient.contiguous(), to_samples, to_gates, to_rows, to_weights, to_biases)
+        inputs, channels, width = samples.shape[1], special.shape[1], frame_rows.shape[1]
+        wide = max(padded(inputs), padded(channels), _NARROW)
+        outs = padded(gradient.shape[1])
+        threads = get_num_threads()
+        to_samples, to_special, to_gates = (torch.empty_like(each) for each in (samples, special, factors))
+        inner = (ctx.layers - 2) * width**2
+        sizes = (frame_rows.shape, (weights[0].numel(),), (inner + width * outs,), ((ctx.layers - 1) * width + outs,))
+        sums = [samples.new_zeros(threads, *size) for size in sizes]
+        arguments = (
+            *_arrays(ctx.saved_tensors, ctx.counts, ctx.layers),
+            *(part.numpy() for part in _transposed(weights, inputs, channels, wide, outs)),
+            ctx.layers,
+            *((0,) * size for size in (wide, width, outs)),
+            threads,
+            *(each.numpy() for each in (gradient.contiguous(), to_samples, to_special, to_gates, *sums)),
+        )
         with KERNEL_LOCK:
-            kernels.backward(*arrays, *shape, *(output.numpy() for output in outputs))  # pyright: ignore[reportCallIssue]
+            kernels.backward(*arguments)  # pyright: ignore[reportCallIssue]
+        to_rows, to_first, to_weights, to_biases = (total.sum(dim=0) for total in sums)
+        to_first = to_first.view(-1, width).t()
+        to_common = None
+        if ctx.sparse:
+            # All samples began with the bias and the common values, and some got their difference from these.
+            further = slice(inputs, inputs + channels)
+            to_first[:, further] += torch.outer(to_biases[:width], common)
+            to_common = (to_biases[:width] @ weights[0][:, further] - to_special.sum(dim=0))[None]
         return (
             to_samples,
-            to_rows.sum(dim=0),
+            to_rows,
             to_gates[:, None] if ctx.gated else None,
+            *((to_special, None, to_common, None) if ctx.sparse else (None,) * 4),
             None,
             None,
-            *_unpack_weights(to_weights.sum(dim=0), weights),
-            *_unpack_biases(to_biases.sum(dim=0), biases),
+            to_first,
+            *_unpack_weights(to_weights, weights[1:]),
+            *to_biases[: sum(len(bias) for bias in biases)].split([len(bias) for bias in biases]),
         )
 
 
-def _arrays(
-    samples: Tensor, frame_rows: Tensor, counts: tuple[int, ...], factors: Tensor, packed: _Packed
-) -> tuple[Any, ...]:
+def padded(channels: int) -> int:
+    """As many channels as whole vectors hold."""
+    return -(-channels // _LANES) * _LANES
+
+
+class Packed(NamedTuple):
+    """A network's parameters as the kernels take them: matrices as (in, out), the last one padded to whole vectors."""
+
+    start: np.ndarray
+    first_weights: np.ndarray
+    weights: np.ndarray
+    biases: np.ndarray
+
+
+def pack(weights: Sequence[Tensor], biases: Sequence[Tensor], inputs: int, common: Tensor) -> Packed:
+    """Packs a network.
+
+    Args:
+        weights: (out, in) of each layer.
+        biases: (out,) of each layer.
+        inputs: channels of the samples, before those that `common` has.
+        common: (channels,) values that most samples share.
+    """
+    first, *others = (weight.detach() for weight in weights)
+    biases = [bias.detach() for bias in biases]
+    padding = padded(len(biases[-1])) - len(biases[-1])
+    others[-1] = torch.nn.functional.pad(others[-1], (0, 0, 0, padding))
+    return Packed(
+        start=(biases[0] + first[:, inputs : inputs + len(common)] @ common).numpy(),
+        first_weights=first.t().reshape(-1).numpy(),
+        weights=torch.cat([weight.t().reshape(-1) for weight in others]).numpy(),
+        biases=torch.cat([*biases, biases[0].new_zeros(padding)]).numpy(),
+    )
+
+
+def _arrays(saved: Sequence[Tensor], counts: tuple[int, ...], layers: int) -> tuple[Any, ...]:
     """The arguments that both kernels begin with."""
-    ends = np.cumsum(np.array(counts, np.int64))
+    samples, frame_rows, factors, special, place, common, last, *parameters = (each.detach() for each in saved)
     inputs = samples.shape[1]
+    packed = pack(parameters[:layers], parameters[layers:], inputs, common)
     return (
         samples.view(-1).numpy(),
         inputs,
+        special.view(-1).numpy(),
+        len(common),
+        place.numpy(),
+        last.numpy(),
+        packed.start,
         frame_rows.numpy(),
-        ends,
+        np.cumsum(np.array(counts, np.int64)),
         factors.numpy(),
+        packed.first_weights,
         packed.weights,
         packed.biases,
     )
 
 
+def _transposed(
+    weights: Sequence[Tensor], inputs: int, channels: int, wide: int, outs: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Matrices as (out, in): the first one's inputs and further channels, padded, and all others side by side, outputs
+    of the last one padded."""
+    pad = torch.nn.functional.pad
+    first, *others = (weight.detach() for weight in weights)
+    others[-1] = pad(others[-1], (0, 0, 0, outs - len(others[-1])))
+    parts = (first[:, :inputs], first[:, inputs : inputs + channels])
+    narrow = [pad(part, (0, wide - part.shape[1])).reshape(-1) for part in parts]
+    return narrow[0], narrow[1], torch.cat([weight.reshape(-1) for weight in others])
+
+
 def _unpack_weights(flat: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
-    """Gradients of the matrices, as (out, in), from those of `_pack`."""
-    shapes = [(weight.shape[1], weight.shape[0]) for weight in weights]
-    shapes[-1] = (shapes[-1][0], _padded(shapes[-1][1]))
+    """Gradients of matrices, as (out, in), from matrices side by side as (in, out), outputs padded."""
+    shapes = [(weight.shape[1], padded(len(weight)) if weight is weights[-1] else len(weight)) for weight in weights]
     parts = flat.split([rows * columns for rows, columns in shapes])
-    return [
-        part.view(shape)[:, : weight.shape[0]].t() for part, shape, weight in zip(parts, shapes, weights, strict=True)
-    ]
-
-
-def _unpack_biases(flat: Tensor, biases: Sequence[Tensor]) -> list[Tensor]:
-    """Gradients of the biases from those of `_pack`."""
-    sizes = [len(bias) for bias in biases]
-    return list(flat[: sum(sizes)].split(sizes))
+    return [part.view(shape)[:, : len(weight)].t() for part, shape, weight in zip(parts, shapes, weights, strict=True)]

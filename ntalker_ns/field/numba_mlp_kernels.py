@@ -4,17 +4,22 @@ One layer after the other over all samples, a network of 64 channels spends its 
 back. Here a thread takes a tile of samples through all layers while its activations stay in the first-level cache; the
 backward pass computes them again instead of having stored them.
 
-The product of a tile and a weight matrix (`_multiply_add`) is written so that the compiler vectorises over output
-channels: their number is the length of a tuple, which it knows, and sixteen products are done for each four rows it
-loads.
+Some input channels are the same for most samples (`segments.SparseInputs`). What the common values add is part of the
+first layer's bias, and samples with values of their own get the difference: they lie in runs, mostly, and each run is
+one product.
 
 Arguments shared by the kernels:
     x: (N * inputs,) samples, row after row; inputs: their channels.
+    special: (G * channels,) by how much the further channels of some samples differ from the common values.
+    place: (N,) each sample's row in `special`, ascending, -1 for none; empty where there are no further channels.
+    last: (N,) the last input channel, mostly 0; empty where there are no further channels.
+    start: (hidden,) the first layer's bias and what the common values add to it.
     frame_rows: (frames, hidden) what each frame adds to the first layer.
     ends: (frames,) where each frame's samples end.
     gates: (N,) each sample's factor on its frame's row.
-    weights: all matrices as (channels in, channels out), row after row, one matrix after the other.
-    biases: likewise.
+    first_weights: the first matrix as (channels in, hidden): those of x, the further ones, the last one.
+    weights: the other matrices, one after the other, as (channels in, channels out).
+    biases: of all layers, one after the other.
     layers: linear layers, at least 2.
     hidden, outs: tuples as long as a hidden layer and the padded output layer are wide.
     y: (N, outputs) where outputs may be fewer than the padded output's channels.
@@ -23,76 +28,10 @@ Arguments shared by the kernels:
 import numpy as np
 from numba import njit, prange
 
+from ntalker_ns.field.numba_products import FASTMATH, linear_layer, multiply_add, rectified_layer
+
 TILE = 64
 """Samples that go through the network together."""
-
-FASTMATH = {"contract", "reassoc", "nsz"}
-
-
-@njit(fastmath=FASTMATH)
-def _multiply_add(a, row_stride, column_stride, rows, depth, b, width, c):
-    """c += a b, for a of (rows, depth) with any strides, b of (depth, width) and c of (rows, width) without gaps."""
-    w = len(width)
-    whole_rows, whole_depth = rows - rows % 4, depth - depth % 4
-    for t in range(0, whole_rows, 4):
-        r = t * w
-        for k in range(0, whole_depth, 4):
-            p, q = t * row_stride + k * column_stride, k * w
-            a00, a01 = a[p], a[p + column_stride]
-            a02, a03 = a[p + 2 * column_stride], a[p + 3 * column_stride]
-            p += row_stride
-            a10, a11 = a[p], a[p + column_stride]
-            a12, a13 = a[p + 2 * column_stride], a[p + 3 * column_stride]
-            p += row_stride
-            a20, a21 = a[p], a[p + column_stride]
-            a22, a23 = a[p + 2 * column_stride], a[p + 3 * column_stride]
-            p += row_stride
-            a30, a31 = a[p], a[p + column_stride]
-            a32, a33 = a[p + 2 * column_stride], a[p + 3 * column_stride]
-            for j in range(w):
-                b0, b1, b2, b3 = b[q + j], b[q + w + j], b[q + 2 * w + j], b[q + 3 * w + j]
-                c[r + j] += a00 * b0 + a01 * b1 + a02 * b2 + a03 * b3
-                c[r + w + j] += a10 * b0 + a11 * b1 + a12 * b2 + a13 * b3
-                c[r + 2 * w + j] += a20 * b0 + a21 * b1 + a22 * b2 + a23 * b3
-                c[r + 3 * w + j] += a30 * b0 + a31 * b1 + a32 * b2 + a33 * b3
-        for k in range(whole_depth, depth):
-            p, q = t * row_stride + k * column_stride, k * w
-            a00, a10 = a[p], a[p + row_stride]
-            a20, a30 = a[p + 2 * row_stride], a[p + 3 * row_stride]
-            for j in range(w):
-                b0 = b[q + j]
-                c[r + j] += a00 * b0
-                c[r + w + j] += a10 * b0
-                c[r + 2 * w + j] += a20 * b0
-                c[r + 3 * w + j] += a30 * b0
-    for t in range(whole_rows, rows):
-        for k in range(depth):
-            p, q, r = t * row_stride + k * column_stride, k * w, t * w
-            a00 = a[p]
-            for j in range(w):
-                c[r + j] += a00 * b[q + j]
-
-
-@njit(fastmath=FASTMATH)
-def _start(rows, bias, width, c):
-    """Writes a layer's bias into every row."""
-    w = len(width)
-    for t in range(rows):
-        for j in range(w):
-            c[t * w + j] = bias[j]
-
-
-@njit(fastmath=FASTMATH)
-def _start_first(first, rows, bias, frame_rows, ends, gates, frame, width, c):
-    """Writes the first layer's bias and each sample's part of its frame's row; returns the last sample's frame."""
-    w = len(width)
-    for t in range(rows):
-        while first + t >= ends[frame]:
-            frame += 1
-        gate, row = gates[first + t], frame_rows[frame]
-        for j in range(w):
-            c[t * w + j] = bias[j] + gate * row[j]
-    return frame
 
 
 @njit(fastmath=FASTMATH)
@@ -121,21 +60,74 @@ def _add_rows(rows, gradient, width, total):
 
 
 @njit(fastmath=FASTMATH)
-def _hidden_layers(
-    x, inputs, first, rows, frame_rows, ends, gates, frame, weights, biases, layers, hidden, activations
+def _has_own(place, last, first, rows):
+    """Whether samples of a tile have further channels of their own."""
+    for t in range(first, min(first + rows, len(place))):  # noqa: SIM110 (the compiler has no `any`)
+        if place[t] >= 0 or last[t] != 0:
+            return True
+    return False
+
+
+@njit(inline="always")
+def _next_run(place, first, rows, begin):
+    """The next run of special samples in a tile from `begin` on: where it begins and ends, and its row in `special`."""
+    while begin < rows and place[first + begin] < 0:
+        begin += 1
+    end = begin
+    while end < rows and place[first + end] >= 0:
+        end += 1
+    return begin, end, place[first + begin] if begin < rows else 0
+
+
+@njit(fastmath=FASTMATH)
+def hidden_layers(
+    x,
+    inputs,
+    special,
+    channels,
+    place,
+    last,
+    start,
+    first,
+    rows,
+    frame_rows,
+    ends,
+    gates,
+    frame,
+    first_weights,
+    weights,
+    biases,
+    layers,
+    hidden,
+    nothing,
+    activations,
 ):
     """Writes the activations of all hidden layers of a tile; returns the frame of its last sample."""
-    w = len(hidden)
-    tile = x[first * inputs : (first + rows) * inputs]
-    frame = _start_first(first, rows, biases[:w], frame_rows, ends, gates, frame, hidden, activations[0])
-    _multiply_add(tile, inputs, 1, rows, inputs, weights[: inputs * w], hidden, activations[0])
-    _rectify(rows * w, activations[0])
+    w, begun = len(hidden), 0
+    own = _has_own(place, last, first, rows)
+    while begun < rows:
+        at = first + begun
+        while at >= ends[frame]:
+            frame += 1
+        count, row, factors = min(rows, ends[frame] - first) - begun, frame_rows[frame], gates[at:]
+        part, out = x[at * inputs :], activations[0, begun * w :]
+        if own:
+            linear_layer(part, inputs, 1, count, inputs, first_weights, hidden, out, start, factors, row)
+        else:
+            rectified_layer(part, inputs, 1, count, inputs, first_weights, hidden, out, start, factors, row)
+        begun += count
+    if own:
+        end = 0
+        while end < rows:
+            begin, end, found = _next_run(place, first, rows, end)
+            part, further = special[found * channels :], first_weights[inputs * w :]
+            multiply_add(part, channels, 1, end - begin, channels, further, hidden, activations[0, begin * w :])
+        multiply_add(last[first:], 1, 1, rows, 1, first_weights[(inputs + channels) * w :], hidden, activations[0])
+        _rectify(rows * w, activations[0])
     for layer in range(1, layers - 1):
-        begin = inputs * w + (layer - 1) * w * w
-        _start(rows, biases[layer * w : (layer + 1) * w], hidden, activations[layer])
-        matrix = weights[begin : begin + w * w]
-        _multiply_add(activations[layer - 1], w, 1, rows, w, matrix, hidden, activations[layer])
-        _rectify(rows * w, activations[layer])
+        matrix, bias = weights[(layer - 1) * w * w :], biases[layer * w :]
+        before, out = activations[layer - 1], activations[layer]
+        rectified_layer(before, w, 1, rows, w, matrix, hidden, out, bias, nothing, nothing)
     return frame
 
 
@@ -146,24 +138,61 @@ def _share(tiles, threads, thread):
 
 
 @njit(parallel=True, fastmath=FASTMATH, cache=True)
-def forward(x, inputs, frame_rows, ends, gates, weights, biases, layers, hidden, outs, threads, y):
+def forward(
+    x,
+    inputs,
+    special,
+    channels,
+    place,
+    last,
+    start,
+    frame_rows,
+    ends,
+    gates,
+    first_weights,
+    weights,
+    biases,
+    layers,
+    hidden,
+    outs,
+    threads,
+    y,
+):
     """Writes the network's outputs of all samples into `y`."""
     w, o, outputs = len(hidden), len(outs), y.shape[1]
     tiles = (y.shape[0] + TILE - 1) // TILE
-    last = weights[inputs * w + (layers - 2) * w * w :]
     for thread in prange(threads):
         activations = np.empty((layers - 1, TILE * w), x.dtype)
-        out = np.empty(TILE * o, x.dtype)
+        out, nothing = np.empty(TILE * o, x.dtype), np.zeros(max(TILE, w, o), x.dtype)
+        final, bias = weights[(layers - 2) * w * w :], biases[(layers - 1) * w :]
         frame = 0
         begin, end = _share(tiles, threads, thread)
-        for tile in range(begin, end):
-            first = tile * TILE
+        for number in range(begin, end):
+            first = number * TILE
             rows = min(TILE, y.shape[0] - first)
-            frame = _hidden_layers(
-                x, inputs, first, rows, frame_rows, ends, gates, frame, weights, biases, layers, hidden, activations
+            frame = hidden_layers(
+                x,
+                inputs,
+                special,
+                channels,
+                place,
+                last,
+                start,
+                first,
+                rows,
+                frame_rows,
+                ends,
+                gates,
+                frame,
+                first_weights,
+                weights,
+                biases,
+                layers,
+                hidden,
+                nothing,
+                activations,
             )
-            _start(rows, biases[(layers - 1) * w :], outs, out)
-            _multiply_add(activations[layers - 2], w, 1, rows, w, last, outs, out)
+            linear_layer(activations[layers - 2], w, 1, rows, w, final, outs, out, bias, nothing, nothing)
             for t in range(rows):
                 for j in range(outputs):
                     y[first + t, j] = out[t * o + j]
@@ -185,76 +214,127 @@ def _frame_gradients(first, rows, gradient, frame_rows, ends, gates, frame, widt
     return frame
 
 
+@njit(fastmath=FASTMATH)
+def _input_gradient(gradient, begin, end, transposed, hidden, width, nothing, out, channels, into, row):
+    """Writes the gradient of some samples' inputs into rows of `into` from `row` on."""
+    w, i = len(hidden), len(width)
+    linear_layer(gradient[begin * w :], w, 1, end - begin, w, transposed, width, out, nothing, nothing, nothing)
+    for t in range(end - begin):
+        for k in range(channels):
+            into[row + t, k] = out[t * i + k]
+
+
 @njit(parallel=True, fastmath=FASTMATH, cache=True)
 def backward(
     x,
     inputs,
+    special,
+    channels,
+    place,
+    last,
+    start,
     frame_rows,
     ends,
     gates,
+    first_weights,
     weights,
     biases,
+    transposed_inputs,
+    transposed_channels,
     transposed,
     layers,
-    ins,
+    wide,
     hidden,
     outs,
     threads,
     y_gradient,
-    x_gradient,
-    gates_gradient,
-    rows_gradients,
-    weights_gradients,
-    biases_gradients,
+    to_x,
+    to_special,
+    to_gates,
+    to_rows,
+    to_first_weights,
+    to_weights,
+    to_biases,
 ):
-    """The gradients of everything, from `y_gradient` (N, outputs).
+    """The gradients of everything but `last`, from `y_gradient` (N, outputs).
 
-    `transposed` holds the matrices as (channels out, channels in), their channels padded to the lengths of ins,
-    hidden and outs. The last three are sums, one for each thread: (threads, ...).
+    `transposed` holds the matrices of `weights` as (channels out, channels in), `transposed_inputs` and
+    `transposed_channels` the two parts of the first one, their channels in padded to the length of `wide`. to_x is (N,
+    inputs) and to_special (G, channels). The last four are sums, one for each thread: (threads, ...).
     """
-    i, w, o, outputs = len(ins), len(hidden), len(outs), y_gradient.shape[1]
+    i, w, o, outputs = len(wide), len(hidden), len(outs), y_gradient.shape[1]
     tiles = (y_gradient.shape[0] + TILE - 1) // TILE
     for thread in prange(threads):
         activations = np.empty((layers - 1, TILE * w), x.dtype)
-        out = np.zeros(TILE * o, x.dtype)
+        out, nothing = np.zeros(TILE * o, x.dtype), np.zeros(max(TILE, w, o, i), x.dtype)
         into, inner = np.empty(TILE * w, x.dtype), np.empty(TILE * w, x.dtype)
         x_out = np.empty(TILE * i, x.dtype)
-        rows_total, total = rows_gradients[thread], weights_gradients[thread]
-        bias_total = biases_gradients[thread]
+        first_total, total, bias_total = to_first_weights[thread], to_weights[thread], to_biases[thread]
         before, frame = 0, 0
         begin, end = _share(tiles, threads, thread)
-        for tile in range(begin, end):
-            first = tile * TILE
+        for number in range(begin, end):
+            first = number * TILE
             rows = min(TILE, y_gradient.shape[0] - first)
             before = frame
-            frame = _hidden_layers(
-                x, inputs, first, rows, frame_rows, ends, gates, frame, weights, biases, layers, hidden, activations
+            frame = hidden_layers(
+                x,
+                inputs,
+                special,
+                channels,
+                place,
+                last,
+                start,
+                first,
+                rows,
+                frame_rows,
+                ends,
+                gates,
+                frame,
+                first_weights,
+                weights,
+                biases,
+                layers,
+                hidden,
+                nothing,
+                activations,
             )
             for t in range(rows):
                 for j in range(outputs):
                     out[t * o + j] = y_gradient[first + t, j]
-            place = inputs * w + (layers - 2) * w * w
-            _multiply_add(activations[layers - 2], 1, w, w, rows, out, outs, total[place : place + w * o])
+            at = (layers - 2) * w * w
+            multiply_add(activations[layers - 2], 1, w, w, rows, out, outs, total[at:])
             _add_rows(rows, out, outs, bias_total[(layers - 1) * w :])
-            place = i * w + (layers - 2) * w * w
-            into[:] = 0
-            _multiply_add(out, o, 1, rows, o, transposed[place : place + o * w], hidden, into)
+            linear_layer(out, o, 1, rows, o, transposed[at:], hidden, into, nothing, nothing, nothing)
             _block(rows * w, activations[layers - 2], into)
             for layer in range(layers - 2, 0, -1):
-                place = inputs * w + (layer - 1) * w * w
-                _multiply_add(activations[layer - 1], 1, w, w, rows, into, hidden, total[place : place + w * w])
-                _add_rows(rows, into, hidden, bias_total[layer * w : (layer + 1) * w])
-                place = i * w + (layer - 1) * w * w
-                inner[:] = 0
-                _multiply_add(into, w, 1, rows, w, transposed[place : place + w * w], hidden, inner)
+                at = (layer - 1) * w * w
+                multiply_add(activations[layer - 1], 1, w, w, rows, into, hidden, total[at:])
+                _add_rows(rows, into, hidden, bias_total[layer * w :])
+                linear_layer(into, w, 1, rows, w, transposed[at:], hidden, inner, nothing, nothing, nothing)
                 _block(rows * w, activations[layer - 1], inner)
                 into, inner = inner, into
-            tile_x = x[first * inputs : (first + rows) * inputs]
-            _multiply_add(tile_x, 1, inputs, inputs, rows, into, hidden, total[: inputs * w])
-            _add_rows(rows, into, hidden, bias_total[:w])
-            _frame_gradients(first, rows, into, frame_rows, ends, gates, before, hidden, rows_total, gates_gradient)
-            x_out[:] = 0
-            _multiply_add(into, w, 1, rows, w, transposed[: w * i], ins, x_out)
-            for t in range(rows):
-                for k in range(inputs):
-                    x_gradient[first + t, k] = x_out[t * i + k]
+            multiply_add(x[first * inputs :], 1, inputs, inputs, rows, into, hidden, first_total)
+            _add_rows(rows, into, hidden, bias_total)
+            _frame_gradients(first, rows, into, frame_rows, ends, gates, before, hidden, to_rows[thread], to_gates)
+            _input_gradient(into, 0, rows, transposed_inputs, hidden, wide, nothing, x_out, inputs, to_x, first)
+            if _has_own(place, last, first, rows):
+                run_end = 0
+                while run_end < rows:
+                    run, run_end, found = _next_run(place, first, rows, run_end)
+                    part, of_run = special[found * channels :], into[run * w :]
+                    further = first_total[inputs * w :]
+                    multiply_add(part, 1, channels, channels, run_end - run, of_run, hidden, further)
+                    _input_gradient(
+                        into,
+                        run,
+                        run_end,
+                        transposed_channels,
+                        hidden,
+                        wide,
+                        nothing,
+                        x_out,
+                        channels,
+                        to_special,
+                        found,
+                    )
+                multiply_add(last[first:], 1, 1, 1, rows, into, hidden, first_total[(inputs + channels) * w :])

@@ -122,3 +122,22 @@ def apply_per_frame(
         for part, rotation, shift in zip(positions.split(counts), rotations, corrections[:, 3:], strict=True)
     ]
     return torch.cat(moved)
+
+
+@torch.no_grad()
+def corrected_rays(
+    origins: Float[Tensor, "rays 3"],
+    directions: Float[Tensor, "rays 3"],
+    corrections: Float[Tensor, "frames 6"],
+    counts: list[int],
+) -> tuple[Float[Tensor, "rays 3"], Float[Tensor, "rays 3"]]:
+    """The rays whose points are those of the frames' rays after `apply_per_frame`; no gradient.
+
+    Args:
+        origins: world, grouped by frame.
+        directions: unit.
+        corrections: rotation vectors and translations.
+        counts: rays of each frame.
+    """
+    turns = torch.cat([corrections[:, :3], torch.zeros_like(corrections[:, 3:])], dim=-1)
+    return apply_per_frame(origins, corrections, counts), apply_per_frame(directions, turns, counts)

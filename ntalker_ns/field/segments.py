@@ -1,9 +1,13 @@
-"""Samples of one frame lie side by side, so what belongs to a frame is added slice by slice, never repeated."""
+"""Samples of one frame lie side by side, so what belongs to a frame is added slice by slice, never repeated.
 
+Nor is what most samples of all frames share.
+"""
+
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -64,3 +68,22 @@ def expand_per_frame(rows: Tensor, counts: list[int]) -> Tensor:
         counts: how many samples each frame has.
     """
     return torch.cat([row.expand(count, *row.shape) for row, count in zip(rows, counts, strict=True)])
+
+
+@dataclass(frozen=True)
+class SparseInputs:
+    """Input channels of a network that are the same for most samples; behind them one that is mostly 0."""
+
+    values: Float[Tensor, "special channels"]
+    """Of the samples that have values of their own."""
+    index: Int[Tensor, "special"]
+    """Which samples those are, ascending."""
+    common: Float[Tensor, "1 channels"]
+    """Of all others."""
+    last: Float[Tensor, "samples 1"]
+    """No gradient."""
+
+    def columns(self) -> Float[Tensor, "samples channels+1"]:
+        """All of them, written out."""
+        repeated = self.common.expand(len(self.last), -1)
+        return torch.cat([repeated.index_copy(0, self.index, self.values), self.last], dim=-1)

@@ -1,11 +1,12 @@
 """The audio-spatial radiance field: (position, direction; audio, eyes, appearance) -> (density, colour)."""
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from nerfstudio.utils.math import components_from_spherical_harmonics
 from torch import Tensor, nn
 
@@ -14,7 +15,7 @@ from ntalker_ns.field.audio_encoder import AudioEncoder
 from ntalker_ns.field.gates import eye_gate, speech_gate
 from ntalker_ns.field.lip_warp import LipWarp
 from ntalker_ns.field.mlp import FrameMLP, truncated_exp
-from ntalker_ns.field.segments import expand_per_frame
+from ntalker_ns.field.segments import SparseInputs, expand_per_frame
 
 WARP_SOFTNESS = 0.05
 """Softness of the lips' warp over the distance between the eyes: about the distance between landmarks of a lip."""
@@ -23,6 +24,11 @@ WARP_SOFTNESS = 0.05
 EYE_GAIN = 4.0
 """How large closed eyes are to the density network, of which spatial features are about 1: blinks are short, so what
 they look like must be learned in few steps."""
+
+
+LID_LEVELS = 0.6
+"""Share of the grid levels that closed lids are painted with: a clip shows them in a handful of frames, too few to
+teach fine levels, which know open eyes."""
 
 
 @dataclass
@@ -46,7 +52,7 @@ class TalkerFieldConfig:
     hidden_layers: int = 2
     """Hidden layers of the networks of the audio coordinate and of density; colour has one fewer, at least one."""
     geometry_dim: int = 64
-    """Channels that the density network hands to the colour network."""
+    """Channels that the density network hands to the colour network beside the density's logarithm."""
     direction_levels: int = 4
     """Spherical-harmonics levels of the viewing direction; 0: colour does not depend on it."""
     appearance_dim: int = 4
@@ -78,6 +84,10 @@ class FieldOutputs:
     rgb: Float[Tensor, "samples 3"]
     audio_motion: Float[Tensor, "samples 1"]
     """Length of the gated audio coordinate: how much speech acts here."""
+
+
+AskFrame = Callable[[Tensor, Tensor | None], FieldOutputs]
+"""From positions (samples, 3) and directions (samples, 3), where colour depends on them."""
 
 
 class TalkerField(nn.Module):
@@ -139,7 +149,7 @@ class TalkerField(nn.Module):
         self.density_net = FrameMLP(2 * features + 1, code, width, layers, out_dim=1 + config.geometry_dim)
         directions = config.direction_levels**2
         self.color_net = FrameMLP(
-            directions + config.geometry_dim, config.appearance_dim, width, max(layers - 1, 2), out_dim=3
+            directions + 1 + config.geometry_dim, config.appearance_dim, width, max(layers - 1, 2), out_dim=3
         )
 
     def show_levels(self, progress: float) -> None:
@@ -177,60 +187,108 @@ class TalkerField(nn.Module):
         """What the field is told of a shape of lips and jaw, measured or heard."""
         return self.speech_net(lip_shapes)
 
-    def _audio_features(
-        self, gate: Tensor, space: Tensor, frames: FrameConditions, index: Tensor, counts: list[int]
-    ) -> tuple[Float[Tensor, "samples features"], Float[Tensor, "samples 1"]]:
-        """What audio does at each sample: features of the audio grid and the length of the audio coordinate.
+    @torch.no_grad()
+    def moves(self, positions: Float[Tensor, "samples 3"]) -> Bool[Tensor, "samples"]:
+        """Where speech or blinks may act.
 
-        Where the gate is zero the coordinate is the origin whatever is heard, so the network is asked only inside.
+        Args:
+            positions: world.
         """
-        origin = self.audio_grid(space.new_full((1, 2), 0.5))
-        raw = self.audio_coordinate_net(space.index_select(0, index), frames.speech_code, counts)
-        coordinate = torch.tanh(raw) * gate.index_select(0, index)
-        spoken = self.audio_grid((coordinate + 1.0) * 0.5)
-        features = torch.index_copy(origin.expand(len(space), -1), 0, index, spoken)
-        motion = space.new_zeros(len(space), 1).index_copy(0, index, coordinate.norm(dim=-1, keepdim=True))
-        return features, motion
+        return ((self.speech_gate(positions) > 0) | (self.eye_gate(positions) > 0)).squeeze(-1)
 
     def _geometry(
         self, positions: Tensor, frames: FrameConditions
-    ) -> tuple[Float[Tensor, "samples 1"], Float[Tensor, "samples geometry"], Float[Tensor, "samples 1"]]:
+    ) -> tuple[Float[Tensor, "samples 1+geometry"], Float[Tensor, "samples 1"]]:
+        """What the density network says, the density's logarithm first, and how much speech acts."""
         gate = self.speech_gate(positions)
         inside = gate.squeeze(-1) > 0
         index = inside.nonzero().squeeze(-1)
         counts = [int(part.sum()) for part in inside.split(frames.counts)]
+        gated = gate.index_select(0, index)
         moved = self.lip_warp(positions.index_select(0, index), frames.lip_shapes, counts)
-        settled = positions.index_add(0, index, -moved * gate.detach().index_select(0, index))
-        space = self.space_grid((settled + 1.0) * 0.5, self.active_levels)
-        audio, motion = self._audio_features(gate, space, frames, index, counts)
-        closed = EYE_GAIN * (1.0 - frames.eye_openness)
-        eyes = self.eye_gate(positions) * expand_per_frame(closed, frames.counts)
-        raw = self.density_net(torch.cat([space, audio, eyes], dim=-1), frames.speech_code, frames.counts, gate)
-        density, geometry = raw.split([1, self.config.geometry_dim], dim=-1)
-        return truncated_exp(density), geometry, motion
+        settled = positions.index_add(0, index, -moved * gated.detach())
+        closed = self.eye_gate(positions.detach()) * expand_per_frame(1.0 - frames.eye_openness, frames.counts)
+        space = self._without_details(self.space_grid(settled.add_(1.0).mul_(0.5), self.active_levels), closed)
+        # Where the gate is zero the audio coordinate is the origin whatever is heard: the network is asked only inside.
+        raw = self.audio_coordinate_net(space.index_select(0, index), frames.speech_code, counts)
+        coordinate = torch.tanh(raw) * gated
+        motion = space.new_zeros(len(space), 1).index_copy(0, index, coordinate.norm(dim=-1, keepdim=True))
+        audio = SparseInputs(
+            values=self.audio_grid((coordinate + 1.0).mul_(0.5)),
+            index=index,
+            common=self.audio_grid(space.new_full((1, 2), 0.5)),
+            last=EYE_GAIN * closed,
+        )
+        return self.density_net(space, frames.speech_code, frames.counts, gate, audio), motion
+
+    @property
+    def _lid_features(self) -> int:
+        """Spatial features that closed lids are painted with, the first ones."""
+        return 2 * round(LID_LEVELS * self.config.num_levels)
+
+    def _without_details(self, space: Tensor, closed: Tensor) -> Float[Tensor, "samples features"]:
+        """Spatial features whose finer levels fade where eyes close; written in place."""
+        coarse = self._lid_features
+        index = closed.squeeze(-1).nonzero().squeeze(-1)
+        if len(index):
+            space[index, coarse:] *= 1.0 - closed[index]
+        return space
 
     def density(self, positions: Float[Tensor, "samples 3"], frames: FrameConditions) -> Float[Tensor, "samples 1"]:
         """Density alone, per world unit, for the occupancy grid."""
-        return self._geometry(positions, frames)[0]
+        return truncated_exp(self._geometry(positions, frames)[0][:, :1])
 
     def forward(
         self,
         positions: Float[Tensor, "samples 3"],
-        directions: Float[Tensor, "samples 3"],
+        directions: Float[Tensor, "samples 3"] | None,
         frames: FrameConditions,
     ) -> FieldOutputs:
         """Density, colour and audio motion of samples grouped by frame.
 
         Args:
-            positions: world, in [-1, 1].
-            directions: unit viewing directions.
+            positions: world; outside the box [-1, 1]^3 as on its rim.
+            directions: unit viewing directions; not needed where colour does not depend on them.
             frames: what each frame's samples share.
         """
-        density, geometry, motion = self._geometry(positions, frames)
-        inputs = geometry
+        inputs, motion = self._geometry(positions, frames)
+        density = truncated_exp(inputs[:, :1])
         if self.config.direction_levels:
+            assert directions is not None
             harmonics = components_from_spherical_harmonics(self.config.direction_levels, directions)
-            inputs = torch.cat([harmonics, geometry], dim=-1)
-        appearance = frames.appearance if self.config.appearance_dim else None
-        rgb = torch.sigmoid(self.color_net(inputs, appearance, frames.counts))
+            inputs = torch.cat([harmonics, inputs], dim=-1)
+        rgb = torch.sigmoid(self.color_net(inputs, self._light(frames), frames.counts))
         return FieldOutputs(density=density, rgb=rgb, audio_motion=motion)
+
+    def _light(self, frames: FrameConditions) -> Tensor | None:
+        return frames.appearance if self.config.appearance_dim else None
+
+    @torch.no_grad()
+    def at_frame(self, frames: FrameConditions) -> AskFrame:
+        """The field at one frame, without gradients: `forward`'s numbers, by the fastest implementation for the device.
+
+        Args:
+            frames: a single one; its counts are not used.
+        """
+        on_cpu = self.space_grid.table.device.type == "cpu" and self.space_grid.table.dtype == torch.float32
+        if not on_cpu or self.config.direction_levels or self.config.backend not in ("auto", "numba"):
+            return lambda positions, directions: self(positions, directions, replace(frames, counts=[len(positions)]))
+        from ntalker_ns.field.numba_field import PictureField
+
+        places, motion = self.lip_warp.landmarks(frames.lip_shapes)
+        ask = PictureField(
+            speech_gate=self.speech_gate,
+            eye_gate=self.eye_gate,
+            closing=(1.0 - float(frames.eye_openness), EYE_GAIN, self._lid_features),
+            lips=(places[0], motion[0], self.lip_warp.softness),
+            grids=(self.space_grid, self.audio_grid),
+            active_levels=self.active_levels,
+            networks=(self.audio_coordinate_net, self.density_net, self.color_net),
+            frames=(frames.speech_code, frames.speech_code, self._light(frames)),
+        )
+
+        def ask_frame(positions: Tensor, directions: Tensor | None) -> FieldOutputs:
+            density, rgb, moved = ask(positions)
+            return FieldOutputs(density=truncated_exp(density), rgb=rgb.sigmoid_(), audio_motion=moved)
+
+        return ask_frame

@@ -146,7 +146,11 @@ class TorsoField(nn.Module):
         return self.codes[known[nearest]] * torch.exp(-distance / MEMORY)[:, None]
 
     def forward(
-        self, places: Float[Tensor, "pixels 2"], conditions: Float[Tensor, "frames condition"], counts: list[int]
+        self,
+        places: Float[Tensor, "pixels 2"],
+        conditions: Float[Tensor, "frames condition"],
+        counts: list[int],
+        shares: Float[Tensor, "pixels 2 motions"] | None = None,
     ) -> tuple[Float[Tensor, "pixels 3"], Float[Tensor, "pixels 1"]]:
         """Straight colour in [0, 1] and opacity in [0, 1].
 
@@ -154,19 +158,36 @@ class TorsoField(nn.Module):
             places: x and y in the clip camera's picture, 0 to 1 from its left and upper edge, grouped by frame.
             conditions: of each frame.
             counts: places of each frame.
+            shares: of the places, where they are known from another frame.
         """
         places = places.clamp(0.0, 1.0)
-        source = places + self.displacements(places, conditions, counts)
+        shares = self.shares(places) if shares is None else shares
+        source = places + displacements(shares, conditions, counts)
         raw = self.color_net(self.grid((source + ROOM) / (1.0 + 2.0 * ROOM)), None, counts)
         return torch.sigmoid(raw[:, :3]), torch.sigmoid(raw[:, 3:])
 
-    def displacements(
-        self, places: Float[Tensor, "pixels 2"], conditions: Float[Tensor, "frames condition"], counts: list[int]
-    ) -> Float[Tensor, "pixels 2"]:
-        """From where the torso came to each place, in widths and heights of the picture; see `forward`."""
-        shares = self.motion_net(_frequencies(places, self.config.octaves), None, counts).view(-1, 2, self.motions)
-        moved = [part @ amount for part, amount in zip(shares.split(counts), conditions, strict=True)]
-        return MOTION_SCALE * torch.cat(moved)
+    def shares(self, places: Float[Tensor, "pixels 2"]) -> Float[Tensor, "pixels 2 motions"]:
+        """How far each motion moves what is seen at a place: the same in all frames.
+
+        Args:
+            places: see `forward`.
+        """
+        waves = _frequencies(places.clamp(0.0, 1.0), self.config.octaves)
+        return self.motion_net(waves, None, [len(places)]).view(-1, 2, self.motions)
+
+
+def displacements(
+    shares: Float[Tensor, "pixels 2 motions"], conditions: Float[Tensor, "frames motions"], counts: list[int]
+) -> Float[Tensor, "pixels 2"]:
+    """From where the torso came to each place, in widths and heights of the picture.
+
+    Args:
+        shares: of the places, grouped by frame.
+        conditions: how much of each motion there is in each frame.
+        counts: places of each frame.
+    """
+    moved = [part @ amount for part, amount in zip(shares.split(counts), conditions, strict=True)]
+    return MOTION_SCALE * torch.cat(moved)
 
 
 def _frequencies(places: Float[Tensor, "pixels 2"], octaves: int) -> Float[Tensor, "pixels channels"]:

@@ -1,0 +1,316 @@
+"""The whole field at many samples of one frame, without gradients: one kernel for pictures on the CPU.
+
+`TalkerField` asks grids and networks one after the other and moves what they say through memory in between. Here a tile
+of samples goes through all of them while it stays in the cache; the parts are those of the other kernels.
+
+Importing this module imports numba; import it where a picture is first rendered.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numba import get_num_threads, njit, prange
+from torch import Tensor
+
+from ntalker_ns.encodings.hash_grid import HashGrid
+from ntalker_ns.encodings.numba_backend import as_words
+from ntalker_ns.encodings.numba_kernels import encode, scratch
+from ntalker_ns.encodings.numba_threads import KERNEL_LOCK
+from ntalker_ns.field.gates import Gate
+from ntalker_ns.field.mlp import FrameMLP
+from ntalker_ns.field.numba_bends import motion_at, nearest_ball
+from ntalker_ns.field.numba_mlp import pack, padded
+from ntalker_ns.field.numba_mlp_kernels import TILE, hidden_layers
+from ntalker_ns.field.numba_products import FASTMATH, linear_layer
+
+SPACE, PLANE = (0, 0, 0), (0, 0)
+"""Tuples as long as there are axes, features of an entry, and words of an entry: numbers that the compiler knows (see
+`numba_kernels`). Both grids have two float32 an entry, one word."""
+LANES, WORDS = (0, 0), (0,)
+NARROW = (0,) * padded(3)
+"""As long as the padded outputs of the networks of the audio coordinate and of colour."""
+
+
+class Balls(NamedTuple):
+    """A gate."""
+
+    centers: np.ndarray
+    outer: np.float32
+    per_unit: np.float32
+
+
+class Lips(NamedTuple):
+    """How landmarks of lips and jaw have moved in the frame."""
+
+    x: np.ndarray
+    z: np.ndarray
+    motion_x: np.ndarray
+    motion_z: np.ndarray
+    soft: np.float32
+
+
+class Grid(NamedTuple):
+    """A hash grid."""
+
+    table: np.ndarray
+    scales: np.ndarray
+    offsets: np.ndarray
+    sizes: np.ndarray
+    dense: np.ndarray
+    active: int
+
+
+class Network(NamedTuple):
+    """A network and what the frame adds to its first layer."""
+
+    rows: np.ndarray
+    start: np.ndarray
+    first_weights: np.ndarray
+    weights: np.ndarray
+    biases: np.ndarray
+    layers: int
+
+
+class PictureField:
+    """A field at one frame, as pictures ask it."""
+
+    def __init__(
+        self,
+        speech_gate: Gate,
+        eye_gate: Gate,
+        closing: tuple[float, float, int],
+        lips: tuple[Tensor, Tensor, float],
+        grids: tuple[HashGrid, HashGrid],
+        active_levels: int,
+        networks: tuple[FrameMLP, FrameMLP, FrameMLP],
+        frames: tuple[Tensor, Tensor, Tensor | None],
+    ) -> None:
+        """
+        Args:
+            speech_gate: where speech acts.
+            eye_gate: where blinks act.
+            closing: how closed the eyes are, what the density network is told where they are closed entirely, and the
+                features that stay there.
+            lips: where the landmarks are in the frame (landmarks, 2), how they have moved (landmarks, 2), and the
+                softness of their pull, world units.
+            grids: of space and of the audio coordinate.
+            active_levels: levels of the grid of space in use.
+            networks: of the audio coordinate, of density, of colour.
+            frames: the row that each of them gets, (1, channels).
+        """
+        places, motion, softness = (lips[0].numpy(), lips[1].numpy(), lips[2])
+        space, audio = grids
+        self._gates = (_balls(speech_gate), _balls(eye_gate))
+        self._closing = (np.float32(closing[0]), np.float32(closing[1]), closing[2])
+        x, z, motion_x, motion_z = (np.ascontiguousarray(column, np.float32) for column in (*places.T, *motion.T))
+        self._lips = Lips(x, z, motion_x, motion_z, np.float32(softness**2))
+        self._grids = (_grid(space, active_levels), _grid(audio, audio.layout.num_levels))
+        self._common = audio(audio.table.new_full((1, 2), 0.5)).detach().view(-1)
+        common = (self._common[:0], self._common, self._common[:0])
+        self._outs = (0,) * padded(networks[1].out_dim)
+        self._networks = tuple(
+            _network(network, row, space.output_width, shared)
+            for network, row, shared in zip(networks, frames, common, strict=True)
+        )
+
+    def __call__(
+        self, positions: Float[Tensor, "samples 3"]
+    ) -> tuple[Float[Tensor, "samples 1"], Float[Tensor, "samples 3"], Float[Tensor, "samples 1"]]:
+        """The density's logarithm, colour before the sigmoid, and audio motion, as `TalkerField.forward` has them.
+
+        Args:
+            positions: world, float32.
+        """
+        density, motion = positions.new_empty(len(positions), 1), positions.new_empty(len(positions), 1)
+        rgb = torch.empty_like(positions)
+        outputs = (density.view(-1).numpy(), rgb.numpy(), motion.view(-1).numpy())
+        arguments = (*self._gates, *self._closing, self._lips, *self._grids, self._common.numpy(), *self._networks)
+        widths = (0,) * self._networks[0].rows.shape[1], self._outs
+        with KERNEL_LOCK:
+            _ask(positions.contiguous().numpy(), *arguments, *widths, get_num_threads(), *outputs)  # pyright: ignore[reportCallIssue]
+        return density, rgb, motion
+
+
+def _balls(gate: Gate) -> Balls:
+    per_unit = np.float32(1.0 / (gate.outer - gate.inner))
+    return Balls(np.array(gate.centers, np.float32), np.float32(gate.outer), per_unit)
+
+
+def _grid(grid: HashGrid, active_levels: int) -> Grid:
+    table, shared = as_words(grid.table, grid.layout, active_levels)
+    if (shared.lanes, shared.words) != (LANES, WORDS):
+        raise ValueError("The kernel takes grids of two float32 features an entry.")
+    return Grid(table, shared.scales, shared.offsets, shared.sizes, shared.dense, active_levels)
+
+
+def _network(network: FrameMLP, row: Tensor | None, inputs: int, common: Tensor) -> Network:
+    linear = [layer for layer in network.layers if isinstance(layer, torch.nn.Linear)]
+    weights, biases = [layer.weight for layer in linear], [layer.bias for layer in linear]
+    # The colour network reads what the density network wrote, which ends with padding.
+    weights[0] = torch.nn.functional.pad(weights[0], (0, padded(weights[0].shape[1]) - weights[0].shape[1]))
+    packed = pack(weights, biases, inputs, common)
+    rows = common.new_zeros(1, network.width)
+    if network.frame is not None and row is not None:
+        rows = network.frame(row).detach()
+    return Network(rows.numpy(), *packed, len(linear))
+
+
+@njit(inline="always")
+def _open(x, y, z, balls):
+    """A gate at a point."""
+    nearest, _ = nearest_ball(x, y, z, balls.centers)
+    rising = min(max((balls.outer - np.sqrt(nearest)) * balls.per_unit, np.float32(0)), np.float32(1))
+    return rising * rising * (np.float32(3) - np.float32(2) * rising)
+
+
+@njit(inline="always")
+def _encode(points, count, between, output, grid, axes):
+    """The features of a tile of points."""
+    scales, offsets, sizes, dense, active = grid.scales, grid.offsets, grid.sizes, grid.dense, grid.active
+    encode(points, 0, count, between, output, grid.table, scales, offsets, sizes, dense, active, axes, LANES, WORDS)
+
+
+@njit(fastmath=FASTMATH)
+def _run(network, x, inputs, further, rows, gates, hidden, outs, room, out):
+    """A network on a tile of samples, whose outputs are padded.
+
+    `further` are the special inputs, their channels, place and last (see `numba_mlp_kernels`).
+    """
+    w, layers = len(hidden), network.layers
+    special, channels, place, last = further
+    nothing, ends, activations = room
+    hidden_layers(
+        x,
+        inputs,
+        special,
+        channels,
+        place,
+        last,
+        network.start,
+        0,
+        rows,
+        network.rows,
+        ends,
+        gates,
+        0,
+        network.first_weights,
+        network.weights,
+        network.biases,
+        layers,
+        hidden,
+        nothing,
+        activations,
+    )
+    final, bias = network.weights[(layers - 2) * w * w :], network.biases[(layers - 1) * w :]
+    linear_layer(activations[layers - 2], w, 1, rows, w, final, outs, out, bias, nothing, nothing)
+
+
+@njit(fastmath=FASTMATH)
+def _settle(positions, first, rows, speech, eyes, closed, lips, points, gates, last, place, inside):
+    """Where a tile's samples are in the mean face, in [0, 1]; how speech and closed eyes act on them.
+
+    Returns how many speech acts on; `inside` says which they are.
+    """
+    one, half = np.float32(1), np.float32(0.5)
+    count = 0
+    for t in range(rows):
+        x, y, z = positions[first + t, 0], positions[first + t, 1], positions[first + t, 2]
+        gate = _open(x, y, z, speech)
+        gates[t], last[t], place[t] = gate, closed * _open(x, y, z, eyes), -1
+        if gate > 0:
+            move_x, move_z = motion_at(x, z, lips.x, lips.z, lips.motion_x, lips.motion_z, lips.soft)
+            x, z = x - gate * move_x, z - gate * move_z
+            place[t], inside[count] = count, t
+            count += 1
+        points[t, 0], points[t, 1], points[t, 2] = (x + one) * half, (y + one) * half, (z + one) * half
+    return count
+
+
+@njit(fastmath=FASTMATH)
+def _fade(x, features, kept, rows, last, gain):
+    """Fades finer features where eyes close; `last` then is what the density network is told."""
+    for t in range(rows):
+        if last[t] > 0:
+            for k in range(kept, features):
+                x[t * features + k] *= np.float32(1) - last[t]
+        last[t] *= gain
+
+
+@njit(fastmath=FASTMATH)
+def _place(raw, count, inside, gates, first, places, motion):
+    """The audio coordinates of the samples that speech acts on, in [0, 1], and their lengths."""
+    one, half = np.float32(1), np.float32(0.5)
+    for c in range(count):
+        t = inside[c]
+        x, y = gates[t] * np.tanh(raw[c * len(NARROW)]), gates[t] * np.tanh(raw[c * len(NARROW) + 1])
+        motion[first + t] = np.sqrt(x * x + y * y)
+        places[c, 0], places[c, 1] = (x + one) * half, (y + one) * half
+
+
+@njit(parallel=True, fastmath=FASTMATH, cache=True)
+def _ask(
+    positions,
+    speech,
+    eyes,
+    closed,
+    eye_gain,
+    kept,
+    lips,
+    space,
+    audio,
+    common,
+    coordinate_net,
+    density_net,
+    color_net,
+    hidden,
+    outs,
+    threads,
+    density,
+    rgb,
+    motion,
+):
+    """Writes what `PictureField` gives."""
+    kind, w, o, n = np.float32, len(hidden), len(outs), len(NARROW)
+    tiles = (positions.shape[0] + TILE - 1) // TILE
+    features, channels = len(space.scales) * len(LANES), len(common)
+    layers = max(coordinate_net.layers, density_net.layers, color_net.layers)
+    for thread in prange(threads):
+        points, places = np.empty((TILE, 3), kind), np.empty((TILE, 2), kind)
+        gates, ones, last = np.empty(TILE, kind), np.ones(TILE, kind), np.empty(TILE, kind)
+        place, inside = np.empty(TILE, np.int64), np.empty(TILE, np.int64)
+        of_space = scratch(points, space.table, SPACE, LANES, WORDS)
+        of_audio = scratch(places, audio.table, PLANE, LANES, WORDS)
+        encoded = np.empty((TILE, len(space.scales)), space.table.dtype)
+        heard = np.empty((TILE, len(audio.scales)), audio.table.dtype)
+        x, special = encoded.view(kind).reshape(-1), heard.view(kind).reshape(-1)
+        gathered, raw = np.empty(TILE * features, kind), np.empty(TILE * n, kind)
+        out, colour = np.empty(TILE * o, kind), np.empty(TILE * n, kind)
+        nothing = np.zeros(max(TILE, w, o), kind)
+        room = nothing, np.full(1, TILE, np.int64), np.empty((layers - 1, TILE * w), kind)
+        none, further = (nothing, 0, np.empty(0, np.int64), nothing), (special, channels, place, last)
+        begin, end = tiles * thread // threads, tiles * (thread + 1) // threads
+        for number in range(begin, end):
+            first = number * TILE
+            rows = min(TILE, positions.shape[0] - first)
+            count = _settle(positions, first, rows, speech, eyes, closed, lips, points, gates, last, place, inside)
+            _encode(points, rows, of_space, encoded, space, SPACE)
+            _fade(x, features, kept, rows, last, eye_gain)
+            motion[first : first + rows] = 0
+            if count:
+                for c in range(count):
+                    for k in range(features):
+                        gathered[c * features + k] = x[inside[c] * features + k]
+                _run(coordinate_net, gathered, features, none, count, ones, hidden, NARROW, room, raw)
+                _place(raw, count, inside, gates, first, places, motion)
+                _encode(places, count, of_audio, heard, audio, PLANE)
+                for c in range(count):
+                    for k in range(channels):
+                        special[c * channels + k] -= common[k]
+            _run(density_net, x, features, further, rows, gates, hidden, outs, room, out)
+            _run(color_net, out, o, none, rows, ones, hidden, NARROW, room, colour)
+            for t in range(rows):
+                density[first + t] = out[t * o]
+                for k in range(3):
+                    rgb[first + t, k] = colour[t * n + k]
