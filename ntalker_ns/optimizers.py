@@ -1,6 +1,8 @@
 """Adam in one pass over the parameters."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
 
@@ -14,3 +16,19 @@ class FusedAdamConfig(AdamOptimizerConfig):
     """Small, as for all hash grids: entries that are seldom touched have tiny gradients."""
     fused: bool = True
     """One kernel, on the CPU and on CUDA."""
+
+    def setup(self, params: Iterable[Any], **kwargs: Any) -> Any:
+        """The optimiser of some parameters."""
+        optimizer = super().setup(params, **kwargs)
+        optimizer.register_step_post_hook(_note_change)
+        return optimizer
+
+
+def _note_change(optimizer: Any, *_: Any) -> None:
+    """Says that the parameters were written, as every other operation in place does and torch's fused kernel does not:
+    what is kept between frames must not outlive them."""
+    from torch.autograd.graph import increment_version
+
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            increment_version(parameter)

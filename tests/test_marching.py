@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ntalker_ns.rendering.marching import intersect_box, march, march_torch
+from ntalker_ns.rendering.marching import intersect_box, march, march_torch, points_along
 
 
 def test_box_by_hand() -> None:
@@ -14,6 +14,9 @@ def test_box_by_hand() -> None:
     torch.testing.assert_close(near[:2], torch.tensor([2.0, 0.0]))
     torch.testing.assert_close(far[:2], torch.tensor([4.0, 0.5]))
     assert far[2] <= near[2]
+    low, high = torch.tensor([-1.0, -0.5, -1.0]), torch.tensor([1.0, 0.25, 1.0])
+    near, far = intersect_box(origins[:1], directions[:1], low, high)
+    torch.testing.assert_close(torch.cat([near, far]), torch.tensor([2.5, 3.25]))
 
 
 @settings(deadline=None, max_examples=25)
@@ -47,3 +50,11 @@ def test_every_kept_sample_is_occupied_and_in_order() -> None:
     assert occupied[cells[:, 0], cells[:, 1], cells[:, 2]].all()
     same_ray = ray[1:] == ray[:-1]
     assert (samples.starts[1:][same_ray] > samples.starts[:-1][same_ray]).all()
+
+
+def test_points_along_rays() -> None:
+    origins, directions, rays = torch.randn(3, 3), torch.randn(3, 3), torch.tensor([0, 2, 2, 1])
+    distances = torch.rand(4)
+    expected = origins.double()[rays] + distances.double()[:, None] * directions.double()[rays]
+    torch.testing.assert_close(points_along(origins, directions, rays, distances).double(), expected)
+    assert points_along(origins, directions, rays[:0], distances[:0]).shape == (0, 3)

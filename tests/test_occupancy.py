@@ -87,3 +87,12 @@ def test_widened_mask_grows_by_its_share_of_the_width() -> None:
     mask[50, 50] = True
     wide = widen_mask(mask, share=0.03)
     assert wide[50].sum() == 7 and wide[:, 50].sum() == 7
+
+
+def test_the_box_of_what_is_open() -> None:
+    grid = OccupancyGrid(8)
+    assert [edge.tolist() for edge in grid.box()] == [[-1.0] * 3, [1.0] * 3]
+    grid.occupied.zero_()
+    assert [edge.tolist() for edge in grid.box()] == [[0.0] * 3, [0.0] * 3]
+    grid.occupied[2, 5, 7] = grid.occupied[3, 1, 7] = True
+    assert [edge.tolist() for edge in grid.box()] == [[-0.5, -0.75, 0.75], [0.0, 0.5, 1.0]]

@@ -1,12 +1,13 @@
 """Compositing in rounds against all samples at once."""
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from ntalker_ns.rendering.compositing import composite_torch
-from ntalker_ns.rendering.marching import RaySamples
+from ntalker_ns.rendering.marching import RaySamples, WalkMarched, intersect_box, march, walk
 from ntalker_ns.rendering.rounds import INVISIBLE, SAMPLES_A_ROUND, composite_in_rounds
 
 STEP = 0.1
@@ -30,7 +31,7 @@ def _asked(samples: RaySamples, density: Tensor, values: Tensor) -> tuple[Tensor
         times.index_add_(0, place, torch.ones_like(place))
         return density[place], values[place]
 
-    return (*composite_in_rounds(ask, samples, STEP, 3), times)
+    return (*composite_in_rounds(ask, WalkMarched(samples), STEP, 3), times)
 
 
 @given(st.lists(st.integers(0, 3 * SAMPLES_A_ROUND + 1), max_size=12), st.sampled_from([0.1, 10.0, 200.0]))
@@ -58,5 +59,34 @@ def test_what_is_hidden_is_not_asked_for() -> None:
 
 def test_no_rays() -> None:
     samples = RaySamples(torch.zeros(0), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
-    values, opacity = composite_in_rounds(lambda ray, middles: (middles, middles[:, None]), samples, STEP, 3)
+
+    def ask(ray: Tensor, middles: Tensor) -> tuple[Tensor, Tensor]:
+        return middles, middles[:, None].expand(-1, 3)
+
+    values, opacity = composite_in_rounds(ask, WalkMarched(samples), STEP, 3)
     assert values.shape == (0, 3) and opacity.shape == (0, 1)
+
+
+@pytest.mark.parametrize("max_samples", [3, SAMPLES_A_ROUND, 40])
+def test_a_walk_finds_what_a_march_finds(max_samples: int) -> None:
+    generator = torch.Generator().manual_seed(max_samples)
+    origins = 3.0 * torch.nn.functional.normalize(torch.randn(50, 3, generator=generator), dim=-1)
+    targets = 1.2 * torch.rand(50, 3, generator=generator) - 0.6
+    directions = torch.nn.functional.normalize(targets - origins, dim=-1)
+    occupied = torch.rand(16, 16, 16, generator=generator) < 0.4
+    near, far = intersect_box(origins, directions)
+    arguments = (origins, directions, near, far, occupied, 0.05, torch.full((50,), 0.5), max_samples)
+    whole = march(*arguments)
+    first = torch.cumsum(whole.ray_counts, 0) - whole.ray_counts
+    some, others = torch.arange(0, 50, 2), torch.arange(1, 50, 2)
+    for steps in (walk(*arguments), WalkMarched(whole)):
+        found: list[list[float]] = [[] for _ in range(50)]
+        # Rays may be asked for in any order, each as often as it likes.
+        for rays in (some, others, others, some, *(torch.arange(50),) * 12):
+            starts, counts = steps.on(rays, 4)
+            for ray, part in zip(rays.tolist(), starts.split(counts.tolist()), strict=True):
+                found[ray] += part.tolist()
+        assert steps.left.tolist() == [0] * 50 or max_samples > 40
+        for ray in range(50):
+            expected = whole.starts[first[ray] : first[ray] + whole.ray_counts[ray]]
+            assert found[ray] == expected.tolist()

@@ -68,3 +68,33 @@ def composite(
         from ntalker_ns.rendering.triton_compositing import composite as fused
     summed, accumulation, weights = fused(density, deltas, values, ray_counts)
     return Composited(values=summed, accumulation=accumulation.view(-1, 1), weights=weights)
+
+
+def add_samples(
+    density: Float[Tensor, "samples"],
+    values: Float[Tensor, "samples channels"],
+    step: float,
+    rays: Int[Tensor, "chosen"],
+    counts: Int[Tensor, "chosen"],
+    light: Float[Tensor, "rays"],
+    sums: Float[Tensor, "rays channels"],
+) -> None:
+    """Composites the next samples of some rays behind those that were composited before; no gradient.
+
+    Args:
+        density: per world unit, samples of a ray side by side and front to back.
+        values: what is summed.
+        step: length of each sample, world units.
+        rays: whose samples they are, each once.
+        counts: samples of each of these.
+        light: what comes through each ray so far; written.
+        sums: along each ray so far; written.
+    """
+    if automatic_backend(density.device.type) == "numba":
+        from ntalker_ns.rendering import numba_compositing
+
+        return numba_compositing.add_samples(density, values, step, rays, counts, light, sums)
+    part = composite(density, torch.full_like(density, step), values, counts)
+    before = light[rays]
+    sums.index_add_(0, rays, before[:, None] * part.values)
+    light[rays] = before * (1.0 - part.accumulation[:, 0])

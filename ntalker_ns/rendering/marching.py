@@ -1,6 +1,7 @@
 """Which points of a ray the field is asked for: those in occupied cells, front to back, at most so many."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -30,17 +31,21 @@ class RaySamples:
 
 
 def intersect_box(
-    origins: Float[Tensor, "rays 3"], directions: Float[Tensor, "rays 3"], bound: float = 1.0
+    origins: Float[Tensor, "rays 3"],
+    directions: Float[Tensor, "rays 3"],
+    low: Float[Tensor, "3"] | float = -1.0,
+    high: Float[Tensor, "3"] | float = 1.0,
 ) -> tuple[Float[Tensor, "rays"], Float[Tensor, "rays"]]:
-    """Where rays enter and leave the box [-bound, bound]^3 (slab method); far <= near for rays that miss it.
+    """Where rays enter and leave a box (slab method); far <= near for rays that miss it.
 
     Args:
         origins: world.
         directions: unit.
-        bound: half the box's edge.
+        low: the box's least coordinates.
+        high: its greatest ones.
     """
     safe = torch.where(directions.abs() < 1e-9, torch.full_like(directions, 1e-9), directions)
-    one, two = (-bound - origins) / safe, (bound - origins) / safe
+    one, two = (low - origins) / safe, (high - origins) / safe
     near = torch.minimum(one, two).amax(dim=-1).clamp(min=0.0)
     far = torch.maximum(one, two).amin(dim=-1)
     return near, torch.maximum(far, near)
@@ -114,3 +119,104 @@ def march(
 
         return RaySamples(*triton_marching.march(*arguments))
     return march_torch(*arguments)
+
+
+class Walk(Protocol):
+    """Rays that are marched a few samples at a time."""
+
+    left: Int[Tensor, "rays"]
+    """How many samples each ray may still have; 0 at its end."""
+
+    def on(self, rays: Int[Tensor, "chosen"], most: int) -> tuple[Float[Tensor, "samples"], Int[Tensor, "chosen"]]:
+        """Where the next samples of some rays start, ray after ray, and how many each ray has, at most `most`."""
+        ...
+
+
+class WalkMarched:
+    """Of rays that have been marched to their ends."""
+
+    def __init__(self, samples: RaySamples) -> None:
+        self._starts = samples.starts
+        self._place = torch.cumsum(samples.ray_counts, dim=0) - samples.ray_counts
+        self.left = samples.ray_counts.clone()
+
+    def on(self, rays: Tensor, most: int) -> tuple[Tensor, Tensor]:
+        counts = self.left[rays].clamp(max=most)
+        ends = torch.cumsum(counts, dim=0)
+        total = torch.arange(int(ends[-1]) if len(ends) else 0, device=ends.device)
+        starts = self._starts[total + torch.repeat_interleave(self._place[rays] - ends + counts, counts)]
+        self._place.index_add_(0, rays, counts)
+        self.left.index_add_(0, rays, -counts)
+        return starts, counts
+
+
+class _NumbaWalk:
+    """Of rays on the CPU."""
+
+    def __init__(
+        self,
+        origins: Tensor,
+        directions: Tensor,
+        near: Tensor,
+        far: Tensor,
+        occupied: Tensor,
+        step: float,
+        jitter: Tensor,
+        max_samples: int,
+    ) -> None:
+        from ntalker_ns.rendering import numba_marching
+
+        self._walk = numba_marching.Walk(
+            origins.numpy(),
+            directions.numpy(),
+            near.numpy(),
+            far.numpy(),
+            occupied.numpy(),
+            step,
+            jitter.numpy(),
+            max_samples,
+        )
+        self.left = torch.from_numpy(self._walk.left)
+
+    def on(self, rays: Tensor, most: int) -> tuple[Tensor, Tensor]:
+        starts, counts = self._walk.on(rays.numpy(), most)
+        return torch.from_numpy(starts), torch.from_numpy(counts)
+
+
+def walk(
+    origins: Float[Tensor, "rays 3"],
+    directions: Float[Tensor, "rays 3"],
+    near: Float[Tensor, "rays"],
+    far: Float[Tensor, "rays"],
+    occupied: Bool[Tensor, "grid grid grid"],
+    step: float,
+    jitter: Float[Tensor, "rays"],
+    max_samples: int,
+) -> Walk:
+    """The samples of `march` a few at a time: on the CPU, those that nobody asks for are never looked for."""
+    arguments = (origins, directions, near, far, occupied, step, jitter, max_samples)
+    if automatic_backend(origins.device.type) == "numba":
+        return _NumbaWalk(*arguments)
+    return WalkMarched(march(*arguments))
+
+
+def points_along(
+    origins: Float[Tensor, "rays 3"],
+    directions: Float[Tensor, "rays 3"],
+    rays: Int[Tensor, "samples"],
+    distances: Float[Tensor, "samples"],
+) -> Float[Tensor, "samples 3"]:
+    """The points at distances along rays; no gradient.
+
+    Args:
+        origins: world.
+        directions: unit.
+        rays: the ray of each point.
+        distances: world units.
+    """
+    if automatic_backend(origins.device.type) == "numba":
+        from ntalker_ns.rendering import numba_marching
+
+        arrays = (each.detach().numpy() for each in (origins, directions, rays, distances))
+        return torch.from_numpy(numba_marching.points_along(*arrays))
+    return (origins[rays] + distances[:, None] * directions[rays]).detach()

@@ -46,6 +46,44 @@ def composite(
     return _Composite.apply(*arguments)  # pyright: ignore[reportReturnType]
 
 
+def add_samples(
+    density: Float[Tensor, "samples"],
+    values: Float[Tensor, "samples channels"],
+    step: float,
+    rays: Int[Tensor, "chosen"],
+    counts: Int[Tensor, "chosen"],
+    light: Float[Tensor, "rays"],
+    sums: Float[Tensor, "rays channels"],
+) -> None:
+    """Composites the next samples of some rays behind those before: adds to `sums`, dims `light`.
+
+    Args:
+        density: (S,) per world unit, samples of a ray side by side and front to back.
+        values: (S, C) what is summed.
+        step: length of each sample, world units.
+        rays: whose samples they are, each once.
+        counts: samples of each of these.
+        light: (R,) what comes through each ray so far.
+        sums: (R, C) along each ray so far.
+    """
+    arrays = [each.contiguous().numpy() for each in (density, values, rays, counts)]
+    with KERNEL_LOCK:
+        _add_samples(*arrays, np.cumsum(arrays[3]), np.float32(step), light.numpy(), sums.numpy())  # pyright: ignore[reportCallIssue]
+
+
+@njit(parallel=True, cache=True)
+def _add_samples(density, values, rays, counts, ends, step, light, sums):
+    for i in prange(rays.shape[0]):
+        ray = rays[i]
+        through = light[ray]
+        for sample in range(ends[i] - counts[i], ends[i]):
+            weight = through * -np.expm1(-density[sample] * step)
+            through -= weight
+            for channel in range(values.shape[1]):
+                sums[ray, channel] += weight * values[sample, channel]
+        light[ray] = through
+
+
 class _Composite(torch.autograd.Function):
     @staticmethod
     def forward(

@@ -9,7 +9,7 @@ from numba import njit, prange
 
 from ntalker_ns.encodings.numba_threads import KERNEL_LOCK
 
-BLOCK_SHIFT = 3
+BLOCK_SHIFT = 2
 BLOCK = 1 << BLOCK_SHIFT
 """Cells along an edge of the blocks that are skipped as a whole where all their cells are empty."""
 
@@ -45,19 +45,70 @@ def march(
     Returns:
         Starts (S,) and ends (S,) of the samples, ray after ray and front to back, and samples of each ray (R,).
     """
-    origins, directions = _contiguous(origins), _contiguous(directions)
-    nears, fars, jitter = _contiguous(nears), _contiguous(fars), _contiguous(jitter)
-    cells = np.ascontiguousarray(occupied).view(np.uint8)
-    length = np.float32(step)
-    counts, first_steps = np.empty(len(nears), np.int64), np.empty(len(nears), np.int64)
-    with KERNEL_LOCK:
-        blocks = _occupied_blocks(cells)
-        lattice = (origins, directions, nears, fars, jitter, cells, blocks, length)
-        _count(*lattice, max_samples, counts, first_steps)
-        ends = np.cumsum(counts)
-        starts = np.empty(counts.sum(), np.float32)
-        _write(*lattice, counts, ends, first_steps, starts)
-    return starts, starts + length, counts
+    walk = Walk(origins, directions, nears, fars, occupied, step, jitter, max_samples)
+    starts, counts = walk.on(np.arange(len(nears)), max_samples)
+    return starts, starts + walk.step, counts
+
+
+class Walk:
+    """Rays that are marched a few samples at a time: the samples of `march`."""
+
+    left: Int64[np.ndarray, "rays"]
+    """How many samples each ray may still have; 0 at its end."""
+
+    def __init__(
+        self,
+        origins: Float32[np.ndarray, "rays 3"],
+        directions: Float32[np.ndarray, "rays 3"],
+        nears: Float32[np.ndarray, "rays"],
+        fars: Float32[np.ndarray, "rays"],
+        occupied: Bool[np.ndarray, "grid grid grid"],
+        step: float,
+        jitter: Float32[np.ndarray, "rays"],
+        max_samples: int,
+    ) -> None:
+        """For the arguments, see `march`."""
+        self._origins, self._directions = _contiguous(origins), _contiguous(directions)
+        self._nears, self._fars, self._jitter = _contiguous(nears), _contiguous(fars), _contiguous(jitter)
+        self._cells = np.ascontiguousarray(occupied).view(np.uint8)
+        self.step = np.float32(step)
+        self._first = np.zeros(len(nears), np.int64)
+        self.left = np.full(len(nears), max_samples, np.int64)
+        with KERNEL_LOCK:
+            self._blocks = _occupied_blocks(self._cells)
+
+    def on(
+        self, rays: Int64[np.ndarray, "chosen"], most: int
+    ) -> tuple[Float32[np.ndarray, "samples"], Int64[np.ndarray, "chosen"]]:
+        """The next samples of some rays.
+
+        Args:
+            rays: which, each once.
+            most: samples of each.
+
+        Returns:
+            Where they start, ray after ray, and how many each ray has.
+        """
+        counts, kept = np.empty(len(rays), np.int64), np.empty((len(rays), most), np.int32)
+        with KERNEL_LOCK:
+            _find(
+                self._origins,
+                self._directions,
+                self._nears,
+                self._fars,
+                self._jitter,
+                self._cells,
+                self._blocks,
+                self.step,
+                rays,
+                self._first,
+                self.left,
+                counts,
+                kept,
+            )
+            starts = np.empty(counts.sum(), np.float32)
+            _write(self._nears, self._jitter, self.step, rays, counts, np.cumsum(counts), kept, starts)
+        return starts, counts
 
 
 def _contiguous(array: np.ndarray) -> np.ndarray:
@@ -86,103 +137,120 @@ def _middle(near, jitter, step, k):
 
 
 @njit(inline="always")
-def _inverse(direction):
-    """One over a direction, or 0 where a ray does not move along the axis: less than 1e-30 moves no float32."""
-    return np.float32(1) / direction if abs(direction) > 1e-30 else np.float32(0)
+def _exits(origin, direction, width, slack, far):
+    """The distance at which a ray leaves slab c of such a width along one axis, as a and b of a + b c.
+
+    It is taken `slack` early, so that rounding cannot pass it; a ray that does not move along the axis (less than 1e-30
+    moves no float32) does not leave.
+    """
+    if abs(direction) <= 1e-30:
+        return far, np.float32(0)
+    inverse = np.float32(1) / direction
+    side = width - slack if direction > 0 else slack
+    return (side - np.float32(1) - origin) * inverse, width * inverse
 
 
 @njit(inline="always")
-def _exit(origin, inverse, cell, width, slack):
-    """Distance at which a ray leaves a slab of cells, taken `slack` early, so that rounding cannot pass it."""
-    if inverse > 0:
-        return (np.float32(cell + 1) * width - (np.float32(1) + slack) - origin) * inverse
-    return (np.float32(cell) * width - (np.float32(1) - slack) - origin) * inverse
-
-
-@njit(inline="always")
-def _cell(origin, direction, middle, cells_per_unit):
-    """The cell of a point of a ray along one axis, as `_next_kept` finds it."""
-    return np.int64(np.floor((origin + middle * direction + np.float32(1)) * cells_per_unit))
+def _first_of(a_x, b_x, x, a_y, b_y, y, a_z, b_z, z):
+    """The nearest of the exits along three axes."""
+    return min(a_x + b_x * np.float32(x), a_y + b_y * np.float32(y), a_z + b_z * np.float32(z))
 
 
 @njit
-def _next_kept(origins, directions, nears, fars, jitters, cells, blocks, step, ray, k):
-    """The first sample of a ray from k on in an open cell, or -1."""
+def _walk(origins, directions, nears, fars, jitters, cells, blocks, step, ray, k, most, kept):
+    """Writes which samples of a ray, from k on, lie in open cells, `most` at most.
+
+    Returns their number and the sample to go on from, -1 at the end of the ray.
+    """
     grid = cells.shape[0]
-    one = np.float32(1)
+    one, edge = np.float32(1), np.float32(grid)
     cells_per_unit = np.float32(0.5 * grid)
-    cell_width = np.float32(2.0 / grid)
-    block_width = cell_width * np.float32(BLOCK)
+    width, block_width = np.float32(2.0 / grid), np.float32(2.0 / grid * BLOCK)
     near, far, jitter = nears[ray], fars[ray], jitters[ray]
     origin_x, origin_y, origin_z = origins[ray, 0], origins[ray, 1], origins[ray, 2]
     direction_x, direction_y, direction_z = directions[ray, 0], directions[ray, 1], directions[ray, 2]
-    inverse_x = _inverse(direction_x)
-    inverse_y = _inverse(direction_y)
-    inverse_z = _inverse(direction_z)
     slack = np.float32(SLACK) * (one + abs(origin_x) + abs(origin_y) + abs(origin_z) + abs(far))
+    first_x, next_x = _exits(origin_x, direction_x, width, slack, far)
+    first_y, next_y = _exits(origin_y, direction_y, width, slack, far)
+    first_z, next_z = _exits(origin_z, direction_z, width, slack, far)
+    block_x, past_x = _exits(origin_x, direction_x, block_width, slack, far)
+    block_y, past_y = _exits(origin_y, direction_y, block_width, slack, far)
+    block_z, past_z = _exits(origin_z, direction_z, block_width, slack, far)
     steps_per_unit = one / step
-    while True:
+    count = 0
+    while count < most:
         middle = _middle(near, jitter, step, k)
         if not middle < far:
-            return -1
-        x = _cell(origin_x, direction_x, middle, cells_per_unit)
-        y = _cell(origin_y, direction_y, middle, cells_per_unit)
-        z = _cell(origin_z, direction_z, middle, cells_per_unit)
-        if x < 0 or y < 0 or z < 0 or x >= grid or y >= grid or z >= grid:
+            return count, -1
+        place_x = (origin_x + middle * direction_x + one) * cells_per_unit
+        place_y = (origin_y + middle * direction_y + one) * cells_per_unit
+        place_z = (origin_z + middle * direction_z + one) * cells_per_unit
+        inside = (place_x >= 0) & (place_x < edge) & (place_y >= 0) & (place_y < edge) & (place_z >= 0)
+        if not inside & (place_z < edge):
             k += 1
             continue
+        x, y, z = np.int32(place_x), np.int32(place_y), np.int32(place_z)
         if cells[x, y, z]:
-            return k
-        width = cell_width
-        if not blocks[x >> BLOCK_SHIFT, y >> BLOCK_SHIFT, z >> BLOCK_SHIFT]:
-            x, y, z, width = x >> BLOCK_SHIFT, y >> BLOCK_SHIFT, z >> BLOCK_SHIFT, block_width
-        leave = far
-        if inverse_x != 0:
-            leave = min(leave, _exit(origin_x, inverse_x, x, width, slack))
-        if inverse_y != 0:
-            leave = min(leave, _exit(origin_y, inverse_y, y, width, slack))
-        if inverse_z != 0:
-            leave = min(leave, _exit(origin_z, inverse_z, z, width, slack))
-        # The samples that lie before the exit are as empty as this one.
-        k += max(np.int64((leave - middle) * steps_per_unit), 0) + 1
-
-
-@njit(parallel=True, cache=True)
-def _count(
-    origins,
-    directions,
-    nears,
-    fars,
-    jitter,
-    cells,
-    blocks,
-    step,
-    max_samples,
-    counts,
-    first_steps,
-):
-    """Counts each ray's samples, and notes the first."""
-    for ray in prange(nears.shape[0]):
-        count = 0
-        k = 0
-        first_steps[ray] = 0
-        while count < max_samples:
-            k = _next_kept(origins, directions, nears, fars, jitter, cells, blocks, step, ray, k)
-            if k < 0:
-                break
-            if count == 0:
-                first_steps[ray] = k
+            kept[count] = k
             count += 1
             k += 1
-        counts[ray] = count
+            continue
+        a, b, c = x >> BLOCK_SHIFT, y >> BLOCK_SHIFT, z >> BLOCK_SHIFT
+        if blocks[a, b, c]:
+            leave = _first_of(first_x, next_x, x, first_y, next_y, y, first_z, next_z, z)
+        else:
+            leave = _first_of(block_x, past_x, a, block_y, past_y, b, block_z, past_z, c)
+        # The samples that lie before the exit are as empty as this one.
+        k += max(np.int64((min(leave, far) - middle) * steps_per_unit), 0) + 1
+    return count, k
 
 
 @njit(parallel=True, cache=True)
-def _write(origins, directions, nears, fars, jitter, cells, blocks, step, counts, ends, first_steps, starts):
-    """Writes the starts of each ray's samples before place `ends[ray]`."""
-    for ray in prange(nears.shape[0]):
-        k = first_steps[ray]
-        for place in range(ends[ray] - counts[ray], ends[ray]):
-            k = _next_kept(origins, directions, nears, fars, jitter, cells, blocks, step, ray, k)
-            starts[place] = nears[ray] + (np.float32(k) + jitter[ray]) * step
-            k += 1
+def _find(origins, directions, nears, fars, jitter, cells, blocks, step, rays, first, left, counts, kept):
+    """Finds the next samples of some rays, `kept` says how many at most, and moves `first` and `left` on.
+
+    `first` holds the sample that each ray goes on from, `left` how many it may still have; a ray at its end has none.
+    """
+    for i in prange(rays.shape[0]):
+        ray = rays[i]
+        most = min(left[ray], kept.shape[1])
+        count, k = _walk(origins, directions, nears, fars, jitter, cells, blocks, step, ray, first[ray], most, kept[i])
+        counts[i], first[ray] = count, k
+        left[ray] = 0 if k < 0 else left[ray] - count
+
+
+@njit(parallel=True, cache=True)
+def _write(nears, jitter, step, rays, counts, ends, kept, starts):
+    """Writes the starts of the i-th ray's samples before place `ends[i]`."""
+    for i in prange(rays.shape[0]):
+        ray, first = rays[i], ends[i] - counts[i]
+        for sample in range(counts[i]):
+            starts[first + sample] = nears[ray] + (np.float32(kept[i, sample]) + jitter[ray]) * step
+
+
+def points_along(
+    origins: Float32[np.ndarray, "rays 3"],
+    directions: Float32[np.ndarray, "rays 3"],
+    rays: Int64[np.ndarray, "samples"],
+    distances: Float32[np.ndarray, "samples"],
+) -> Float32[np.ndarray, "samples 3"]:
+    """The points at distances along rays.
+
+    Args:
+        origins: (R, 3) world units.
+        directions: (R, 3) unit vectors.
+        rays: (S,) the ray of each point.
+        distances: (S,) world units.
+    """
+    points = np.empty((len(rays), 3), np.float32)
+    with KERNEL_LOCK:
+        _points_along(_contiguous(origins), _contiguous(directions), rays, _contiguous(distances), points)
+    return points
+
+
+@njit(parallel=True, cache=True)
+def _points_along(origins, directions, rays, distances, points):
+    for i in prange(len(rays)):
+        ray = rays[i]
+        for axis in range(3):
+            points[i, axis] = origins[ray, axis] + distances[i] * directions[ray, axis]

@@ -51,11 +51,32 @@ class OccupancyGrid(nn.Module):
         # Everything counts as seen until it had the time to be: some 40 updates.
         self.register_buffer("visible", torch.full(shape, 1.5 * min_weight))
         self.register_buffer("carved", torch.tensor(False))
+        self._box: tuple[int, tuple[Tensor, Tensor]] | None = None
 
     def centers(self) -> Float[Tensor, "grid grid grid 3"]:
         """World positions of the cells' centres."""
         axis = (torch.arange(self.resolution, device=self.density.device) + 0.5) * (2.0 / self.resolution) - 1.0
         return torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1)
+
+    def box(self) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:
+        """Least and greatest coordinates of the occupied cells; nothing where there are none."""
+        if self._box is None or self._box[0] != self.occupied._version:
+            self._box = (self.occupied._version, self._find_box())
+        return self._box[1]
+
+    def _find_box(self) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:
+        width = 2.0 / self.resolution
+        low, high = torch.zeros(3, device=self.occupied.device), torch.zeros(3, device=self.occupied.device)
+        flat = (
+            self.occupied.any(dim=2).any(dim=1),
+            self.occupied.any(dim=2).any(dim=0),
+            self.occupied.any(dim=0).any(dim=0),
+        )
+        for axis, any_open in enumerate(flat):
+            cells = any_open.nonzero().squeeze(-1)
+            if len(cells):
+                low[axis], high[axis] = cells[0] * width - 1.0, (cells[-1] + 1) * width - 1.0
+        return low, high
 
     def carve(self, hull: Bool[Tensor, "grid grid grid"]) -> None:
         """Closes for good every cell outside `hull` (see `visual_hull`)."""

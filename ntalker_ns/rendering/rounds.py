@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ntalker_ns.rendering.compositing import composite
-from ntalker_ns.rendering.marching import RaySamples
+from ntalker_ns.rendering.compositing import add_samples
+from ntalker_ns.rendering.marching import Walk
 
 SAMPLES_A_ROUND = 8
 """Samples that a ray is asked for at a time."""
@@ -26,41 +26,27 @@ Ask = Callable[[Int[Tensor, "samples"], Float[Tensor, "samples"]], tuple[Tensor,
 
 @torch.no_grad()
 def composite_in_rounds(
-    ask: Ask, samples: RaySamples, step: float, channels: int
+    ask: Ask, walk: Walk, step: float, channels: int
 ) -> tuple[Float[Tensor, "rays channels"], Float[Tensor, "rays 1"]]:
     """The sums and opacities of `composite`, up to `INVISIBLE`.
 
     Args:
         ask: the field; samples come ray after ray.
-        samples: of all rays.
+        walk: the rays, from their beginning.
         step: length of each sample, world units.
         channels: how many values are summed.
 
     Returns:
         Sums along rays and accumulated opacity.
     """
-    counts, starts = samples.ray_counts, samples.starts
-    place = torch.cumsum(counts, dim=0) - counts
-    left = counts.clone()
-    values = starts.new_zeros(len(counts), channels)
-    light = starts.new_ones(len(counts), 1)
-    going = left.nonzero().squeeze(-1)
+    left = walk.left
+    values = torch.zeros(len(left), channels, device=left.device)
+    light = torch.ones(len(left), device=left.device)
+    going = torch.arange(len(left), device=left.device)
     while len(going):
-        taken = left[going].clamp(max=SAMPLES_A_ROUND)
-        sample = _runs(place[going], taken)
-        density, found = ask(torch.repeat_interleave(going, taken), starts[sample] + 0.5 * step)
-        part = composite(density, torch.full_like(density, step), found, taken)
-        before = light[going]
-        values.index_add_(0, going, before * part.values)
-        light[going] = before * (1.0 - part.accumulation)
-        place.index_add_(0, going, taken)
-        left.index_add_(0, going, -taken)
-        going = going[(left[going] > 0) & (light[going, 0] > INVISIBLE)]
-    return values, 1.0 - light
-
-
-def _runs(firsts: Int[Tensor, "runs"], lengths: Int[Tensor, "runs"]) -> Int[Tensor, "total"]:
-    """Whole numbers from each of `firsts` on, as many as its length, run after run."""
-    ends = torch.cumsum(lengths, dim=0)
-    total = torch.arange(int(ends[-1]), device=firsts.device)
-    return total + torch.repeat_interleave(firsts - ends + lengths, lengths)
+        starts, counts = walk.on(going, SAMPLES_A_ROUND)
+        ray = torch.repeat_interleave(going, counts, output_size=len(starts))
+        density, found = ask(ray, starts + 0.5 * step)
+        add_samples(density, found, step, going, counts, light, values)
+        going = going[(left[going] > 0) & (light[going] > INVISIBLE)]
+    return values, 1.0 - light[:, None]
