@@ -128,10 +128,12 @@ class EditModel(TalkerModel):
         with self._as_in_rendering():
             return super()._heard_lips(frames)
 
-    def _conditions(self, frames: Int[Tensor, "frames"], counts: list[int]) -> FrameConditions:
+    def _conditions(
+        self, frames: Int[Tensor, "frames"], poses: Float[Tensor, "frames 3 4"] | None = None
+    ) -> FrameConditions:
         """The appearance that follows from the pose, in training too."""
         with self._as_in_rendering():
-            return super()._conditions(frames, counts)
+            return super()._conditions(frames, poses)
 
     @contextmanager
     def _as_in_rendering(self) -> Iterator[None]:
@@ -164,7 +166,8 @@ class EditModel(TalkerModel):
         rest = self.portrait.at(ray_bundle.metadata["place"], ray_bundle.metadata["plate"], frame, [rays])
         ray_bundle.metadata["underlay"] = rest.colour
         pose = torch.from_numpy(self.driving.camera_to_worlds[int(frame)]).to(self.device)
-        outputs = self._render(ray_bundle, frame, [rays], self.pose_refinement.of_pose(pose))
+        corrections = self.pose_refinement.of_pose(pose)
+        outputs = self._render(ray_bundle, [rays], self._conditions(frame), corrections)
         rendered = as_picture(outputs["rgb"])
         # Adversarial and feature losses are not for half precision: sums over a patch overflow.
         with torch.autocast(rendered.device.type, enabled=False):

@@ -96,8 +96,8 @@ ntalker_base_small = MethodSpecification(
             ),
             model=TalkerModelConfig(
                 field=TalkerFieldConfig(
-                    num_levels=12,
-                    max_resolution=512,
+                    num_levels=8,
+                    max_resolution=256,
                     log2_hashmap_size=16,
                     hidden_layers=1,
                     geometry_dim=15,
@@ -105,9 +105,10 @@ ntalker_base_small = MethodSpecification(
                 ),
                 portrait=PortraitConfig(torso=TorsoFieldConfig(max_resolution=192, log2_hashmap_size=16)),
                 coarse_steps=600,
-                thickness_weight=0.01,
+                thickness_weight=0.03,
                 occupancy_resolution=64,
                 occupancy_cells=8_192,
+                occupancy_weight=0.03,
                 step_size=0.025,
                 max_samples=24,
             ),

@@ -16,6 +16,7 @@ from ntalker_ns.backdrop import Backdrop, places_of
 from ntalker_ns.background import Background, LearnedBackground
 from ntalker_ns.driving import DrivingSequence
 from ntalker_ns.field.torso_field import TorsoField, TorsoFieldConfig
+from ntalker_ns.rendering.still_camera import lens, versions
 from ntalker_ns.underlay import HEAD, TORSO
 
 RestKind = Literal["field", "clip"]
@@ -89,6 +90,7 @@ class Portrait(nn.Module):
         self.torso = TorsoField(config.torso, *_clip_poses(sequence))
         scale = config.background_size / max(sequence.width, sequence.height)
         self.learned = LearnedBackground((round(sequence.width * scale), round(sequence.height * scale)))
+        self._kept: tuple[tuple[Any, ...], Tensor] | None = None
         self.set_background(config.background)
         self.set_driving(sequence)
 
@@ -127,11 +129,19 @@ class Portrait(nn.Module):
         torso, opacity = self._torso(places, frames, counts)
         return Rest(torso, opacity, self.learned(places, plate), torch.ones_like(opacity))
 
+    def _shares(self, camera: Cameras, places: Float[Tensor, "pixels 2"]) -> Tensor:
+        """The torso's shares at a camera's places, kept from one frame to the next until the camera is another one or
+        the network is loaded or trained."""
+        key = (lens(camera), versions(self.torso.motion_net.parameters()), places.device)
+        if self._kept is None or self._kept[0] != key:
+            self._kept = (key, self.torso.shares(places))
+        return self._kept[1]
+
     def _torso(
-        self, places: Tensor, frames: Tensor, counts: list[int]
+        self, places: Tensor, frames: Tensor, counts: list[int], shares: Tensor | None = None
     ) -> tuple[Float[Tensor, "pixels 3"], Float[Tensor, "pixels 1"]]:
         poses, clip_frames = (values[frames.cpu()].to(places.device) for values in (self._poses, self._clip_frames))
-        colour, opacity = self.torso(places, self.torso.conditions(poses, clip_frames), counts)
+        colour, opacity = self.torso(places, self.torso.conditions(poses, clip_frames), counts, shares)
         return opacity * colour, opacity
 
     @torch.no_grad()
@@ -153,7 +163,8 @@ class Portrait(nn.Module):
             return Rest(true, full, torch.zeros_like(true), full)
         places = places_of(self.backdrop.sequence, camera)
         frames = torch.tensor([frame], device=places.device)
-        torso, opacity = self._torso(places.view(-1, 2), frames, [places[..., 0].numel()])
+        shares = self._shares(camera, places.view(-1, 2))
+        torso, opacity = self._torso(places.view(-1, 2), frames, [len(shares)], shares)
         background = self._background(camera, places)
         present = torch.full_like(background[..., :1], float(self.choice.kind != "transparent"))
         shape = (*places.shape[:-1], -1)

@@ -1,7 +1,7 @@
 """The talking head as a nerfstudio model: rays and a time in, colours out."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,13 +18,18 @@ from torch import Tensor, nn
 from ntalker_ns.driving import DrivingSequence
 from ntalker_ns.driving_controls import controlled
 from ntalker_ns.field.audio_encoder import neighbour_indices
-from ntalker_ns.field.pose_refinement import PoseRefinement, apply_per_frame, follow_poses
-from ntalker_ns.field.talker_field import FrameConditions, TalkerField, TalkerFieldConfig
+from ntalker_ns.field.pose_refinement import PoseRefinement, apply_per_frame, corrected_rays, follow_poses
+from ntalker_ns.field.talker_field import AskFrame, FrameConditions, TalkerField, TalkerFieldConfig
+from ntalker_ns.kept_memory import keep_freed_memory
 from ntalker_ns.portrait import Portrait, PortraitConfig, RestKind
 from ntalker_ns.rendering.compositing import composite
-from ntalker_ns.rendering.marching import RaySamples, intersect_box, march
+from ntalker_ns.rendering.face_shell import FaceShell
+from ntalker_ns.rendering.marching import intersect_box, march, points_along, walk
 from ntalker_ns.rendering.occupancy import OccupancyGrid, visual_hull
+from ntalker_ns.rendering.rays import camera_rays
 from ntalker_ns.rendering.rounds import composite_in_rounds
+from ntalker_ns.rendering.still_camera import StillCamera, lens, versions
+from ntalker_ns.talker_clip import Clip
 from ntalker_ns.viewer_controls import PortraitControls
 
 HEAD_LABEL = 2
@@ -70,6 +75,9 @@ class TalkerModelConfig(ModelConfig):
     """Weight of the entropy of accumulated opacity: pixels are head or not, seldom half."""
     thickness_weight: float = 0.0
     """Weight of the variance of depth along a ray, in world units squared: thin surfaces need fewer samples."""
+    surface_weight: float = 0.03
+    """Weight of the squared distance between what a ray sees and the tracked face's surface, in distances between the
+    eyes: where the head hardly turns pictures leave depth open."""
     audio_epochs: float = 60.0
     """How often the audio encoder sees each frame while it learns lip shapes; more, and it learns a short clip by
     heart."""
@@ -91,6 +99,7 @@ class TalkerModel(Model):
     def populate_modules(self) -> None:
         """Builds the field for the head and the features of the driving sequence."""
         super().populate_modules()
+        keep_freed_memory()
         sequence: DrivingSequence = self.kwargs["metadata"]["driving"]
         frames = sequence.num_clip_frames
         lips = (sequence.lip_places, sequence.lip_motions)
@@ -104,6 +113,9 @@ class TalkerModel(Model):
         nn.init.zeros_(self.appearance.weight)
         self.portrait = Portrait(self.config.portrait, sequence)
         self.controls = PortraitControls(self.config.portrait.background, self.portrait.set_background, self.set_eyes)
+        self.face_shell: FaceShell | None = None
+        """Where the head is in depth; known in training, where the data set says so."""
+        self._still_camera = StillCamera()
         self._step = 0
         self._warned_no_time = False
         self.set_driving(sequence)
@@ -150,6 +162,7 @@ class TalkerModel(Model):
         """Carves the occupancy grid by the masks before the first step and refreshes it every few steps."""
         pipeline = training_callback_attributes.pipeline
         assert pipeline is not None
+        self._know_face(pipeline.datamanager.train_dataset)
 
         def prepare(step: int) -> None:
             self._step = step
@@ -166,8 +179,20 @@ class TalkerModel(Model):
             ),
         ]
 
+    def _know_face(self, dataset: Any) -> None:
+        """Takes the tracked face's shape from the data set, where it is there and knows it."""
+        clip: Clip | None = dataset.clip
+        if clip is not None and clip.face_shape is not None:
+            self.face_shell = FaceShell.around(clip.face_shape, self.occupancy.resolution)
+        elif clip is not None:
+            CONSOLE.print(
+                f"[yellow]{clip.folder} has no face_shape.npy: depth is learned from the pictures alone, and "
+                "views from aside are worse for it.[/yellow]"
+            )
+
     def _carve(self, dataset: Any) -> None:
-        """The visual hull of the training masks, cut off in front of the nose; also notes which frames train."""
+        """The visual hull of the training masks, within the shell of a known face or else cut off in front of the nose;
+        also notes which frames train."""
         from ntalker_ns.rendering.occupancy import widen_mask
 
         trained = torch.as_tensor(dataset.metadata["frame_indices"]).long()
@@ -179,18 +204,21 @@ class TalkerModel(Model):
         intrinsics = tuple(float(getattr(cameras, name)[0]) for name in ("fx", "fy", "cx", "cy"))
         centers = self.occupancy.centers().view(-1, 3)
         hull = visual_hull(centers, poses, intrinsics, masks)  # type: ignore[arg-type]
-        nose = self.driving.anchors["nose"]
-        eyes = np.linalg.norm(self.driving.anchors["left_eye"] - self.driving.anchors["right_eye"])
-        hull &= centers[:, 1] > float(nose[1] - 0.5 * eyes)
+        if self.face_shell is not None:
+            hull &= torch.from_numpy(self.face_shell.cells()).to(hull.device).view(-1)
+        else:
+            nose = self.driving.anchors["nose"]
+            eyes = np.linalg.norm(self.driving.anchors["left_eye"] - self.driving.anchors["right_eye"])
+            hull &= centers[:, 1] > float(nose[1] - 0.5 * eyes)
         self.occupancy.carve(hull.view(self.occupancy.occupied.shape))
 
     @torch.no_grad()
     def _refresh_occupancy(self, step: int) -> None:
         trained = self._trained_frames()
-        frame = trained[torch.randint(len(trained), (1,), device=trained.device)]
+        conditions = self._conditions(trained[torch.randint(len(trained), (1,), device=trained.device)])
 
         def density(positions: Tensor) -> Tensor:
-            return self.field.density(positions, self._conditions(frame, [len(positions)]))
+            return self.field.density(positions, replace(conditions, counts=[len(positions)]))
 
         threshold = -float(np.log1p(-self.config.occupancy_opacity)) / self.config.step_size
         self.occupancy.update(density, self.config.occupancy_cells, threshold)
@@ -209,26 +237,36 @@ class TalkerModel(Model):
         measured = self._lip_shapes[frames.cpu()].to(self.device)
         return measured + self.config.lip_noise * torch.randn_like(measured)
 
-    def _conditions(self, frames: Int[Tensor, "frames"], counts: list[int]) -> FrameConditions:
-        """What the field is told of each frame. In training, its own appearance; otherwise what its pose says of it."""
-        appearance = self.appearance(frames) if self.training else self._appearance_by_pose(frames)
+    def _conditions(
+        self, frames: Int[Tensor, "frames"], poses: Float[Tensor, "frames 3 4"] | None = None
+    ) -> FrameConditions:
+        """What the field is told of each frame.
+
+        Args:
+            frames: of the driving sequence.
+            poses: of the cameras that see them; the sequence's own where None.
+        """
+        if self.training:
+            appearance = self.appearance(frames)
+        else:
+            own = torch.from_numpy(self.driving.camera_to_worlds[frames.cpu().numpy()])
+            appearance = self._appearance_by_pose(own if poses is None else poses)
         eyes = (self._eyes if self.training else self._shown_eyes)[frames.cpu()].to(self.device)[:, None]
         lips = self._lips(frames)
-        return FrameConditions(lips, self.field.speech_code(lips), eyes, appearance, counts)
+        return FrameConditions(lips, self.field.speech_code(lips), eyes, appearance)
 
     @torch.no_grad()
-    def _appearance_by_pose(self, frames: Int[Tensor, "frames"]) -> Float[Tensor, "frames appearance"]:
-        """Appearance codes of frames that need not be trained ones.
+    def _appearance_by_pose(self, poses: Float[Tensor, "frames 3 4"]) -> Float[Tensor, "frames appearance"]:
+        """Appearance codes of cameras that need not be trained ones.
 
         Light stays in the room while the head turns: most of a training frame's code follows from its pose, and what
         does not is an accident of that frame.
         """
         trained = self.pose_refinement.trained
         if not bool(trained.any()):
-            return self.appearance.weight.mean(dim=0, keepdim=True).expand(len(frames), -1)
-        poses = self.pose_refinement.tracked[trained]
-        asked = torch.from_numpy(self.driving.camera_to_worlds[frames.cpu().numpy()]).to(poses)
-        return follow_poses(poses, self.appearance.weight[trained], asked)
+            return self.appearance.weight.mean(dim=0, keepdim=True).expand(len(poses), -1)
+        known = self.pose_refinement.tracked[trained]
+        return follow_poses(known, self.appearance.weight[trained], poses.to(known))
 
     def _frames_of_times(self, times: Float[Tensor, "rays 1"]) -> Int[Tensor, "rays"]:
         """The audio clock: time t in [0, 1] is frame round(t (n - 1)) of the driving sequence."""
@@ -249,7 +287,7 @@ class TalkerModel(Model):
         assert ray_bundle.times is not None
         frames, counts = torch.unique_consecutive(self._frames_of_times(ray_bundle.times), return_counts=True)
         rays = counts.tolist()
-        outputs = self._render(ray_bundle, frames, rays, self.pose_refinement.of_frames(frames))
+        outputs = self._render(ray_bundle, rays, self._conditions(frames), self.pose_refinement.of_frames(frames))
         if self.training:
             head, opacity = outputs["head"], outputs["accumulation"]
             outputs |= self.portrait.composed(head, opacity, ray_bundle.metadata, frames, rays)
@@ -258,37 +296,83 @@ class TalkerModel(Model):
     def _render(
         self,
         ray_bundle: RayBundle,
-        frames: Int[Tensor, "frames"],
         rays: list[int],
+        conditions: FrameConditions,
         corrections: Float[Tensor, "frames 6"],
     ) -> dict[str, Any]:
         """Renders rays that lie frame after frame, `rays` of them for each, under the frames' pose corrections."""
+        if len(rays) == 1 and not torch.is_grad_enabled():
+            return self._render_picture(ray_bundle, conditions, corrections)
+        box = () if self.training else self.occupancy.box()
+        near, far = intersect_box(ray_bundle.origins, ray_bundle.directions, *box)
+        # By the tracker's poses: cells were carved by them, and cells of corrected rays would leave surfaces less room
+        # to move (0.4 dB).
+        samples = march(*self._lattice(ray_bundle, near, far))
+        ray, middles = samples.rays, samples.middles
+        conditions = replace(conditions, counts=[int(part.sum()) for part in samples.ray_counts.split(rays)])
+        positions = points_along(ray_bundle.origins, ray_bundle.directions, ray, middles)
+        if self.config.refine_poses:
+            # Corrections are learned by where samples are: of rays, gradients would have to be gathered.
+            positions = apply_per_frame(positions, corrections, conditions.counts)
+        field = partial(self.field, frames=conditions)
+        density, values = self._ask(field, positions, ray_bundle, ray, middles - near[ray])
+        summed = composite(density, samples.ends - samples.starts, values, samples.ray_counts)
+        off_surface = near.new_zeros(())
+        if self.training:
+            self.occupancy.see(positions.detach(), summed.weights.detach())
+            off_surface = self._off_surface(positions.detach(), summed.weights) / len(near)
+        return self._outputs(ray_bundle, summed.values, summed.accumulation, near) | {
+            "off_surface": off_surface,
+            "samples_per_ray": near.new_tensor(len(middles) / max(len(near), 1)),
+        }
+
+    def _render_picture(
+        self,
+        ray_bundle: RayBundle,
+        conditions: FrameConditions,
+        corrections: Float[Tensor, "1 6"],
+        marks: bool = False,
+    ) -> dict[str, Any]:
+        """Renders rays of one frame without gradients: what lies behind surfaces is not asked for.
+
+        With `marks` the outputs say which rays are `live` (rays, 1): speech or blinks may act on them.
+        """
+        near, far = intersect_box(ray_bundle.origins, ray_bundle.directions, *self.occupancy.box())
         origins, directions = ray_bundle.origins, ray_bundle.directions
-        near, far = intersect_box(origins, directions)
-        samples = self._march(origins, directions, near, far)
-        conditions = self._conditions(frames, [int(part.sum()) for part in samples.ray_counts.split(rays)])
+        if self.config.refine_poses:
+            origins, directions = corrected_rays(origins, directions, corrections, [len(near)])
+        live = torch.zeros_like(near, dtype=torch.bool)
+        field, asked = self.field.at_frame(conditions), 0
 
-        def ask(ray: Tensor, middles: Tensor, counts: list[int]) -> tuple[Tensor, Tensor, Tensor]:
-            positions = origins[ray] + middles[:, None] * directions[ray]
-            if self.config.refine_poses:
-                positions = apply_per_frame(positions, corrections, counts)
-            # Directions keep the tracker's pose: the corrections are fractions of a degree.
-            field = self.field(positions.clamp(-1.0, 1.0), directions[ray], replace(conditions, counts=counts))
-            inside = (middles - near[ray])[:, None]
-            values = torch.cat([field.rgb, field.audio_motion, inside, inside.square()], dim=-1)
-            return field.density.squeeze(-1), values, positions
+        def ask(ray: Tensor, middles: Tensor) -> tuple[Tensor, Tensor]:
+            nonlocal asked
+            asked += len(ray)
+            positions = points_along(origins, directions, ray, middles)
+            if marks:
+                live[ray[self.field.moves(positions)]] = True
+            return self._ask(field, positions, ray_bundle, ray, middles - near[ray])
 
-        if len(frames) == 1 and not torch.is_grad_enabled():
-            sums, opacity = composite_in_rounds(
-                lambda ray, middles: ask(ray, middles, [len(ray)])[:2], samples, self.config.step_size, SUMMED
-            )
-        else:
-            ray = torch.repeat_interleave(samples.ray_counts)
-            density, values, positions = ask(ray, samples.middles, conditions.counts)
-            summed = composite(density, samples.ends - samples.starts, values, samples.ray_counts)
-            sums, opacity = summed.values, summed.accumulation
-            if self.training:
-                self.occupancy.see(positions.detach(), summed.weights.detach())
+        steps = walk(*self._lattice(ray_bundle, near, far))
+        sums, opacity = composite_in_rounds(ask, steps, self.config.step_size, SUMMED)
+        return self._outputs(ray_bundle, sums, opacity, near) | {
+            "off_surface": near.new_zeros(()),
+            "samples_per_ray": near.new_tensor(asked / max(len(near), 1)),
+            "live": live[:, None],
+        }
+
+    def _ask(
+        self, field: AskFrame, positions: Tensor, ray_bundle: RayBundle, ray: Tensor, inside: Tensor
+    ) -> tuple[Float[Tensor, "samples"], Float[Tensor, "samples 6"]]:
+        """Density of samples and what is summed of them along rays; `inside` is how far they are from the box's rim."""
+        # Viewing directions keep the tracker's pose: the corrections are fractions of a degree.
+        views = ray_bundle.directions[ray] if self.config.field.direction_levels else None
+        found = field(positions, views)
+        values = torch.cat([found.rgb, found.audio_motion, inside[:, None], inside[:, None].square()], dim=-1)
+        return found.density.squeeze(-1), values
+
+    def _outputs(self, ray_bundle: RayBundle, sums: Tensor, opacity: Tensor, near: Tensor) -> dict[str, Any]:
+        """What the sums along rays say, by the names that losses and users know; what is empty ends with the box."""
+        _, far = intersect_box(ray_bundle.origins, ray_bundle.directions)
         head, motion, inside, squared = sums.split([3, 1, 1, 1], dim=-1)
         empty = 1.0 - opacity
         return {
@@ -298,14 +382,25 @@ class TalkerModel(Model):
             "accumulation": opacity,
             "audio_motion": motion,
             "thickness": squared - inside.square() / opacity.clamp(min=1e-6),
-            "samples_per_ray": near.new_tensor(len(samples.starts) / max(len(near), 1)),
         }
 
-    def _march(self, origins: Tensor, directions: Tensor, near: Tensor, far: Tensor) -> RaySamples:
-        """The samples of rays in occupied cells, on a lattice that is shifted at random while training."""
-        return march(
-            origins,
-            directions,
+    def _off_surface(self, positions: Tensor, weights: Tensor) -> Tensor:
+        """The sum over samples of weight times squared distance from the face's surface along y, in distances between
+        the eyes; 0 where the data set does not know the face."""
+        shell = self.face_shell
+        if shell is None:
+            return weights.new_zeros(())
+        surface = torch.from_numpy(shell.surface).to(positions)[None, None]
+        places = positions[None, None][..., [2, 0]]
+        found = torch.nn.functional.grid_sample(surface, places, padding_mode="border", align_corners=False)
+        squared = ((positions[:, 1] - found.flatten()) / shell.unit).square()
+        return (weights * squared).sum()
+
+    def _lattice(self, ray_bundle: RayBundle, near: Tensor, far: Tensor) -> tuple[Any, ...]:
+        """The arguments of `march`: occupied cells, on a lattice that is shifted at random while training."""
+        return (
+            ray_bundle.origins,
+            ray_bundle.directions,
             near,
             far,
             self.occupancy.occupied,
@@ -332,6 +427,8 @@ class TalkerModel(Model):
             "mask": self.config.mask_weight * torch.nn.functional.mse_loss(accumulation, head),
             "entropy": self.config.entropy_weight * entropy,
         }
+        if self.face_shell is not None:
+            losses["off_surface"] = self.config.surface_weight * outputs["off_surface"]
         if self.config.thickness_weight:
             losses["thickness"] = self.config.thickness_weight * outputs["thickness"].mean()
         if self._step * self.config.audio_batch < self.config.audio_epochs * self._trained_frames().shape[0]:
@@ -379,22 +476,35 @@ class TalkerModel(Model):
             head's opacity again, by nerfstudio's name) and audio_motion (H, W, 1).
         """
         camera = camera.to(self.device).flatten()
-        bundle = camera.generate_rays(camera_indices=0, keep_shape=True)
+        bundle = camera_rays(camera)
         frame = int(self._frames_of_times(torch.tensor([[self._time_of(camera)]]))[0])
         height, width = bundle.origins.shape[:2]
         around = self.portrait.around(frame, camera, rest)
         rays = bundle.flatten()
         rays.metadata["underlay"] = around.colour.view(-1, 3)
-        names = ("rgb", "depth", "accumulation", "audio_motion", "head")
-        corrections = self.pose_refinement.of_pose(camera.camera_to_worlds[0])
-        frames = torch.tensor([frame], device=self.device)
-        parts = [
-            self._render(chunk, frames, [len(chunk)], corrections)
-            for chunk in _chunks(rays, self.config.eval_num_rays_per_chunk)
-        ]
-        outputs = {name: torch.cat([part[name] for part in parts]).view(height, width, -1) for name in names}
+        outputs = self._render_head(rays, frame, camera)
+        opacity = outputs["accumulation"]
+        outputs["rgb"] = outputs["head"] + (1.0 - opacity) * rays.metadata["underlay"]
+        outputs = {name: values.view(height, width, -1) for name, values in outputs.items()}
         opacity = outputs["head_opacity"] = outputs["accumulation"]
         return outputs | around.outputs() | {"opacity": opacity + (1.0 - opacity) * around.opacity}
+
+    def _render_head(self, rays: RayBundle, frame: int, camera: Cameras) -> dict[str, Tensor]:
+        """What of a picture is the head's, ray by ray."""
+        pose = camera.camera_to_worlds
+        conditions = self._conditions(torch.tensor([frame], device=self.device), pose)
+        corrections = self.pose_refinement.of_pose(pose[0])
+        names = ("depth", "accumulation", "audio_motion", "head")
+
+        def render(chosen: Tensor, marks: bool) -> dict[str, Tensor]:
+            parts = [
+                self._render_picture(rays[chunk], conditions, corrections, marks)
+                for chunk in chosen.split(self.config.eval_num_rays_per_chunk)
+            ]
+            return {name: torch.cat([part[name] for part in parts]) for name in (*names, *(["live"] if marks else []))}
+
+        key = (lens(camera), tuple(pose.flatten().tolist()), versions((*self.parameters(), *self.buffers())))
+        return self._still_camera.render(key, len(rays), self.device, render)
 
     def get_image_metrics_and_images(
         self, outputs: dict[str, Tensor], batch: dict[str, Any]
@@ -426,8 +536,3 @@ class TalkerModel(Model):
             "audio_motion": outputs["audio_motion"].clamp(0.0, 1.0).expand(-1, -1, 3),
         }
         return metrics, images
-
-
-def _chunks(rays: RayBundle, size: int) -> Iterator[RayBundle]:
-    for start in range(0, len(rays), size):
-        yield rays[start : start + size]

@@ -75,9 +75,9 @@ def test_training_conditions_are_those_of_rendering(trainer: EditTrainer):
     model, frame = head(trainer), torch.tensor([3])
     assert model.training or model.train() is model
     model.train()
-    trained = model._conditions(frame, [1])
+    trained = model._conditions(frame)
     model.eval()
-    rendered = model._conditions(frame, [1])
+    rendered = model._conditions(frame)
     assert torch.equal(trained.speech_code, rendered.speech_code)
     assert torch.equal(trained.appearance, rendered.appearance)
     assert trained.speech_code.requires_grad

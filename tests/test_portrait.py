@@ -12,6 +12,7 @@ from synthetic_clip import plate, poses, write_clip
 from ntalker_ns.driving import DrivingSequence
 from ntalker_ns.driving_controls import controlled
 from ntalker_ns.field.torso_field import TorsoFieldConfig
+from ntalker_ns.optimizers import FusedAdamConfig
 from ntalker_ns.portrait import OPAQUE, Portrait, PortraitConfig
 from ntalker_ns.talker_dataparser import TalkerDataParserConfig
 from ntalker_ns.underlay import BACKGROUND, HEAD, TORSO
@@ -73,6 +74,26 @@ def test_any_size_sees_the_same_torso(portrait: Portrait, driving: DrivingSequen
     small, large = (portrait.around(5, camera(driving, size=size)).torso_opacity for size in (SIZE, 3 * SIZE))
     assert large.shape == (3 * SIZE, 3 * SIZE, 1)
     torch.testing.assert_close(large[1::3, 1::3], small, atol=1e-4, rtol=1e-3)
+
+
+def test_what_is_kept_between_frames_changes_no_picture(portrait: Portrait, driving: DrivingSequence):
+    for parameter in portrait.torso.motion_net.parameters():
+        torch.nn.init.normal_(parameter)
+    first = portrait.around(3, camera(driving)).torso
+    for view, frame in ((camera(driving), 5), (camera(driving, size=SIZE // 2), 5), (camera(driving), 3)):
+        kept = portrait.around(frame, view).torso
+        portrait._kept = None
+        assert torch.equal(kept, portrait.around(frame, view).torso)
+    assert torch.equal(kept, first)
+    # Once the network learns, nothing of before is shown.
+    optimizer = FusedAdamConfig(lr=0.1).setup(list(portrait.torso.motion_net.parameters()))
+    for parameter in portrait.torso.motion_net.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    learned = portrait.around(3, camera(driving)).torso
+    assert not torch.equal(learned, first)
+    portrait._kept = None
+    assert torch.equal(learned, portrait.around(3, camera(driving)).torso)
 
 
 def test_a_head_held_still_holds_its_torso(portrait: Portrait, driving: DrivingSequence):

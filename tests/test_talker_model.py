@@ -1,6 +1,7 @@
 """The model: its outputs, its clock, and what a camera may ask of it, on a tiny head that was not trained."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from nerfstudio.cameras.cameras import Cameras
 from synthetic_clip import write_clip
 
 from ntalker_ns.method_configs import ntalker_base_small
+from ntalker_ns.optimizers import FusedAdamConfig
+from ntalker_ns.rendering.face_shell import FaceShell
+from ntalker_ns.rendering.still_camera import StillCamera
 
 SIZE = 48
 
@@ -87,18 +91,81 @@ def test_time_moves_the_mouth_and_not_the_camera(pipeline: Any) -> None:
     assert first["audio_motion"][:8].max() == 0
 
 
+def test_a_still_camera_shows_what_a_new_one_would(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = pipeline.model
+    model.eval()
+    asked: list[int] = []
+    render = model._render_picture
+    monkeypatch.setattr(model, "_render_picture", lambda rays, *args: asked.append(len(rays)) or render(rays, *args))
+    times = (0.1, 0.4, 0.8, 0.3)
+
+    def shots(fresh: bool) -> list[dict[str, torch.Tensor]]:
+        model._still_camera = StillCamera()
+        found = []
+        for time in times:
+            view = camera(pipeline)
+            view.times = torch.tensor([[time]])
+            if fresh:
+                model._still_camera = StillCamera()
+            found.append(model.get_outputs_for_camera(view))
+        return found
+
+    for kept, fresh in zip(shots(fresh=False), shots(fresh=True), strict=True):
+        for name, values in fresh.items():
+            torch.testing.assert_close(kept[name], values, atol=1e-5, rtol=0, msg=name)
+    everything = SIZE * SIZE
+    assert asked[:2] == [everything] * 2 and asked[4:] == [everything] * 4
+    # Speech and blinks act on some of the made-up head, and on none of what is around it.
+    assert 0 < asked[2] == asked[3] < 0.8 * everything
+
+
+def test_a_still_camera_sees_what_was_learned_meanwhile(pipeline: Any) -> None:
+    model, table = pipeline.model, pipeline.model.field.space_grid.table
+    model.eval()
+    before = [model.get_outputs_for_camera(camera(pipeline))["rgb"] for _ in range(3)]
+    torch.testing.assert_close(before[2], before[0], atol=1e-5, rtol=0)
+    learned = table.detach().clone()
+    try:
+        table.grad = torch.ones_like(table)
+        FusedAdamConfig(lr=0.5).setup([table]).step()
+        assert (model.get_outputs_for_camera(camera(pipeline))["rgb"] - before[0]).abs().max() > 1e-3
+    finally:
+        table.grad = None
+        with torch.no_grad():
+            table.copy_(learned)
+
+
+def test_light_follows_the_camera_and_not_the_clip(pipeline: Any) -> None:
+    model = pipeline.model
+    model.eval()
+    poses = torch.from_numpy(model.driving.camera_to_worlds)
+    trained = model.pose_refinement.trained
+    kept = trained.clone(), model.appearance.weight.detach().clone()
+    try:
+        model.pose_refinement.mark_trained(torch.arange(len(trained)))
+        with torch.no_grad():
+            model.appearance.weight.copy_(poses[:, :1, 3] * torch.ones(1, model.appearance.weight.shape[1]))
+        codes = model._conditions(torch.tensor([2, 9]), poses[[5, 5]]).appearance
+        torch.testing.assert_close(codes[0], codes[1])
+        torch.testing.assert_close(codes[:1], model._conditions(torch.tensor([5])).appearance)
+    finally:
+        model.pose_refinement.trained.copy_(kept[0])
+        with torch.no_grad():
+            model.appearance.weight.copy_(kept[1])
+
+
 def test_chosen_eyes_are_shown_and_not_learned(pipeline: Any) -> None:
     model, frames = pipeline.model, torch.tensor([0, 5])
     clip = torch.from_numpy(model.driving.eye_openness)[frames]
     try:
         model.set_eyes("0.25")
         model.eval()
-        assert model._conditions(frames, [1, 1]).eye_openness.flatten().tolist() == [0.25, 0.25]
+        assert model._conditions(frames).eye_openness.flatten().tolist() == [0.25, 0.25]
         model.train()
-        torch.testing.assert_close(model._conditions(frames, [1, 1]).eye_openness[:, 0], clip)
+        torch.testing.assert_close(model._conditions(frames).eye_openness[:, 0], clip)
         model.eval()
         model.set_eyes("replay")
-        torch.testing.assert_close(model._conditions(frames, [1, 1]).eye_openness[:, 0], clip)
+        torch.testing.assert_close(model._conditions(frames).eye_openness[:, 0], clip)
     finally:
         model.set_driving(model.driving)
 
@@ -112,10 +179,10 @@ def test_appearance_follows_the_pose(pipeline: Any) -> None:
         codes = poses[:, :1, 3] @ torch.tensor([[1.0, -2.0, 0.5, 3.0]])
         model.appearance.weight.copy_(codes)
         model.appearance.weight[7] += 1.0
-    shown = model._conditions(frames, [1, 1, 1]).appearance
+    shown = model._conditions(frames).appearance
     torch.testing.assert_close(shown, model.appearance.weight.mean(dim=0).expand(3, -1))
     model.pose_refinement.mark_trained(torch.arange(20))
-    shown = model._conditions(frames, [1, 1, 1]).appearance
+    shown = model._conditions(frames).appearance
     assert (shown[1] - codes[7]).abs().max() < 0.7
     spread = codes[:20].std(dim=0)
     torch.testing.assert_close(shown[0] / spread, codes[0] / spread, atol=0.4, rtol=0)
@@ -164,6 +231,58 @@ def test_a_step_teaches_every_group(pipeline: Any) -> None:
     portrait = {"whole", "rest", "torso_opacity", "torso_codes"}
     assert {"rgb", "mask", "entropy", "lips", "poses", "thickness"} | portrait == set(losses)
     assert float(metrics["samples_per_ray"]) > 0
+
+
+def test_what_is_seen_is_drawn_to_the_known_face(pipeline: Any) -> None:
+    model, (i, j) = pipeline.model, (30, 25)
+    resolution = model.occupancy.resolution
+    y = torch.linspace(-0.5, 0.5, resolution)[:, None].expand(-1, resolution).numpy()
+    model.face_shell = FaceShell(y - 0.1, y, y + 0.1, unit=0.4)
+    try:
+        x, z = (2 * k + 1 - resolution for k in (i, j))
+        at = torch.tensor([[x / resolution, float(y[i, j]) + off, z / resolution] for off in (0.0, 0.2, -0.4)])
+        weights = torch.tensor([0.7, 0.2, 0.1], requires_grad=True)
+        torch.testing.assert_close(model._off_surface(at, weights), torch.tensor(0.2 * 0.5**2 + 0.1 * 1.0**2))
+        pipeline.train()
+        model.pose_refinement.mark_trained(torch.arange(20))
+        outputs, losses, _ = pipeline.get_train_loss_dict(0)
+        expected = model.config.surface_weight * outputs["off_surface"]
+        assert float(losses["off_surface"]) == pytest.approx(float(expected)) and float(expected) > 0
+    finally:
+        model.face_shell = None
+
+
+def test_a_data_set_without_the_face_is_said_once(pipeline: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    model, dataset = pipeline.model, pipeline.datamanager.train_dataset
+    model._know_face(dataset)
+    assert model.face_shell is None
+    assert "has no face_shape.npy" in " ".join(capsys.readouterr().out.split())
+    face = np.random.default_rng(0).normal(scale=0.4, size=(478, 3))
+    known = copy.copy(dataset)
+    known.clip = replace(dataset.clip, face_shape=face)
+    try:
+        model._know_face(known)
+        assert model.face_shell is not None and model.face_shell.surface.shape == (model.occupancy.resolution,) * 2
+    finally:
+        model.face_shell = None
+
+
+def test_cells_off_the_known_face_are_closed(pipeline: Any) -> None:
+    model = pipeline.model
+    resolution = model.occupancy.resolution
+    dataset = pipeline.datamanager.train_dataset
+    model._carve(dataset)
+    alone = model.occupancy.hull.clone()
+    flat = np.zeros((resolution, resolution))
+    model.face_shell = FaceShell(flat - 0.2, flat, flat + 0.2, unit=0.4)
+    try:
+        model._carve(dataset)
+    finally:
+        model.face_shell = None
+    y = model.occupancy.centers()[..., 1]
+    assert not model.occupancy.hull[y.abs() > 0.2 + 2.0 / resolution].any()
+    near = y.abs() < 0.2
+    assert alone[near].any() and torch.equal(model.occupancy.hull[near], alone[near])
 
 
 def test_hearing_is_taught_for_so_many_epochs_and_no_longer(pipeline: Any) -> None:
