@@ -88,6 +88,9 @@ def test_step_and_frames_of_a_run_beside_nerfacto(tiny: Path, tmp_path: Path, ca
     shares = sections["step"]["shares_of_our_step"]
     assert math.isclose(sum(shares.values()), 1.0)
     assert all(shares[name] > 0 for name in ("matrix products", "encodings", "compositing", "everything else"))
+    shares = sections["frames"]["shares_of_our_frame"]
+    assert math.isclose(sum(shares.values()), 1.0)
+    assert all(shares[name] > 0 for name in ("matrix products", "encodings", "everything else"))
     rates = sections["frames"]["frames_per_second"]
     assert set(rates) == {"16", "24"}
     assert all(rate > 0 for each in rates.values() for rate in each.values())

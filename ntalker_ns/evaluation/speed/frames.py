@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 from nerfstudio.cameras.cameras import Cameras
+from rich.console import Group
 from rich.table import Table
 
+from ntalker_ns.evaluation.speed.shares import shares_table, time_shares
 from ntalker_ns.evaluation.speed.timing import timed
 from ntalker_ns.evaluation.speed.training import Training, start_nerfacto
 from ntalker_ns.progress import track
@@ -38,6 +40,8 @@ class FrameSpeed:
     """nerfacto's, scaled from some of its rays."""
     peer_rays: int
     """How many rays those are."""
+    shares: dict[str, float]
+    """Of the time of our largest frame with a moving head, by what it goes to."""
 
     def to_dict(self) -> dict[str, object]:
         """Plain values."""
@@ -48,10 +52,14 @@ class FrameSpeed:
             }
             for size, each in self.seconds.items()
         }
-        return {"frames_per_second": rates, "nerfacto_scaled_from_rays": self.peer_rays}
+        return {
+            "frames_per_second": rates,
+            "nerfacto_scaled_from_rays": self.peer_rays,
+            "shares_of_our_frame": self.shares,
+        }
 
-    def table(self) -> Table:
-        """Frames a second, and in brackets how many times nerfacto's."""
+    def table(self) -> Group:
+        """Frames a second, and in brackets how many times nerfacto's; what ours go to."""
         table = Table(title="Rendering: frames a second (times nerfacto's)")
         table.add_column("px")
         for column in (MOVING, STILL, "nerfacto (torch)"):
@@ -61,7 +69,7 @@ class FrameSpeed:
             cells = (f"{1 / each[name]:.2f} ({peer / each[name]:.0f}x)" for name in (MOVING, STILL))
             table.add_row(str(size), *cells, f"{1 / peer:.4f}")
         table.caption = f"nerfacto's is scaled from {self.peer_rays:,} rays of the picture."
-        return table
+        return Group(table, shares_table("Where our largest frame's time goes", self.shares))
 
 
 def measure_frames(ours: Training, sizes: FrameSizes) -> FrameSpeed:
@@ -85,7 +93,9 @@ def measure_frames(ours: Training, sizes: FrameSizes) -> FrameSpeed:
             STILL: _frame_seconds(ours, still, f"{size} px, still"),
         }
         peer_seconds[size] = _peer_seconds(peer, moving[0], sizes.peer_rays)
-    return FrameSpeed(seconds, peer_seconds, sizes.peer_rays)
+    largest = [resized(dataset.cameras[int(i) : int(i) + 1], max(sizes.sizes)) for i in chosen]
+    shares = time_shares(lambda: [ours.model.get_outputs_for_camera(each) for each in largest], ours.device, 1)
+    return FrameSpeed(seconds, peer_seconds, sizes.peer_rays, shares)
 
 
 def resized(camera: Cameras, size: int) -> Cameras:

@@ -1,16 +1,14 @@
 """How long a training step takes, what for, and how much memory."""
 
 import statistics
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Group
 from rich.table import Table
-from torch.autograd import DeviceType  # pyright: ignore[reportPrivateImportUsage]
-from torch.profiler import ProfilerActivity, profile
 
 from ntalker_ns.evaluation.peak_memory import PeakMemory, resident_gib
+from ntalker_ns.evaluation.speed.shares import shares_table, time_shares
 from ntalker_ns.evaluation.speed.timing import timed
 from ntalker_ns.evaluation.speed.training import Training, start_nerfacto
 from ntalker_ns.progress import track
@@ -19,27 +17,6 @@ OURS, PRESET, PEER = "ours, the same rays", "ours, rays as the preset chooses", 
 
 NERFACTO_SAMPLES = 48 + 256 + 96
 """Samples of a ray at which nerfacto asks its field and its two proposal networks."""
-
-ELSE = "everything else"
-"""What neither of the parts takes; also the time in which nothing was computed."""
-
-CPU_PARTS: dict[str, tuple[str, ...]] = {
-    "matrix products": (
-        *("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"),
-        *("aten::convolution", "aten::convolution_backward", "_RunMLP", "_RunMLPBackward"),
-    ),
-    "encodings": ("_Encode", "_EncodeBackward"),
-    "compositing": ("_Composite", "_CompositeBackward"),
-}
-"""Operations, with all that they call, by the names that torch's profiler gives them. Fused networks count as matrix
-products with their biases and activations; the torch reference of the hash grids counts as everything else."""
-
-CUDA_PARTS: dict[str, tuple[str, ...]] = {
-    "matrix products": ("gemm", "cutlass", "xmma", "nvjet", "mlp_forward", "mlp_backward"),
-    "encodings": ("hash_grid_",),
-    "compositing": ("composite_",),
-}
-"""Parts of the names of kernels on a CUDA device."""
 
 
 @dataclass(frozen=True)
@@ -111,11 +88,7 @@ class StepSpeeds:
                 f"{speed.samples / speed.seconds:,.0f}",
                 f"{speed.peak_gib:.2f} ({speed.added_gib:.2f})",
             )
-        parts = Table(title="Where our step's time goes")
-        for name in self.shares:
-            parts.add_column(name, justify="right")
-        parts.add_row(*(f"{share:.0%}" for share in self.shares.values()))
-        return Group(table, parts)
+        return Group(table, shares_table("Where our step's time goes", self.shares))
 
 
 def measure_steps(ours: Training, sizes: StepSizes) -> StepSpeeds:
@@ -126,7 +99,7 @@ def measure_steps(ours: Training, sizes: StepSizes) -> StepSpeeds:
         sizes: how many rays and steps.
     """
     speeds = {PRESET: _ours(ours, sizes.steps, "Steps of the preset")}
-    shares = step_shares(ours, sizes.steps)
+    shares = time_shares(ours.step, ours.device, sizes.steps)
     pipeline = ours.pipeline
     target, pipeline.config.target_samples = pipeline.config.target_samples, None
     rays = pipeline.datamanager.rays_per_step
@@ -171,51 +144,3 @@ def _taken(training: Training) -> float:
     if training.device.type == "cuda":
         return torch.cuda.memory_allocated(training.device) / 2**30
     return resident_gib()
-
-
-def step_shares(training: Training, steps: int) -> dict[str, float]:
-    """What the time of training steps goes to, by torch's profiler, which itself slows them a little.
-
-    Args:
-        training: whose steps.
-        steps: how many.
-
-    Returns:
-        Shares of the time by part, which add up to 1.
-    """
-    on_cuda = training.device.type == "cuda"
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_cuda else [])]
-    with profile(activities=activities) as profiler:
-        total = timed(training.step, training.device, steps) * steps
-    events = profiler.events() or []
-    parts = _cuda_seconds(events) if on_cuda else _cpu_seconds(events)
-    shares = {name: seconds / total for name, seconds in parts.items()}
-    return {**shares, ELSE: max(1.0 - sum(shares.values()), 0.0)}
-
-
-def _cpu_seconds(events: Iterable[Any]) -> dict[str, float]:
-    """Time in operations of each part, those within another of them counted with it."""
-    part_of = {name: part for part, names in CPU_PARTS.items() for name in names}
-    seconds = dict.fromkeys(CPU_PARTS, 0.0)
-    for event in events:
-        if event.name in part_of and not any(parent.name in part_of for parent in _parents(event)):
-            seconds[part_of[event.name]] += 1e-6 * event.time_range.elapsed_us()
-    return seconds
-
-
-def _parents(event: Any) -> Iterator[Any]:
-    while event.cpu_parent is not None:
-        event = event.cpu_parent
-        yield event
-
-
-def _cuda_seconds(events: Iterable[Any]) -> dict[str, float]:
-    """Time in kernels of each part."""
-    seconds = dict.fromkeys(CUDA_PARTS, 0.0)
-    for event in events:
-        if event.device_type != DeviceType.CUDA:
-            continue
-        part = next((part for part, names in CUDA_PARTS.items() if any(name in event.name for name in names)), None)
-        if part is not None:
-            seconds[part] += 1e-6 * event.time_range.elapsed_us()
-    return seconds

@@ -1,0 +1,95 @@
+"""What time goes to: matrix products, encodings, compositing, everything else."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from rich.table import Table
+from torch.autograd import DeviceType  # pyright: ignore[reportPrivateImportUsage]
+from torch.profiler import ProfilerActivity, profile
+
+from ntalker_ns.evaluation.speed.timing import Run, timed
+
+ELSE = "everything else"
+"""What neither of the parts takes; also the time in which nothing was computed."""
+
+CPU_PARTS: dict[str, tuple[str, ...]] = {
+    "matrix products": (
+        *("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"),
+        *("aten::convolution", "aten::convolution_backward", "_RunMLP", "_RunMLPBackward"),
+    ),
+    "encodings": ("_Encode", "_EncodeBackward"),
+    "compositing": ("_Composite", "_CompositeBackward"),
+}
+"""Operations, with all that they call, by the names that torch's profiler gives them. Fused networks count as matrix
+products with their biases and activations; the torch reference of the hash grids counts as everything else."""
+
+CUDA_PARTS: dict[str, tuple[str, ...]] = {
+    "matrix products": ("gemm", "cutlass", "xmma", "nvjet", "mlp_forward", "mlp_backward"),
+    "encodings": ("hash_grid_",),
+    "compositing": ("composite_",),
+}
+"""Parts of the names of kernels on a CUDA device."""
+
+
+def time_shares(run: Run, device: torch.device, times: int) -> dict[str, float]:
+    """What the time of something goes to, by torch's profiler, which itself slows it a little.
+
+    Args:
+        run: what is done.
+        device: where.
+        times: how often.
+
+    Returns:
+        Shares of the time by part, which add up to 1.
+    """
+    on_cuda = device.type == "cuda"
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_cuda else [])]
+    with profile(activities=activities) as profiler:
+        total = timed(run, device, times) * times
+    events = profiler.events() or []
+    parts = _cuda_seconds(events) if on_cuda else _cpu_seconds(events)
+    shares = {name: seconds / total for name, seconds in parts.items()}
+    return {**shares, ELSE: max(1.0 - sum(shares.values()), 0.0)}
+
+
+def shares_table(title: str, shares: Mapping[str, float]) -> Table:
+    """A row of shares.
+
+    Args:
+        title: of the table.
+        shares: by part.
+    """
+    table = Table(title=title)
+    for name in shares:
+        table.add_column(name, justify="right")
+    table.add_row(*(f"{share:.0%}" for share in shares.values()))
+    return table
+
+
+def _cpu_seconds(events: Iterable[Any]) -> dict[str, float]:
+    """Time in operations of each part, those within another of them counted with it."""
+    part_of = {name: part for part, names in CPU_PARTS.items() for name in names}
+    seconds = dict.fromkeys(CPU_PARTS, 0.0)
+    for event in events:
+        if event.name in part_of and not any(parent.name in part_of for parent in _parents(event)):
+            seconds[part_of[event.name]] += 1e-6 * event.time_range.elapsed_us()
+    return seconds
+
+
+def _parents(event: Any) -> Iterator[Any]:
+    while event.cpu_parent is not None:
+        event = event.cpu_parent
+        yield event
+
+
+def _cuda_seconds(events: Iterable[Any]) -> dict[str, float]:
+    """Time in kernels of each part."""
+    seconds = dict.fromkeys(CUDA_PARTS, 0.0)
+    for event in events:
+        if event.device_type != DeviceType.CUDA:
+            continue
+        part = next((part for part, names in CUDA_PARTS.items() if any(name in event.name for name in names)), None)
+        if part is not None:
+            seconds[part] += 1e-6 * event.time_range.elapsed_us()
+    return seconds
