@@ -1,7 +1,6 @@
 """The talking head as a nerfstudio model: rays and a time in, colours out."""
 
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,25 +17,20 @@ from torch import Tensor, nn
 from ntalker_ns.driving import DrivingSequence
 from ntalker_ns.driving_controls import controlled
 from ntalker_ns.field.audio_encoder import neighbour_indices
-from ntalker_ns.field.pose_refinement import PoseRefinement, apply_per_frame, corrected_rays, follow_poses
-from ntalker_ns.field.talker_field import AskFrame, FrameConditions, TalkerField, TalkerFieldConfig
+from ntalker_ns.field.pose_refinement import PoseRefinement, follow_poses
+from ntalker_ns.field.talker_field import FrameConditions, TalkerField, TalkerFieldConfig
+from ntalker_ns.head_renderer import HeadRenderer
 from ntalker_ns.kept_memory import keep_freed_memory
 from ntalker_ns.portrait import Portrait, PortraitConfig, RestKind
-from ntalker_ns.rendering.compositing import composite
 from ntalker_ns.rendering.face_shell import FaceShell
-from ntalker_ns.rendering.marching import intersect_box, march, points_along, walk
 from ntalker_ns.rendering.occupancy import OccupancyGrid, visual_hull
 from ntalker_ns.rendering.rays import camera_rays
-from ntalker_ns.rendering.rounds import composite_in_rounds
 from ntalker_ns.rendering.still_camera import StillCamera, lens, versions
 from ntalker_ns.talker_clip import Clip
 from ntalker_ns.viewer_controls import PortraitControls
 
 HEAD_LABEL = 2
 """Labels from here on (head, lips, mouth interior) are the head's."""
-
-SUMMED = 6
-"""Values summed along a ray: colour, audio motion, depth inside the box and its square."""
 
 
 @dataclass
@@ -105,6 +99,7 @@ class TalkerModel(Model):
         lips = (sequence.lip_places, sequence.lip_motions)
         self.field = TalkerField(self.config.field, sequence.features.shape[-1], sequence.anchors, *lips)
         self.occupancy = OccupancyGrid(self.config.occupancy_resolution, min_weight=self.config.occupancy_weight)
+        self._renderer = HeadRenderer(self.field, self.occupancy, self.config.step_size, self.config.max_samples)
         # With new audio the sequence is a replay; the clip's own poses then come with the checkpoint.
         poses = torch.zeros(frames, 3, 4)
         poses[torch.from_numpy(sequence.replay)] = torch.from_numpy(sequence.camera_to_worlds)
@@ -298,116 +293,19 @@ class TalkerModel(Model):
         ray_bundle: RayBundle,
         rays: list[int],
         conditions: FrameConditions,
-        corrections: Float[Tensor, "frames 6"],
+        corrections: Float[Tensor, "frames 6"] | None,
     ) -> dict[str, Any]:
         """Renders rays that lie frame after frame, `rays` of them for each, under the frames' pose corrections."""
+        if not self.config.refine_poses:
+            corrections = None
         if len(rays) == 1 and not torch.is_grad_enabled():
-            return self._render_picture(ray_bundle, conditions, corrections)
-        box = () if self.training else self.occupancy.box()
-        near, far = intersect_box(ray_bundle.origins, ray_bundle.directions, *box)
-        # By the tracker's poses: cells were carved by them, and cells of corrected rays would leave surfaces less room
-        # to move (0.4 dB).
-        samples = march(*self._lattice(ray_bundle, near, far))
-        ray, middles = samples.rays, samples.middles
-        conditions = replace(conditions, counts=[int(part.sum()) for part in samples.ray_counts.split(rays)])
-        positions = points_along(ray_bundle.origins, ray_bundle.directions, ray, middles)
-        if self.config.refine_poses:
-            # Corrections are learned by where samples are: of rays, gradients would have to be gathered.
-            positions = apply_per_frame(positions, corrections, conditions.counts)
-        field = partial(self.field, frames=conditions)
-        density, values = self._ask(field, positions, ray_bundle, ray, middles - near[ray])
-        summed = composite(density, samples.ends - samples.starts, values, samples.ray_counts)
-        off_surface = near.new_zeros(())
+            return self._renderer.picture(ray_bundle, conditions, corrections)
+        outputs, samples = self._renderer.rays(ray_bundle, rays, conditions, corrections, self.training)
         if self.training:
-            self.occupancy.see(positions.detach(), summed.weights.detach())
-            off_surface = self._off_surface(positions.detach(), summed.weights) / len(near)
-        return self._outputs(ray_bundle, summed.values, summed.accumulation, near) | {
-            "off_surface": off_surface,
-            "samples_per_ray": near.new_tensor(len(middles) / max(len(near), 1)),
-        }
-
-    def _render_picture(
-        self,
-        ray_bundle: RayBundle,
-        conditions: FrameConditions,
-        corrections: Float[Tensor, "1 6"],
-        marks: bool = False,
-    ) -> dict[str, Any]:
-        """Renders rays of one frame without gradients: what lies behind surfaces is not asked for.
-
-        With `marks` the outputs say which rays are `live` (rays, 1): speech or blinks may act on them.
-        """
-        near, far = intersect_box(ray_bundle.origins, ray_bundle.directions, *self.occupancy.box())
-        origins, directions = ray_bundle.origins, ray_bundle.directions
-        if self.config.refine_poses:
-            origins, directions = corrected_rays(origins, directions, corrections, [len(near)])
-        live = torch.zeros_like(near, dtype=torch.bool)
-        field, asked = self.field.at_frame(conditions), 0
-
-        def ask(ray: Tensor, middles: Tensor) -> tuple[Tensor, Tensor]:
-            nonlocal asked
-            asked += len(ray)
-            positions = points_along(origins, directions, ray, middles)
-            if marks:
-                live[ray[self.field.moves(positions)]] = True
-            return self._ask(field, positions, ray_bundle, ray, middles - near[ray])
-
-        steps = walk(*self._lattice(ray_bundle, near, far))
-        sums, opacity = composite_in_rounds(ask, steps, self.config.step_size, SUMMED)
-        return self._outputs(ray_bundle, sums, opacity, near) | {
-            "off_surface": near.new_zeros(()),
-            "samples_per_ray": near.new_tensor(asked / max(len(near), 1)),
-            "live": live[:, None],
-        }
-
-    def _ask(
-        self, field: AskFrame, positions: Tensor, ray_bundle: RayBundle, ray: Tensor, inside: Tensor
-    ) -> tuple[Float[Tensor, "samples"], Float[Tensor, "samples 6"]]:
-        """Density of samples and what is summed of them along rays; `inside` is how far they are from the box's rim."""
-        # Viewing directions keep the tracker's pose: the corrections are fractions of a degree.
-        views = ray_bundle.directions[ray] if self.config.field.direction_levels else None
-        found = field(positions, views)
-        values = torch.cat([found.rgb, found.audio_motion, inside[:, None], inside[:, None].square()], dim=-1)
-        return found.density.squeeze(-1), values
-
-    def _outputs(self, ray_bundle: RayBundle, sums: Tensor, opacity: Tensor, near: Tensor) -> dict[str, Any]:
-        """What the sums along rays say, by the names that losses and users know; what is empty ends with the box."""
-        _, far = intersect_box(ray_bundle.origins, ray_bundle.directions)
-        head, motion, inside, squared = sums.split([3, 1, 1, 1], dim=-1)
-        empty = 1.0 - opacity
-        return {
-            "rgb": head + empty * ray_bundle.metadata["underlay"],
-            "head": head,
-            "depth": inside + opacity * near[:, None] + empty * far[:, None],
-            "accumulation": opacity,
-            "audio_motion": motion,
-            "thickness": squared - inside.square() / opacity.clamp(min=1e-6),
-        }
-
-    def _off_surface(self, positions: Tensor, weights: Tensor) -> Tensor:
-        """The sum over samples of weight times squared distance from the face's surface along y, in distances between
-        the eyes; 0 where the data set does not know the face."""
-        shell = self.face_shell
-        if shell is None:
-            return weights.new_zeros(())
-        surface = torch.from_numpy(shell.surface).to(positions)[None, None]
-        places = positions[None, None][..., [2, 0]]
-        found = torch.nn.functional.grid_sample(surface, places, padding_mode="border", align_corners=False)
-        squared = ((positions[:, 1] - found.flatten()) / shell.unit).square()
-        return (weights * squared).sum()
-
-    def _lattice(self, ray_bundle: RayBundle, near: Tensor, far: Tensor) -> tuple[Any, ...]:
-        """The arguments of `march`: occupied cells, on a lattice that is shifted at random while training."""
-        return (
-            ray_bundle.origins,
-            ray_bundle.directions,
-            near,
-            far,
-            self.occupancy.occupied,
-            self.config.step_size,
-            torch.rand_like(near) if self.training else torch.full_like(near, 0.5),
-            self.config.max_samples,
-        )
+            self.occupancy.see(samples.positions, samples.weights.detach())
+            if self.face_shell is not None:
+                outputs["off_surface"] = self.face_shell.off_surface(*samples) / len(ray_bundle)
+        return outputs
 
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Tensor]:
         """PSNR over the step's rays, and how many samples a ray took."""
@@ -427,7 +325,7 @@ class TalkerModel(Model):
             "mask": self.config.mask_weight * torch.nn.functional.mse_loss(accumulation, head),
             "entropy": self.config.entropy_weight * entropy,
         }
-        if self.face_shell is not None:
+        if "off_surface" in outputs:
             losses["off_surface"] = self.config.surface_weight * outputs["off_surface"]
         if self.config.thickness_weight:
             losses["thickness"] = self.config.thickness_weight * outputs["thickness"].mean()
@@ -493,12 +391,12 @@ class TalkerModel(Model):
         """What of a picture is the head's, ray by ray."""
         pose = camera.camera_to_worlds
         conditions = self._conditions(torch.tensor([frame], device=self.device), pose)
-        corrections = self.pose_refinement.of_pose(pose[0])
+        corrections = self.pose_refinement.of_pose(pose[0]) if self.config.refine_poses else None
         names = ("depth", "accumulation", "audio_motion", "head")
 
         def render(chosen: Tensor, marks: bool) -> dict[str, Tensor]:
             parts = [
-                self._render_picture(rays[chunk], conditions, corrections, marks)
+                self._renderer.picture(rays[chunk], conditions, corrections, marks)
                 for chunk in chosen.split(self.config.eval_num_rays_per_chunk)
             ]
             return {name: torch.cat([part[name] for part in parts]) for name in (*names, *(["live"] if marks else []))}

@@ -1,0 +1,162 @@
+"""The head along rays: where samples lie, what the field says there, and their sum."""
+
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from nerfstudio.cameras.rays import RayBundle
+from torch import Tensor
+
+from ntalker_ns.field.pose_refinement import apply_per_frame, corrected_rays
+from ntalker_ns.field.talker_field import AskFrame, FrameConditions, TalkerField
+from ntalker_ns.rendering.compositing import composite
+from ntalker_ns.rendering.marching import intersect_box, march, points_along, walk
+from ntalker_ns.rendering.occupancy import OccupancyGrid
+from ntalker_ns.rendering.rounds import composite_in_rounds
+
+SUMMED = 6
+"""Values summed along a ray: colour, audio motion, depth inside the box and its square."""
+
+
+class Samples(NamedTuple):
+    """Where along rays a field was asked, and how much of that is seen."""
+
+    positions: Float[Tensor, "samples 3"]
+    """World; without gradients."""
+    weights: Float[Tensor, "samples"]
+
+
+class HeadRenderer:
+    """Renders rays that lie frame after frame."""
+
+    def __init__(self, field: TalkerField, occupancy: OccupancyGrid, step_size: float, max_samples: int) -> None:
+        """
+        Args:
+            field: the head.
+            occupancy: which cells of its box are asked.
+            step_size: distance between samples, world units.
+            max_samples: of a ray.
+        """
+        self.field = field
+        self.occupancy = occupancy
+        self.step_size = step_size
+        self.max_samples = max_samples
+
+    def rays(
+        self,
+        ray_bundle: RayBundle,
+        counts: list[int],
+        conditions: FrameConditions,
+        corrections: Float[Tensor, "frames 6"] | None,
+        training: bool,
+    ) -> tuple[dict[str, Tensor], Samples]:
+        """Renders rays with gradients.
+
+        Args:
+            ray_bundle: with what is seen where the head is not as `metadata["underlay"]` (rays, 3).
+            counts: rays of each frame.
+            conditions: of the frames.
+            corrections: of the frames' poses; None: none.
+            training: samples are shifted at random.
+
+        Returns:
+            What `_outputs` names, with the mean number of samples a ray; and the samples.
+        """
+        near, far = intersect_box(
+            ray_bundle.origins, ray_bundle.directions, *(() if training else self.occupancy.box())
+        )
+        shift = torch.rand_like(near) if training else torch.full_like(near, 0.5)
+        # By the tracker's poses: cells were carved by them, and cells of corrected rays would leave surfaces less room
+        # to move (0.4 dB).
+        samples = march(*self._lattice(ray_bundle, near, far, shift))
+        ray, middles = samples.rays, samples.middles
+        conditions = replace(conditions, counts=[int(part.sum()) for part in samples.ray_counts.split(counts)])
+        positions = points_along(ray_bundle.origins, ray_bundle.directions, ray, middles)
+        if corrections is not None:
+            # Corrections are learned by where samples are: of rays, gradients would have to be gathered.
+            positions = apply_per_frame(positions, corrections, conditions.counts)
+        field = partial(self.field, frames=conditions)
+        density, values = self._ask(field, positions, ray_bundle, ray, middles - near[ray])
+        summed = composite(density, samples.ends - samples.starts, values, samples.ray_counts)
+        outputs = _outputs(ray_bundle, summed.values, summed.accumulation, near)
+        outputs["samples_per_ray"] = near.new_tensor(len(middles) / max(len(near), 1))
+        return outputs, Samples(positions.detach(), summed.weights)
+
+    @torch.no_grad()
+    def picture(
+        self,
+        ray_bundle: RayBundle,
+        conditions: FrameConditions,
+        corrections: Float[Tensor, "1 6"] | None,
+        marks: bool = False,
+    ) -> dict[str, Tensor]:
+        """Renders rays of one frame without gradients: what lies behind surfaces is not asked for.
+
+        Args:
+            ray_bundle: as in `rays`.
+            conditions: of the frame.
+            corrections: of its pose.
+            marks: say which rays are `live` (rays, 1): speech or blinks may act on them.
+
+        Returns:
+            As `rays`.
+        """
+        near, far = intersect_box(ray_bundle.origins, ray_bundle.directions, *self.occupancy.box())
+        origins, directions = ray_bundle.origins, ray_bundle.directions
+        if corrections is not None:
+            origins, directions = corrected_rays(origins, directions, corrections, [len(near)])
+        live = torch.zeros_like(near, dtype=torch.bool)
+        field, asked = self.field.at_frame(conditions), 0
+
+        def ask(ray: Tensor, middles: Tensor) -> tuple[Tensor, Tensor]:
+            nonlocal asked
+            asked += len(ray)
+            positions = points_along(origins, directions, ray, middles)
+            if marks:
+                live[ray[self.field.moves(positions)]] = True
+            return self._ask(field, positions, ray_bundle, ray, middles - near[ray])
+
+        steps = walk(*self._lattice(ray_bundle, near, far, torch.full_like(near, 0.5)))
+        sums, opacity = composite_in_rounds(ask, steps, self.step_size, SUMMED)
+        outputs = _outputs(ray_bundle, sums, opacity, near)
+        outputs["samples_per_ray"] = near.new_tensor(asked / max(len(near), 1))
+        return outputs | ({"live": live[:, None]} if marks else {})
+
+    def _lattice(self, ray_bundle: RayBundle, near: Tensor, far: Tensor, shift: Tensor) -> tuple[Any, ...]:
+        """The arguments of `march`: occupied cells, on a lattice shifted by shares of a step."""
+        rays = (ray_bundle.origins, ray_bundle.directions, near, far)
+        return *rays, self.occupancy.occupied, self.step_size, shift, self.max_samples
+
+    def _ask(
+        self,
+        field: AskFrame,
+        positions: Float[Tensor, "samples 3"],
+        ray_bundle: RayBundle,
+        ray: Int[Tensor, "samples"],
+        inside: Float[Tensor, "samples"],
+    ) -> tuple[Float[Tensor, "samples"], Float[Tensor, "samples 6"]]:
+        """Density of samples and what is summed of them along rays; `inside` is how far they are from the box's rim."""
+        # Viewing directions keep the tracker's pose: the corrections are fractions of a degree.
+        views = ray_bundle.directions[ray] if self.field.config.direction_levels else None
+        found = field(positions, views)
+        values = torch.cat([found.rgb, found.audio_motion, inside[:, None], inside[:, None].square()], dim=-1)
+        return found.density.squeeze(-1), values
+
+
+def _outputs(
+    ray_bundle: RayBundle, sums: Float[Tensor, "rays 6"], opacity: Float[Tensor, "rays 1"], near: Float[Tensor, "rays"]
+) -> dict[str, Tensor]:
+    """What the sums along rays say, by the names that losses and users know; what is empty ends with the box."""
+    _, far = intersect_box(ray_bundle.origins, ray_bundle.directions)
+    head, motion, inside, squared = sums.split([3, 1, 1, 1], dim=-1)
+    empty = 1.0 - opacity
+    return {
+        "rgb": head + empty * ray_bundle.metadata["underlay"],
+        "head": head,
+        "depth": inside + opacity * near[:, None] + empty * far[:, None],
+        "accumulation": opacity,
+        "audio_motion": motion,
+        "thickness": squared - inside.square() / opacity.clamp(min=1e-6),
+    }
