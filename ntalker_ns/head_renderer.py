@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -12,7 +12,7 @@ from torch import Tensor
 from ntalker_ns.field.pose_refinement import apply_per_frame, corrected_rays
 from ntalker_ns.field.talker_field import AskFrame, FrameConditions, TalkerField
 from ntalker_ns.rendering.compositing import composite
-from ntalker_ns.rendering.marching import intersect_box, march, points_along, walk
+from ntalker_ns.rendering.marching import Lattice, intersect_box, march, points_along, walk
 from ntalker_ns.rendering.occupancy import OccupancyGrid
 from ntalker_ns.rendering.rounds import composite_in_rounds
 
@@ -70,7 +70,7 @@ class HeadRenderer:
         shift = torch.rand_like(near) if training else torch.full_like(near, 0.5)
         # By the tracker's poses: cells were carved by them, and cells of corrected rays would leave surfaces less room
         # to move (0.4 dB).
-        samples = march(*self._lattice(ray_bundle, near, far, shift))
+        samples = march(self._lattice(ray_bundle, near, far, shift))
         ray, middles = samples.rays, samples.middles
         conditions = replace(conditions, counts=[int(part.sum()) for part in samples.ray_counts.split(counts)])
         positions = points_along(ray_bundle.origins, ray_bundle.directions, ray, middles)
@@ -118,16 +118,15 @@ class HeadRenderer:
                 live[ray[self.field.moves(positions)]] = True
             return self._ask(field, positions, ray_bundle, ray, middles - near[ray])
 
-        steps = walk(*self._lattice(ray_bundle, near, far, torch.full_like(near, 0.5)))
+        steps = walk(self._lattice(ray_bundle, near, far, torch.full_like(near, 0.5)))
         sums, opacity = composite_in_rounds(ask, steps, self.step_size, SUMMED)
         outputs = _outputs(ray_bundle, sums, opacity, near)
         outputs["samples_per_ray"] = near.new_tensor(asked / max(len(near), 1))
         return outputs | ({"live": live[:, None]} if marks else {})
 
-    def _lattice(self, ray_bundle: RayBundle, near: Tensor, far: Tensor, shift: Tensor) -> tuple[Any, ...]:
-        """The arguments of `march`: occupied cells, on a lattice shifted by shares of a step."""
+    def _lattice(self, ray_bundle: RayBundle, near: Tensor, far: Tensor, shift: Tensor) -> Lattice:
         rays = (ray_bundle.origins, ray_bundle.directions, near, far)
-        return *rays, self.occupancy.occupied, self.step_size, shift, self.max_samples
+        return Lattice(*rays, self.occupancy.occupied, self.step_size, shift, self.max_samples)
 
     def _ask(
         self,

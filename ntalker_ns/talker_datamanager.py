@@ -16,6 +16,7 @@ from nerfstudio.data.pixel_samplers import PixelSamplerConfig
 from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader, RandIndicesEvalDataloader
 from torch import Tensor
 from torch.nn import Parameter
+from torch.profiler import record_function
 
 from ntalker_ns import pixel_sampling
 from ntalker_ns.driving_folder import scaled_boxes
@@ -148,6 +149,7 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
         self.fixed_indices_eval_dataloader = FrameDataloader(self.eval_dataset, device=self.device)
         self.eval_dataloader = RandIndicesEvalDataloader(self.eval_dataset, device=self.device)
 
+    @record_function("next_train")
     def next_train(self, step: int) -> tuple[RayBundle, dict[str, Any]]:
         """Rays and pixels of some training frames, as the class says.
 

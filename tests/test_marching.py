@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ntalker_ns.rendering.marching import intersect_box, march, march_torch, points_along
+from ntalker_ns.rendering.marching import Lattice, intersect_box, march, march_torch, points_along
 
 
 def test_box_by_hand() -> None:
@@ -28,8 +28,8 @@ def test_fast_march_equals_dense_march(seed: int, grid: int, max_samples: int) -
     occupied = torch.rand(grid, grid, grid, generator=generator) < 0.4
     jitter = torch.rand(17, generator=generator)
     near, far = intersect_box(origins, directions)
-    arguments = (origins, directions, near, far, occupied, 0.05, jitter, max_samples)
-    ours, dense = march(*arguments), march_torch(*arguments)
+    lattice = Lattice(origins, directions, near, far, occupied, 0.05, jitter, max_samples)
+    ours, dense = march(lattice), march_torch(lattice)
     # A middle on a cell's face may fall to either side in float32: one such sample is allowed for.
     assert (ours.ray_counts - dense.ray_counts).abs().sum() <= 1
     if ours.ray_counts.equal(dense.ray_counts):
@@ -43,7 +43,7 @@ def test_every_kept_sample_is_occupied_and_in_order() -> None:
     origins = torch.tensor([[0.1, -2.0, 0.2]]).expand(4, 3).contiguous()
     directions = torch.nn.functional.normalize(torch.tensor([[0.0, 1.0, x] for x in (0.0, 0.1, -0.2, 0.3)]), dim=-1)
     near, far = intersect_box(origins, directions)
-    samples = march(origins, directions, near, far, occupied, 0.02, torch.zeros(4), 1000)
+    samples = march(Lattice(origins, directions, near, far, occupied, 0.02, torch.zeros(4), 1000))
     ray = torch.repeat_interleave(samples.ray_counts)
     cells = ((origins[ray] + samples.middles[:, None] * directions[ray] + 1.0) * 4.0).long().clamp(0, 7)
     assert len(cells) > 20

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ntalker_ns.rendering.compositing import composite_torch
-from ntalker_ns.rendering.marching import RaySamples, WalkMarched, intersect_box, march, walk
+from ntalker_ns.rendering.marching import Lattice, RaySamples, WalkMarched, intersect_box, march, walk
 from ntalker_ns.rendering.rounds import INVISIBLE, SAMPLES_A_ROUND, composite_in_rounds
 
 STEP = 0.1
@@ -75,11 +75,11 @@ def test_a_walk_finds_what_a_march_finds(max_samples: int) -> None:
     directions = torch.nn.functional.normalize(targets - origins, dim=-1)
     occupied = torch.rand(16, 16, 16, generator=generator) < 0.4
     near, far = intersect_box(origins, directions)
-    arguments = (origins, directions, near, far, occupied, 0.05, torch.full((50,), 0.5), max_samples)
-    whole = march(*arguments)
+    lattice = Lattice(origins, directions, near, far, occupied, 0.05, torch.full((50,), 0.5), max_samples)
+    whole = march(lattice)
     first = torch.cumsum(whole.ray_counts, 0) - whole.ray_counts
     some, others = torch.arange(0, 50, 2), torch.arange(1, 50, 2)
-    for steps in (walk(*arguments), WalkMarched(whole)):
+    for steps in (walk(lattice), WalkMarched(whole)):
         found: list[list[float]] = [[] for _ in range(50)]
         # Rays may be asked for in any order, each as often as it likes.
         for rays in (some, others, others, some, *(torch.arange(50),) * 12):

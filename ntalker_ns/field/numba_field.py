@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from numba import get_num_threads, njit, prange
 from torch import Tensor
+from torch.profiler import record_function
 
 from ntalker_ns.encodings.hash_grid import HashGrid
 from ntalker_ns.encodings.numba_backend import as_words
@@ -22,8 +23,8 @@ from ntalker_ns.field.gates import Gate
 from ntalker_ns.field.mlp import FrameMLP
 from ntalker_ns.field.numba_bends import motion_at, nearest_ball
 from ntalker_ns.field.numba_mlp import pack, padded
-from ntalker_ns.field.numba_mlp_kernels import TILE, hidden_layers
-from ntalker_ns.field.numba_products import FASTMATH, linear_layer
+from ntalker_ns.field.numba_mlp_kernels import TILE, Frames, Network, Samples, hidden_layers, last_layer
+from ntalker_ns.field.numba_products import FASTMATH
 
 SPACE, PLANE = (0, 0, 0), (0, 0)
 """Tuples as long as there are axes, features of an entry, and words of an entry: numbers that the compiler knows (see
@@ -60,17 +61,6 @@ class Grid(NamedTuple):
     sizes: np.ndarray
     dense: np.ndarray
     active: int
-
-
-class Network(NamedTuple):
-    """A network and what the frame adds to its first layer."""
-
-    rows: np.ndarray
-    start: np.ndarray
-    first_weights: np.ndarray
-    weights: np.ndarray
-    biases: np.ndarray
-    layers: int
 
 
 class PictureField:
@@ -111,9 +101,10 @@ class PictureField:
         common = (self._common[:0], self._common, self._common[:0])
         self._outs = (0,) * padded(networks[1].out_dim)
         self._networks = tuple(
-            _network(network, row, space.output_width, shared)
-            for network, row, shared in zip(networks, frames, common, strict=True)
+            _network(network, space.output_width, shared) for network, shared in zip(networks, common, strict=True)
         )
+        rows = [_frame_row(network, row) for network, row in zip(networks, frames, strict=True)]
+        self._rows = torch.cat(rows).numpy()
 
     def __call__(
         self, positions: Float[Tensor, "samples 3"]
@@ -127,9 +118,9 @@ class PictureField:
         rgb = torch.empty_like(positions)
         outputs = (density.view(-1).numpy(), rgb.numpy(), motion.view(-1).numpy())
         arguments = (*self._gates, *self._closing, self._lips, *self._grids, self._common.numpy(), *self._networks)
-        widths = (0,) * self._networks[0].rows.shape[1], self._outs
-        with KERNEL_LOCK:
-            _ask(positions.contiguous().numpy(), *arguments, *widths, get_num_threads(), *outputs)  # pyright: ignore[reportCallIssue]
+        widths = (0,) * self._rows.shape[1], self._outs
+        with record_function("ask_picture_field"), KERNEL_LOCK:
+            _ask(positions.contiguous().numpy(), *arguments, self._rows, *widths, get_num_threads(), *outputs)  # pyright: ignore[reportCallIssue]
         return density, rgb, motion
 
 
@@ -145,16 +136,19 @@ def _grid(grid: HashGrid, active_levels: int) -> Grid:
     return Grid(table, shared.scales, shared.offsets, shared.sizes, shared.dense, active_levels)
 
 
-def _network(network: FrameMLP, row: Tensor | None, inputs: int, common: Tensor) -> Network:
+def _network(network: FrameMLP, inputs: int, common: Tensor) -> Network:
     linear = [layer for layer in network.layers if isinstance(layer, torch.nn.Linear)]
     weights, biases = [layer.weight for layer in linear], [layer.bias for layer in linear]
     # The colour network reads what the density network wrote, which ends with padding.
     weights[0] = torch.nn.functional.pad(weights[0], (0, padded(weights[0].shape[1]) - weights[0].shape[1]))
-    packed = pack(weights, biases, inputs, common)
-    rows = common.new_zeros(1, network.width)
-    if network.frame is not None and row is not None:
-        rows = network.frame(row).detach()
-    return Network(rows.numpy(), *packed, len(linear))
+    return pack(weights, biases, inputs, common)
+
+
+def _frame_row(network: FrameMLP, channels: Tensor | None) -> Float[Tensor, "1 hidden"]:
+    """What the frame adds to a network's first layer."""
+    if network.frame is None or channels is None:
+        return torch.zeros(1, network.width)
+    return network.frame(channels).detach()
 
 
 @njit(inline="always")
@@ -173,38 +167,11 @@ def _encode(points, count, between, output, grid, axes):
 
 
 @njit(fastmath=FASTMATH)
-def _run(network, x, inputs, further, rows, gates, hidden, outs, room, out):
-    """A network on a tile of samples, whose outputs are padded.
-
-    `further` are the special inputs, their channels, place and last (see `numba_mlp_kernels`).
-    """
-    w, layers = len(hidden), network.layers
-    special, channels, place, last = further
+def _run(network, samples, rows, row, gates, hidden, outs, room, out):
+    """A network on a tile of samples, whose outputs are padded; `row` is what the frame adds to its first layer."""
     nothing, ends, activations = room
-    hidden_layers(
-        x,
-        inputs,
-        special,
-        channels,
-        place,
-        last,
-        network.start,
-        0,
-        rows,
-        network.rows,
-        ends,
-        gates,
-        0,
-        network.first_weights,
-        network.weights,
-        network.biases,
-        layers,
-        hidden,
-        nothing,
-        activations,
-    )
-    final, bias = network.weights[(layers - 2) * w * w :], network.biases[(layers - 1) * w :]
-    linear_layer(activations[layers - 2], w, 1, rows, w, final, outs, out, bias, nothing, nothing)
+    hidden_layers(samples, Frames(row, ends, gates), network, 0, rows, 0, hidden, nothing, activations)
+    last_layer(network, rows, hidden, outs, nothing, activations, out)
 
 
 @njit(fastmath=FASTMATH)
@@ -264,6 +231,7 @@ def _ask(
     coordinate_net,
     density_net,
     color_net,
+    frame_rows,
     hidden,
     outs,
     threads,
@@ -289,7 +257,7 @@ def _ask(
         out, colour = np.empty(TILE * o, kind), np.empty(TILE * n, kind)
         nothing = np.zeros(max(TILE, w, o), kind)
         room = nothing, np.full(1, TILE, np.int64), np.empty((layers - 1, TILE * w), kind)
-        none, further = (nothing, 0, np.empty(0, np.int64), nothing), (special, channels, place, last)
+        unused = np.empty(0, np.int64)
         begin, end = tiles * thread // threads, tiles * (thread + 1) // threads
         for number in range(begin, end):
             first = number * TILE
@@ -302,14 +270,17 @@ def _ask(
                 for c in range(count):
                     for k in range(features):
                         gathered[c * features + k] = x[inside[c] * features + k]
-                _run(coordinate_net, gathered, features, none, count, ones, hidden, NARROW, room, raw)
+                plain = Samples(gathered, features, nothing, 0, unused, nothing)
+                _run(coordinate_net, plain, count, frame_rows[:1], ones, hidden, NARROW, room, raw)
                 _place(raw, count, inside, gates, first, places, motion)
                 _encode(places, count, of_audio, heard, audio, PLANE)
                 for c in range(count):
                     for k in range(channels):
                         special[c * channels + k] -= common[k]
-            _run(density_net, x, features, further, rows, gates, hidden, outs, room, out)
-            _run(color_net, out, o, none, rows, ones, hidden, NARROW, room, colour)
+            shaped = Samples(x, features, special, channels, place, last)
+            _run(density_net, shaped, rows, frame_rows[1:2], gates, hidden, outs, room, out)
+            coloured = Samples(out, o, nothing, 0, unused, nothing)
+            _run(color_net, coloured, rows, frame_rows[2:], ones, hidden, NARROW, room, colour)
             for t in range(rows):
                 density[first + t] = out[t * o]
                 for k in range(3):

@@ -4,7 +4,7 @@ Importing this module imports numba; import it where a network is first used.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -75,12 +75,13 @@ class _RunMLP(torch.autograd.Function):
             place[index] = torch.arange(len(index))
         saved = (samples.contiguous(), frame_rows.contiguous(), factors, special, place, common, last, *parameters)
         ctx.save_for_backward(*saved)
-        ctx.counts, ctx.layers = counts, layers
+        layers_of = parameters[:layers], parameters[layers:]
+        ctx.layers, ctx.network = layers, pack(*layers_of, samples.shape[1], common)
+        ctx.ends = np.cumsum(np.array(counts, np.int64))
         output = samples.new_empty(len(samples), len(parameters[-1]))
         hidden, outs = (0,) * frame_rows.shape[1], (0,) * padded(output.shape[1])
-        arguments = (*_arrays(saved, counts, layers), layers, hidden, outs, get_num_threads(), output.numpy())
         with KERNEL_LOCK:
-            kernels.forward(*arguments)  # pyright: ignore[reportCallIssue]
+            kernels.forward(*_asked(saved, ctx.ends), ctx.network, hidden, outs, get_num_threads(), output.numpy())  # pyright: ignore[reportCallIssue]
         return output
 
     @staticmethod
@@ -97,12 +98,13 @@ class _RunMLP(torch.autograd.Function):
         sizes = (frame_rows.shape, (weights[0].numel(),), (inner + width * outs,), ((ctx.layers - 1) * width + outs,))
         sums = [samples.new_zeros(threads, *size) for size in sizes]
         arguments = (
-            *_arrays(ctx.saved_tensors, ctx.counts, ctx.layers),
-            *(part.numpy() for part in _transposed(weights, inputs, channels, wide, outs)),
-            ctx.layers,
+            *_asked(ctx.saved_tensors, ctx.ends),
+            ctx.network,
+            _transposed(weights, inputs, channels, wide, outs),
             *((0,) * size for size in (wide, width, outs)),
             threads,
-            *(each.numpy() for each in (gradient.contiguous(), to_samples, to_special, to_gates, *sums)),
+            gradient.contiguous().numpy(),
+            kernels.Gradients(*(each.numpy() for each in (to_samples, to_special, to_gates, *sums))),
         )
         with KERNEL_LOCK:
             kernels.backward(*arguments)  # pyright: ignore[reportCallIssue]
@@ -132,17 +134,8 @@ def padded(channels: int) -> int:
     return -(-channels // _LANES) * _LANES
 
 
-class Packed(NamedTuple):
-    """A network's parameters as the kernels take them: matrices as (in, out), the last one padded to whole vectors."""
-
-    start: np.ndarray
-    first_weights: np.ndarray
-    weights: np.ndarray
-    biases: np.ndarray
-
-
-def pack(weights: Sequence[Tensor], biases: Sequence[Tensor], inputs: int, common: Tensor) -> Packed:
-    """Packs a network.
+def pack(weights: Sequence[Tensor], biases: Sequence[Tensor], inputs: int, common: Tensor) -> kernels.Network:
+    """A network's parameters as the kernels take them.
 
     Args:
         weights: (out, in) of each layer.
@@ -154,47 +147,32 @@ def pack(weights: Sequence[Tensor], biases: Sequence[Tensor], inputs: int, commo
     biases = [bias.detach() for bias in biases]
     padding = padded(len(biases[-1])) - len(biases[-1])
     others[-1] = torch.nn.functional.pad(others[-1], (0, 0, 0, padding))
-    return Packed(
+    return kernels.Network(
         start=(biases[0] + first[:, inputs : inputs + len(common)] @ common).numpy(),
         first_weights=first.t().reshape(-1).numpy(),
         weights=torch.cat([weight.t().reshape(-1) for weight in others]).numpy(),
         biases=torch.cat([*biases, biases[0].new_zeros(padding)]).numpy(),
+        layers=len(weights),
     )
 
 
-def _arrays(saved: Sequence[Tensor], counts: tuple[int, ...], layers: int) -> tuple[Any, ...]:
-    """The arguments that both kernels begin with."""
-    samples, frame_rows, factors, special, place, common, last, *parameters = (each.detach() for each in saved)
-    inputs = samples.shape[1]
-    packed = pack(parameters[:layers], parameters[layers:], inputs, common)
-    return (
-        samples.view(-1).numpy(),
-        inputs,
-        special.view(-1).numpy(),
-        len(common),
-        place.numpy(),
-        last.numpy(),
-        packed.start,
-        frame_rows.numpy(),
-        np.cumsum(np.array(counts, np.int64)),
-        factors.numpy(),
-        packed.first_weights,
-        packed.weights,
-        packed.biases,
-    )
+def _asked(saved: Sequence[Tensor], ends: np.ndarray) -> tuple[kernels.Samples, kernels.Frames]:
+    """What both kernels begin with; `ends` says where each frame's samples end."""
+    samples, frame_rows, factors, special, place, _, last, *_ = (each.detach() for each in saved)
+    further = (special.view(-1).numpy(), special.shape[1], place.numpy(), last.numpy())
+    asked = kernels.Samples(samples.view(-1).numpy(), samples.shape[1], *further)
+    return asked, kernels.Frames(frame_rows.numpy(), ends, factors.numpy())
 
 
-def _transposed(
-    weights: Sequence[Tensor], inputs: int, channels: int, wide: int, outs: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Matrices as (out, in): the first one's inputs and further channels, padded, and all others side by side, outputs
-    of the last one padded."""
+def _transposed(weights: Sequence[Tensor], inputs: int, channels: int, wide: int, outs: int) -> kernels.Transposed:
+    """Matrices as (out, in); the first one's inputs are padded to `wide`, the outputs of the last one to `outs`."""
     pad = torch.nn.functional.pad
     first, *others = (weight.detach() for weight in weights)
     others[-1] = pad(others[-1], (0, 0, 0, outs - len(others[-1])))
     parts = (first[:, :inputs], first[:, inputs : inputs + channels])
     narrow = [pad(part, (0, wide - part.shape[1])).reshape(-1) for part in parts]
-    return narrow[0], narrow[1], torch.cat([weight.reshape(-1) for weight in others])
+    others = torch.cat([weight.reshape(-1) for weight in others])
+    return kernels.Transposed(*(part.numpy() for part in (*narrow, others)))
 
 
 def _unpack_weights(flat: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:

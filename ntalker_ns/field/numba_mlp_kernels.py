@@ -8,22 +8,11 @@ Some input channels are the same for most samples (`segments.SparseInputs`). Wha
 first layer's bias, and samples with values of their own get the difference: they lie in runs, mostly, and each run is
 one product.
 
-Arguments shared by the kernels:
-    x: (N * inputs,) samples, row after row; inputs: their channels.
-    special: (G * channels,) by how much the further channels of some samples differ from the common values.
-    place: (N,) each sample's row in `special`, ascending, -1 for none; empty where there are no further channels.
-    last: (N,) the last input channel, mostly 0; empty where there are no further channels.
-    start: (hidden,) the first layer's bias and what the common values add to it.
-    frame_rows: (frames, hidden) what each frame adds to the first layer.
-    ends: (frames,) where each frame's samples end.
-    gates: (N,) each sample's factor on its frame's row.
-    first_weights: the first matrix as (channels in, hidden): those of x, the further ones, the last one.
-    weights: the other matrices, one after the other, as (channels in, channels out).
-    biases: of all layers, one after the other.
-    layers: linear layers, at least 2.
-    hidden, outs: tuples as long as a hidden layer and the padded output layer are wide.
-    y: (N, outputs) where outputs may be fewer than the padded output's channels.
+`hidden` and `outs` are tuples as long as a hidden layer and the padded output layer are wide: numbers that the compiler
+knows.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit, prange
@@ -32,6 +21,77 @@ from ntalker_ns.field.numba_products import FASTMATH, linear_layer, multiply_add
 
 TILE = 64
 """Samples that go through the network together."""
+
+
+class Samples(NamedTuple):
+    """What a network is asked for."""
+
+    x: np.ndarray
+    """(N * inputs,), row after row."""
+    inputs: int
+    """Channels of x."""
+    special: np.ndarray
+    """(G * channels,) by how much the further channels of some samples differ from the common values."""
+    channels: int
+    """How many further channels there are."""
+    place: np.ndarray
+    """(N,) each sample's row in `special`, ascending, -1 for none; empty where there are no further channels."""
+    last: np.ndarray
+    """(N,) the last input channel, mostly 0; empty where there are no further channels."""
+
+
+class Frames(NamedTuple):
+    """What frames add to the first layer."""
+
+    rows: np.ndarray
+    """(frames, hidden)."""
+    ends: np.ndarray
+    """(frames,) where each frame's samples end."""
+    gates: np.ndarray
+    """(N,) each sample's factor on its frame's row."""
+
+
+class Network(NamedTuple):
+    """Parameters: matrices as (channels in, channels out), the last one's and its bias padded to whole vectors."""
+
+    start: np.ndarray
+    """(hidden,) the first layer's bias and what the common values add to it."""
+    first_weights: np.ndarray
+    """The first matrix: the channels of x, the further ones, the last one."""
+    weights: np.ndarray
+    """The other matrices, one after the other."""
+    biases: np.ndarray
+    """Of all layers, one after the other."""
+    layers: int
+    """Linear layers, at least 2."""
+
+
+class Transposed(NamedTuple):
+    """The matrices as (channels out, channels in)."""
+
+    inputs: np.ndarray
+    """The first one's part for the channels of x, padded to the length of `wide`."""
+    channels: np.ndarray
+    """Its part for the further channels, likewise."""
+    weights: np.ndarray
+    """The others, one after the other."""
+
+
+class Gradients(NamedTuple):
+    """Where gradients are written to; the last four are sums, one for each thread."""
+
+    x: np.ndarray
+    """(N, inputs)."""
+    special: np.ndarray
+    """(G, channels)."""
+    gates: np.ndarray
+    """(N,)."""
+    rows: np.ndarray
+    """(threads, frames, hidden)."""
+    first_weights: np.ndarray
+    """(threads, ...) as in `Network`, and so the rest."""
+    weights: np.ndarray
+    biases: np.ndarray
 
 
 @njit(fastmath=FASTMATH)
@@ -80,37 +140,29 @@ def _next_run(place, first, rows, begin):
 
 
 @njit(fastmath=FASTMATH)
-def hidden_layers(
-    x,
-    inputs,
-    special,
-    channels,
-    place,
-    last,
-    start,
-    first,
-    rows,
-    frame_rows,
-    ends,
-    gates,
-    frame,
-    first_weights,
-    weights,
-    biases,
-    layers,
-    hidden,
-    nothing,
-    activations,
-):
-    """Writes the activations of all hidden layers of a tile; returns the frame of its last sample."""
-    w, begun = len(hidden), 0
-    own = _has_own(place, last, first, rows)
+def hidden_layers(samples, frames, network, first, rows, frame, hidden, nothing, activations):
+    """Writes the activations of all hidden layers of a tile; returns the frame of its last sample.
+
+    Args:
+        samples: see `Samples`.
+        frames: see `Frames`.
+        network: see `Network`.
+        first: sample of the tile.
+        rows: samples of the tile.
+        frame: of the sample before the tile.
+        hidden: as long as a layer is wide.
+        nothing: zeros, at least as many as a layer is wide.
+        activations: (layers - 1, TILE * hidden), written.
+    """
+    w, begun, start, first_weights = len(hidden), 0, network.start, network.first_weights
+    inputs, channels = samples.inputs, samples.channels
+    own = _has_own(samples.place, samples.last, first, rows)
     while begun < rows:
         at = first + begun
-        while at >= ends[frame]:
+        while at >= frames.ends[frame]:
             frame += 1
-        count, row, factors = min(rows, ends[frame] - first) - begun, frame_rows[frame], gates[at:]
-        part, out = x[at * inputs :], activations[0, begun * w :]
+        count, row, factors = min(rows, frames.ends[frame] - first) - begun, frames.rows[frame], frames.gates[at:]
+        part, out = samples.x[at * inputs :], activations[0, begun * w :]
         if own:
             linear_layer(part, inputs, 1, count, inputs, first_weights, hidden, out, start, factors, row)
         else:
@@ -119,16 +171,25 @@ def hidden_layers(
     if own:
         end = 0
         while end < rows:
-            begin, end, found = _next_run(place, first, rows, end)
-            part, further = special[found * channels :], first_weights[inputs * w :]
+            begin, end, found = _next_run(samples.place, first, rows, end)
+            part, further = samples.special[found * channels :], first_weights[inputs * w :]
             multiply_add(part, channels, 1, end - begin, channels, further, hidden, activations[0, begin * w :])
-        multiply_add(last[first:], 1, 1, rows, 1, first_weights[(inputs + channels) * w :], hidden, activations[0])
+        of_last = first_weights[(inputs + channels) * w :]
+        multiply_add(samples.last[first:], 1, 1, rows, 1, of_last, hidden, activations[0])
         _rectify(rows * w, activations[0])
-    for layer in range(1, layers - 1):
-        matrix, bias = weights[(layer - 1) * w * w :], biases[layer * w :]
+    for layer in range(1, network.layers - 1):
+        matrix, bias = network.weights[(layer - 1) * w * w :], network.biases[layer * w :]
         before, out = activations[layer - 1], activations[layer]
         rectified_layer(before, w, 1, rows, w, matrix, hidden, out, bias, nothing, nothing)
     return frame
+
+
+@njit(fastmath=FASTMATH)
+def last_layer(network, rows, hidden, outs, nothing, activations, out):
+    """Writes the padded outputs of a tile whose hidden activations are known."""
+    w, layers = len(hidden), network.layers
+    matrix, bias = network.weights[(layers - 2) * w * w :], network.biases[(layers - 1) * w :]
+    linear_layer(activations[layers - 2], w, 1, rows, w, matrix, outs, out, bias, nothing, nothing)
 
 
 @njit(inline="always")
@@ -138,203 +199,113 @@ def _share(tiles, threads, thread):
 
 
 @njit(parallel=True, fastmath=FASTMATH, cache=True)
-def forward(
-    x,
-    inputs,
-    special,
-    channels,
-    place,
-    last,
-    start,
-    frame_rows,
-    ends,
-    gates,
-    first_weights,
-    weights,
-    biases,
-    layers,
-    hidden,
-    outs,
-    threads,
-    y,
-):
-    """Writes the network's outputs of all samples into `y`."""
-    w, o, outputs = len(hidden), len(outs), y.shape[1]
+def forward(samples, frames, network, hidden, outs, threads, y):
+    """Writes the network's outputs of all samples into `y` (N, outputs); `outs` may be longer."""
+    w, o, outputs, kind = len(hidden), len(outs), y.shape[1], y.dtype
     tiles = (y.shape[0] + TILE - 1) // TILE
     for thread in prange(threads):
-        activations = np.empty((layers - 1, TILE * w), x.dtype)
-        out, nothing = np.empty(TILE * o, x.dtype), np.zeros(max(TILE, w, o), x.dtype)
-        final, bias = weights[(layers - 2) * w * w :], biases[(layers - 1) * w :]
+        activations = np.empty((network.layers - 1, TILE * w), kind)
+        out, nothing = np.empty(TILE * o, kind), np.zeros(max(TILE, w, o), kind)
         frame = 0
         begin, end = _share(tiles, threads, thread)
         for number in range(begin, end):
             first = number * TILE
             rows = min(TILE, y.shape[0] - first)
-            frame = hidden_layers(
-                x,
-                inputs,
-                special,
-                channels,
-                place,
-                last,
-                start,
-                first,
-                rows,
-                frame_rows,
-                ends,
-                gates,
-                frame,
-                first_weights,
-                weights,
-                biases,
-                layers,
-                hidden,
-                nothing,
-                activations,
-            )
-            linear_layer(activations[layers - 2], w, 1, rows, w, final, outs, out, bias, nothing, nothing)
+            frame = hidden_layers(samples, frames, network, first, rows, frame, hidden, nothing, activations)
+            last_layer(network, rows, hidden, outs, nothing, activations, out)
             for t in range(rows):
                 for j in range(outputs):
                     y[first + t, j] = out[t * o + j]
 
 
 @njit(fastmath=FASTMATH)
-def _frame_gradients(first, rows, gradient, frame_rows, ends, gates, frame, width, rows_gradient, gates_gradient):
-    """The first layer's gradient, shared out to the frames' rows and the gates; returns the last sample's frame."""
+def _frame_gradients(first, rows, gradient, frames, frame, width, to_rows, to_gates):
+    """The first layer's gradient, shared out to the frames' rows and the gates."""
     w = len(width)
     for t in range(rows):
-        while first + t >= ends[frame]:
+        while first + t >= frames.ends[frame]:
             frame += 1
-        gate, row, total = gates[first + t], frame_rows[frame], rows_gradient[frame]
+        gate, row, total = frames.gates[first + t], frames.rows[frame], to_rows[frame]
         along = gate - gate
         for j in range(w):
             total[j] += gate * gradient[t * w + j]
             along += row[j] * gradient[t * w + j]
-        gates_gradient[first + t] = along
-    return frame
+        to_gates[first + t] = along
 
 
 @njit(fastmath=FASTMATH)
-def _input_gradient(gradient, begin, end, transposed, hidden, width, nothing, out, channels, into, row):
+def _input_gradient(gradient, count, transposed, hidden, width, nothing, out, channels, into, row):
     """Writes the gradient of some samples' inputs into rows of `into` from `row` on."""
     w, i = len(hidden), len(width)
-    linear_layer(gradient[begin * w :], w, 1, end - begin, w, transposed, width, out, nothing, nothing, nothing)
-    for t in range(end - begin):
+    linear_layer(gradient, w, 1, count, w, transposed, width, out, nothing, nothing, nothing)
+    for t in range(count):
         for k in range(channels):
             into[row + t, k] = out[t * i + k]
 
 
-@njit(parallel=True, fastmath=FASTMATH, cache=True)
-def backward(
-    x,
-    inputs,
-    special,
-    channels,
-    place,
-    last,
-    start,
-    frame_rows,
-    ends,
-    gates,
-    first_weights,
-    weights,
-    biases,
-    transposed_inputs,
-    transposed_channels,
-    transposed,
-    layers,
-    wide,
-    hidden,
-    outs,
-    threads,
-    y_gradient,
-    to_x,
-    to_special,
-    to_gates,
-    to_rows,
-    to_first_weights,
-    to_weights,
-    to_biases,
-):
-    """The gradients of everything but `last`, from `y_gradient` (N, outputs).
+@njit(fastmath=FASTMATH)
+def _own_gradients(samples, first, rows, gradient, transposed, hidden, wide, nothing, x_out, total, to_special):
+    """The gradients that come of a tile's further channels and the last one: of the first matrix, and of `special`."""
+    w, inputs, channels = len(hidden), samples.inputs, samples.channels
+    end = 0
+    while end < rows:
+        begin, end, found = _next_run(samples.place, first, rows, end)
+        part, of_run = samples.special[found * channels :], gradient[begin * w :]
+        multiply_add(part, 1, channels, channels, end - begin, of_run, hidden, total[inputs * w :])
+        _input_gradient(of_run, end - begin, transposed, hidden, wide, nothing, x_out, channels, to_special, found)
+    multiply_add(samples.last[first:], 1, 1, 1, rows, gradient, hidden, total[(inputs + channels) * w :])
 
-    `transposed` holds the matrices of `weights` as (channels out, channels in), `transposed_inputs` and
-    `transposed_channels` the two parts of the first one, their channels in padded to the length of `wide`. to_x is (N,
-    inputs) and to_special (G, channels). The last four are sums, one for each thread: (threads, ...).
+
+@njit(parallel=True, fastmath=FASTMATH, cache=True)
+def backward(samples, frames, network, transposed, wide, hidden, outs, threads, y_gradient, to):
+    """The gradients of everything but `last`, from `y_gradient` (N, outputs), into `to`.
+
+    `wide` is as long as the inputs of the first matrix are, padded.
     """
-    i, w, o, outputs = len(wide), len(hidden), len(outs), y_gradient.shape[1]
+    i, w, o, outputs, kind = len(wide), len(hidden), len(outs), y_gradient.shape[1], y_gradient.dtype
+    inputs, layers = samples.inputs, network.layers
     tiles = (y_gradient.shape[0] + TILE - 1) // TILE
     for thread in prange(threads):
-        activations = np.empty((layers - 1, TILE * w), x.dtype)
-        out, nothing = np.zeros(TILE * o, x.dtype), np.zeros(max(TILE, w, o, i), x.dtype)
-        into, inner = np.empty(TILE * w, x.dtype), np.empty(TILE * w, x.dtype)
-        x_out = np.empty(TILE * i, x.dtype)
-        first_total, total, bias_total = to_first_weights[thread], to_weights[thread], to_biases[thread]
-        before, frame = 0, 0
+        activations = np.empty((layers - 1, TILE * w), kind)
+        out, nothing = np.zeros(TILE * o, kind), np.zeros(max(TILE, w, o, i), kind)
+        into, inner, x_out = np.empty(TILE * w, kind), np.empty(TILE * w, kind), np.empty(TILE * i, kind)
+        first_total, total, bias_total = to.first_weights[thread], to.weights[thread], to.biases[thread]
+        frame = 0
         begin, end = _share(tiles, threads, thread)
         for number in range(begin, end):
-            first = number * TILE
+            first, before = number * TILE, frame
             rows = min(TILE, y_gradient.shape[0] - first)
-            before = frame
-            frame = hidden_layers(
-                x,
-                inputs,
-                special,
-                channels,
-                place,
-                last,
-                start,
-                first,
-                rows,
-                frame_rows,
-                ends,
-                gates,
-                frame,
-                first_weights,
-                weights,
-                biases,
-                layers,
-                hidden,
-                nothing,
-                activations,
-            )
+            frame = hidden_layers(samples, frames, network, first, rows, before, hidden, nothing, activations)
             for t in range(rows):
                 for j in range(outputs):
                     out[t * o + j] = y_gradient[first + t, j]
             at = (layers - 2) * w * w
             multiply_add(activations[layers - 2], 1, w, w, rows, out, outs, total[at:])
             _add_rows(rows, out, outs, bias_total[(layers - 1) * w :])
-            linear_layer(out, o, 1, rows, o, transposed[at:], hidden, into, nothing, nothing, nothing)
+            linear_layer(out, o, 1, rows, o, transposed.weights[at:], hidden, into, nothing, nothing, nothing)
             _block(rows * w, activations[layers - 2], into)
             for layer in range(layers - 2, 0, -1):
                 at = (layer - 1) * w * w
                 multiply_add(activations[layer - 1], 1, w, w, rows, into, hidden, total[at:])
                 _add_rows(rows, into, hidden, bias_total[layer * w :])
-                linear_layer(into, w, 1, rows, w, transposed[at:], hidden, inner, nothing, nothing, nothing)
+                linear_layer(into, w, 1, rows, w, transposed.weights[at:], hidden, inner, nothing, nothing, nothing)
                 _block(rows * w, activations[layer - 1], inner)
                 into, inner = inner, into
-            multiply_add(x[first * inputs :], 1, inputs, inputs, rows, into, hidden, first_total)
+            multiply_add(samples.x[first * inputs :], 1, inputs, inputs, rows, into, hidden, first_total)
             _add_rows(rows, into, hidden, bias_total)
-            _frame_gradients(first, rows, into, frame_rows, ends, gates, before, hidden, to_rows[thread], to_gates)
-            _input_gradient(into, 0, rows, transposed_inputs, hidden, wide, nothing, x_out, inputs, to_x, first)
-            if _has_own(place, last, first, rows):
-                run_end = 0
-                while run_end < rows:
-                    run, run_end, found = _next_run(place, first, rows, run_end)
-                    part, of_run = special[found * channels :], into[run * w :]
-                    further = first_total[inputs * w :]
-                    multiply_add(part, 1, channels, channels, run_end - run, of_run, hidden, further)
-                    _input_gradient(
-                        into,
-                        run,
-                        run_end,
-                        transposed_channels,
-                        hidden,
-                        wide,
-                        nothing,
-                        x_out,
-                        channels,
-                        to_special,
-                        found,
-                    )
-                multiply_add(last[first:], 1, 1, 1, rows, into, hidden, first_total[(inputs + channels) * w :])
+            _frame_gradients(first, rows, into, frames, before, hidden, to.rows[thread], to.gates)
+            _input_gradient(into, rows, transposed.inputs, hidden, wide, nothing, x_out, inputs, to.x, first)
+            if _has_own(samples.place, samples.last, first, rows):
+                _own_gradients(
+                    samples,
+                    first,
+                    rows,
+                    into,
+                    transposed.channels,
+                    hidden,
+                    wide,
+                    nothing,
+                    x_out,
+                    first_total,
+                    to.special,
+                )

@@ -1,13 +1,35 @@
 """Which points of a ray the field is asked for: those in occupied cells, front to back, at most so many."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.profiler import record_function
 
 from ntalker_ns.encodings.hash_grid import automatic_backend
+
+
+class Lattice(NamedTuple):
+    """Places along rays at which a field may be asked."""
+
+    origins: Float[Tensor, "rays 3"]
+    """World."""
+    directions: Float[Tensor, "rays 3"]
+    """Unit vectors."""
+    near: Float[Tensor, "rays"]
+    """Distance at which the lattice begins, world units."""
+    far: Float[Tensor, "rays"]
+    """Distance that the middles of samples stay below, world units."""
+    occupied: Bool[Tensor, "grid grid grid"]
+    """Open cells of the box [-1, 1]^3, indexed x, y, z."""
+    step: float
+    """Length of a sample, world units, above 0."""
+    jitter: Float[Tensor, "rays"]
+    """Shift of each ray's lattice, in steps, in [0, 1)."""
+    max_samples: int
+    """Samples kept of a ray at most, the first ones."""
 
 
 @dataclass
@@ -51,31 +73,16 @@ def intersect_box(
     return near, torch.maximum(far, near)
 
 
-def march_torch(
-    origins: Float[Tensor, "rays 3"],
-    directions: Float[Tensor, "rays 3"],
-    near: Float[Tensor, "rays"],
-    far: Float[Tensor, "rays"],
-    occupied: Bool[Tensor, "grid grid grid"],
-    step: float,
-    jitter: Float[Tensor, "rays"],
-    max_samples: int,
-) -> RaySamples:
+def march_torch(lattice: Lattice) -> RaySamples:
     """Uniform steps t_k = near + (k + jitter) step; kept where the middle of the step lies in an occupied cell.
 
     Args:
-        origins: world.
-        directions: unit.
-        near: where to begin.
-        far: where to end.
-        occupied: over the box [-1, 1]^3, indexed x, y, z.
-        step: world units.
-        jitter: in [0, 1), one a ray.
-        max_samples: kept samples of a ray at most, the first ones.
+        lattice: see `Lattice`.
     """
+    origins, directions, near, far, occupied, step, jitter, max_samples = lattice
     grid = occupied.shape[0]
-    lattice = torch.arange(int((far - near).max() / step) + 1 if len(near) else 0, device=near.device)
-    starts = near[:, None] + (lattice + jitter[:, None]) * step
+    numbers = torch.arange(int((far - near).max() / step) + 1 if len(near) else 0, device=near.device)
+    starts = near[:, None] + (numbers + jitter[:, None]) * step
     middles = starts + 0.5 * step
     points = origins[:, None, :] + middles[..., None] * directions[:, None, :]
     cells = ((points + 1.0) * (0.5 * grid)).floor().long()
@@ -87,38 +94,18 @@ def march_torch(
     return RaySamples(starts=kept, ends=kept + step, ray_counts=keep.sum(dim=1))
 
 
-def march(
-    origins: Float[Tensor, "rays 3"],
-    directions: Float[Tensor, "rays 3"],
-    near: Float[Tensor, "rays"],
-    far: Float[Tensor, "rays"],
-    occupied: Bool[Tensor, "grid grid grid"],
-    step: float,
-    jitter: Float[Tensor, "rays"],
-    max_samples: int,
-) -> RaySamples:
+@record_function("march")
+def march(lattice: Lattice) -> RaySamples:
     """`march_torch`, by the fastest implementation for the device (the same samples)."""
-    backend = automatic_backend(origins.device.type)
+    backend = automatic_backend(lattice.origins.device.type)
     if backend == "numba":
-        from ntalker_ns.rendering import numba_marching
-
-        starts, ends, counts = numba_marching.march(
-            origins.detach().numpy(),
-            directions.detach().numpy(),
-            near.numpy(),
-            far.numpy(),
-            occupied.numpy(),
-            step,
-            jitter.numpy(),
-            max_samples,
-        )
-        return RaySamples(torch.from_numpy(starts), torch.from_numpy(ends), torch.from_numpy(counts))
-    arguments = (origins, directions, near, far, occupied, step, jitter, max_samples)
+        starts, counts = _NumbaWalk(lattice).on(torch.arange(len(lattice.near)), lattice.max_samples)
+        return RaySamples(starts, starts + lattice.step, counts)
     if backend == "triton":
         from ntalker_ns.rendering import triton_marching
 
-        return RaySamples(*triton_marching.march(*arguments))
-    return march_torch(*arguments)
+        return RaySamples(*triton_marching.march(*lattice))
+    return march_torch(lattice)
 
 
 class Walk(Protocol):
@@ -153,51 +140,24 @@ class WalkMarched:
 class _NumbaWalk:
     """Of rays on the CPU."""
 
-    def __init__(
-        self,
-        origins: Tensor,
-        directions: Tensor,
-        near: Tensor,
-        far: Tensor,
-        occupied: Tensor,
-        step: float,
-        jitter: Tensor,
-        max_samples: int,
-    ) -> None:
+    def __init__(self, lattice: Lattice) -> None:
         from ntalker_ns.rendering import numba_marching
 
-        self._walk = numba_marching.Walk(
-            origins.numpy(),
-            directions.numpy(),
-            near.numpy(),
-            far.numpy(),
-            occupied.numpy(),
-            step,
-            jitter.numpy(),
-            max_samples,
-        )
+        arrays: list[Any] = [each.detach().numpy() if isinstance(each, Tensor) else each for each in lattice]
+        self._walk = numba_marching.Walk(*arrays)
         self.left = torch.from_numpy(self._walk.left)
 
+    @record_function("march")
     def on(self, rays: Tensor, most: int) -> tuple[Tensor, Tensor]:
         starts, counts = self._walk.on(rays.numpy(), most)
         return torch.from_numpy(starts), torch.from_numpy(counts)
 
 
-def walk(
-    origins: Float[Tensor, "rays 3"],
-    directions: Float[Tensor, "rays 3"],
-    near: Float[Tensor, "rays"],
-    far: Float[Tensor, "rays"],
-    occupied: Bool[Tensor, "grid grid grid"],
-    step: float,
-    jitter: Float[Tensor, "rays"],
-    max_samples: int,
-) -> Walk:
+def walk(lattice: Lattice) -> Walk:
     """The samples of `march` a few at a time: on the CPU, those that nobody asks for are never looked for."""
-    arguments = (origins, directions, near, far, occupied, step, jitter, max_samples)
-    if automatic_backend(origins.device.type) == "numba":
-        return _NumbaWalk(*arguments)
-    return WalkMarched(march(*arguments))
+    if automatic_backend(lattice.origins.device.type) == "numba":
+        return _NumbaWalk(lattice)
+    return WalkMarched(march(lattice))
 
 
 def points_along(

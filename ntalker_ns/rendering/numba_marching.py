@@ -17,41 +17,13 @@ SLACK = 4e-6
 """Several times the rounding of a position in float32, relative to the lengths it is computed from."""
 
 
-def march(
-    origins: Float32[np.ndarray, "rays 3"],
-    directions: Float32[np.ndarray, "rays 3"],
-    nears: Float32[np.ndarray, "rays"],
-    fars: Float32[np.ndarray, "rays"],
-    occupied: Bool[np.ndarray, "grid grid grid"],
-    step: float,
-    jitter: Float32[np.ndarray, "rays"],
-    max_samples: int,
-) -> tuple[Float32[np.ndarray, "samples"], Float32[np.ndarray, "samples"], Int64[np.ndarray, "rays"]]:
-    """Finds the samples of each ray that lie in occupied cells: t_k = near + (k + jitter) step, middle before far.
+class Walk:
+    """Rays that are marched a few samples at a time: those that lie in occupied cells, t_k = near + (k + jitter) step,
+    middle before far.
 
     The same samples, to the last bit, as asking every k (`march_torch`): empty cells and blocks are left in one
     stride, but never off the lattice of samples.
-
-    Args:
-        origins: (R, 3) world units.
-        directions: (R, 3) unit vectors.
-        nears: (R,) distance at which the lattice begins, world units.
-        fars: (R,) distance that the middles of samples stay below, world units.
-        occupied: (G, G, G) open cells of the box [-1, 1]^3, indexed x, y, z.
-        step: length of a sample, world units, above 0.
-        jitter: (R,) shift of each ray's lattice, in steps, in [0, 1).
-        max_samples: samples kept of a ray at most, the first ones.
-
-    Returns:
-        Starts (S,) and ends (S,) of the samples, ray after ray and front to back, and samples of each ray (R,).
     """
-    walk = Walk(origins, directions, nears, fars, occupied, step, jitter, max_samples)
-    starts, counts = walk.on(np.arange(len(nears)), max_samples)
-    return starts, starts + walk.step, counts
-
-
-class Walk:
-    """Rays that are marched a few samples at a time: the samples of `march`."""
 
     left: Int64[np.ndarray, "rays"]
     """How many samples each ray may still have; 0 at its end."""
@@ -67,7 +39,7 @@ class Walk:
         jitter: Float32[np.ndarray, "rays"],
         max_samples: int,
     ) -> None:
-        """For the arguments, see `march`."""
+        """For the arguments, see `ntalker_ns.rendering.marching.Lattice`."""
         self._origins, self._directions = _contiguous(origins), _contiguous(directions)
         self._nears, self._fars, self._jitter = _contiguous(nears), _contiguous(fars), _contiguous(jitter)
         self._cells = np.ascontiguousarray(occupied).view(np.uint8)

@@ -33,15 +33,7 @@ def march(
     Rays are walked twice, to count and to write: the number of samples is what memory must be asked for, and the only
     thing that the host waits for.
 
-    Args:
-        origins: (R, 3) float32, world units.
-        directions: (R, 3) unit vectors.
-        near: (R,) distance at which the lattice begins, world units.
-        far: (R,) distance that the middles of samples stay below, world units.
-        occupied: (G, G, G) open cells of the box [-1, 1]^3, indexed x, y, z.
-        step: length of a sample, world units, above 0.
-        jitter: (R,) shift of each ray's lattice, in steps, in [0, 1).
-        max_samples: samples kept of a ray at most, the first ones.
+    For the arguments, float32 and bool, see `ntalker_ns.rendering.marching.Lattice`.
 
     Returns:
         Starts (S,) and ends (S,) of the samples, ray after ray and front to back, and samples of each ray (R,) int64.

@@ -1,12 +1,10 @@
 """Triton marching against asking every place of the lattice."""
 
-from typing import Any
-
 import pytest
 import torch
 
 from ntalker_ns.rendering import triton_marching
-from ntalker_ns.rendering.marching import intersect_box, march_torch
+from ntalker_ns.rendering.marching import Lattice, intersect_box, march_torch
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -30,9 +28,9 @@ def _scene(seed: int, rays: int, grid: int, open_share: float):
 def test_keeps_the_same_samples_to_the_last_bit(grid, open_share, max_samples):
     origins, directions, occupied, jitter = _scene(grid, 18, grid, open_share)
     near, far = intersect_box(origins, directions)
-    arguments: Any = (origins, directions, near, far, occupied, 0.03, jitter, max_samples)
-    starts, ends, counts = triton_marching.march(*arguments)
-    dense = march_torch(*arguments)
+    lattice = Lattice(origins, directions, near, far, occupied, 0.03, jitter, max_samples)
+    starts, ends, counts = triton_marching.march(*lattice)
+    dense = march_torch(lattice)
     assert torch.equal(counts, dense.ray_counts)
     assert torch.equal(starts, dense.starts)
     assert torch.equal(ends, dense.ends)

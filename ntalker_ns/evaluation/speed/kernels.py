@@ -16,7 +16,7 @@ from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation.speed.timing import fastest
 from ntalker_ns.field.segments import add_per_frame
 from ntalker_ns.rendering.compositing import composite_torch
-from ntalker_ns.rendering.marching import intersect_box, march_torch
+from ntalker_ns.rendering.marching import Lattice, intersect_box, march_torch
 
 Numbers = Callable[[], tuple[Tensor, ...]]
 """Results and gradients."""
@@ -160,13 +160,13 @@ def _marching(sizes: KernelSizes, device: torch.device) -> Check:
     near, far = intersect_box(origins, directions)
     occupied = torch.rand(128, 128, 128, device=device) < 0.1
     # Sums of eighths are exact in any order.
-    rays = (origins, directions, near, far, occupied, 0.0125, torch.rand_like(near), 32)
+    lattice = Lattice(origins, directions, near, far, occupied, 0.0125, torch.rand_like(near), 32)
 
     def dense() -> tuple[Tensor, ...]:
-        samples = march_torch(*rays)
+        samples = march_torch(lattice)
         return samples.starts, samples.ends, samples.ray_counts
 
-    return Check("marching", lambda: triton_marching.march(*rays), dense, 0.0)
+    return Check("marching", lambda: triton_marching.march(*lattice), dense, 0.0)
 
 
 def _compositing(sizes: KernelSizes, device: torch.device) -> Check:

@@ -1,4 +1,4 @@
-"""What time goes to: matrix products, encodings, compositing, everything else."""
+"""What time goes to: matrix products, encodings, marching, compositing, pixels, the optimiser, everything else."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -19,15 +19,22 @@ CPU_PARTS: dict[str, tuple[str, ...]] = {
         *("aten::convolution", "aten::convolution_backward", "_RunMLP", "_RunMLPBackward"),
     ),
     "encodings": ("_Encode", "_EncodeBackward"),
+    "both in one kernel": ("ask_picture_field",),
+    "marching": ("march",),
     "compositing": ("_Composite", "_CompositeBackward"),
+    "drawing pixels": ("next_train",),
+    "optimiser": ("Optimizer.step#Adam.step",),
 }
-"""Operations, with all that they call, by the names that torch's profiler gives them. Fused networks count as matrix
-products with their biases and activations; the torch reference of the hash grids counts as everything else."""
+"""Operations, with all that they call, by the names that torch's profiler gives them or that they give themselves.
+Fused networks count as matrix products with their biases and activations; the torch reference of the hash grids counts
+as everything else."""
 
 CUDA_PARTS: dict[str, tuple[str, ...]] = {
     "matrix products": ("gemm", "cutlass", "xmma", "nvjet", "mlp_forward", "mlp_backward"),
     "encodings": ("hash_grid_",),
+    "marching": ("march_",),
     "compositing": ("composite_",),
+    "optimiser": ("FusedAdam", "fused_adam"),
 }
 """Parts of the names of kernels on a CUDA device."""
 
@@ -54,16 +61,17 @@ def time_shares(run: Run, device: torch.device, times: int) -> dict[str, float]:
 
 
 def shares_table(title: str, shares: Mapping[str, float]) -> Table:
-    """A row of shares.
+    """A row of shares, those of nothing left out.
 
     Args:
         title: of the table.
         shares: by part.
     """
     table = Table(title=title)
-    for name in shares:
-        table.add_column(name, justify="right")
-    table.add_row(*(f"{share:.0%}" for share in shares.values()))
+    for name, share in shares.items():
+        if share > 0:
+            table.add_column(name, justify="right")
+    table.add_row(*(f"{share:.0%}" for share in shares.values() if share > 0))
     return table
 
 
