@@ -1,6 +1,7 @@
 """Frames a second, beside nerfacto rendering the same camera."""
 
 import statistics
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +15,12 @@ from ntalker_ns.evaluation.speed.shares import shares_table, time_shares
 from ntalker_ns.evaluation.speed.timing import timed
 from ntalker_ns.evaluation.speed.training import Training, start_nerfacto
 from ntalker_ns.progress import track
+from ntalker_ns.refinement.network import RefinementNetwork, refine
 
-MOVING, STILL = "moving head", "still camera"
+MOVING, STILL, REFINED = "moving head", "still camera", "moving head, refined"
+
+REFINEMENT = 0.8
+"""Weight of the refinement network in a refined frame."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +67,11 @@ class FrameSpeed:
         """Frames a second, and in brackets how many times nerfacto's; what ours go to."""
         table = Table(title="Rendering: frames a second (times nerfacto's)")
         table.add_column("px")
-        for column in (MOVING, STILL, "nerfacto (torch)"):
+        for column in (MOVING, STILL, REFINED, "nerfacto (torch)"):
             table.add_column(column, justify="right")
         for size, each in self.seconds.items():
             peer = self.peer_seconds[size]
-            cells = (f"{1 / each[name]:.2f} ({peer / each[name]:.0f}x)" for name in (MOVING, STILL))
+            cells = (f"{1 / each[name]:.2f} ({peer / each[name]:.0f}x)" for name in (MOVING, STILL, REFINED))
             table.add_row(str(size), *cells, f"{1 / peer:.4f}")
         table.caption = f"nerfacto's is scaled from {self.peer_rays:,} rays of the picture."
         return Group(table, shares_table("Where our largest frame's time goes", self.shares))
@@ -74,6 +79,9 @@ class FrameSpeed:
 
 def measure_frames(ours: Training, sizes: FrameSizes) -> FrameSpeed:
     """Renders held-out frames in several sizes: the clip's own, in which the head moves, and one pose at their times.
+
+    A refined frame is one of the former and an edited head's refinement network, which takes as long whatever its
+    weights are.
 
     Args:
         ours: a trained head.
@@ -84,17 +92,27 @@ def measure_frames(ours: Training, sizes: FrameSizes) -> FrameSpeed:
     peer = start_nerfacto(ours.config, rays=sizes.peer_rays)
     ours.pipeline.eval()
     peer.pipeline.eval()
+    network = RefinementNetwork().to(ours.device).eval()
     seconds, peer_seconds = {}, {}
+
+    def render(camera: Cameras) -> torch.Tensor:
+        return ours.model.get_outputs_for_camera(camera)["rgb"]
+
+    @torch.no_grad()
+    def refined(camera: Cameras) -> torch.Tensor:
+        return refine(network, render(camera).permute(2, 0, 1)[None], REFINEMENT)
+
     for size in sizes.sizes:
         moving = [resized(dataset.cameras[int(i) : int(i) + 1], size) for i in chosen]
         still = [_at_time_of(moving[0], each) for each in moving]
         seconds[size] = {
-            MOVING: _frame_seconds(ours, moving, f"{size} px"),
-            STILL: _frame_seconds(ours, still, f"{size} px, still"),
+            MOVING: _frame_seconds(render, moving, ours.device, f"{size} px"),
+            STILL: _frame_seconds(render, still, ours.device, f"{size} px, still"),
+            REFINED: _frame_seconds(refined, moving, ours.device, f"{size} px, refined"),
         }
         peer_seconds[size] = _peer_seconds(peer, moving[0], sizes.peer_rays)
     largest = [resized(dataset.cameras[int(i) : int(i) + 1], max(sizes.sizes)) for i in chosen]
-    shares = time_shares(lambda: [ours.model.get_outputs_for_camera(each) for each in largest], ours.device, 1)
+    shares = time_shares(lambda: [render(each) for each in largest], ours.device, 1)
     return FrameSpeed(seconds, peer_seconds, sizes.peer_rays, shares)
 
 
@@ -119,13 +137,13 @@ def _at_time_of(camera: Cameras, other: Cameras) -> Cameras:
     return moved
 
 
-def _frame_seconds(ours: Training, cameras: list[Cameras], description: str) -> float:
+def _frame_seconds(
+    render: Callable[[Cameras], Any], cameras: list[Cameras], device: torch.device, description: str
+) -> float:
     """The median time of a frame, the first one left out."""
-    ours.model.get_outputs_for_camera(cameras[0])
-    return statistics.median(
-        timed(lambda camera=camera: ours.model.get_outputs_for_camera(camera), ours.device)
-        for camera in track(cameras[1:], description)
-    )
+    render(cameras[0])
+    times = [timed(lambda camera=camera: render(camera), device) for camera in track(cameras[1:], description)]
+    return statistics.median(times)
 
 
 def _peer_seconds(peer: Training, camera: Cameras, rays: int) -> float:
