@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int64, UInt8
 
 from ntalker_ns.errors import NTalkerError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 ARRAYS_FILE = "sequence.npz"
 SCALARS_FILE = "sequence.json"
 PLATE_FILE = "plate.png"
@@ -98,11 +98,19 @@ class DrivingSequence:
     mouth_opening: Float[np.ndarray, " n"]
     """Inner-lip gap over face height, NaN where unknown."""
     lip_shapes: Float[np.ndarray, "n 6"]
-    """What lips and jaw do, measured (`ntalker_ns.lip_shape`); in a replay, that of the frame shown."""
+    """What lips and jaw do, measured (`ntalker_ns.landmark_space`); in a replay, that of the frame shown."""
     lip_places: Float[np.ndarray, "points 2"]
-    """Where lips and jaw are in the head, see `LipSpace`."""
+    """Where lips and jaw are in the head, see `LandmarkSpace`."""
     lip_motions: Float[np.ndarray, "6 points 2"]
-    """How lip shapes move them, see `LipSpace`."""
+    """How lip shapes move them, see `LandmarkSpace`."""
+    brow_shapes: Float[np.ndarray, "n 3"]
+    """What the brows do, likewise."""
+    brow_places: Float[np.ndarray, "brow_points 2"]
+    """Where brows and what rests around them are in the head, see `LandmarkSpace`."""
+    brow_motions: Float[np.ndarray, "3 brow_points 2"]
+    """How brow shapes move them, see `LandmarkSpace`."""
+    lids: Float[np.ndarray, "2 columns 4"]
+    """Where the lids are, see `ntalker_ns.eyelids.lid_curves`."""
     face_boxes: Float[np.ndarray, "n 4"]
     """x0, y0, x1, y1 in px."""
     lip_boxes: Float[np.ndarray, "n 4"]
@@ -257,13 +265,14 @@ PER_FRAME_ARRAYS = (
     "eye_openness",
     "mouth_opening",
     "lip_shapes",
+    "brow_shapes",
     "face_boxes",
     "lip_boxes",
     "is_train",
     "features",
     "replay",
 )
-CLIP_ARRAYS = ("clip_is_train", "lip_places", "lip_motions")
+CLIP_ARRAYS = ("clip_is_train", "lip_places", "lip_motions", "brow_places", "brow_motions", "lids")
 SCALARS = ("feature_info", "fl_x", "fl_y", "cx", "cy", "width", "height", "fps", "source")
 assert {f.name for f in fields(DrivingSequence)} == {
     *PER_FRAME_ARRAYS,

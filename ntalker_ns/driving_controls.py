@@ -174,7 +174,7 @@ def rest_frame(clip: DrivingSequence) -> int:
 def with_motion(sequence: DrivingSequence, clip: DrivingSequence, motion: Float[np.ndarray, "m 6"]) -> DrivingSequence:
     """A head that moves like this about the way it rests in its clip, played back and forth.
 
-    Torso, background and boxes are those of the frame at rest; the torso still follows the head.
+    Torso, background, brows and boxes are those of the frame at rest; the torso still follows the head.
 
     Args:
         sequence: what drives the head.
@@ -192,6 +192,7 @@ def with_motion(sequence: DrivingSequence, clip: DrivingSequence, motion: Float[
         sequence,
         camera_to_worlds=cameras,
         replay=clip.replay[shown],
+        brow_shapes=clip.brow_shapes[shown],
         is_train=clip.is_train[shown],
         face_boxes=clip.face_boxes[shown],
         lip_boxes=clip.lip_boxes[shown],

@@ -19,7 +19,8 @@ from ntalker_ns.driving import (
     underlay_path,
     write_folder,
 )
-from ntalker_ns.lip_shape import lip_space
+from ntalker_ns.eyelids import lid_curves
+from ntalker_ns.landmark_space import Seen, brow_space, lip_space
 from ntalker_ns.progress import track
 from ntalker_ns.talker_clip import Clip
 from ntalker_ns.underlay import dilation_of, underlay
@@ -68,16 +69,22 @@ def build_driving(clip: Clip, is_train: Bool[np.ndarray, " n"], features: str | 
     windows, info = clip.features(features)
     check_features(windows, info, info)
     anchors = triangulate_anchors(clip.landmarks[is_train], clip.camera_to_worlds[is_train], clip.intrinsics)
-    lips = lip_space(clip.landmarks, clip.camera_to_worlds, clip.intrinsics, is_train)
+    openness = np.clip(clip.eye_openness, 0, 1)
+    face = Seen(clip.landmarks, clip.camera_to_worlds, clip.intrinsics, is_train)
+    lips, brows = lip_space(face), brow_space(face)
     fl_x, fl_y, cx, cy = clip.intrinsics
     return DrivingSequence(
         camera_to_worlds=clip.camera_to_worlds,
         times=frame_times(len(clip)),
-        eye_openness=np.clip(clip.eye_openness, 0, 1),
+        eye_openness=openness,
         mouth_opening=clip.mouth_opening,
         lip_shapes=lips.shapes,
         lip_places=lips.places,
         lip_motions=lips.motions,
+        brow_shapes=brows.shapes,
+        brow_places=brows.places,
+        brow_motions=brows.motions,
+        lids=lid_curves(face, openness),
         face_boxes=clip.face_boxes,
         lip_boxes=clip.lip_boxes,
         is_train=is_train,

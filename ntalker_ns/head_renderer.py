@@ -98,7 +98,7 @@ class HeadRenderer:
             ray_bundle: as in `rays`.
             conditions: of the frame.
             corrections: of its pose.
-            marks: say which rays are `live` (rays, 1): speech or blinks may act on them.
+            marks: say which rays are `live` (rays, 1): speech, brows or blinks may act on them.
 
         Returns:
             As `rays`.

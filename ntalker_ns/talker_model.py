@@ -18,7 +18,7 @@ from ntalker_ns.driving import DrivingSequence
 from ntalker_ns.driving_controls import controlled
 from ntalker_ns.field.audio_encoder import neighbour_indices
 from ntalker_ns.field.pose_refinement import PoseRefinement, follow_poses
-from ntalker_ns.field.talker_field import FrameConditions, TalkerField, TalkerFieldConfig
+from ntalker_ns.field.talker_field import FaceMotions, FrameConditions, TalkerField, TalkerFieldConfig
 from ntalker_ns.head_renderer import HeadRenderer
 from ntalker_ns.kept_memory import keep_freed_memory
 from ntalker_ns.portrait import Portrait, PortraitConfig, RestKind
@@ -96,8 +96,8 @@ class TalkerModel(Model):
         keep_freed_memory()
         sequence: DrivingSequence = self.kwargs["metadata"]["driving"]
         frames = sequence.num_clip_frames
-        lips = (sequence.lip_places, sequence.lip_motions)
-        self.field = TalkerField(self.config.field, sequence.features.shape[-1], sequence.anchors, *lips)
+        face = FaceMotions(*(getattr(sequence, name) for name in FaceMotions._fields))
+        self.field = TalkerField(self.config.field, sequence.features.shape[-1], sequence.anchors, face)
         self.occupancy = OccupancyGrid(self.config.occupancy_resolution, min_weight=self.config.occupancy_weight)
         self._renderer = HeadRenderer(self.field, self.occupancy, self.config.step_size, self.config.max_samples)
         # With new audio the sequence is a replay; the clip's own poses then come with the checkpoint.
@@ -124,6 +124,7 @@ class TalkerModel(Model):
         self._features = torch.from_numpy(sequence.features)
         self._eyes = self._shown_eyes = torch.from_numpy(sequence.eye_openness)
         self._lip_shapes = torch.from_numpy(sequence.lip_shapes)
+        self._brow_shapes = torch.from_numpy(sequence.brow_shapes)
         self.portrait.set_driving(sequence)
 
     def set_eyes(self, eyes: str) -> None:
@@ -248,7 +249,8 @@ class TalkerModel(Model):
             appearance = self._appearance_by_pose(own if poses is None else poses)
         eyes = (self._eyes if self.training else self._shown_eyes)[frames.cpu()].to(self.device)[:, None]
         lips = self._lips(frames)
-        return FrameConditions(lips, self.field.speech_code(lips), eyes, appearance)
+        brows = self._brow_shapes[frames.cpu()].to(self.device)
+        return FrameConditions(lips, self.field.speech_code(lips), brows, eyes, appearance)
 
     @torch.no_grad()
     def _appearance_by_pose(self, poses: Float[Tensor, "frames 3 4"]) -> Float[Tensor, "frames appearance"]:

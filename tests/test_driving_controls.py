@@ -78,7 +78,8 @@ def test_still_shows_one_training_frame_and_keeps_the_speech(clip: DrivingSequen
     rest = rest_frame(clip)
     assert rest < 50 and (held.replay == rest).all() and held.is_train.all()
     np.testing.assert_allclose(held.camera_to_worlds, np.tile(clip.camera_to_worlds[rest], (130, 1, 1)), atol=1e-6)
-    np.testing.assert_array_equal(held.face_boxes, np.tile(clip.face_boxes[rest], (130, 1)))
+    for name in ("face_boxes", "brow_shapes"):
+        np.testing.assert_array_equal(getattr(held, name), np.tile(getattr(clip, name)[rest], (130, 1)))
     for name in ("features", "times", "eye_openness", "lip_shapes"):
         np.testing.assert_array_equal(getattr(held, name), getattr(spoken, name))
 

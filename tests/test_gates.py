@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from ntalker_ns.field.gates import Gate, eye_gate, speech_gate
+from ntalker_ns.field.gates import Gate, brow_gate, eye_gate, speech_gate
 
 ANCHORS = {
     "mouth": np.array([0.0, -0.5, -0.3]),
@@ -34,3 +34,9 @@ def test_speech_reaches_lips_and_chin_but_not_eyes() -> None:
     speech, eyes = speech_gate(ANCHORS)(points).squeeze(-1), eye_gate(ANCHORS)(points).squeeze(-1)
     assert speech[0] == 1.0 and speech[1] == 1.0 and speech[2] == 0.0
     assert eyes[0] == 0.0 and eyes[1] == 0.0 and eyes[2] == 1.0
+
+
+def test_brows_are_over_the_eyes() -> None:
+    brow, hair = ANCHORS["left_eye"] + [0.05, 0.0, 0.14], ANCHORS["left_eye"] + [0.0, 0.0, 0.5]
+    points = torch.tensor(np.stack([brow, ANCHORS["left_eye"], hair, ANCHORS["mouth"]]), dtype=torch.float32)
+    assert brow_gate(ANCHORS)(points).squeeze(-1).tolist() == [1.0, 1.0, 0.0, 0.0]

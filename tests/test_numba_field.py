@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from made_up_lids import open_lids
 
-from ntalker_ns.field.talker_field import FrameConditions, TalkerField, TalkerFieldConfig
+from ntalker_ns.field.talker_field import FaceMotions, FrameConditions, TalkerField, TalkerFieldConfig
 
 ANCHORS = {
     "left_eye": np.array([0.2, -0.4, 0.3]),
@@ -33,7 +34,10 @@ def make_field(**sizes: Any) -> TalkerField:
     }
     places = rng.uniform(-0.3, 0.3, (9, 2)).astype(np.float32)
     motions = (0.05 * rng.normal(size=(3, 9, 2))).astype(np.float32)
-    field = TalkerField(TalkerFieldConfig(**{**config, **sizes}), 6, ANCHORS, places, motions)
+    brows = rng.uniform([-0.4, 0.2], [0.4, 0.6], (7, 2)).astype(np.float32)
+    raised = (0.05 * rng.normal(size=(2, 7, 2))).astype(np.float32)
+    face = FaceMotions(places, motions, brows, raised, open_lids(ANCHORS))
+    field = TalkerField(TalkerFieldConfig(**{**config, **sizes}), 6, ANCHORS, face)
     for table in field.grid_parameters():
         torch.nn.init.normal_(table)
     return field
@@ -42,7 +46,8 @@ def make_field(**sizes: Any) -> TalkerField:
 def conditions(field: TalkerField, openness: float) -> FrameConditions:
     lips = torch.randn(1, 3, generator=torch.Generator().manual_seed(1))
     appearance = torch.randn(1, field.config.appearance_dim, generator=torch.Generator().manual_seed(2))
-    return FrameConditions(lips, field.speech_code(lips), torch.tensor([[openness]]), appearance)
+    brows = torch.tensor([[0.8, -0.5]])
+    return FrameConditions(lips, field.speech_code(lips), brows, torch.tensor([[openness]]), appearance)
 
 
 @pytest.mark.parametrize("openness", [1.0, 0.3])

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from made_up_lids import open_lids
 
 from ntalker_ns.field.mlp import FrameMLP, truncated_exp
-from ntalker_ns.field.talker_field import FrameConditions, TalkerField, TalkerFieldConfig
+from ntalker_ns.field.talker_field import FaceMotions, FrameConditions, TalkerField, TalkerFieldConfig
 
 ANCHORS = {
     "mouth": np.array([0.0, -0.5, -0.3]),
@@ -23,19 +24,23 @@ def field() -> TalkerField:
     places = np.stack([ANCHORS[name][[0, 2]] for name in ("mouth", "chin", "nose")]).astype(np.float32)
     motions = np.zeros((3, 3, 2), np.float32)
     motions[0, :2, 1] = -0.05
-    lips = {"lip_places": places, "lip_motions": motions}
-    field = TalkerField(config, feature_channels=6, anchors=ANCHORS, **lips)
+    brows = np.array([[-0.2, 0.2], [0.2, 0.2], [0.0, 0.4]], np.float32)
+    raised = np.zeros((2, 3, 2), np.float32)
+    raised[0, :2, 1] = 0.05
+    face = FaceMotions(places, motions, brows, raised, open_lids(ANCHORS))
+    field = TalkerField(config, feature_channels=6, anchors=ANCHORS, motions=face)
     for table in field.grid_parameters():
         torch.nn.init.normal_(table)
     return field
 
 
-def conditions(field: TalkerField, counts: list[int], audio: float = 0.0, eyes: float = 1.0) -> FrameConditions:
+def conditions(
+    field: TalkerField, counts: list[int], audio: float = 0.0, eyes: float = 1.0, brow: float = 0.0
+) -> FrameConditions:
     frames = len(counts)
     code = torch.full((frames, field.config.speech_code_dim), audio)
-    return FrameConditions(
-        torch.full((frames, 3), audio), code, torch.full((frames, 1), eyes), torch.zeros(frames, 4), counts
-    )
+    lips, brows = torch.full((frames, 3), audio), torch.tensor([[brow, 0.0]]).expand(frames, 2)
+    return FrameConditions(lips, code, brows, torch.full((frames, 1), eyes), torch.zeros(frames, 4), counts)
 
 
 def points_at(anchor: str, count: int = 20) -> torch.Tensor:
@@ -64,16 +69,39 @@ def test_blinks_move_the_eyes_and_nothing_else(field: TalkerField) -> None:
     assert torch.equal(open_eyes[20:], closed[20:])
 
 
+def test_brows_move_the_brows_and_nothing_else(field: TalkerField) -> None:
+    over_eyes = points_at("left_eye") + torch.tensor([0.0, 0.0, 0.1])
+    positions = torch.cat([over_eyes, points_at("mouth")])
+    calm = field.density(positions, conditions(field, [40]))
+    raised = field.density(positions, conditions(field, [40], brow=1.0))
+    assert torch.equal(calm[20:], raised[20:])
+    # What was at a place is where the brow has carried it: up by 0.05, wherever both landmarks agree.
+    carried = field.density(over_eyes + torch.tensor([0.0, 0.0, 0.05]), conditions(field, [20], brow=1.0))
+    assert (raised[:20] - calm[:20]).abs().mean() > 10 * (carried - calm[:20]).abs().mean()
+
+
+def test_closed_lids_cover_the_eye_with_the_skin_over_it(field: TalkerField) -> None:
+    first = field.density_net.layers[0]
+    assert isinstance(first, torch.nn.Linear)
+    first.weight.data[:, -1] = 0  # the network is not told
+    on_eye = torch.tensor(ANCHORS["left_eye"], dtype=torch.float32)[None] + torch.tensor([[0.0, 0.0, 0.03]])
+    skin = on_eye + torch.tensor([[0.0, 0.0, 0.15 * 0.08 / 0.18]])
+    closed = field.density(on_eye, conditions(field, [1], eyes=0.0))
+    torch.testing.assert_close(closed, field.density(skin, conditions(field, [1])), rtol=1e-3, atol=1e-4)
+    assert (closed - field.density(on_eye, conditions(field, [1]))).abs() > 1e-3
+
+
 def test_frames_do_not_mix(field: TalkerField) -> None:
     positions = points_at("mouth", 30)
     directions = torch.nn.functional.normalize(torch.randn(30, 3), dim=-1)
     codes = torch.randn(3, field.config.speech_code_dim)
     counts = [7, 0, 23]
-    together = FrameConditions(torch.randn(3, 3), codes, torch.ones(3, 1), torch.randn(3, 4), counts)
+    lips, brows, eyes, light = torch.randn(3, 3), torch.randn(3, 2), torch.rand(3, 1), torch.randn(3, 4)
+    together = FrameConditions(lips, codes, brows, eyes, light, counts)
     out = field(positions, directions, together)
     for frame, (part, direction) in enumerate(zip(positions.split(counts), directions.split(counts), strict=True)):
-        rows = (together.lip_shapes[[frame]], codes[[frame]], torch.ones(1, 1), together.appearance[[frame]])
-        alone = FrameConditions(*rows, [len(part)])
+        lips_, code, brows_, eyes_, light_ = (each[[frame]] for each in (lips, codes, brows, eyes, light))
+        alone = FrameConditions(lips_, code, brows_, eyes_, light_, [len(part)])
         expected = field(part, direction, alone)
         torch.testing.assert_close(out.rgb.split(counts)[frame], expected.rgb)
         torch.testing.assert_close(out.density.split(counts)[frame], expected.density)

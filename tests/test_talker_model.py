@@ -115,7 +115,7 @@ def test_a_still_camera_shows_what_a_new_one_would(pipeline: Any, monkeypatch: p
             torch.testing.assert_close(kept[name], values, atol=1e-5, rtol=0, msg=name)
     everything = SIZE * SIZE
     assert asked[:2] == [everything] * 2 and asked[4:] == [everything] * 4
-    # Speech and blinks act on some of the made-up head, and on none of what is around it.
+    # Speech, brows and blinks act on some of the made-up head, and on none of what is around it.
     assert 0 < asked[2] == asked[3] < 0.8 * everything
 
 

@@ -1,8 +1,9 @@
-"""Where speech and blinks may act.
+"""Where speech, blinks and brows may act.
 
 A radiance field that hears audio everywhere learns to tell training frames apart by it: every frame has its own
 sound, so the code becomes the frame's name and the whole head follows it. Here the audio coordinate is multiplied
-by a gate that is exactly zero away from mouth and jaw, and the eye value by one that is zero away from the eyes.
+by a gate that is exactly zero away from mouth and jaw, and the eye value by one that is zero away from the eyes. What
+the brows do is only a motion of space, which ends around them.
 What speech does not move then cannot depend on speech, by construction and not by a loss weight.
 """
 
@@ -55,7 +56,7 @@ def speech_gate(anchors: dict[str, np.ndarray]) -> Gate:
 
 
 def eye_gate(anchors: dict[str, np.ndarray]) -> Gate:
-    """Eyelids and the brows over them.
+    """Eyelids.
 
     Args:
         anchors: (3,) world points `left_eye`, `right_eye`.
@@ -63,3 +64,15 @@ def eye_gate(anchors: dict[str, np.ndarray]) -> Gate:
     between_eyes = float(np.linalg.norm(anchors["left_eye"] - anchors["right_eye"]))
     centers = (_point(anchors["left_eye"]), _point(anchors["right_eye"]))
     return Gate(centers, inner=0.3 * between_eyes, outer=0.5 * between_eyes)
+
+
+def brow_gate(anchors: dict[str, np.ndarray]) -> Gate:
+    """Brows and the forehead over them.
+
+    Args:
+        anchors: (3,) world points `left_eye`, `right_eye`.
+    """
+    between_eyes = float(np.linalg.norm(anchors["left_eye"] - anchors["right_eye"]))
+    above = np.array([0.0, 0.0, 0.3 * between_eyes])
+    centers = (_point(anchors["left_eye"] + above), _point(anchors["right_eye"] + above))
+    return Gate(centers, inner=0.5 * between_eyes, outer=0.85 * between_eyes)

@@ -1,4 +1,5 @@
-"""Gates and the bending of lips on the CPU: each in one pass over the samples, with nothing written in between.
+"""Gates, the bending along landmarks and the folding of lids on the CPU: each in one pass over the samples, with
+nothing written in between.
 
 Importing this module imports numba; import it where samples are first gated or bent.
 """
@@ -78,13 +79,13 @@ def _gate(positions, centers, inner, outer, values, slopes):
                 slopes[i, axis] = slope * (positions[i, axis] - centers[ball, axis])
 
 
-def lip_motion(
+def landmark_motion(
     points: Float[np.ndarray, "samples 2"],
     places: Float[np.ndarray, "landmarks 2"],
     motion: Float[np.ndarray, "landmarks 2"],
     softness: float,
 ) -> Float[np.ndarray, "samples 2"]:
-    """Mean of the landmarks' motion at points, weighted by 1 / (distance^2 + softness^2)^2 (see `LipWarp`).
+    """Mean of the landmarks' motion at points, weighted by 1 / (distance^2 + softness^2)^2 (see `LandmarkWarp`).
 
     Args:
         points: x, z of the samples, world units, float32.
@@ -95,7 +96,7 @@ def lip_motion(
     moved = np.empty((len(points), 2), np.float32)
     x, z, motion_x, motion_z = (np.ascontiguousarray(column, np.float32) for column in (*places.T, *motion.T))
     with KERNEL_LOCK:
-        _lip_motion(np.ascontiguousarray(points), x, z, motion_x, motion_z, np.float32(softness**2), moved)
+        _landmark_motion(np.ascontiguousarray(points), x, z, motion_x, motion_z, np.float32(softness**2), moved)
     return moved
 
 
@@ -114,7 +115,53 @@ def motion_at(px, pz, x, z, motion_x, motion_z, soft):
 
 
 @njit(parallel=True, fastmath=FASTMATH, cache=True)
-def _lip_motion(points, x, z, motion_x, motion_z, soft, moved):
+def _landmark_motion(points, x, z, motion_x, motion_z, soft, moved):
     """Writes the weighted mean at each point."""
     for i in prange(points.shape[0]):
         moved[i, 0], moved[i, 1] = motion_at(points[i, 0], points[i, 1], x, z, motion_x, motion_z, soft)
+
+
+def lid_rise(
+    positions: Float[np.ndarray, "samples 3"],
+    openness: Float[np.ndarray, "samples"],
+    lids: Float[np.ndarray, "2 columns 4"],
+) -> Float[np.ndarray, "samples"]:
+    """How far above each position its place in the open-eyed face is (see `LidFold`).
+
+    Args:
+        positions: world, float32.
+        openness: of the eyes, float32.
+        lids: float32.
+    """
+    rise = np.empty(len(positions), np.float32)
+    with KERNEL_LOCK:
+        _lid_rise(np.ascontiguousarray(positions), np.ascontiguousarray(openness), lids, rise)
+    return rise
+
+
+@njit(fastmath=FASTMATH)
+def lid_rise_at(x, z, openness, lids):
+    """The same at a point."""
+    last = lids.shape[1] - 1
+    for eye in range(lids.shape[0]):
+        begin, end = lids[eye, 0, 0], lids[eye, last, 0]
+        column = (x - begin) / (end - begin) * np.float32(last)
+        if column < 0 or column > last:
+            continue
+        left = min(int(column), last - 1)
+        share = column - np.float32(left)
+        one, two = lids[eye, left], lids[eye, left + 1]
+        top = one[3] + share * (two[3] - one[3])
+        opened = one[2] + share * (two[2] - one[2])
+        meet = one[1] + share * (two[1] - one[1])
+        edge = meet + openness * (opened - meet)
+        if edge <= z < top:
+            return (top - z) * (opened - edge) / (top - edge)
+    return np.float32(0)
+
+
+@njit(parallel=True, fastmath=FASTMATH, cache=True)
+def _lid_rise(positions, openness, lids, rise):
+    """Writes the rise of each position."""
+    for i in prange(positions.shape[0]):
+        rise[i] = lid_rise_at(positions[i, 0], positions[i, 2], openness[i], lids)

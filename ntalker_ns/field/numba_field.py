@@ -21,7 +21,7 @@ from ntalker_ns.encodings.numba_kernels import encode, scratch
 from ntalker_ns.encodings.numba_threads import KERNEL_LOCK
 from ntalker_ns.field.gates import Gate
 from ntalker_ns.field.mlp import FrameMLP
-from ntalker_ns.field.numba_bends import motion_at, nearest_ball
+from ntalker_ns.field.numba_bends import lid_rise_at, motion_at, nearest_ball
 from ntalker_ns.field.numba_mlp import pack, padded
 from ntalker_ns.field.numba_mlp_kernels import TILE, Frames, Network, Samples, hidden_layers, last_layer
 from ntalker_ns.field.numba_products import FASTMATH
@@ -42,8 +42,8 @@ class Balls(NamedTuple):
     per_unit: np.float32
 
 
-class Lips(NamedTuple):
-    """How landmarks of lips and jaw have moved in the frame."""
+class Landmarks(NamedTuple):
+    """How landmarks of a part of the face have moved in the frame."""
 
     x: np.ndarray
     z: np.ndarray
@@ -68,10 +68,11 @@ class PictureField:
 
     def __init__(
         self,
-        speech_gate: Gate,
-        eye_gate: Gate,
-        closing: tuple[float, float, int],
-        lips: tuple[Tensor, Tensor, float],
+        gates: tuple[Gate, Gate, Gate],
+        landmarks: tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]],
+        softness: float,
+        lids: Tensor,
+        openness: float,
         grids: tuple[HashGrid, HashGrid],
         active_levels: int,
         networks: tuple[FrameMLP, FrameMLP, FrameMLP],
@@ -79,23 +80,21 @@ class PictureField:
     ) -> None:
         """
         Args:
-            speech_gate: where speech acts.
-            eye_gate: where blinks act.
-            closing: how closed the eyes are, what the density network is told where they are closed entirely, and the
-                features that stay there.
-            lips: where the landmarks are in the frame (landmarks, 2), how they have moved (landmarks, 2), and the
-                softness of their pull, world units.
+            gates: where speech, brows and blinks act.
+            landmarks: of lips and jaw, and of the brows: where they are in the frame (points, 2) and how they have
+                moved (points, 2).
+            softness: of their pull, world units.
+            lids: see `LidFold`.
+            openness: of the eyes.
             grids: of space and of the audio coordinate.
             active_levels: levels of the grid of space in use.
             networks: of the audio coordinate, of density, of colour.
             frames: the row that each of them gets, (1, channels).
         """
-        places, motion, softness = (lips[0].numpy(), lips[1].numpy(), lips[2])
         space, audio = grids
-        self._gates = (_balls(speech_gate), _balls(eye_gate))
-        self._closing = (np.float32(closing[0]), np.float32(closing[1]), closing[2])
-        x, z, motion_x, motion_z = (np.ascontiguousarray(column, np.float32) for column in (*places.T, *motion.T))
-        self._lips = Lips(x, z, motion_x, motion_z, np.float32(softness**2))
+        self._gates = tuple(_balls(gate) for gate in gates)
+        self._landmarks = tuple(_landmarks(*each, softness) for each in landmarks)
+        self._lids = (lids.numpy(), np.float32(openness))
         self._grids = (_grid(space, active_levels), _grid(audio, audio.layout.num_levels))
         self._common = audio(audio.table.new_full((1, 2), 0.5)).detach().view(-1)
         common = (self._common[:0], self._common, self._common[:0])
@@ -117,7 +116,8 @@ class PictureField:
         density, motion = positions.new_empty(len(positions), 1), positions.new_empty(len(positions), 1)
         rgb = torch.empty_like(positions)
         outputs = (density.view(-1).numpy(), rgb.numpy(), motion.view(-1).numpy())
-        arguments = (*self._gates, *self._closing, self._lips, *self._grids, self._common.numpy(), *self._networks)
+        face = (*self._gates, *self._landmarks, *self._lids)
+        arguments = (*face, *self._grids, self._common.numpy(), *self._networks)
         widths = (0,) * self._rows.shape[1], self._outs
         with record_function("ask_picture_field"), KERNEL_LOCK:
             _ask(positions.contiguous().numpy(), *arguments, self._rows, *widths, get_num_threads(), *outputs)  # pyright: ignore[reportCallIssue]
@@ -127,6 +127,13 @@ class PictureField:
 def _balls(gate: Gate) -> Balls:
     per_unit = np.float32(1.0 / (gate.outer - gate.inner))
     return Balls(np.array(gate.centers, np.float32), np.float32(gate.outer), per_unit)
+
+
+def _landmarks(places: Tensor, motion: Tensor, softness: float) -> Landmarks:
+    x, z, motion_x, motion_z = (
+        np.ascontiguousarray(column, np.float32) for column in (*places.numpy().T, *motion.numpy().T)
+    )
+    return Landmarks(x, z, motion_x, motion_z, np.float32(softness**2))
 
 
 def _grid(grid: HashGrid, active_levels: int) -> Grid:
@@ -174,35 +181,37 @@ def _run(network, samples, rows, row, gates, hidden, outs, room, out):
     last_layer(network, rows, hidden, outs, nothing, activations, out)
 
 
+@njit(inline="always")
+def _bend(x, z, gate, marks):
+    """How far a part of the face has moved a point, times its gate."""
+    move_x, move_z = motion_at(x, z, marks.x, marks.z, marks.motion_x, marks.motion_z, marks.soft)
+    return gate * move_x, gate * move_z
+
+
 @njit(fastmath=FASTMATH)
-def _settle(positions, first, rows, speech, eyes, closed, lips, points, gates, last, place, inside):
-    """Where a tile's samples are in the mean face, in [0, 1]; how speech and closed eyes act on them.
+def _settle(positions, first, rows, gates, landmarks, lids, openness, points, speech, last, place, inside):
+    """Where a tile's samples are in the mean face with open eyes, in [0, 1]; how speech and closed eyes act on them.
 
     Returns how many speech acts on; `inside` says which they are.
     """
-    one, half = np.float32(1), np.float32(0.5)
+    one, half, zero = np.float32(1), np.float32(0.5), np.float32(0)
     count = 0
     for t in range(rows):
         x, y, z = positions[first + t, 0], positions[first + t, 1], positions[first + t, 2]
-        gate = _open(x, y, z, speech)
-        gates[t], last[t], place[t] = gate, closed * _open(x, y, z, eyes), -1
-        if gate > 0:
-            move_x, move_z = motion_at(x, z, lips.x, lips.z, lips.motion_x, lips.motion_z, lips.soft)
-            x, z = x - gate * move_x, z - gate * move_z
+        spoken, raised, blinked = _open(x, y, z, gates[0]), _open(x, y, z, gates[1]), _open(x, y, z, gates[2])
+        speech[t], last[t], place[t] = spoken, blinked * (one - openness), -1
+        lip_x, lip_z, brow_x, brow_z = zero, zero, zero, zero
+        if spoken > 0:
+            lip_x, lip_z = _bend(x, z, spoken, landmarks[0])
             place[t], inside[count] = count, t
             count += 1
+        if raised > 0:
+            brow_x, brow_z = _bend(x, z, raised, landmarks[1])
+        x, z = x - lip_x - brow_x, z - lip_z - brow_z
+        if blinked > 0:
+            z += blinked * lid_rise_at(x, z, openness, lids)
         points[t, 0], points[t, 1], points[t, 2] = (x + one) * half, (y + one) * half, (z + one) * half
     return count
-
-
-@njit(fastmath=FASTMATH)
-def _fade(x, features, kept, rows, last, gain):
-    """Fades finer features where eyes close; `last` then is what the density network is told."""
-    for t in range(rows):
-        if last[t] > 0:
-            for k in range(kept, features):
-                x[t * features + k] *= np.float32(1) - last[t]
-        last[t] *= gain
 
 
 @njit(fastmath=FASTMATH)
@@ -219,12 +228,13 @@ def _place(raw, count, inside, gates, first, places, motion):
 @njit(parallel=True, fastmath=FASTMATH, cache=True)
 def _ask(
     positions,
-    speech,
-    eyes,
-    closed,
-    eye_gain,
-    kept,
+    speech_gate,
+    brow_gate,
+    eye_gate,
     lips,
+    brows,
+    lids,
+    openness,
     space,
     audio,
     common,
@@ -262,9 +272,21 @@ def _ask(
         for number in range(begin, end):
             first = number * TILE
             rows = min(TILE, positions.shape[0] - first)
-            count = _settle(positions, first, rows, speech, eyes, closed, lips, points, gates, last, place, inside)
+            count = _settle(
+                positions,
+                first,
+                rows,
+                (speech_gate, brow_gate, eye_gate),
+                (lips, brows),
+                lids,
+                openness,
+                points,
+                gates,
+                last,
+                place,
+                inside,
+            )
             _encode(points, rows, of_space, encoded, space, SPACE)
-            _fade(x, features, kept, rows, last, eye_gain)
             motion[first : first + rows] = 0
             if count:
                 for c in range(count):

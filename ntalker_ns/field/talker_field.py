@@ -2,33 +2,24 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from nerfstudio.utils.math import components_from_spherical_harmonics
 from torch import Tensor, nn
 
 from ntalker_ns.encodings.hash_grid import HashGrid
 from ntalker_ns.field.audio_encoder import AudioEncoder
-from ntalker_ns.field.gates import eye_gate, speech_gate
-from ntalker_ns.field.lip_warp import LipWarp
+from ntalker_ns.field.gates import brow_gate, eye_gate, speech_gate
+from ntalker_ns.field.landmark_warp import LandmarkWarp
+from ntalker_ns.field.lid_fold import LidFold
 from ntalker_ns.field.mlp import FrameMLP, truncated_exp
 from ntalker_ns.field.segments import SparseInputs, expand_per_frame
 
 WARP_SOFTNESS = 0.05
 """Softness of the lips' warp over the distance between the eyes: about the distance between landmarks of a lip."""
-
-
-EYE_GAIN = 4.0
-"""How large closed eyes are to the density network, of which spatial features are about 1: blinks are short, so what
-they look like must be learned in few steps."""
-
-
-LID_LEVELS = 0.6
-"""Share of the grid levels that closed lids are painted with: a clip shows them in a handful of frames, too few to
-teach fine levels, which know open eyes."""
 
 
 @dataclass
@@ -61,6 +52,21 @@ class TalkerFieldConfig:
     """Implementation of the hash grids; auto takes the fastest that runs on the device."""
 
 
+class FaceMotions(NamedTuple):
+    """How parts of the face move, as `DrivingSequence` has it."""
+
+    lip_places: Float[np.ndarray, "points 2"]
+    """Mean x, z of the landmarks of lips and jaw, world units."""
+    lip_motions: Float[np.ndarray, "lip_dim points 2"]
+    """How lip shapes move them, world units."""
+    brow_places: Float[np.ndarray, "brow_points 2"]
+    """Mean x, z of the landmarks of the brows and around them, world units."""
+    brow_motions: Float[np.ndarray, "brow_dim brow_points 2"]
+    """How brow shapes move them, world units."""
+    lids: Float[np.ndarray, "2 columns 4"]
+    """Where the lids are, see `ntalker_ns.eyelids.lid_curves`."""
+
+
 @dataclass
 class FrameConditions:
     """What all samples of a frame share; row f belongs to the f-th run of samples."""
@@ -69,6 +75,8 @@ class FrameConditions:
     """What lips and jaw do, measured or heard."""
     speech_code: Float[Tensor, "frames code"]
     """The same as the networks are told it, see `TalkerField.speech_code`."""
+    brow_shapes: Float[Tensor, "frames brow_dim"]
+    """What the brows do."""
     eye_openness: Float[Tensor, "frames 1"]
     """In [0, 1]."""
     appearance: Float[Tensor, "frames appearance"]
@@ -93,11 +101,11 @@ AskFrame = Callable[[Tensor, Tensor | None], FieldOutputs]
 class TalkerField(nn.Module):
     """RAD-NeRF's decomposition: a 3D grid for space, a 2D grid for what speech does there.
 
-    The audio around a frame is heard as a shape of lips and jaw. Positions are brought back to where they are in the
-    mean face (`LipWarp`), and the shape gives the frame's speech code. Each settled position and the code give a 2D
-    audio coordinate, which looks up a second grid; both features, the code and the eye openness give density, and with
-    the viewing direction and the appearance code colour. Speech and blinks are gated in space
-    (`ntalker_ns.field.gates`).
+    The audio around a frame is heard as a shape of lips and jaw, which gives the frame's speech code. Positions are
+    brought back to where they are in the mean face with open eyes (`LandmarkWarp`, `LidFold`). Each settled position
+    and the code give a 2D audio coordinate, which looks up a second grid; both features, the code and the eye openness
+    give density, and with the viewing direction and the appearance code colour. Speech, brows and blinks are gated in
+    space (`ntalker_ns.field.gates`).
     """
 
     def __init__(
@@ -105,16 +113,14 @@ class TalkerField(nn.Module):
         config: TalkerFieldConfig,
         feature_channels: int,
         anchors: dict[str, np.ndarray],
-        lip_places: Float[np.ndarray, "points 2"],
-        lip_motions: Float[np.ndarray, "lip_dim points 2"],
+        motions: FaceMotions,
     ) -> None:
         """
         Args:
             config: sizes.
             feature_channels: channels of the audio features.
             anchors: (3,) world points of the face, see `DrivingSequence.anchors`.
-            lip_places: mean x, z of the landmarks of lips and jaw, world units.
-            lip_motions: how lip shapes move them, world units.
+            motions: how parts of the face move.
         """
         super().__init__()
         self.config = config
@@ -122,8 +128,11 @@ class TalkerField(nn.Module):
         self.speech_gate = speech_gate(anchors)
         self.eye_gate = eye_gate(anchors)
         between_eyes = float(np.linalg.norm(anchors["left_eye"] - anchors["right_eye"]))
-        self.lip_warp = LipWarp(lip_places, lip_motions, softness=WARP_SOFTNESS * between_eyes)
-        lip_dim = len(lip_motions)
+        self.brow_gate = brow_gate(anchors)
+        self.lip_warp = LandmarkWarp(motions.lip_places, motions.lip_motions, softness=WARP_SOFTNESS * between_eyes)
+        self.brow_warp = LandmarkWarp(motions.brow_places, motions.brow_motions, softness=WARP_SOFTNESS * between_eyes)
+        self.lid_fold = LidFold(motions.lids)
+        lip_dim = len(motions.lip_motions)
         self.audio_encoder = AudioEncoder(feature_channels, dropout=config.audio_dropout)
         self.lip_reader = nn.Linear(self.audio_encoder.code_dim, lip_dim)
         self.speech_net = nn.Sequential(
@@ -189,26 +198,23 @@ class TalkerField(nn.Module):
 
     @torch.no_grad()
     def moves(self, positions: Float[Tensor, "samples 3"]) -> Bool[Tensor, "samples"]:
-        """Where speech or blinks may act.
+        """Where speech, blinks or brows may act.
 
         Args:
             positions: world.
         """
-        return ((self.speech_gate(positions) > 0) | (self.eye_gate(positions) > 0)).squeeze(-1)
+        gates = (self.speech_gate, self.eye_gate, self.brow_gate)
+        return torch.cat([gate(positions) > 0 for gate in gates], dim=1).any(dim=1)
 
     def _geometry(
         self, positions: Tensor, frames: FrameConditions
     ) -> tuple[Float[Tensor, "samples 1+geometry"], Float[Tensor, "samples 1"]]:
         """What the density network says, the density's logarithm first, and how much speech acts."""
-        gate = self.speech_gate(positions)
-        inside = gate.squeeze(-1) > 0
-        index = inside.nonzero().squeeze(-1)
-        counts = [int(part.sum()) for part in inside.split(frames.counts)]
+        gate, eyes = self.speech_gate(positions), self.eye_gate(positions.detach())
+        index, counts = _inside(gate, frames.counts)
         gated = gate.index_select(0, index)
-        moved = self.lip_warp(positions.index_select(0, index), frames.lip_shapes, counts)
-        settled = positions.index_add(0, index, -moved * gated.detach())
-        closed = self.eye_gate(positions.detach()) * expand_per_frame(1.0 - frames.eye_openness, frames.counts)
-        space = self._without_details(self.space_grid(settled.add_(1.0).mul_(0.5), self.active_levels), closed)
+        settled = positions + self._calming(positions, gate, eyes, frames)
+        space = self.space_grid(settled.add_(1.0).mul_(0.5), self.active_levels)
         # Where the gate is zero the audio coordinate is the origin whatever is heard: the network is asked only inside.
         raw = self.audio_coordinate_net(space.index_select(0, index), frames.speech_code, counts)
         coordinate = torch.tanh(raw) * gated
@@ -217,22 +223,30 @@ class TalkerField(nn.Module):
             values=self.audio_grid((coordinate + 1.0).mul_(0.5)),
             index=index,
             common=self.audio_grid(space.new_full((1, 2), 0.5)),
-            last=EYE_GAIN * closed,
+            last=eyes * expand_per_frame(1.0 - frames.eye_openness, frames.counts),
         )
         return self.density_net(space, frames.speech_code, frames.counts, gate, audio), motion
 
-    @property
-    def _lid_features(self) -> int:
-        """Spatial features that closed lids are painted with, the first ones."""
-        return 2 * round(LID_LEVELS * self.config.num_levels)
+    @torch.no_grad()
+    def _calming(self, positions: Tensor, speech: Tensor, eyes: Tensor, frames: FrameConditions) -> Tensor:
+        """What takes each position to its place in the mean face with open eyes, world units (samples, 3).
 
-    def _without_details(self, space: Tensor, closed: Tensor) -> Float[Tensor, "samples features"]:
-        """Spatial features whose finer levels fade where eyes close; written in place."""
-        coarse = self._lid_features
-        index = closed.squeeze(-1).nonzero().squeeze(-1)
-        if len(index):
-            space[index, coarse:] *= 1.0 - closed[index]
-        return space
+        Lips and brows are bent at the frame's own places, and lids fold where the brows then are.
+        """
+        shift = torch.zeros_like(positions)
+        bends = (
+            (speech, self.lip_warp, frames.lip_shapes),
+            (self.brow_gate(positions), self.brow_warp, frames.brow_shapes),
+        )
+        for gate, warp, shapes in bends:
+            index, counts = _inside(gate, frames.counts)
+            moved = warp(positions.index_select(0, index), shapes, counts)
+            shift.index_add_(0, index, -moved * gate.index_select(0, index))
+        index, counts = _inside(eyes, frames.counts)
+        calm = positions.index_select(0, index) + shift.index_select(0, index)
+        rise = self.lid_fold(calm, expand_per_frame(frames.eye_openness, counts))
+        shift[:, 2].index_add_(0, index, rise * eyes.index_select(0, index).squeeze(-1))
+        return shift
 
     def density(self, positions: Float[Tensor, "samples 3"], frames: FrameConditions) -> Float[Tensor, "samples 1"]:
         """Density alone, per world unit, for the occupancy grid."""
@@ -275,12 +289,14 @@ class TalkerField(nn.Module):
             return lambda positions, directions: self(positions, directions, replace(frames, counts=[len(positions)]))
         from ntalker_ns.field.numba_field import PictureField
 
-        places, motion = self.lip_warp.landmarks(frames.lip_shapes)
+        lips = self.lip_warp.landmarks(frames.lip_shapes)
+        brows = self.brow_warp.landmarks(frames.brow_shapes)
         ask = PictureField(
-            speech_gate=self.speech_gate,
-            eye_gate=self.eye_gate,
-            closing=(1.0 - float(frames.eye_openness), EYE_GAIN, self._lid_features),
-            lips=(places[0], motion[0], self.lip_warp.softness),
+            gates=(self.speech_gate, self.brow_gate, self.eye_gate),
+            landmarks=((lips[0][0], lips[1][0]), (brows[0][0], brows[1][0])),
+            softness=self.lip_warp.softness,
+            lids=self.lid_fold.lids,
+            openness=float(frames.eye_openness),
             grids=(self.space_grid, self.audio_grid),
             active_levels=self.active_levels,
             networks=(self.audio_coordinate_net, self.density_net, self.color_net),
@@ -292,3 +308,9 @@ class TalkerField(nn.Module):
             return FieldOutputs(density=truncated_exp(density), rgb=rgb.sigmoid_(), audio_motion=moved)
 
         return ask_frame
+
+
+def _inside(gate: Float[Tensor, "samples 1"], counts: list[int]) -> tuple[Int[Tensor, "inside"], list[int]]:
+    """Which samples a gate is open for, and how many of each frame."""
+    inside = gate.detach().squeeze(-1) > 0
+    return inside.nonzero().squeeze(-1), [int(part.sum()) for part in inside.split(counts)]

@@ -1,7 +1,7 @@
 """What a camera that stands still need not render again.
 
-Neither speech nor blinks act on most of a head, by construction (`ntalker_ns.field.gates`). While camera and weights
-stay the same, so do the rays that meet nothing of lips, jaw and lids: they are rendered once.
+Neither speech nor brows nor blinks act on most of a head, by construction (`ntalker_ns.field.gates`). While camera and
+weights stay the same, so do the rays that meet nothing of lips, jaw, brows and lids: they are rendered once.
 """
 
 from collections.abc import Callable, Iterable

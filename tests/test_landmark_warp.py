@@ -1,13 +1,13 @@
 import numpy as np
 import torch
 
-from ntalker_ns.field.lip_warp import LipWarp
+from ntalker_ns.field.landmark_warp import LandmarkWarp
 
 PLACES = np.array([[-0.1, -0.3], [0.1, -0.3], [0.0, -0.5]], np.float32)
 
 
-def warp(motions: np.ndarray, softness: float = 0.02) -> LipWarp:
-    return LipWarp(PLACES, motions.astype(np.float32), softness)
+def warp(motions: np.ndarray, softness: float = 0.02) -> LandmarkWarp:
+    return LandmarkWarp(PLACES, motions.astype(np.float32), softness)
 
 
 def test_equals_shepards_sum_by_hand() -> None:

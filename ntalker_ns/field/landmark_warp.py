@@ -1,8 +1,10 @@
-"""Bends space along with lips and jaw, so that the field keeps their picture and need not paint it anew for each sound.
+"""Bends space along with parts of the face, so that the field keeps their picture and need not paint it anew in each
+frame.
 
 A point of the frame is brought back to where it is in the mean face: landmarks of lips and jaw move by what the
-frame's lip shape says, and between them the motion is interpolated by inverse distances. What bending cannot show
-(teeth and tongue behind lips that part) is left to the field, which is told the shape as well.
+frame's lip shape says, those of the brows by its brow shape, and between them the motion is interpolated by inverse
+distances. What bending cannot show (teeth and tongue behind lips that part) is left to the field, which is told the lip
+shape as well.
 """
 
 import numpy as np
@@ -11,22 +13,22 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 
-class LipWarp(nn.Module):
+class LandmarkWarp(nn.Module):
     """Shepard interpolation of the landmarks' motion in the head's x, z plane.
 
-    Depth does not enter: the landmarks' own is known least of all, and lips and jaw move along the face.
+    Depth does not enter: the landmarks' own is known least of all, and lips, jaw and brows move along the face.
     """
 
     places: Float[Tensor, "points 2"]
-    motions: Float[Tensor, "lip_dim points 2"]
+    motions: Float[Tensor, "dim points 2"]
 
     def __init__(
-        self, places: Float[np.ndarray, "points 2"], motions: Float[np.ndarray, "lip_dim points 2"], softness: float
+        self, places: Float[np.ndarray, "points 2"], motions: Float[np.ndarray, "dim points 2"], softness: float
     ) -> None:
         """
         Args:
             places: mean x, z of the landmarks, world units.
-            motions: how each component of a lip shape moves them, world units.
+            motions: how each component of a shape moves them, world units.
             softness: distance below which a landmark's weight stops growing, world units.
         """
         super().__init__()
@@ -39,7 +41,7 @@ class LipWarp(nn.Module):
     def forward(
         self,
         positions: Float[Tensor, "samples 3"],
-        lip_shapes: Float[Tensor, "frames lip_dim"],
+        shapes: Float[Tensor, "frames dim"],
         counts: list[int],
     ) -> Float[Tensor, "samples 3"]:
         """How far the material at each position has moved from its place in the mean face, world units.
@@ -48,36 +50,34 @@ class LipWarp(nn.Module):
 
         Args:
             positions: world, grouped by frame.
-            lip_shapes: one row a frame.
+            shapes: one row a frame.
             counts: samples of each frame.
         """
         parts = [
             self._interpolate(points, places, moved)
-            for points, places, moved in zip(
-                positions[:, [0, 2]].split(counts), *self.landmarks(lip_shapes), strict=True
-            )
+            for points, places, moved in zip(positions[:, [0, 2]].split(counts), *self.landmarks(shapes), strict=True)
         ]
         flat = torch.cat(parts)
         return torch.stack([flat[:, 0], torch.zeros_like(flat[:, 0]), flat[:, 1]], dim=1)
 
     def landmarks(
-        self, lip_shapes: Float[Tensor, "frames lip_dim"]
+        self, shapes: Float[Tensor, "frames dim"]
     ) -> tuple[Float[Tensor, "frames points 2"], Float[Tensor, "frames points 2"]]:
         """Where the landmarks are in frames, and how they have moved from the mean face, world units.
 
         Args:
-            lip_shapes: one row a frame.
+            shapes: one row a frame.
         """
-        motion = torch.einsum("fc,cpx->fpx", lip_shapes, self.motions)
+        motion = torch.einsum("fc,cpx->fpx", shapes, self.motions)
         return self.places + motion, motion
 
     def _interpolate(self, points: Tensor, places: Tensor, motion: Tensor) -> Float[Tensor, "samples 2"]:
         """Mean of the landmarks' motion at points of the frame, weighted by the inverse fourth power of distance."""
         if points.device.type == "cpu":
-            from ntalker_ns.field.numba_bends import lip_motion
+            from ntalker_ns.field.numba_bends import landmark_motion
 
             arrays = (points.numpy(), places.numpy(), motion.numpy())
-            return torch.from_numpy(lip_motion(*arrays, self.softness))
+            return torch.from_numpy(landmark_motion(*arrays, self.softness))
         squared = torch.cdist(points, places, compute_mode="donot_use_mm_for_euclid_dist").square()
         weights = (squared + self.softness**2).pow(-2)
         return (weights @ motion) / weights.sum(dim=1, keepdim=True)
