@@ -52,8 +52,8 @@ def lid_curves(face: Seen, openness: Float[np.ndarray, " n"]) -> Float[np.ndarra
 def _eye(
     face: Seen, upper: tuple[int, ...], lower: tuple[int, ...], brow: tuple[int, ...], openness: np.ndarray
 ) -> Float[np.ndarray, "columns 4"]:
-    (up, up_seen), (low, low_seen), (brows, _) = (face.tracks(part) for part in (upper, lower, brow))
-    train = up_seen & low_seen & face.is_train
+    (up, *seen), (low, *low_seen), (brows, *brows_seen) = (face.tracks(part) for part in (upper, lower, brow))
+    train = np.all([*seen, *low_seen, *brows_seen, face.is_train], axis=0)
     share = openness[train].astype(np.float64)
     x, low_line, brow_line = up[train, :, 0].mean(axis=0), low[train].mean(axis=0), brows[train].mean(axis=0)
     meet = _height(low_line, x)

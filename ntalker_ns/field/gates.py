@@ -75,4 +75,4 @@ def brow_gate(anchors: dict[str, np.ndarray]) -> Gate:
     between_eyes = float(np.linalg.norm(anchors["left_eye"] - anchors["right_eye"]))
     above = np.array([0.0, 0.0, 0.3 * between_eyes])
     centers = (_point(anchors["left_eye"] + above), _point(anchors["right_eye"] + above))
-    return Gate(centers, inner=0.5 * between_eyes, outer=0.85 * between_eyes)
+    return Gate(centers, inner=0.45 * between_eyes, outer=0.7 * between_eyes)

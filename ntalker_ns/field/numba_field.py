@@ -162,6 +162,8 @@ def _frame_row(network: FrameMLP, channels: Tensor | None) -> Float[Tensor, "1 h
 def _open(x, y, z, balls):
     """A gate at a point."""
     nearest, _ = nearest_ball(x, y, z, balls.centers)
+    if nearest >= balls.outer * balls.outer:
+        return np.float32(0)
     rising = min(max((balls.outer - np.sqrt(nearest)) * balls.per_unit, np.float32(0)), np.float32(1))
     return rising * rising * (np.float32(3) - np.float32(2) * rising)
 

@@ -313,4 +313,5 @@ class TalkerField(nn.Module):
 def _inside(gate: Float[Tensor, "samples 1"], counts: list[int]) -> tuple[Int[Tensor, "inside"], list[int]]:
     """Which samples a gate is open for, and how many of each frame."""
     inside = gate.detach().squeeze(-1) > 0
-    return inside.nonzero().squeeze(-1), [int(part.sum()) for part in inside.split(counts)]
+    # One question to the device for all frames.
+    return inside.nonzero().squeeze(-1), torch.stack([part.sum() for part in inside.split(counts)]).tolist()
