@@ -70,7 +70,7 @@ class HeadRenderer:
         shift = torch.rand_like(near) if training else torch.full_like(near, 0.5)
         # By the tracker's poses: cells were carved by them, and cells of corrected rays would leave surfaces less room
         # to move (0.4 dB).
-        samples = march(self._lattice(ray_bundle, near, far, shift))
+        samples = march(self._lattice(ray_bundle, near, far, shift, self.occupancy.occupied))
         ray, middles = samples.rays, samples.middles
         conditions = replace(conditions, counts=[int(part.sum()) for part in samples.ray_counts.split(counts)])
         positions = points_along(ray_bundle.origins, ray_bundle.directions, ray, middles)
@@ -118,15 +118,15 @@ class HeadRenderer:
                 live[ray[self.field.moves(positions)]] = True
             return self._ask(field, positions, ray_bundle, ray, middles - near[ray])
 
-        steps = walk(self._lattice(ray_bundle, near, far, torch.full_like(near, 0.5)))
+        steps = walk(self._lattice(ray_bundle, near, far, torch.full_like(near, 0.5), self.occupancy.solid))
         sums, opacity = composite_in_rounds(ask, steps, self.step_size, SUMMED)
         outputs = _outputs(ray_bundle, sums, opacity, near)
         outputs["samples_per_ray"] = near.new_tensor(asked / max(len(near), 1))
         return outputs | ({"live": live[:, None]} if marks else {})
 
-    def _lattice(self, ray_bundle: RayBundle, near: Tensor, far: Tensor, shift: Tensor) -> Lattice:
+    def _lattice(self, ray_bundle: RayBundle, near: Tensor, far: Tensor, shift: Tensor, cells: Tensor) -> Lattice:
         rays = (ray_bundle.origins, ray_bundle.directions, near, far)
-        return Lattice(*rays, self.occupancy.occupied, self.step_size, shift, self.max_samples)
+        return Lattice(*rays, cells, self.step_size, shift, self.max_samples)
 
     def _ask(
         self,

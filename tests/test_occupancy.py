@@ -51,6 +51,19 @@ def test_what_no_ray_sees_closes_however_full_it_is() -> None:
     assert (grid.centers()[grid.occupied] - front).abs().max() < 2.5 * 2 / 16
 
 
+def test_pictures_see_what_is_full_right_behind() -> None:
+    torch.manual_seed(0)
+    grid = OccupancyGrid(16)
+    front = torch.tensor([[0.0, -0.45, 0.0]])
+    for _ in range(60):
+        grid.see(front, torch.ones(1))
+        grid.update(ball, cells=4096, threshold=1.0)
+    more = grid.centers()[grid.solid & ~grid.occupied]
+    assert (grid.occupied & ~grid.solid).sum() == 0
+    assert len(more) > 10 and (more.norm(dim=-1) < 0.5 + 2 / 16).all()
+    assert ((more - front).abs().amax(dim=-1) < 3.5 * 2 / 16).all()
+
+
 def test_cells_outside_the_hull_never_open() -> None:
     torch.manual_seed(0)
     grid = OccupancyGrid(8)
@@ -58,7 +71,7 @@ def test_cells_outside_the_hull_never_open() -> None:
     grid.carve(hull)
     for _ in range(10):
         grid.update(lambda p: torch.full((len(p), 1), 50.0), cells=512, threshold=1.0)
-    assert grid.occupied.equal(hull)
+    assert grid.occupied.equal(hull) and grid.solid.equal(hull)
 
 
 def look_from(direction: tuple[float, float], distance: float = 5.0) -> torch.Tensor:
@@ -92,7 +105,7 @@ def test_widened_mask_grows_by_its_share_of_the_width() -> None:
 def test_the_box_of_what_is_open() -> None:
     grid = OccupancyGrid(8)
     assert [edge.tolist() for edge in grid.box()] == [[-1.0] * 3, [1.0] * 3]
-    grid.occupied.zero_()
+    grid.solid.zero_()
     assert [edge.tolist() for edge in grid.box()] == [[0.0] * 3, [0.0] * 3]
-    grid.occupied[2, 5, 7] = grid.occupied[3, 1, 7] = True
+    grid.solid[2, 5, 7] = grid.solid[3, 1, 7] = True
     assert [edge.tolist() for edge in grid.box()] == [[-0.5, -0.75, 0.75], [0.0, 0.5, 1.0]]

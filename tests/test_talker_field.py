@@ -80,7 +80,8 @@ def test_brows_move_the_brows_and_nothing_else(field: TalkerField) -> None:
     assert (raised[:20] - calm[:20]).abs().mean() > 10 * (carried - calm[:20]).abs().mean()
 
 
-def test_closed_lids_cover_the_eye_with_the_skin_over_it(field: TalkerField) -> None:
+def test_closed_lids_cover_the_eye_with_the_skin_over_it(field: TalkerField, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ntalker_ns.field.talker_field.LID_LEVELS", 1.0)
     first = field.density_net.layers[0]
     assert isinstance(first, torch.nn.Linear)
     first.weight.data[:, -1] = 0  # the network is not told

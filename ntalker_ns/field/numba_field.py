@@ -73,6 +73,7 @@ class PictureField:
         softness: float,
         lids: Tensor,
         openness: float,
+        lid_features: int,
         grids: tuple[HashGrid, HashGrid],
         active_levels: int,
         networks: tuple[FrameMLP, FrameMLP, FrameMLP],
@@ -86,6 +87,7 @@ class PictureField:
             softness: of their pull, world units.
             lids: see `LidFold`.
             openness: of the eyes.
+            lid_features: spatial features that stay where eyes close.
             grids: of space and of the audio coordinate.
             active_levels: levels of the grid of space in use.
             networks: of the audio coordinate, of density, of colour.
@@ -94,7 +96,7 @@ class PictureField:
         space, audio = grids
         self._gates = tuple(_balls(gate) for gate in gates)
         self._landmarks = tuple(_landmarks(*each, softness) for each in landmarks)
-        self._lids = (lids.numpy(), np.float32(openness))
+        self._lids = (lids.numpy(), np.float32(openness), lid_features)
         self._grids = (_grid(space, active_levels), _grid(audio, audio.layout.num_levels))
         self._common = audio(audio.table.new_full((1, 2), 0.5)).detach().view(-1)
         common = (self._common[:0], self._common, self._common[:0])
@@ -217,6 +219,15 @@ def _settle(positions, first, rows, gates, landmarks, lids, openness, points, sp
 
 
 @njit(fastmath=FASTMATH)
+def _fade(x, features, kept, rows, closed):
+    """Fades finer features where eyes close."""
+    for t in range(rows):
+        if closed[t] > 0:
+            for k in range(kept, features):
+                x[t * features + k] *= np.float32(1) - closed[t]
+
+
+@njit(fastmath=FASTMATH)
 def _place(raw, count, inside, gates, first, places, motion):
     """The audio coordinates of the samples that speech acts on, in [0, 1], and their lengths."""
     one, half = np.float32(1), np.float32(0.5)
@@ -237,6 +248,7 @@ def _ask(
     brows,
     lids,
     openness,
+    kept,
     space,
     audio,
     common,
@@ -289,6 +301,7 @@ def _ask(
                 inside,
             )
             _encode(points, rows, of_space, encoded, space, SPACE)
+            _fade(x, features, kept, rows, last)
             motion[first : first + rows] = 0
             if count:
                 for c in range(count):

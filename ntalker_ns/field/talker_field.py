@@ -22,6 +22,11 @@ WARP_SOFTNESS = 0.05
 """Softness of the lips' warp over the distance between the eyes: about the distance between landmarks of a lip."""
 
 
+LID_LEVELS = 0.6
+"""Share of the grid levels that closed lids are painted with: a clip shows them in a handful of frames, too few to
+teach fine levels, which would make grain of them."""
+
+
 @dataclass
 class TalkerFieldConfig:
     """Sizes of the field (the defaults are RAD-NeRF's)."""
@@ -214,7 +219,8 @@ class TalkerField(nn.Module):
         index, counts = _inside(gate, frames.counts)
         gated = gate.index_select(0, index)
         settled = positions + self._calming(positions, gate, eyes, frames)
-        space = self.space_grid(settled.add_(1.0).mul_(0.5), self.active_levels)
+        closed = eyes * expand_per_frame(1.0 - frames.eye_openness, frames.counts)
+        space = self._without_details(self.space_grid(settled.add_(1.0).mul_(0.5), self.active_levels), closed)
         # Where the gate is zero the audio coordinate is the origin whatever is heard: the network is asked only inside.
         raw = self.audio_coordinate_net(space.index_select(0, index), frames.speech_code, counts)
         coordinate = torch.tanh(raw) * gated
@@ -223,7 +229,7 @@ class TalkerField(nn.Module):
             values=self.audio_grid((coordinate + 1.0).mul_(0.5)),
             index=index,
             common=self.audio_grid(space.new_full((1, 2), 0.5)),
-            last=eyes * expand_per_frame(1.0 - frames.eye_openness, frames.counts),
+            last=closed,
         )
         return self.density_net(space, frames.speech_code, frames.counts, gate, audio), motion
 
@@ -247,6 +253,19 @@ class TalkerField(nn.Module):
         rise = self.lid_fold(calm, expand_per_frame(frames.eye_openness, counts))
         shift[:, 2].index_add_(0, index, rise * eyes.index_select(0, index).squeeze(-1))
         return shift
+
+    @property
+    def _lid_features(self) -> int:
+        """Spatial features that closed lids are painted with, the first ones."""
+        return 2 * round(LID_LEVELS * self.config.num_levels)
+
+    def _without_details(self, space: Tensor, closed: Tensor) -> Float[Tensor, "samples features"]:
+        """Spatial features whose finer levels fade where eyes close; written in place."""
+        coarse = self._lid_features
+        index = closed.squeeze(-1).nonzero().squeeze(-1)
+        if len(index):
+            space[index, coarse:] *= 1.0 - closed[index]
+        return space
 
     def density(self, positions: Float[Tensor, "samples 3"], frames: FrameConditions) -> Float[Tensor, "samples 1"]:
         """Density alone, per world unit, for the occupancy grid."""
@@ -297,6 +316,7 @@ class TalkerField(nn.Module):
             softness=self.lip_warp.softness,
             lids=self.lid_fold.lids,
             openness=float(frames.eye_openness),
+            lid_features=self._lid_features,
             grids=(self.space_grid, self.audio_grid),
             active_levels=self.active_levels,
             networks=(self.audio_coordinate_net, self.density_net, self.color_net),

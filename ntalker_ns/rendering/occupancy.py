@@ -27,9 +27,13 @@ class OccupancyGrid(nn.Module):
     Pruning is careful on purpose: a cell is closed where a step through it would be nearly transparent or was nearly
     invisible from everywhere, and cells beside an open one stay open, so that a surface can still move. Grids that
     prune hard are fast and lose quality late in training, when the pruning bites into the surface.
+
+    Pictures from where nobody stood look past the edges of what was visible: for them, cells are open (`solid`) that
+    are full and lie right behind.
     """
 
     occupied: Bool[Tensor, "grid grid grid"]
+    solid: Bool[Tensor, "grid grid grid"]
     hull: Bool[Tensor, "grid grid grid"]
     density: Float[Tensor, "grid grid grid"]
     visible: Float[Tensor, "grid grid grid"]
@@ -46,6 +50,7 @@ class OccupancyGrid(nn.Module):
         self.resolution, self.decay, self.min_weight = resolution, decay, min_weight
         shape = (resolution, resolution, resolution)
         self.register_buffer("occupied", torch.ones(shape, dtype=torch.bool))
+        self.register_buffer("solid", torch.ones(shape, dtype=torch.bool))
         self.register_buffer("hull", torch.ones(shape, dtype=torch.bool))
         self.register_buffer("density", torch.zeros(shape))
         # Everything counts as seen until it had the time to be: some 40 updates.
@@ -59,18 +64,18 @@ class OccupancyGrid(nn.Module):
         return torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1)
 
     def box(self) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:
-        """Least and greatest coordinates of the occupied cells; nothing where there are none."""
-        if self._box is None or self._box[0] != self.occupied._version:
-            self._box = (self.occupied._version, self._find_box())
+        """Least and greatest coordinates of the solid cells; nothing where there are none."""
+        if self._box is None or self._box[0] != self.solid._version:
+            self._box = (self.solid._version, self._find_box())
         return self._box[1]
 
     def _find_box(self) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:
         width = 2.0 / self.resolution
-        low, high = torch.zeros(3, device=self.occupied.device), torch.zeros(3, device=self.occupied.device)
+        low, high = torch.zeros(3, device=self.solid.device), torch.zeros(3, device=self.solid.device)
         flat = (
-            self.occupied.any(dim=2).any(dim=1),
-            self.occupied.any(dim=2).any(dim=0),
-            self.occupied.any(dim=0).any(dim=0),
+            self.solid.any(dim=2).any(dim=1),
+            self.solid.any(dim=2).any(dim=0),
+            self.solid.any(dim=0).any(dim=0),
         )
         for axis, any_open in enumerate(flat):
             cells = any_open.nonzero().squeeze(-1)
@@ -82,6 +87,7 @@ class OccupancyGrid(nn.Module):
         """Closes for good every cell outside `hull` (see `visual_hull`)."""
         self.hull.copy_(hull)
         self.occupied.copy_(hull)
+        self.solid.copy_(hull)
         self.carved.fill_(True)
 
     @torch.no_grad()
@@ -113,7 +119,9 @@ class OccupancyGrid(nn.Module):
         remembered = self.density.view(-1)
         remembered[drawn] = torch.maximum(remembered[drawn] * self.decay, fresh)
         self.visible.mul_(VISIBLE_DECAY)
-        self.occupied.copy_(_dilate((self.density > threshold) & (self.visible > self.min_weight)) & self.hull)
+        full = self.density > threshold
+        self.occupied.copy_(_dilate(full & (self.visible > self.min_weight)) & self.hull)
+        self.solid.copy_(self.occupied | (_dilate(self.occupied) & full & self.hull))
 
 
 def _dilate(cells: Bool[Tensor, "grid grid grid"]) -> Bool[Tensor, "grid grid grid"]:
