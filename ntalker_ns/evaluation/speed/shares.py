@@ -61,17 +61,18 @@ def time_shares(run: Run, device: torch.device, times: int) -> dict[str, float]:
 
 
 def shares_table(title: str, shares: Mapping[str, float]) -> Table:
-    """A row of shares, those of nothing left out.
+    """A table of shares, those of nothing left out.
 
     Args:
         title: of the table.
         shares: by part.
     """
-    table = Table(title=title)
+    table = Table(title=title, show_header=False)
+    table.add_column("")
+    table.add_column("", justify="right")
     for name, share in shares.items():
         if share > 0:
-            table.add_column(name, justify="right")
-    table.add_row(*(f"{share:.0%}" for share in shares.values() if share > 0))
+            table.add_row(name, f"{share:.0%}")
     return table
 
 
