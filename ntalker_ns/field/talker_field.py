@@ -19,7 +19,8 @@ from ntalker_ns.field.mlp import FrameMLP, truncated_exp
 from ntalker_ns.field.segments import SparseInputs, expand_per_frame
 
 WARP_SOFTNESS = 0.05
-"""Softness of the lips' warp over the distance between the eyes: about the distance between landmarks of a lip."""
+"""Softness of the warps of lips and brows over the distance between the eyes: about the distance between landmarks of a
+lip."""
 
 
 LID_LEVELS = 0.6
