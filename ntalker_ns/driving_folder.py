@@ -20,7 +20,7 @@ from ntalker_ns.driving import (
     write_folder,
 )
 from ntalker_ns.eyelids import lid_curves
-from ntalker_ns.landmark_space import Seen, brow_space, lip_space
+from ntalker_ns.landmark_space import PosedLandmarks, brow_space, lip_space
 from ntalker_ns.progress import track
 from ntalker_ns.talker_clip import Clip
 from ntalker_ns.underlay import dilation_of, underlay
@@ -70,7 +70,7 @@ def build_driving(clip: Clip, is_train: Bool[np.ndarray, " n"], features: str | 
     check_features(windows, info, info)
     anchors = triangulate_anchors(clip.landmarks[is_train], clip.camera_to_worlds[is_train], clip.intrinsics)
     openness = np.clip(clip.eye_openness, 0, 1)
-    face = Seen(clip.landmarks, clip.camera_to_worlds, clip.intrinsics, is_train)
+    face = PosedLandmarks(clip.landmarks, clip.camera_to_worlds, clip.intrinsics, is_train)
     lips, brows = lip_space(face), brow_space(face)
     fl_x, fl_y, cx, cy = clip.intrinsics
     return DrivingSequence(

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float
 
-from ntalker_ns.landmark_space import Seen
+from ntalker_ns.landmark_space import PosedLandmarks
 
 COLUMNS = 9
 """Places across an eye at which its lids are described."""
@@ -32,7 +32,7 @@ SKIN = 0.8
 """Share of the way from an open lid to the brow on which the skin moves with the lid."""
 
 
-def lid_curves(face: Seen, openness: Float[np.ndarray, " n"]) -> Float[np.ndarray, "2 columns 4"]:
+def lid_curves(face: PosedLandmarks, openness: Float[np.ndarray, " n"]) -> Float[np.ndarray, "2 columns 4"]:
     """The lids of the right and the left eye.
 
     The upper lid moves with the openness and the lower one stays: at openness 0 they meet along the lower one's mean.
@@ -50,7 +50,7 @@ def lid_curves(face: Seen, openness: Float[np.ndarray, " n"]) -> Float[np.ndarra
 
 
 def _eye(
-    face: Seen, upper: tuple[int, ...], lower: tuple[int, ...], brow: tuple[int, ...], openness: np.ndarray
+    face: PosedLandmarks, upper: tuple[int, ...], lower: tuple[int, ...], brow: tuple[int, ...], openness: np.ndarray
 ) -> Float[np.ndarray, "columns 4"]:
     (up, *seen), (low, *low_seen), (brows, *brows_seen) = (face.tracks(part) for part in (upper, lower, brow))
     train = np.all([*seen, *low_seen, *brows_seen, face.is_train], axis=0)

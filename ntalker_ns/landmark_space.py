@@ -56,7 +56,7 @@ class LandmarkSpace:
 
 
 @dataclass(frozen=True)
-class Seen:
+class PosedLandmarks:
     """Landmarks and what sees them."""
 
     landmarks: Float[np.ndarray, "n points 2"]
@@ -93,12 +93,12 @@ class Seen:
         return (place + on_ray - towards)[:, [0, 2]]
 
 
-def lip_space(face: Seen) -> LandmarkSpace:
+def lip_space(face: PosedLandmarks) -> LandmarkSpace:
     """Shapes of lips and jaw."""
     return _space(face, MESH_LIPS if face.is_mesh else IBUG_LIPS, LIP_SHAPE_DIM)
 
 
-def brow_space(face: Seen) -> LandmarkSpace:
+def brow_space(face: PosedLandmarks) -> LandmarkSpace:
     """Shapes of the brows, smoothed in time: brows are slow, and what is fast is noise of their landmarks."""
     from scipy.ndimage import gaussian_filter1d
 
@@ -106,7 +106,7 @@ def brow_space(face: Seen) -> LandmarkSpace:
     return replace(space, shapes=gaussian_filter1d(space.shapes, BROW_SMOOTHING, axis=0, mode="nearest"))
 
 
-def _space(face: Seen, indices: tuple[int, ...], dim: int) -> LandmarkSpace:
+def _space(face: PosedLandmarks, indices: tuple[int, ...], dim: int) -> LandmarkSpace:
     """Principal components of some landmarks' tracks over the training frames.
 
     All components are divided by the standard deviation of the first, so that a component counts as much as it moves

@@ -5,14 +5,14 @@ import pytest
 from synthetic_clip import poses, project
 
 from ntalker_ns.eyelids import COLUMNS, IBUG, MESH, SKIN, lid_curves
-from ntalker_ns.landmark_space import Seen
+from ntalker_ns.landmark_space import PosedLandmarks
 
 FOCAL, CENTRE = 300.0, (64.0, 64.0)
 WIDTH, GAP, BROW = 0.12, 0.05, 0.09
 """Of an eye; between open lids in its middle; of the brow over the corners."""
 
 
-def blinking_face(openness: np.ndarray, eyes: tuple, points: int) -> Seen:
+def blinking_face(openness: np.ndarray, eyes: tuple, points: int) -> PosedLandmarks:
     """Eyes whose lower lid is straight and whose upper lid is a parabola over it."""
     cameras = poses(len(openness))[:, :3]
     frames = []
@@ -26,7 +26,7 @@ def blinking_face(openness: np.ndarray, eyes: tuple, points: int) -> Seen:
                 face[list(part)] = np.stack([x, np.full(len(part), -0.5), z], axis=1)
         frames.append(project(face, np.vstack([pose, [0, 0, 0, 1]]), FOCAL, CENTRE))
     landmarks = np.stack(frames).astype(np.float32)
-    return Seen(landmarks, cameras.astype(np.float32), (FOCAL, FOCAL, *CENTRE), np.ones(len(openness), bool))
+    return PosedLandmarks(landmarks, cameras.astype(np.float32), (FOCAL, FOCAL, *CENTRE), np.ones(len(openness), bool))
 
 
 @pytest.mark.parametrize(("eyes", "points"), [(MESH, 478), (IBUG, 68)])
@@ -48,6 +48,6 @@ def test_lids_are_where_they_were_made(eyes: tuple, points: int, least: float):
 def test_landmarks_that_fell_together_make_lids_that_do_nothing():
     face = blinking_face(np.ones(5), MESH, 478)
     together = np.repeat(face.landmarks[:, :1], 478, axis=1)
-    curves = lid_curves(Seen(together, face.camera_to_worlds, face.intrinsics, face.is_train), np.ones(5))
+    curves = lid_curves(PosedLandmarks(together, face.camera_to_worlds, face.intrinsics, face.is_train), np.ones(5))
     assert np.isfinite(curves).all() and (np.diff(curves[..., 0], axis=1) > 0).all()
     np.testing.assert_allclose(curves[..., 2:], curves[..., 1:2] + np.zeros(2), atol=1e-4)
