@@ -40,28 +40,31 @@ def test_what_moved_away_stays_open_for_a_while_and_then_closes() -> None:
     assert int(grid.occupied.sum()) == 0
 
 
-def test_what_no_ray_sees_closes_however_full_it_is() -> None:
+FRONT = torch.tensor([[0.0, -0.45, 0.0]])
+
+
+def ball_seen_in_front() -> OccupancyGrid:
+    """The grid of a ball of which rays see one cell."""
     torch.manual_seed(0)
     grid = OccupancyGrid(16)
-    front = torch.tensor([[0.0, -0.45, 0.0]])
     for _ in range(60):
-        grid.see(front, torch.ones(1))
+        grid.see(FRONT, torch.ones(1))
         grid.update(ball, cells=4096, threshold=1.0)
+    return grid
+
+
+def test_what_no_ray_sees_closes_however_full_it_is() -> None:
+    grid = ball_seen_in_front()
     assert grid.occupied.any()
-    assert (grid.centers()[grid.occupied] - front).abs().max() < 2.5 * 2 / 16
+    assert (grid.centers()[grid.occupied] - FRONT).abs().max() < 2.5 * 2 / 16
 
 
 def test_pictures_see_what_is_full_right_behind() -> None:
-    torch.manual_seed(0)
-    grid = OccupancyGrid(16)
-    front = torch.tensor([[0.0, -0.45, 0.0]])
-    for _ in range(60):
-        grid.see(front, torch.ones(1))
-        grid.update(ball, cells=4096, threshold=1.0)
+    grid = ball_seen_in_front()
     more = grid.centers()[grid.solid & ~grid.occupied]
     assert (grid.occupied & ~grid.solid).sum() == 0
     assert len(more) > 10 and (more.norm(dim=-1) < 0.5 + 2 / 16).all()
-    assert ((more - front).abs().amax(dim=-1) < 3.5 * 2 / 16).all()
+    assert ((more - FRONT).abs().amax(dim=-1) < 3.5 * 2 / 16).all()
 
 
 def test_cells_outside_the_hull_never_open() -> None:

@@ -55,17 +55,7 @@ def add_samples(
     light: Float[Tensor, "rays"],
     sums: Float[Tensor, "rays channels"],
 ) -> None:
-    """Composites the next samples of some rays behind those before: adds to `sums`, dims `light`.
-
-    Args:
-        density: (S,) per world unit, samples of a ray side by side and front to back.
-        values: (S, C) what is summed.
-        step: length of each sample, world units.
-        rays: whose samples they are, each once.
-        counts: samples of each of these.
-        light: (R,) what comes through each ray so far.
-        sums: (R, C) along each ray so far.
-    """
+    """`ntalker_ns.rendering.compositing.add_samples` in one pass over the rays."""
     arrays = [each.contiguous().numpy() for each in (density, values, rays, counts)]
     with KERNEL_LOCK:
         _add_samples(*arrays, np.cumsum(arrays[3]), np.float32(step), light.numpy(), sums.numpy())  # pyright: ignore[reportCallIssue]
