@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ntalker_ns.encodings import numba_kernels as kernels
 from ntalker_ns.encodings.layout import GridLayout
-from ntalker_ns.encodings.numba_threads import KERNEL_LOCK
+from ntalker_ns.encodings.numba_common import KERNEL_LOCK
 
 
 def encode(
@@ -38,16 +38,16 @@ def encode(
     return _Encode.apply(points.to(table.dtype), table, layout, active_levels)  # pyright: ignore[reportReturnType]
 
 
-def as_words(table: Tensor, layout: GridLayout, active_levels: int) -> tuple[np.ndarray, "Shared"]:
-    """A table as machine words, and what else all kernels take.
+def arguments(table: Tensor, layout: GridLayout, active_levels: int) -> tuple[np.ndarray, "Shared"]:
+    """A table and what else all kernels take.
 
     Args:
         table: (entries, features), contiguous, on the CPU.
         layout: where each level lies in the table.
         active_levels: levels used, coarse first.
     """
-    kind = table.detach().numpy().dtype
-    return _view(table.detach().view(-1), _word(layout, kind)), _shared_arguments(layout, active_levels, kind)
+    flat = table.detach().view(-1).numpy()
+    return flat, _shared_arguments(layout, active_levels, flat.dtype)
 
 
 class _Encode(torch.autograd.Function):
@@ -55,12 +55,11 @@ class _Encode(torch.autograd.Function):
     def forward(ctx: Any, points: Tensor, table: Tensor, layout: GridLayout, active_levels: int) -> Tensor:
         points, table = points.contiguous(), table.contiguous()
         output = table.new_empty(len(points), layout.output_width)
-        words, shared = as_words(table, layout, active_levels)
-        word = words.dtype.type
+        flat, shared = arguments(table, layout, active_levels)
         with KERNEL_LOCK:
-            kernels.forward(points.numpy(), words, *shared, _view(output, word))
+            kernels.forward(points.numpy(), flat, *shared, output.view(-1).numpy())
         ctx.save_for_backward(points, table)
-        ctx.shared, ctx.word = shared, word
+        ctx.shared = shared
         return output
 
     @staticmethod
@@ -68,27 +67,16 @@ class _Encode(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         points, table = ctx.saved_tensors
         shared: Shared = ctx.shared
-        arrays = points.numpy(), _view(gradient.to(table.dtype).contiguous(), ctx.word)
+        arrays = points.numpy(), gradient.to(table.dtype).contiguous().view(-1).numpy()
         points_gradient = torch.empty_like(points) if ctx.needs_input_grad[0] else None
         table_gradient = torch.empty_like(table) if ctx.needs_input_grad[1] else None
         with KERNEL_LOCK:
             if points_gradient is not None:
-                table_words = _view(table.view(-1), ctx.word)
-                kernels.coordinate_gradient(*arrays, table_words, *shared, points_gradient.numpy())
+                kernels.coordinate_gradient(*arrays, table.view(-1).numpy(), *shared, points_gradient.numpy())
             if table_gradient is not None:
                 flat = table_gradient.view(-1).numpy()
                 kernels.table_gradient(*arrays, *shared, get_num_threads(), flat)
         return points_gradient, table_gradient, None, None
-
-
-def _word(layout: GridLayout, kind: np.dtype) -> type[np.unsignedinteger]:
-    """The machine word that entries are moved in: 8 bytes where a whole number of them makes an entry."""
-    return np.uint64 if layout.features_per_level * kind.itemsize % 8 == 0 else np.uint32
-
-
-def _view(tensor: Tensor, word: type[np.unsignedinteger]) -> np.ndarray:
-    """The tensor's memory, as words."""
-    return tensor.numpy().view(word)
 
 
 class Shared(NamedTuple):
@@ -101,12 +89,10 @@ class Shared(NamedTuple):
     active: int
     axes: tuple[int, ...]
     lanes: tuple[int, ...]
-    words: tuple[int, ...]
 
 
 @lru_cache
 def _shared_arguments(layout: GridLayout, active_levels: int, kind: np.dtype) -> Shared:
-    words = layout.features_per_level * kind.itemsize // np.dtype(_word(layout, kind)).itemsize
     return Shared(
         scales=np.array(layout.resolutions, kind),
         offsets=np.array(layout.offsets, np.int64),
@@ -115,5 +101,4 @@ def _shared_arguments(layout: GridLayout, active_levels: int, kind: np.dtype) ->
         active=active_levels,
         axes=(0,) * layout.dims,
         lanes=(0,) * layout.features_per_level,
-        words=(0,) * words,
     )

@@ -12,9 +12,7 @@ from jaxtyping import Float
 from numba import njit, prange
 from torch import Tensor
 
-from ntalker_ns.encodings.numba_threads import KERNEL_LOCK
-
-FASTMATH = {"contract", "reassoc", "nsz"}
+from ntalker_ns.encodings.numba_common import FASTMATH, KERNEL_LOCK, kernel
 
 
 def gate(
@@ -61,7 +59,7 @@ def nearest_ball(x, y, z, centers):
     return nearest, ball
 
 
-@njit(parallel=True, fastmath=FASTMATH, cache=True)
+@kernel
 def _gate(positions, centers, inner, outer, values, slopes):
     """Writes the gate at each position, and its gradient where there is room for it."""
     sloped = len(slopes) > 0
@@ -114,7 +112,7 @@ def motion_at(px, pz, x, z, motion_x, motion_z, soft):
     return sum_x / total, sum_z / total
 
 
-@njit(parallel=True, fastmath=FASTMATH, cache=True)
+@kernel
 def _landmark_motion(points, x, z, motion_x, motion_z, soft, moved):
     """Writes the weighted mean at each point."""
     for i in prange(points.shape[0]):
@@ -160,7 +158,7 @@ def lid_rise_at(x, z, openness, lids):
     return np.float32(0)
 
 
-@njit(parallel=True, fastmath=FASTMATH, cache=True)
+@kernel
 def _lid_rise(positions, openness, lids, rise):
     """Writes the rise of each position."""
     for i in prange(positions.shape[0]):

@@ -16,20 +16,18 @@ from torch import Tensor
 from torch.profiler import record_function
 
 from ntalker_ns.encodings.hash_grid import HashGrid
-from ntalker_ns.encodings.numba_backend import as_words
+from ntalker_ns.encodings.numba_backend import arguments
+from ntalker_ns.encodings.numba_common import FASTMATH, KERNEL_LOCK, kernel
 from ntalker_ns.encodings.numba_kernels import encode, scratch
-from ntalker_ns.encodings.numba_threads import KERNEL_LOCK
 from ntalker_ns.field.gates import Gate
 from ntalker_ns.field.mlp import FrameMLP
 from ntalker_ns.field.numba_bends import lid_rise_at, motion_at, nearest_ball
 from ntalker_ns.field.numba_mlp import pack, padded
 from ntalker_ns.field.numba_mlp_kernels import TILE, Frames, Network, Samples, hidden_layers, last_layer
-from ntalker_ns.field.numba_products import FASTMATH
 
 SPACE, PLANE = (0, 0, 0), (0, 0)
-"""Tuples as long as there are axes, features of an entry, and words of an entry: numbers that the compiler knows (see
-`numba_kernels`). Both grids have two float32 an entry, one word."""
-LANES, WORDS = (0, 0), (0,)
+"""Tuples as long as there are axes and features of an entry: numbers that the compiler knows (see `numba_kernels`)."""
+LANES = (0, 0)
 NARROW = (0,) * padded(3)
 """As long as the padded outputs of the networks of the audio coordinate and of colour."""
 
@@ -139,8 +137,8 @@ def _landmarks(places: Tensor, motion: Tensor, softness: float) -> Landmarks:
 
 
 def _grid(grid: HashGrid, active_levels: int) -> Grid:
-    table, shared = as_words(grid.table, grid.layout, active_levels)
-    if (shared.lanes, shared.words) != (LANES, WORDS):
+    table, shared = arguments(grid.table, grid.layout, active_levels)
+    if shared.lanes != LANES or table.dtype != np.float32:
         raise ValueError("The kernel takes grids of two float32 features an entry.")
     return Grid(table, shared.scales, shared.offsets, shared.sizes, shared.dense, active_levels)
 
@@ -174,7 +172,7 @@ def _open(x, y, z, balls):
 def _encode(points, count, between, output, grid, axes):
     """The features of a tile of points."""
     scales, offsets, sizes, dense, active = grid.scales, grid.offsets, grid.sizes, grid.dense, grid.active
-    encode(points, 0, count, between, output, grid.table, scales, offsets, sizes, dense, active, axes, LANES, WORDS)
+    encode(points, 0, count, between, output, grid.table, scales, offsets, sizes, dense, active, axes, LANES)
 
 
 @njit(fastmath=FASTMATH)
@@ -238,7 +236,7 @@ def _place(raw, count, inside, gates, first, places, motion):
         places[c, 0], places[c, 1] = (x + one) * half, (y + one) * half
 
 
-@njit(parallel=True, fastmath=FASTMATH, cache=True)
+@kernel
 def _ask(
     positions,
     speech_gate,
@@ -272,11 +270,8 @@ def _ask(
         points, places = np.empty((TILE, 3), kind), np.empty((TILE, 2), kind)
         gates, ones, last = np.empty(TILE, kind), np.ones(TILE, kind), np.empty(TILE, kind)
         place, inside = np.empty(TILE, np.int64), np.empty(TILE, np.int64)
-        of_space = scratch(points, space.table, SPACE, LANES, WORDS)
-        of_audio = scratch(places, audio.table, PLANE, LANES, WORDS)
-        encoded = np.empty((TILE, len(space.scales)), space.table.dtype)
-        heard = np.empty((TILE, len(audio.scales)), audio.table.dtype)
-        x, special = encoded.view(kind).reshape(-1), heard.view(kind).reshape(-1)
+        of_space, of_audio = scratch(points, SPACE), scratch(places, PLANE)
+        x, special = np.empty(TILE * features, kind), np.empty(TILE * len(audio.scales) * len(LANES), kind)
         gathered, raw = np.empty(TILE * features, kind), np.empty(TILE * n, kind)
         out, colour = np.empty(TILE * o, kind), np.empty(TILE * n, kind)
         nothing = np.zeros(max(TILE, w, o), kind)
@@ -300,7 +295,7 @@ def _ask(
                 place,
                 inside,
             )
-            _encode(points, rows, of_space, encoded, space, SPACE)
+            _encode(points, rows, of_space, x, space, SPACE)
             _fade(x, features, kept, rows, last)
             motion[first : first + rows] = 0
             if count:
@@ -310,7 +305,7 @@ def _ask(
                 plain = Samples(gathered, features, nothing, 0, unused, nothing)
                 _run(coordinate_net, plain, count, frame_rows[:1], ones, hidden, NARROW, room, raw)
                 _place(raw, count, inside, gates, first, places, motion)
-                _encode(places, count, of_audio, heard, audio, PLANE)
+                _encode(places, count, of_audio, special, audio, PLANE)
                 for c in range(count):
                     for k in range(channels):
                         special[c * channels + k] -= common[k]

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from numba import get_num_threads
 from torch import Tensor
 
-from ntalker_ns.encodings.numba_threads import KERNEL_LOCK
+from ntalker_ns.encodings.numba_common import KERNEL_LOCK
 from ntalker_ns.field import numba_mlp_kernels as kernels
 from ntalker_ns.field.segments import SparseInputs
 

@@ -17,7 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, prange
 
-from ntalker_ns.field.numba_products import FASTMATH, linear_layer, multiply_add, rectified_layer
+from ntalker_ns.encodings.numba_common import FASTMATH, kernel
+from ntalker_ns.field.numba_products import linear_layer, multiply_add, rectified_layer
 
 TILE = 64
 """Samples that go through the network together."""
@@ -198,7 +199,7 @@ def _share(tiles, threads, thread):
     return tiles * thread // threads, tiles * (thread + 1) // threads
 
 
-@njit(parallel=True, fastmath=FASTMATH, cache=True)
+@kernel
 def forward(samples, frames, network, hidden, outs, threads, y):
     """Writes the network's outputs of all samples into `y` (N, outputs); `outs` may be longer."""
     w, o, outputs, kind = len(hidden), len(outs), y.shape[1], y.dtype
@@ -256,7 +257,7 @@ def _own_gradients(samples, first, rows, gradient, transposed, hidden, wide, not
     multiply_add(samples.last[first:], 1, 1, 1, rows, gradient, hidden, total[(inputs + channels) * w :])
 
 
-@njit(parallel=True, fastmath=FASTMATH, cache=True)
+@kernel
 def backward(samples, frames, network, transposed, wide, hidden, outs, threads, y_gradient, to):
     """The gradients of everything but `last`, from `y_gradient` (N, outputs), into `to`.
 

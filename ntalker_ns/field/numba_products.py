@@ -19,14 +19,14 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from ntalker_ns.encodings.numba_common import FASTMATH, repeated
+
 _FEATURES = llvm.get_host_cpu_features()
 VECTOR_BYTES = 64 if _FEATURES.get("avx512f") else 32 if _FEATURES.get("avx") else 16
 """Bytes of a vector register."""
 
 _WIDE = 2 if VECTOR_BYTES == 32 else 4
 """Vectors side by side in a block of four rows: AVX2 has only sixteen registers."""
-
-FASTMATH = {"contract", "reassoc", "nsz"}
 
 _Kind = Literal["sum", "linear", "rectified"]
 """c + a b; bias + factor (of each row) extra + a b; the same with a ReLU."""
@@ -78,11 +78,8 @@ def _generate(kind: _Kind, rows: int, vectors: int, context: Any, builder: Any, 
     def load(place: Any) -> Any:
         return builder.load(place, align=size)
 
-    def repeated(array: Any, place: Any) -> Any:
-        nothing = ir.Constant(vector, ir.Undefined)
-        value = load(builder.gep(array, [place]))
-        one = builder.insert_element(nothing, value, ir.Constant(ir.IntType(32), 0))
-        return builder.shuffle_vector(one, nothing, ir.Constant(ir.VectorType(ir.IntType(32), vector.count), None))
+    def repeated_from(array: Any, place: Any) -> Any:
+        return repeated(builder, load(builder.gep(array, [place])), vector)
 
     def multiply_add(total: Any, one: Any, two: Any) -> Any:
         return builder.fadd(total, builder.fmul(one, two, flags=("contract",)), flags=("contract",))
@@ -96,7 +93,7 @@ def _generate(kind: _Kind, rows: int, vectors: int, context: Any, builder: Any, 
         starts, extras = ([load(vector_at(array, each)) for each in columns] for array in (bias, extra))
         begun = [
             [multiply_add(start, scale, row) for start, row in zip(starts, extras, strict=True)]
-            for scale in (repeated(factors, line) for line in lines)
+            for scale in (repeated_from(factors, line) for line in lines)
         ]
     # What is allocated once becomes a register, since only whole values go in and out.
     sums = [[cgutils.alloca_once_value(builder, value) for value in row] for row in begun]
@@ -105,7 +102,7 @@ def _generate(kind: _Kind, rows: int, vectors: int, context: Any, builder: Any, 
         loaded = [load(vector_at(b, builder.add(b_row, each))) for each in columns]
         a_column = builder.mul(loop.index, column_stride)
         for line, row in zip(lines, sums, strict=True):
-            value = repeated(a, builder.add(a_column, builder.mul(line, row_stride)))
+            value = repeated_from(a, builder.add(a_column, builder.mul(line, row_stride)))
             for total, other in zip(row, loaded, strict=True):
                 builder.store(multiply_add(builder.load(total), value, other), total)
     zero = ir.Constant(vector, None)

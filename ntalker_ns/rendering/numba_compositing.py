@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from numba import njit, prange
 from torch import Tensor
 
-from ntalker_ns.encodings.numba_threads import KERNEL_LOCK
+from ntalker_ns.encodings.numba_common import KERNEL_LOCK
 
 MIN_TRANSMITTANCE = 1e-4
 """Samples behind which less light than this comes through weigh nothing."""

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 from numba import njit, prange
 
-from ntalker_ns.encodings.numba_threads import KERNEL_LOCK
+from ntalker_ns.encodings.numba_common import KERNEL_LOCK
 
 BLOCK_SHIFT = 2
 BLOCK = 1 << BLOCK_SHIFT

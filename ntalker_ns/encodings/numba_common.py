@@ -1,0 +1,56 @@
+"""What all fused numba kernels have in common."""
+
+from collections.abc import Callable
+from pathlib import Path
+from threading import RLock
+from typing import Any
+
+from llvmlite import ir
+from numba import njit
+
+FASTMATH = {"contract", "reassoc", "nsz"}
+"""What the compiler may do to sums. Neither "nnan" nor "ninf": what is not a number must reach the output, and never an
+address."""
+
+KERNEL_LOCK = RLock()
+"""Held while a parallel kernel runs: where numba has neither OpenMP nor TBB, two threads (training and the viewer)
+launching kernels at once would end the process. A kernel uses all cores, so nothing is lost by waiting."""
+
+_PACKAGE = Path(__file__).parents[1]
+
+
+def kernel(function: Callable[..., None]) -> Any:
+    """Compiles a parallel kernel when it is first called, and keeps the compiled code for the next process.
+
+    numba compiles again where the kernel's own file has changed, but not where another has whose functions it contains.
+    So code is forgotten that is older than any of the package's numba modules.
+    """
+    compiled = njit(parallel=True, fastmath=FASTMATH, cache=True)(function)
+    forget_outdated(compiled, max(source.stat().st_mtime for source in _PACKAGE.rglob("numba_*.py")))
+    return compiled
+
+
+def forget_outdated(compiled: Any, changed: float) -> None:
+    """Removes what numba has kept of a function.
+
+    Args:
+        compiled: the function, with `cache=True`.
+        changed: when its source was changed, seconds since 1970; what was kept later stays.
+    """
+    name = f"{Path(compiled.py_func.__code__.co_filename).stem}.{compiled.py_func.__qualname__}-*.nbi"
+    for index in Path(compiled.stats.cache_path).glob(name):
+        if index.stat().st_mtime < changed:
+            index.unlink(missing_ok=True)
+
+
+def repeated(builder: Any, value: Any, vector: ir.VectorType) -> Any:
+    """Writes LLVM's code of a vector that holds a value everywhere.
+
+    Args:
+        builder: writes the code.
+        value: of the vector's element.
+        vector: the vector's type.
+    """
+    nothing = ir.Constant(vector, ir.Undefined)
+    one = builder.insert_element(nothing, value, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(one, nothing, ir.Constant(ir.VectorType(ir.IntType(32), vector.count), None))

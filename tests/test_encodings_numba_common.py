@@ -1,0 +1,54 @@
+"""What numba's kernels have in common: outdated code is forgotten, current code is kept."""
+
+import importlib.util
+import os
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from ntalker_ns.encodings.numba_common import forget_outdated
+
+SOURCE = """
+from numba import njit
+
+@njit(cache=True)
+def twice(x):
+    return 2 * x
+
+@njit(cache=True)
+def thrice(x):
+    return 3 * x
+"""
+
+
+@pytest.fixture
+def compiled(tmp_path: Path) -> ModuleType:
+    """A module with two compiled functions, and with what numba keeps of them."""
+    path = tmp_path / "numba_made_up.py"
+    path.write_text(SOURCE)
+    spec = importlib.util.spec_from_file_location("numba_made_up", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.twice(4) == 8 and module.thrice(4) == 12
+    return module
+
+
+def _indices(module: ModuleType) -> set[str]:
+    return {path.name.split("-")[0] for path in Path(module.twice.stats.cache_path).glob("*.nbi")}
+
+
+def test_code_older_than_its_source_is_forgotten(compiled):
+    folder = Path(compiled.twice.stats.cache_path)
+    written = max(path.stat().st_mtime for path in folder.glob("*.nbi"))
+    forget_outdated(compiled.twice, written + 1)
+    assert _indices(compiled) == {"numba_made_up.thrice"}
+
+
+def test_current_code_is_kept(compiled):
+    folder = Path(compiled.twice.stats.cache_path)
+    for path in folder.glob("*.nbi"):
+        os.utime(path, (1000, 1000))
+    forget_outdated(compiled.twice, 999)
+    assert _indices(compiled) == {"numba_made_up.twice", "numba_made_up.thrice"}
