@@ -1,9 +1,10 @@
 """The occupancy grid: what it closes, what it must never close, and the hull of a known ball."""
 
 import numpy as np
+import pytest
 import torch
 
-from ntalker_ns.rendering.occupancy import OccupancyGrid, visual_hull, widen_mask
+from ntalker_ns.rendering.occupancy import OccupancyGrid, _dilate, visual_hull, widen_mask
 
 
 def ball(positions: torch.Tensor) -> torch.Tensor:
@@ -38,6 +39,17 @@ def test_what_moved_away_stays_open_for_a_while_and_then_closes() -> None:
     for _ in range(30):
         grid.update(lambda p: torch.zeros(len(p), 1), cells=2048, threshold=1.0)
     assert int(grid.occupied.sum()) == 0
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5])
+def test_neighbours_of_open_cells_are_those_that_pooling_finds(share: float) -> None:
+    torch.manual_seed(0)
+    cells = torch.rand(9, 9, 9) < share
+    cells[0, 0, 8] = share > 0
+    before = cells.clone()
+    pooled = torch.nn.functional.max_pool3d(cells[None, None].float(), kernel_size=3, stride=1, padding=1)
+    assert _dilate(cells).equal(pooled[0, 0] > 0.5)
+    assert cells.equal(before)
 
 
 FRONT = torch.tensor([[0.0, -0.45, 0.0]])

@@ -126,8 +126,12 @@ class OccupancyGrid(nn.Module):
 
 def _dilate(cells: Bool[Tensor, "grid grid grid"]) -> Bool[Tensor, "grid grid grid"]:
     """Opens the six neighbours' layers (a 3 x 3 x 3 box) of every open cell."""
-    pooled = nn.functional.max_pool3d(cells[None, None].float(), kernel_size=3, stride=1, padding=1)
-    return pooled[0, 0] > 0.5
+    for axis in range(3):
+        grown, others = cells.clone(), cells.shape[axis] - 1
+        grown.narrow(axis, 0, others).logical_or_(cells.narrow(axis, 1, others))
+        grown.narrow(axis, 1, others).logical_or_(cells.narrow(axis, 0, others))
+        cells = grown
+    return cells
 
 
 def visual_hull(
