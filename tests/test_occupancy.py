@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ntalker_ns.rendering.occupancy import OccupancyGrid, _dilate, visual_hull, widen_mask
+from ntalker_ns.rendering.occupancy import OccupancyGrid, dilated_cells, visual_hull, widen_mask
 
 
 def ball(positions: torch.Tensor) -> torch.Tensor:
@@ -48,7 +48,7 @@ def test_neighbours_of_open_cells_are_those_that_pooling_finds(share: float) -> 
     cells[0, 0, 8] = share > 0
     before = cells.clone()
     pooled = torch.nn.functional.max_pool3d(cells[None, None].float(), kernel_size=3, stride=1, padding=1)
-    assert _dilate(cells).equal(pooled[0, 0] > 0.5)
+    assert dilated_cells(cells).equal(pooled[0, 0] > 0.5)
     assert cells.equal(before)
 
 

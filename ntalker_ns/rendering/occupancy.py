@@ -120,11 +120,11 @@ class OccupancyGrid(nn.Module):
         remembered[drawn] = torch.maximum(remembered[drawn] * self.decay, fresh)
         self.visible.mul_(VISIBLE_DECAY)
         full = self.density > threshold
-        self.occupied.copy_(_dilate(full & (self.visible > self.min_weight)) & self.hull)
-        self.solid.copy_(self.occupied | (_dilate(self.occupied) & full & self.hull))
+        self.occupied.copy_(dilated_cells(full & (self.visible > self.min_weight)) & self.hull)
+        self.solid.copy_(self.occupied | (dilated_cells(self.occupied) & full & self.hull))
 
 
-def _dilate(cells: Bool[Tensor, "grid grid grid"]) -> Bool[Tensor, "grid grid grid"]:
+def dilated_cells(cells: Bool[Tensor, "grid grid grid"]) -> Bool[Tensor, "grid grid grid"]:
     """Opens the six neighbours' layers (a 3 x 3 x 3 box) of every open cell."""
     for axis in range(3):
         grown, others = cells.clone(), cells.shape[axis] - 1
