@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from ntalker_ns.encodings.numba_common import forget_outdated
+from ntalker_ns.encodings.numba_common import CONSOLE, announce_compiling, forget_outdated, kernel
 
 SOURCE = """
 from numba import njit
@@ -52,3 +52,16 @@ def test_current_code_is_kept(compiled):
         os.utime(path, (1000, 1000))
     forget_outdated(compiled.twice, 999)
     assert _indices(compiled) == {"numba_made_up.twice", "numba_made_up.thrice"}
+
+
+def test_a_first_run_says_that_it_compiles(compiled):
+    announce_compiling.cache_clear()
+    with CONSOLE.capture() as capture:
+        kernel(_made_up_kernel)
+        kernel(_made_up_kernel)
+    assert capture.get().count("Compiling") == 1
+
+
+def _made_up_kernel(x):
+    """Nothing of it was ever kept."""
+    x[0] = 1

@@ -1,11 +1,13 @@
 """What all fused numba kernels have in common."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from threading import RLock
 from typing import Any
 
 from llvmlite import ir
+from nerfstudio.utils.rich_utils import CONSOLE
 from numba import njit
 
 FASTMATH = {"contract", "reassoc", "nsz"}
@@ -27,6 +29,8 @@ def kernel(function: Callable[..., None]) -> Any:
     """
     compiled = njit(parallel=True, fastmath=FASTMATH, cache=True)(function)
     forget_outdated(compiled, max(source.stat().st_mtime for source in _PACKAGE.rglob("numba_*.py")))
+    if not any(_kept(compiled)):
+        announce_compiling()
     return compiled
 
 
@@ -37,10 +41,21 @@ def forget_outdated(compiled: Any, changed: float) -> None:
         compiled: the function, with `cache=True`.
         changed: when its source was changed, seconds since 1970; what was kept later stays.
     """
-    name = f"{Path(compiled.py_func.__code__.co_filename).stem}.{compiled.py_func.__qualname__}-*.nbi"
-    for index in Path(compiled.stats.cache_path).glob(name):
+    for index in _kept(compiled):
         if index.stat().st_mtime < changed:
             index.unlink(missing_ok=True)
+
+
+def _kept(compiled: Any) -> Iterable[Path]:
+    """The files in which numba lists what it has kept of a function."""
+    name = f"{Path(compiled.py_func.__code__.co_filename).stem}.{compiled.py_func.__qualname__}-*.nbi"
+    return Path(compiled.stats.cache_path).glob(name)
+
+
+@cache
+def announce_compiling() -> None:
+    """Says, once in a process, why nothing seems to happen."""
+    CONSOLE.print("Compiling kernels for this machine: once, a minute or so.")
 
 
 def repeated(builder: Any, value: Any, vector: ir.VectorType) -> Any:
