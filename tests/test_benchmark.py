@@ -110,6 +110,13 @@ def test_step_and_frames_of_a_run_beside_nerfacto(tiny: Path, tmp_path: Path, ca
     assert "nerfacto" in out and "scaled from 16 rays" in out
 
 
+def test_a_continued_run_has_a_folder_of_its_own(tiny: Path, tmp_path: Path):
+    before = {path: path.read_bytes() for path in tiny.parent.rglob("*") if path.is_file()}
+    training = resume_ours(tiny, tmp_path, CPU)
+    assert training.config.get_base_dir().is_relative_to(tmp_path)
+    assert {path: path.read_bytes() for path in tiny.parent.rglob("*") if path.is_file()} == before
+
+
 def test_curves_of_ours_and_nerfacto(tiny: Path, tmp_path: Path):
     training = resume_ours(tiny, tmp_path, CPU)
     assert training.steps == 8

@@ -85,6 +85,8 @@ def resume_ours(load_config: Path, output_dir: Path, device: torch.device) -> Tr
     checkpoint = find_checkpoint(load_config.parent / config.relative_model_dir)
     config.load_dir, config.load_step, config.load_checkpoint = None, None, checkpoint
     config.data, config.output_dir = config.pipeline.datamanager.data, output_dir
+    # By its old time it would be found where it was trained, and its config overwritten.
+    config.timestamp = "{timestamp}"
     config.machine.device_type = device.type
     # The schedules keep the end that they had; only the number of steps left must not be zero.
     config.max_num_iterations *= 10
