@@ -19,6 +19,7 @@ from triton.runtime.jit import JITFunction, mangle_type
 from ntalker_ns.encodings import triton_backend
 from ntalker_ns.encodings.layout import grid_layout
 from ntalker_ns.field import triton_mlp
+from ntalker_ns.field.segments import SparseInputs
 from ntalker_ns.rendering import triton_compositing, triton_marching
 
 CASES = Path(__file__).parent / "triton_cases"
@@ -85,4 +86,16 @@ def test_networks_compile(compiled: list[str], widths: list[int], kind: torch.dt
     with torch.autocast("cpu", kind, enabled=kind != torch.float32):
         rows, gates = torch.zeros(2, widths[1]), torch.ones(9, 1)
         triton_mlp.run_mlp(torch.zeros(9, widths[0]), rows, [4, 5], gates, weights, biases).sum().backward()
+    assert compiled == ["mlp_forward", "mlp_backward"]
+
+
+def test_networks_with_sparse_inputs_compile(compiled: list[str]):
+    widths = [65, 64, 64, 65]
+    weights = [torch.zeros(b, a, requires_grad=True) for a, b in pairwise(widths)]
+    biases = [torch.zeros(width) for width in widths[1:]]
+    none = torch.zeros(0, dtype=torch.int64)
+    sparse = SparseInputs(torch.zeros(0, 32), none, torch.zeros(1, 32), torch.zeros(9, 1))
+    with torch.autocast("cpu", torch.float16):
+        rows, gates = torch.zeros(2, 64), torch.ones(9, 1)
+        triton_mlp.run_mlp(torch.zeros(9, 32), rows, [4, 5], gates, weights, biases, sparse).sum().backward()
     assert compiled == ["mlp_forward", "mlp_backward"]

@@ -85,5 +85,8 @@ class SparseInputs:
 
     def columns(self) -> Float[Tensor, "samples channels+1"]:
         """All of them, written out."""
-        repeated = self.common.expand(len(self.last), -1)
-        return torch.cat([repeated.index_copy(0, self.index, self.values), self.last], dim=-1)
+        return torch.cat([self.without_last(), self.last], dim=-1)
+
+    def without_last(self) -> Float[Tensor, "samples channels"]:
+        """Those that are the same for most samples, written out."""
+        return self.common.expand(len(self.last), -1).index_copy(0, self.index, self.values)

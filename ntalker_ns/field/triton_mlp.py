@@ -19,6 +19,8 @@ import triton.language as tl
 from jaxtyping import Float
 from torch import Tensor
 
+from ntalker_ns.field.segments import SparseInputs
+
 FORWARD_TILE, BACKWARD_TILE = 128, 64
 """Samples of a tile."""
 SMALLEST = 16
@@ -50,12 +52,13 @@ def run_mlp(
     gates: Float[Tensor, "samples 1"] | None,
     weights: Sequence[Tensor],
     biases: Sequence[Tensor],
+    sparse: SparseInputs | None = None,
 ) -> Float[Tensor, "samples outputs"]:
     """A ReLU network on samples, whose first layer also gets each sample's gate times its frame's row.
 
-    The same numbers as torch's linear layers up to rounding, with gradients to every floating-point argument. Under
-    autocast matrices are multiplied in its type and summed in float32; otherwise in the type of the samples, where
-    float32 follows `torch.backends.cuda.matmul.allow_tf32`.
+    The same numbers as torch's linear layers up to rounding, with gradients to every floating-point argument but
+    `sparse.last`. Under autocast matrices are multiplied in its type and summed in float32; otherwise in the type of
+    the samples, where float32 follows `torch.backends.cuda.matmul.allow_tf32`.
 
     Args:
         samples: on a CUDA device, grouped by frame.
@@ -64,6 +67,7 @@ def run_mlp(
         gates: factor on the frame's row for each sample, 1 where None.
         weights: (out, in) of each layer; see `fits`.
         biases: (out,) of each layer.
+        sparse: further inputs behind those of `samples`.
 
     Returns:
         Outputs in the type of the products.
@@ -77,7 +81,10 @@ def run_mlp(
     kind = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else samples.dtype
     ends = torch.cumsum(torch.tensor(counts, dtype=torch.int32), dim=0, dtype=torch.int32)
     ends = ends.to(samples.device, non_blocking=True)
-    return _RunMLP.apply(samples, frame_rows, gates, ends, kind, len(weights), *weights, *biases)  # type: ignore[no-any-return]
+    extra = None
+    if sparse is not None:
+        samples, extra = torch.cat([samples, sparse.without_last()], dim=-1), sparse.last
+    return _RunMLP.apply(samples, frame_rows, gates, extra, ends, kind, len(weights), *weights, *biases)  # type: ignore[no-any-return]
 
 
 class _RunMLP(torch.autograd.Function):
@@ -87,34 +94,36 @@ class _RunMLP(torch.autograd.Function):
         samples: Tensor,
         frame_rows: Tensor,
         gates: Tensor | None,
+        extra: Tensor | None,
         ends: Tensor,
         kind: torch.dtype,
         layers: int,
         *parameters: Tensor,
     ) -> Tensor:
         samples, frame_rows = samples.contiguous(), frame_rows.contiguous()
-        gates = None if gates is None else gates.contiguous()
+        gates, extra = (None if each is None else each.contiguous() for each in (gates, extra))
         parameters = tuple(parameter.contiguous() for parameter in parameters)
         output = samples.new_empty(len(samples), len(parameters[-1]), dtype=kind)
         if len(samples):
             with torch.cuda.device_of(samples):
                 mlp_forward[(triton.cdiv(len(samples), FORWARD_TILE),)](
-                    *_arguments(samples, frame_rows, gates, ends, parameters),
+                    *_arguments(samples, frame_rows, gates, extra, ends, parameters),
                     output,
-                    **_constants(parameters, kind),
+                    **_constants(samples, parameters, kind),
                     GATED=gates is not None,
+                    EXTRA=extra is not None,
                     TILE=FORWARD_TILE,
                     num_warps=4,
                     enable_fp_fusion=True,
                 )
-        ctx.save_for_backward(samples, frame_rows, gates, ends, *parameters)
+        ctx.save_for_backward(samples, frame_rows, gates, extra, ends, *parameters)
         ctx.kind = kind
         return output
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        samples, frame_rows, gates, ends, *parameters = ctx.saved_tensors
+        samples, frame_rows, gates, extra, ends, *parameters = ctx.saved_tensors
         programs = min(max(triton.cdiv(len(samples), BACKWARD_TILE), 1), _programs(samples.device))
         to_samples = torch.empty_like(samples)
         to_gates = None if gates is None else torch.empty_like(gates)
@@ -123,7 +132,7 @@ class _RunMLP(torch.autograd.Function):
         if len(samples):
             with torch.cuda.device_of(samples):
                 mlp_backward[(programs,)](
-                    *_arguments(samples, frame_rows, gates, ends, parameters),
+                    *_arguments(samples, frame_rows, gates, extra, ends, parameters),
                     gradient.contiguous(),
                     to_samples,
                     # Without gates the kernel does not write their gradient; it is given something to point to.
@@ -131,15 +140,16 @@ class _RunMLP(torch.autograd.Function):
                     to_rows,
                     shares,
                     shares.shape[1],
-                    **_constants(parameters, ctx.kind),
+                    **_constants(samples, parameters, ctx.kind),
                     GATED=gates is not None,
+                    EXTRA=extra is not None,
                     TILE=BACKWARD_TILE,
                     num_warps=8,
                     enable_fp_fusion=True,
                 )
         flat = shares.sum(dim=0).split([each.numel() for each in parameters])
         to_parameters = [part.view(each.shape).to(each.dtype) for part, each in zip(flat, parameters, strict=True)]
-        return to_samples, to_rows.sum(dim=0).to(frame_rows.dtype), to_gates, None, None, None, *to_parameters
+        return to_samples, to_rows.sum(dim=0).to(frame_rows.dtype), to_gates, None, None, None, None, *to_parameters
 
 
 def _programs(device: torch.device) -> int:
@@ -150,14 +160,20 @@ def _programs(device: torch.device) -> int:
 
 
 def _arguments(
-    samples: Tensor, frame_rows: Tensor, gates: Tensor | None, ends: Tensor, parameters: Sequence[Tensor]
+    samples: Tensor,
+    frame_rows: Tensor,
+    gates: Tensor | None,
+    extra: Tensor | None,
+    ends: Tensor,
+    parameters: Sequence[Tensor],
 ) -> tuple[Any, ...]:
-    """What both kernels begin with. Without an inner layer or gates, their pointers are not read."""
+    """What both kernels begin with. Without an inner layer, gates or extra inputs, their pointers are not read."""
     weights, biases = parameters[: len(parameters) // 2], parameters[len(parameters) // 2 :]
     return (
         samples,
         frame_rows,
         samples if gates is None else gates,
+        samples if extra is None else extra,
         ends,
         weights[0],
         biases[0],
@@ -170,11 +186,12 @@ def _arguments(
     )
 
 
-def _constants(parameters: Sequence[Tensor], kind: torch.dtype) -> dict[str, Any]:
+def _constants(samples: Tensor, parameters: Sequence[Tensor], kind: torch.dtype) -> dict[str, Any]:
     weights = parameters[: len(parameters) // 2]
-    (hidden, inputs), outputs = weights[0].shape, len(weights[-1])
+    inputs, (hidden, columns), outputs = samples.shape[1], weights[0].shape, len(weights[-1])
     return {
         "INPUTS": inputs,
+        "COLUMNS": columns,
         "HIDDEN": hidden,
         "OUTPUTS": outputs,
         "PADDED_IN": max(triton.next_power_of_2(inputs), SMALLEST),
@@ -186,10 +203,15 @@ def _constants(parameters: Sequence[Tensor], kind: torch.dtype) -> dict[str, Any
 
 
 @triton.jit
-def _columns(matrix, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SHAPE0: tl.constexpr, SHAPE1: tl.constexpr):
-    """A (ROWS, COLUMNS) matrix as a tile of (SHAPE0, SHAPE1), zero beyond its edges."""
+def _matrix(
+    matrix, ROWS: tl.constexpr, COLUMNS: tl.constexpr, STRIDE: tl.constexpr, SHAPE0: tl.constexpr, SHAPE1: tl.constexpr
+):
+    """A (ROWS, COLUMNS) part of a matrix as a tile of (SHAPE0, SHAPE1), zero beyond its edges.
+
+    STRIDE is how far rows are apart.
+    """
     row, column = tl.arange(0, SHAPE0)[:, None], tl.arange(0, SHAPE1)[None, :]
-    return tl.load(matrix + row * COLUMNS + column, mask=(row < ROWS) & (column < COLUMNS), other=0)
+    return tl.load(matrix + row * STRIDE + column, mask=(row < ROWS) & (column < COLUMNS), other=0)
 
 
 @triton.jit
@@ -203,18 +225,26 @@ def _first_layer(
     inputs,
     frame_rows,
     gates,
+    extra,
     ends,
     weight,
+    extra_weight,
     bias,
     place,
     there,
     num_frames,
+    COLUMNS: tl.constexpr,
     HIDDEN: tl.constexpr,
     GATED: tl.constexpr,
+    EXTRA: tl.constexpr,
     KIND: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """The first layer's activations, and of each sample the frame, its row and its gate."""
+    """The first layer's activations, and of each sample the frame, its row, its gate and its extra input.
+
+    The latter is no column of the tile: one more than a power of two would pad it to the next. `extra_weight` is its
+    column of the matrix.
+    """
     frame = tl.zeros_like(place)
     for each in range(0, num_frames - 1):
         frame += (place >= tl.load(ends + each)).to(tl.int32)
@@ -225,7 +255,11 @@ def _first_layer(
         gate = tl.load(gates + place, mask=there, other=0).to(tl.float32)
     hidden = tl.dot(inputs, tl.trans(weight), input_precision=PRECISION)
     hidden += tl.load(bias + channel).to(tl.float32) + gate * row
-    return _relu(hidden).to(KIND), frame, row, gate
+    more = tl.zeros_like(gate)
+    if EXTRA:
+        more = tl.load(extra + place, mask=there, other=0).to(tl.float32)
+        hidden += more * tl.load(extra_weight + channel * COLUMNS).to(tl.float32)
+    return _relu(hidden).to(KIND), frame, row, gate, more
 
 
 @triton.jit
@@ -241,6 +275,7 @@ def mlp_forward(
     samples,
     frame_rows,
     gates,
+    extra,
     ends,
     first_weight,
     first_bias,
@@ -252,6 +287,7 @@ def mlp_forward(
     num_frames,
     output,
     INPUTS: tl.constexpr,
+    COLUMNS: tl.constexpr,
     HIDDEN: tl.constexpr,
     OUTPUTS: tl.constexpr,
     PADDED_IN: tl.constexpr,
@@ -260,6 +296,7 @@ def mlp_forward(
     KIND: tl.constexpr,
     PRECISION: tl.constexpr,
     GATED: tl.constexpr,
+    EXTRA: tl.constexpr,
     TILE: tl.constexpr,
 ):
     """Writes the network's outputs of one tile of samples."""
@@ -268,14 +305,30 @@ def mlp_forward(
     column = tl.arange(0, PADDED_IN)[None, :]
     wide = place.to(tl.int64)
     inputs = tl.load(samples + wide * INPUTS + column, mask=there & (column < INPUTS), other=0).to(KIND)
-    weight = _columns(first_weight, HIDDEN, INPUTS, HIDDEN, PADDED_IN).to(KIND)
-    hidden, _, _, _ = _first_layer(
-        inputs, frame_rows, gates, ends, weight, first_bias, place, there, num_frames, HIDDEN, GATED, KIND, PRECISION
+    weight = _matrix(first_weight, HIDDEN, INPUTS, COLUMNS, HIDDEN, PADDED_IN).to(KIND)
+    hidden, _, _, _, _ = _first_layer(
+        inputs,
+        frame_rows,
+        gates,
+        extra,
+        ends,
+        weight,
+        first_weight + INPUTS,
+        first_bias,
+        place,
+        there,
+        num_frames,
+        COLUMNS,
+        HIDDEN,
+        GATED,
+        EXTRA,
+        KIND,
+        PRECISION,
     )
     if INNER:
-        weight = _columns(inner_weight, HIDDEN, HIDDEN, HIDDEN, HIDDEN).to(KIND)
+        weight = _matrix(inner_weight, HIDDEN, HIDDEN, HIDDEN, HIDDEN, HIDDEN).to(KIND)
         hidden = _inner_layer(hidden, weight, inner_bias, HIDDEN, KIND, PRECISION)
-    weight = _columns(last_weight, OUTPUTS, HIDDEN, PADDED_OUT, HIDDEN).to(KIND)
+    weight = _matrix(last_weight, OUTPUTS, HIDDEN, HIDDEN, PADDED_OUT, HIDDEN).to(KIND)
     result = tl.dot(hidden, tl.trans(weight), input_precision=PRECISION)
     channel = tl.arange(0, PADDED_OUT)[None, :]
     result += tl.load(last_bias + channel, mask=channel < OUTPUTS, other=0).to(tl.float32)
@@ -287,6 +340,7 @@ def mlp_backward(
     samples,
     frame_rows,
     gates,
+    extra,
     ends,
     first_weight,
     first_bias,
@@ -303,6 +357,7 @@ def mlp_backward(
     shares,
     num_parameters,
     INPUTS: tl.constexpr,
+    COLUMNS: tl.constexpr,
     HIDDEN: tl.constexpr,
     OUTPUTS: tl.constexpr,
     PADDED_IN: tl.constexpr,
@@ -311,17 +366,19 @@ def mlp_backward(
     KIND: tl.constexpr,
     PRECISION: tl.constexpr,
     GATED: tl.constexpr,
+    EXTRA: tl.constexpr,
     TILE: tl.constexpr,
 ):
     """Writes the gradients of samples and gates, and into this program's row of `shares` and `to_rows` its share of
     those of the parameters (weights and then biases, layer by layer) and of the frames' rows."""
     program = tl.program_id(0)
-    first = _columns(first_weight, HIDDEN, INPUTS, HIDDEN, PADDED_IN).to(KIND)
-    last = _columns(last_weight, OUTPUTS, HIDDEN, PADDED_OUT, HIDDEN).to(KIND)
-    inner = _columns(inner_weight, HIDDEN, HIDDEN, HIDDEN, HIDDEN).to(KIND) if INNER else last
+    first = _matrix(first_weight, HIDDEN, INPUTS, COLUMNS, HIDDEN, PADDED_IN).to(KIND)
+    last = _matrix(last_weight, OUTPUTS, HIDDEN, HIDDEN, PADDED_OUT, HIDDEN).to(KIND)
+    inner = _matrix(inner_weight, HIDDEN, HIDDEN, HIDDEN, HIDDEN, HIDDEN).to(KIND) if INNER else last
     to_first = tl.zeros([HIDDEN, PADDED_IN], tl.float32)
     to_inner = tl.zeros([HIDDEN, HIDDEN], tl.float32)
     to_last = tl.zeros([PADDED_OUT, HIDDEN], tl.float32)
+    to_extra = tl.zeros([HIDDEN], tl.float32)
     to_first_bias = tl.zeros([HIDDEN], tl.float32)
     to_inner_bias = tl.zeros([HIDDEN], tl.float32)
     to_last_bias = tl.zeros([PADDED_OUT], tl.float32)
@@ -333,8 +390,24 @@ def mlp_backward(
         wide = place.to(tl.int64)
         input_mask = there & (column < INPUTS)
         inputs = tl.load(samples + wide * INPUTS + column, mask=input_mask, other=0).to(KIND)
-        before, frame, row, gate = _first_layer(
-            inputs, frame_rows, gates, ends, first, first_bias, place, there, num_frames, HIDDEN, GATED, KIND, PRECISION
+        before, frame, row, gate, more = _first_layer(
+            inputs,
+            frame_rows,
+            gates,
+            extra,
+            ends,
+            first,
+            first_weight + INPUTS,
+            first_bias,
+            place,
+            there,
+            num_frames,
+            COLUMNS,
+            HIDDEN,
+            GATED,
+            EXTRA,
+            KIND,
+            PRECISION,
         )
         hidden = before
         if INNER:
@@ -350,6 +423,8 @@ def mlp_backward(
             to_inner += tl.dot(tl.trans(back.to(KIND)), before, input_precision=PRECISION)
             back = tl.where(before > 0, tl.dot(back.to(KIND), inner, input_precision=PRECISION), 0.0)
         to_first_bias += tl.sum(back, axis=0)
+        if EXTRA:
+            to_extra += tl.sum(more * back, axis=0)
         to_first += tl.dot(tl.trans(back.to(KIND)), inputs, input_precision=PRECISION)
         to_input = tl.dot(back.to(KIND), first, input_precision=PRECISION)
         tl.store(to_samples + wide * INPUTS + column, to_input.to(to_samples.dtype.element_ty), mask=input_mask)
@@ -365,8 +440,10 @@ def mlp_backward(
             tl.atomic_add(to_rows + (program * num_frames + each) * HIDDEN + hidden_channel, to_row, sem="relaxed")
     place = shares + program.to(tl.int64) * num_parameters
     row, out = hidden_channel[:, None], tl.arange(0, PADDED_OUT)
-    tl.store(place + row * INPUTS + column, to_first, mask=column < INPUTS)
-    place += HIDDEN * INPUTS
+    tl.store(place + row * COLUMNS + column, to_first, mask=column < INPUTS)
+    if EXTRA:
+        tl.store(place + hidden_channel * COLUMNS + INPUTS, to_extra)
+    place += HIDDEN * COLUMNS
     if INNER:
         tl.store(place + row * HIDDEN + hidden_channel[None, :], to_inner)
         place += HIDDEN * HIDDEN

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from ntalker_ns.field.segments import SparseInputs
 from ntalker_ns.field.triton_mlp import fits, run_mlp
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -76,6 +77,34 @@ def test_half_precision_under_autocast():
     for one, other in zip(ours, theirs, strict=True):
         assert one.dtype == torch.float32
         torch.testing.assert_close(one, other, rtol=0, atol=0.02 * float(other.abs().max()))
+
+
+def _sparse_inputs(samples: int, channels: int, special: list[int]) -> SparseInputs:
+    """Further channels of some samples, and an extra one that is 0 but for a few."""
+    last = torch.zeros(samples, 1, device=DEVICE)
+    last[samples // 2 : samples // 2 + 5] = 0.75
+    values, common = torch.randn(len(special), channels, device=DEVICE), torch.randn(1, channels, device=DEVICE)
+    return SparseInputs(values, torch.tensor(special, dtype=torch.int64, device=DEVICE), common, last)
+
+
+@pytest.mark.parametrize("special", [[3, 64, 65, 170], []])
+def test_sparse_inputs_are_as_if_written_out(special):
+    torch.manual_seed(1)
+    weights, biases = _parameters([33, 32, 32, 20])
+    sparse = _sparse_inputs(201, 16, special)
+    samples, rows = torch.randn(201, 16, device=DEVICE), torch.randn(2, 32, device=DEVICE)
+    gates = torch.rand(201, 1, device=DEVICE)
+    tensors = [samples, rows, gates, sparse.values, sparse.common, *weights, *biases]
+    for tensor in tensors:
+        tensor.requires_grad_()
+    found = run_mlp(samples, rows, [100, 101], gates, weights, biases, sparse)
+    written = torch.cat([samples, sparse.columns()], dim=1)
+    expected = _layer_by_layer(written, rows, [100, 101], gates, weights, biases)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    upstream = torch.randn_like(found)
+    ours, theirs = (torch.autograd.grad(each, tensors, upstream) for each in (found, expected))
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=2e-4)
 
 
 def test_no_samples():
