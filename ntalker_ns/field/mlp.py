@@ -1,22 +1,47 @@
 """The small networks of the field."""
 
+from collections.abc import Callable
+from functools import lru_cache
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ntalker_ns.encodings.hash_grid import Backend, unavailable
 from ntalker_ns.field.segments import SparseInputs, add_per_frame
+
+
+def network_backend(backend: Backend, device_type: str, half: bool) -> Literal["torch", "numba", "triton"]:
+    """What computes the networks of a field: a kernel that takes all layers in one go, or torch layer by layer.
+
+    Args:
+        backend: as the field's configuration has it.
+        device_type: as in `torch.device.type`.
+        half: matrices are multiplied in half precision, as autocast has it. Triton's kernel multiplies float32 without
+            the device's matrix units and numba's knows nothing shorter: torch then does better.
+    """
+    if backend == "torch":
+        return "torch"
+    if device_type == "cpu" and backend != "triton":  # Triton's interpreter, which is for tests, runs on the CPU too
+        return "torch" if half else "numba"
+    return "triton" if half and unavailable("triton", device_type) is None else "torch"
+
+
+_network_backend = lru_cache(network_backend)
 
 
 class FrameMLP(nn.Module):
     """A ReLU network on samples, part of whose input is the same for all samples of a frame.
 
     That part enters as a bias of the first layer, one product a frame: the numbers are those of a network that is
-    given it as repeated columns, without the columns. On the CPU a fused kernel takes all layers in one go.
+    given it as repeated columns, without the columns.
     """
 
-    def __init__(self, sample_dim: int, frame_dim: int, width: int, layers: int, out_dim: int) -> None:
+    def __init__(
+        self, sample_dim: int, frame_dim: int, width: int, layers: int, out_dim: int, backend: Backend = "auto"
+    ) -> None:
         """
         Args:
             sample_dim: channels that differ between samples.
@@ -24,12 +49,13 @@ class FrameMLP(nn.Module):
             width: hidden channels.
             layers: linear layers in all, at least 2.
             out_dim: channels that come out, with no activation.
+            backend: see `network_backend`.
         """
         super().__init__()
         self.frame = nn.Linear(frame_dim, width, bias=False) if frame_dim else None
         widths = [sample_dim] + [width] * (layers - 1) + [out_dim]
         self.layers = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(widths))
-        self.width, self.out_dim = width, out_dim
+        self.width, self.out_dim, self.backend = width, out_dim, backend
 
     def forward(
         self,
@@ -46,34 +72,42 @@ class FrameMLP(nn.Module):
             counts: samples of each frame.
             gates: factor on the frame's part for each sample, 1 where None.
             sparse: the other input channels, which most samples share.
+
+        Returns:
+            In autocast's type where it is on.
         """
         rows = None if self.frame is None or frames is None else self.frame(frames)
-        if samples.device.type == "cpu" and len(samples):
-            return self._fused(samples, rows, counts, gates, sparse)
+        run = self._kernel(samples.device.type) if len(samples) else None
+        if run is not None:
+            if rows is None:
+                rows, counts = samples.new_zeros(1, self.width), [len(samples)]
+            return run(samples, rows, counts, gates, *self._parameters_by_kind(), sparse)
         if sparse is not None:
             samples = torch.cat([samples, sparse.columns()], dim=-1)
         hidden = self.layers[0](samples)
         if rows is not None:
-            hidden = add_per_frame(hidden, rows, counts, gates)
+            hidden = add_per_frame(hidden, rows, counts, None if gates is None else gates.to(hidden.dtype))
         for layer in self.layers[1:]:
             hidden = layer(hidden.relu_())
         return hidden
 
-    def _fused(
-        self,
-        samples: Tensor,
-        rows: Tensor | None,
-        counts: list[int],
-        gates: Tensor | None,
-        sparse: SparseInputs | None,
-    ) -> Tensor:
-        from ntalker_ns.field.numba_mlp import run_mlp
+    def _kernel(self, device_type: str) -> Callable[..., Tensor] | None:
+        """The `run_mlp` that takes all layers in one go; None where torch takes them one by one."""
+        backend = _network_backend(self.backend, device_type, torch.is_autocast_enabled(device_type))
+        if backend == "numba":
+            from ntalker_ns.field import numba_mlp
 
-        if rows is None:
-            rows, counts = samples.new_zeros(1, self.width), [len(samples)]
+            return numba_mlp.run_mlp
+        if backend == "triton":
+            from ntalker_ns.field import triton_mlp
+
+            return triton_mlp.run_mlp if triton_mlp.fits(self._parameters_by_kind()[0]) else None
+        return None
+
+    def _parameters_by_kind(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Weights and biases, layer by layer."""
         linear = [layer for layer in self.layers if isinstance(layer, nn.Linear)]
-        weights, biases = [layer.weight for layer in linear], [layer.bias for layer in linear]
-        return run_mlp(samples, rows, counts, gates, weights, biases, sparse)
+        return [layer.weight for layer in linear], [layer.bias for layer in linear]
 
 
 class TruncatedExp(torch.autograd.Function):
@@ -93,5 +127,10 @@ class TruncatedExp(torch.autograd.Function):
 
 
 def truncated_exp(x: Tensor) -> Tensor:
-    """exp of x clamped to 15 from above, with a gradient that does not vanish there."""
-    return TruncatedExp.apply(x)  # type: ignore[no-any-return]
+    """exp of x clamped to 15 from above, with a gradient that does not vanish there; at least in float32."""
+    return TruncatedExp.apply(at_least_float32(x))  # type: ignore[no-any-return]
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """What networks say in half precision, for what comes behind them: float16 ends at exp(11)."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -15,7 +15,7 @@ from ntalker_ns.field.audio_encoder import AudioEncoder
 from ntalker_ns.field.gates import brow_gate, eye_gate, speech_gate
 from ntalker_ns.field.landmark_warp import LandmarkWarp
 from ntalker_ns.field.lid_fold import LidFold
-from ntalker_ns.field.mlp import FrameMLP, truncated_exp
+from ntalker_ns.field.mlp import FrameMLP, at_least_float32, truncated_exp
 from ntalker_ns.field.segments import SparseInputs, expand_per_frame
 
 WARP_SOFTNESS = 0.05
@@ -55,7 +55,9 @@ class TalkerFieldConfig:
     appearance_dim: int = 4
     """Channels of the per-frame appearance code; 0: none."""
     backend: Literal["auto", "torch", "numba", "triton", "tcnn"] = "auto"
-    """Implementation of the hash grids; auto takes the fastest that runs on the device."""
+    """Implementation of the hash grids; auto takes the fastest that runs on the device. torch is for the networks too,
+    layer by layer; with every other choice they run in one kernel: numba's on the CPU, Triton's on CUDA in half
+    precision."""
 
 
 class FaceMotions(NamedTuple):
@@ -160,11 +162,15 @@ class TalkerField(nn.Module):
         features = 2 * config.num_levels
         width = config.hidden_dim
         code, layers = config.speech_code_dim, config.hidden_layers + 1
-        self.audio_coordinate_net = FrameMLP(features, code, width, layers, out_dim=2)
-        self.density_net = FrameMLP(2 * features + 1, code, width, layers, out_dim=1 + config.geometry_dim)
         directions = config.direction_levels**2
-        self.color_net = FrameMLP(
-            directions + 1 + config.geometry_dim, config.appearance_dim, width, max(layers - 1, 2), out_dim=3
+
+        def network(sample_dim: int, frame_dim: int, layers: int, out_dim: int) -> FrameMLP:
+            return FrameMLP(sample_dim, frame_dim, width, layers, out_dim, config.backend)
+
+        self.audio_coordinate_net = network(features, code, layers, out_dim=2)
+        self.density_net = network(2 * features + 1, code, layers, out_dim=1 + config.geometry_dim)
+        self.color_net = network(
+            directions + 1 + config.geometry_dim, config.appearance_dim, max(layers - 1, 2), out_dim=3
         )
 
     def show_levels(self, progress: float) -> None:
@@ -291,7 +297,7 @@ class TalkerField(nn.Module):
             assert directions is not None
             harmonics = components_from_spherical_harmonics(self.config.direction_levels, directions)
             inputs = torch.cat([harmonics, inputs], dim=-1)
-        rgb = torch.sigmoid(self.color_net(inputs, self._light(frames), frames.counts))
+        rgb = torch.sigmoid(at_least_float32(self.color_net(inputs, self._light(frames), frames.counts)))
         return FieldOutputs(density=density, rgb=rgb, audio_motion=motion)
 
     def _light(self, frames: FrameConditions) -> Tensor | None:

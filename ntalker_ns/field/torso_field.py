@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from ntalker_ns.encodings.hash_grid import HashGrid
-from ntalker_ns.field.mlp import FrameMLP
+from ntalker_ns.field.mlp import FrameMLP, at_least_float32
 
 POSE_DIM = 6
 """Numbers of a head pose: rotation, place in the picture, distance."""
@@ -51,7 +51,7 @@ class TorsoFieldConfig:
     code_dim: int = 2
     """Channels of the training frames' codes; 0: the torso follows the head pose alone."""
     backend: Literal["auto", "torch", "numba"] = "auto"
-    """Implementation of the hash grid; auto takes the fastest that runs on the device."""
+    """Implementation of the hash grid and the networks, see `TalkerFieldConfig`."""
 
 
 def pose_features(camera_to_worlds: Float[Tensor, "frames 3 4"], upright: Float[Tensor, "3 3"]) -> Tensor:
@@ -68,10 +68,12 @@ def pose_features(camera_to_worlds: Float[Tensor, "frames 3 4"], upright: Float[
         head's place in the image plane (x right, y up, focal length 1), and the logarithm of its distance.
     """
     rotations = camera_to_worlds[:, :, :3]
-    relative = rotations.transpose(1, 2) @ upright
+    # Poses differ by little: the half precision of autocast would round that away.
+    with torch.autocast(rotations.device.type, enabled=False):
+        relative = rotations.transpose(1, 2) @ upright
+        head = -(rotations.transpose(1, 2) @ camera_to_worlds[:, :, 3:]).squeeze(-1)
     skew = 0.5 * (relative - relative.transpose(1, 2))
     turned = torch.stack([skew[:, 2, 1], skew[:, 0, 2], skew[:, 1, 0]], dim=-1)
-    head = -(rotations.transpose(1, 2) @ camera_to_worlds[:, :, 3:]).squeeze(-1)
     depth = -head[:, 2:]
     return torch.cat([turned, head[:, :2] / depth, depth.log()], dim=-1)
 
@@ -112,7 +114,7 @@ class TorsoField(nn.Module):
         self.codes = nn.Parameter(torch.zeros(len(trained), config.code_dim))
         width = config.hidden_dim
         self.motions = POSE_DIM + config.code_dim
-        self.motion_net = FrameMLP(2 + 4 * config.octaves, 0, width, layers=3, out_dim=2 * self.motions)
+        self.motion_net = FrameMLP(2 + 4 * config.octaves, 0, width, 3, 2 * self.motions, config.backend)
         self.grid = HashGrid(
             dims=2,
             num_levels=config.num_levels,
@@ -122,7 +124,7 @@ class TorsoField(nn.Module):
             log2_hashmap_size=config.log2_hashmap_size,
             backend=config.backend,
         )
-        self.color_net = FrameMLP(self.grid.output_width, 0, width, layers=2, out_dim=4)
+        self.color_net = FrameMLP(self.grid.output_width, 0, width, 2, 4, config.backend)
 
     def conditions(
         self, camera_to_worlds: Float[Tensor, "frames 3 4"], clip_frames: Int[Tensor, "frames"]
@@ -164,7 +166,8 @@ class TorsoField(nn.Module):
         shares = self.shares(places) if shares is None else shares
         source = places + displacements(shares, conditions, counts)
         raw = self.color_net(self.grid((source + ROOM) / (1.0 + 2.0 * ROOM)), None, counts)
-        return torch.sigmoid(raw[:, :3]), torch.sigmoid(raw[:, 3:])
+        colour, opacity = torch.sigmoid(at_least_float32(raw)).split([3, 1], dim=1)
+        return colour, opacity
 
     def shares(self, places: Float[Tensor, "pixels 2"]) -> Float[Tensor, "pixels 2 motions"]:
         """How far each motion moves what is seen at a place: the same in all frames.

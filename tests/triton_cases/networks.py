@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from ntalker_ns.field.mlp import FrameMLP
 from ntalker_ns.field.segments import SparseInputs
 from ntalker_ns.field.triton_mlp import fits, run_mlp
 
@@ -105,6 +106,40 @@ def test_sparse_inputs_are_as_if_written_out(special):
     ours, theirs = (torch.autograd.grad(each, tensors, upstream) for each in (found, expected))
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("gated", [True, False])
+def test_the_module_runs_it_in_half_precision(gated: bool, monkeypatch: pytest.MonkeyPatch):
+    torch.manual_seed(2)
+    fused = FrameMLP(33, 6, width=32, layers=3, out_dim=20, backend="triton").to(DEVICE)
+    plain = FrameMLP(33, 6, width=32, layers=3, out_dim=20, backend="torch").to(DEVICE)
+    sparse = _sparse_inputs(201, 16, [3, 64, 65, 170])
+    samples, frames = torch.randn(201, 16, device=DEVICE), torch.randn(2, 6, device=DEVICE)
+    gates = torch.rand(201, 1, device=DEVICE) if gated else None
+    inputs = [samples, frames, sparse.values, sparse.common, *([gates] if gates is not None else [])]
+    # Eighths are exact in half precision, and so are sums of their products: no ReLU opens by rounding or closes.
+    for tensor in (*inputs, *fused.parameters()):
+        tensor.data = (8.0 * tensor.data).round() / 8.0
+        tensor.requires_grad_()
+    plain.load_state_dict(fused.state_dict())
+    asked = []
+    monkeypatch.setattr("ntalker_ns.field.triton_mlp.run_mlp", lambda *given: asked.append(1) or run_mlp(*given))
+
+    def numbers(network: FrameMLP, half: bool) -> tuple[Tensor, ...]:
+        with torch.autocast(DEVICE.type, torch.float16, enabled=half):
+            out = network(samples, frames, [100, 101], gates, sparse)
+        assert out.dtype == (torch.float16 if half else torch.float32)
+        gradients = torch.autograd.grad(out.float().square().sum(), [*inputs, *network.parameters()])
+        return out.detach(), *gradients
+
+    expected = numbers(plain, half=False)
+    assert not asked
+    for network in (fused, plain):
+        for one, other in zip(numbers(network, half=True), expected, strict=True):
+            torch.testing.assert_close(one.float(), other, rtol=0, atol=0.01 * float(other.abs().max()))
+    assert asked == [1]
+    numbers(fused, half=False)
+    assert asked == [1]
 
 
 def test_no_samples():
