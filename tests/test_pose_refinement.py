@@ -30,6 +30,13 @@ def test_samples_move_with_their_frame() -> None:
     torch.testing.assert_close(moved[2:], torch.stack([-y + 1.0, x + 2.0, z + 3.0], dim=-1))
 
 
+def test_samples_are_not_rounded_under_autocast() -> None:
+    positions, corrections = torch.randn(5, 3), 0.1 * torch.randn(2, 6)
+    expected = apply_per_frame(positions, corrections, [2, 3])
+    with torch.autocast("cpu", torch.float16):
+        assert torch.equal(apply_per_frame(positions, corrections, [2, 3]), expected)
+
+
 def test_points_of_corrected_rays_are_corrected_points() -> None:
     origins, directions, corrections = (torch.randn(size, dtype=torch.float64) for size in ((5, 3), (5, 3), (2, 6)))
     distances = torch.rand(5, 1, dtype=torch.float64)

@@ -1,11 +1,15 @@
 """The field: what audio can and cannot change, and that shortcuts give the numbers of the long way."""
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from made_up_lids import open_lids
 
-from ntalker_ns.field.mlp import FrameMLP, truncated_exp
+from ntalker_ns.encodings.hash_grid import Backend
+from ntalker_ns.field.mlp import FrameMLP, network_backend, truncated_exp
 from ntalker_ns.field.talker_field import FaceMotions, FrameConditions, TalkerField, TalkerFieldConfig
 
 ANCHORS = {
@@ -129,6 +133,56 @@ def test_frame_mlp_equals_repeated_columns() -> None:
     weight = torch.cat([first.weight, mlp.frame.weight], dim=1)
     hidden = torch.nn.functional.linear(torch.cat([samples, repeated], dim=1), weight, first.bias)
     torch.testing.assert_close(mlp(samples, rows, counts), mlp.layers[2](mlp.layers[1](hidden.relu()).relu()))
+
+
+@pytest.mark.parametrize(
+    ("backend", "device_type", "half", "expected"),
+    [
+        ("auto", "cpu", False, "numba"),
+        ("numba", "cpu", False, "numba"),
+        ("torch", "cpu", False, "torch"),
+        ("auto", "cpu", True, "torch"),
+        ("auto", "cuda", True, "triton"),
+        ("tcnn", "cuda", True, "triton"),
+        ("auto", "cuda", False, "torch"),
+        ("torch", "cuda", True, "torch"),
+    ],
+)
+def test_what_computes_networks(backend: Backend, device_type: str, half: bool, expected: str) -> None:
+    assert network_backend(backend, device_type, half) == expected
+
+
+def test_plain_layers_where_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("ntalker_ns.field.numba_mlp.run_mlp", refuse)
+    samples = torch.randn(9, 5)
+    plain, fused = FrameMLP(5, 0, 16, 2, 2, backend="torch"), FrameMLP(5, 0, 16, 2, 2)
+    assert plain(samples, None, [9]).dtype == torch.float32
+    with pytest.raises(AssertionError):
+        fused(samples, None, [9])
+    with torch.autocast("cpu", torch.bfloat16):
+        assert fused(samples, None, [9]).dtype == torch.bfloat16
+
+
+def test_half_precision_is_for_the_networks_alone(field: TalkerField) -> None:
+    positions = torch.cat([points_at("mouth"), points_at("left_eye")])
+    directions = torch.nn.functional.normalize(torch.randn(40, 3), dim=-1)
+    frames = conditions(field, [40], audio=1.0, eyes=0.5, brow=1.0)
+    last = field.density_net.layers[-1]
+    assert isinstance(last, torch.nn.Linear)
+    last.bias.data[0] += 12.0  # float16 ends at exp(11)
+    expected = field(positions, directions, frames)
+    # What is heard under autocast comes in half precision as well.
+    half = replace(frames, lip_shapes=frames.lip_shapes.half(), speech_code=frames.speech_code.half())
+    with torch.autocast("cpu", torch.float16):
+        found = field(positions, directions, half)
+    for name, tolerance in (("density", 0.02), ("rgb", 0.002), ("audio_motion", 0.002)):
+        one, other = getattr(found, name), getattr(expected, name)
+        assert one.dtype == torch.float32
+        torch.testing.assert_close(one, other, rtol=tolerance, atol=1e-3, msg=name)
+    assert expected.density.min() > torch.finfo(torch.float16).max
 
 
 def test_truncated_exp() -> None:

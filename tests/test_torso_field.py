@@ -40,6 +40,13 @@ def test_pose_features_by_hand():
     np.testing.assert_allclose(features, expected, atol=1e-6)
 
 
+def test_poses_are_not_rounded_under_autocast():
+    poses = cameras(*heads()).float()
+    expected = pose_features(poses, torch.eye(3))
+    with torch.autocast("cpu", torch.float16):
+        assert torch.equal(pose_features(poses, torch.eye(3)), expected)
+
+
 def test_turning_on_the_spot_is_no_motion_of_the_place():
     vectors, _ = heads()
     features = pose_features(cameras(vectors, np.tile([0.1, 0.2, -4.0], (FRAMES, 1))), torch.eye(3))

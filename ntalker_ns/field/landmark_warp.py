@@ -68,7 +68,7 @@ class LandmarkWarp(nn.Module):
         Args:
             shapes: one row a frame.
         """
-        motion = torch.einsum("fc,cpx->fpx", shapes, self.motions)
+        motion = torch.einsum("fc,cpx->fpx", shapes.to(self.motions), self.motions)
         return self.places + motion, motion
 
     def _interpolate(self, points: Tensor, places: Tensor, motion: Tensor) -> Float[Tensor, "samples 2"]:

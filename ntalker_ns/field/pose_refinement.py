@@ -116,11 +116,13 @@ def apply_per_frame(
         corrections: rotation vectors and translations.
         counts: samples of each frame.
     """
-    rotations = rotation_matrices(corrections[:, :3])
-    moved = [
-        part @ rotation.T + shift
-        for part, rotation, shift in zip(positions.split(counts), rotations, corrections[:, 3:], strict=True)
-    ]
+    # The half precision of autocast would round positions to cells of the grid.
+    with torch.autocast(positions.device.type, enabled=False):
+        rotations = rotation_matrices(corrections[:, :3])
+        moved = [
+            part @ rotation.T + shift
+            for part, rotation, shift in zip(positions.split(counts), rotations, corrections[:, 3:], strict=True)
+        ]
     return torch.cat(moved)
 
 

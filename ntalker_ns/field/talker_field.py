@@ -225,7 +225,9 @@ class TalkerField(nn.Module):
         gate, eyes = self.speech_gate(positions), self.eye_gate(positions.detach())
         index, counts = _inside(gate, frames.counts)
         gated = gate.index_select(0, index)
-        settled = positions + self._calming(positions, gate, eyes, frames)
+        # Half precision is for the networks: it would round positions to cells of the grid.
+        with torch.autocast(positions.device.type, enabled=False):
+            settled = positions + self._calming(positions, gate, eyes, frames)
         closed = eyes * expand_per_frame(1.0 - frames.eye_openness, frames.counts)
         space = self._without_details(self.space_grid(settled.add_(1.0).mul_(0.5), self.active_levels), closed)
         # Where the gate is zero the audio coordinate is the origin whatever is heard: the network is asked only inside.
