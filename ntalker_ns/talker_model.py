@@ -403,7 +403,8 @@ class TalkerModel(Model):
             ]
             return {name: torch.cat([part[name] for part in parts]) for name in (*names, *(["live"] if marks else []))}
 
-        key = (lens(camera), tuple(pose.flatten().tolist()), versions((*self.parameters(), *self.buffers())))
+        written = versions((*self.parameters(), *self.buffers()))
+        key = (lens(camera), tuple(pose.flatten().tolist()), written, self.field.picture_type)
         return self._still_camera.render(key, len(rays), self.device, render)
 
     def get_image_metrics_and_images(

@@ -72,6 +72,24 @@ def test_layers_compose_to_the_picture_exactly(pipeline: Any, rest: str, backgro
         assert float(out["background_opacity"].max()) == float(background != "transparent")
 
 
+@pytest.mark.parametrize(("kind", "decibels"), [(torch.float16, 60.0), (torch.bfloat16, 40.0)])
+def test_pictures_in_half_precision(pipeline: Any, kind: torch.dtype, decibels: float) -> None:
+    pipeline.eval()
+    model = pipeline.model
+    exact = model.get_outputs_for_camera(camera(pipeline))
+    try:
+        model.field.picture_type = kind
+        # Whose camera stands still must not be shown what was rendered before.
+        found = [model.get_outputs_for_camera(camera(pipeline)) for _ in range(3)]
+    finally:
+        model.field.picture_type = None
+    on_head = exact["accumulation"].squeeze(-1) > 0
+    for each in found:
+        assert all(values.dtype == torch.float32 for values in each.values())
+        error = (each["rgb"] - exact["rgb"])[on_head].square().mean()
+        assert 0 < error < 10 ** (-decibels / 10)
+
+
 def test_the_head_is_the_same_over_any_rest(pipeline: Any) -> None:
     pipeline.eval()
     over = {rest: pipeline.model.get_outputs_for_camera(camera(pipeline), rest=rest) for rest in ("field", "clip")}

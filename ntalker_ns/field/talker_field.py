@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -133,6 +134,8 @@ class TalkerField(nn.Module):
         super().__init__()
         self.config = config
         self.active_levels = config.num_levels
+        self.picture_type: torch.dtype | None = None
+        """In which networks multiply for pictures; None: float16 on CUDA, float32 elsewhere."""
         self.speech_gate = speech_gate(anchors)
         self.eye_gate = eye_gate(anchors)
         between_eyes = float(np.linalg.norm(anchors["left_eye"] - anchors["right_eye"]))
@@ -309,12 +312,16 @@ class TalkerField(nn.Module):
     def at_frame(self, frames: FrameConditions) -> AskFrame:
         """The field at one frame, without gradients: `forward`'s numbers, by the fastest implementation for the device.
 
+        Networks multiply in `picture_type`, whatever autocast has around; all else stays in float32.
+
         Args:
             frames: a single one; its counts are not used.
         """
-        on_cpu = self.space_grid.table.device.type == "cpu" and self.space_grid.table.dtype == torch.float32
-        if not on_cpu or self.config.direction_levels or self.config.backend not in ("auto", "numba"):
-            return lambda positions, directions: self(positions, directions, replace(frames, counts=[len(positions)]))
+        table, backend = self.space_grid.table, self.config.backend
+        kind = self.picture_type or (torch.float16 if table.device.type == "cuda" else torch.float32)
+        single = table.device.type == "cpu" and table.dtype == kind == torch.float32
+        if not single or self.config.direction_levels or backend not in ("auto", "numba"):
+            return partial(self._part_by_part, frames, kind)
         from ntalker_ns.field.numba_field import PictureField
 
         lips = self.lip_warp.landmarks(frames.lip_shapes)
@@ -337,6 +344,13 @@ class TalkerField(nn.Module):
             return FieldOutputs(density=truncated_exp(density), rgb=rgb.sigmoid_(), audio_motion=moved)
 
         return ask_frame
+
+    def _part_by_part(
+        self, frames: FrameConditions, kind: torch.dtype, positions: Tensor, directions: Tensor | None
+    ) -> FieldOutputs:
+        """`forward` at one frame, whose networks multiply in a type."""
+        with torch.autocast(positions.device.type, kind, enabled=kind != torch.float32):
+            return self(positions, directions, replace(frames, counts=[len(positions)]))
 
 
 def _inside(gate: Float[Tensor, "samples 1"], counts: list[int]) -> tuple[Int[Tensor, "inside"], list[int]]:
