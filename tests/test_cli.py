@@ -82,7 +82,7 @@ def test_the_command_starts_without_the_heavy_libraries():
 
 def test_the_doctor_finds_what_the_tests_need():
     states = {finding.subject: finding.state for finding in doctor.examine()}
-    for subject in ("python", "torch", "hash grids", "mediapipe", "video and sound", "speech synthesis"):
+    for subject in ("python", "torch", "hash grids", "networks", "mediapipe", "video and sound", "speech synthesis"):
         assert states[subject] == "ok", subject
     assert "missing" not in states.values()
 
@@ -105,6 +105,25 @@ def test_the_doctor_says_why_no_faster_grid_is_used(
     for name, module in libraries.items():
         monkeypatch.setitem(sys.modules, name, module)
     (finding,) = doctor._encodings()
+    assert finding.state == "ok"
+    assert re.match(found, finding.found)
+
+
+@pytest.mark.parametrize(
+    ("cuda", "libraries", "found"),
+    [
+        (False, {}, "numba on cpu: all layers in one kernel, in float32"),
+        (True, {}, "triton on cuda: all layers in one kernel, in half precision; torch"),
+        (True, {"triton": None}, "torch on cuda, layer by layer; .* but triton cannot be imported"),
+    ],
+)
+def test_the_doctor_says_what_computes_networks(
+    cuda: bool, libraries: dict[str, object], found: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: cuda)
+    for name, module in libraries.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    (finding,) = doctor._networks()
     assert finding.state == "ok"
     assert re.match(found, finding.found)
 

@@ -35,7 +35,7 @@ class Finding:
 
 @dataclass
 class Doctor:
-    """Say what this machine has: device, fast encodings, codecs, model weights, programs, disk space."""
+    """Say what this machine has: device, fast encodings and networks, codecs, model weights, programs, disk space."""
 
     def main(self) -> None:
         """Prints the table; ends with an error where something that every command needs is missing."""
@@ -63,6 +63,7 @@ def examine() -> list[Finding]:
         _python,
         _torch,
         _encodings,
+        _networks,
         _mediapipe,
         _codecs,
         _speech,
@@ -123,6 +124,25 @@ def _faster_backend(chosen: str, device: str) -> str:
     if tcnn:
         return f"tiny-cuda-nn is the alternative, but {tcnn}"
     return "tiny-cuda-nn is there too and is not chosen: our levels take it one launch each (backend tcnn)"
+
+
+def _networks() -> Iterator[Finding]:
+    import torch
+
+    from ntalker_ns.encodings.hash_grid import unavailable
+    from ntalker_ns.field.mlp import network_backend
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    chosen = network_backend("auto", device, half=device == "cuda")
+    reason = unavailable(chosen, device)
+    if reason:
+        yield Finding("networks", "missing", f"{chosen} on {device}: {reason}")
+    elif chosen == "torch":
+        lacking = unavailable("triton", device)
+        yield Finding("networks", "ok", f"torch on {device}, layer by layer; one kernel would be faster, but {lacking}")
+    else:
+        precision = "float32" if device == "cpu" else "half precision; torch, layer by layer, in float32"
+        yield Finding("networks", "ok", f"{chosen} on {device}: all layers in one kernel, in {precision}")
 
 
 def _mediapipe() -> Iterator[Finding]:
