@@ -251,6 +251,30 @@ def test_a_step_teaches_every_group(pipeline: Any) -> None:
     assert float(metrics["samples_per_ray"]) > 0
 
 
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_a_step_in_mixed_precision_has_the_same_losses(pipeline: Any, kind: torch.dtype) -> None:
+    pipeline.train()
+    model, datamanager = pipeline.model, pipeline.datamanager
+    model.pose_refinement.mark_trained(torch.arange(20))
+    bundle, batch = datamanager.next_train(0)
+
+    def step(half: bool) -> dict[str, torch.Tensor]:
+        torch.manual_seed(1)
+        model.zero_grad()
+        with torch.autocast("cpu", kind, enabled=half):
+            outputs = model(bundle)
+            losses = model.get_loss_dict(outputs, batch)
+        torch.stack(list(losses.values())).sum().backward()
+        return losses
+
+    expected, found = step(half=False), step(half=True)
+    for name, loss in expected.items():
+        torch.testing.assert_close(found[name].float(), loss, rtol=0.02, atol=1e-4, msg=name)
+    for name, parameters in model.get_param_groups().items():
+        assert all(p.grad is None or torch.isfinite(p.grad).all() for p in parameters), name
+        assert any(p.grad is not None and float(p.grad.abs().sum()) > 0 for p in parameters), name
+
+
 def test_what_is_seen_is_drawn_to_the_known_face(pipeline: Any) -> None:
     model = pipeline.model
     resolution = model.occupancy.resolution
