@@ -3,6 +3,7 @@
 Examples:
     python scripts/benchmark.py --sections encodings
     python scripts/benchmark.py --data data/anna --load-config outputs/anna/ntalker-base-small/TIME/config.yml
+    python scripts/benchmark.py --sections precision --load-config outputs/anna/ntalker-base-small/TIME/config.yml
     python scripts/benchmark.py --sections kernels encodings curve step frames --data data/anna --method ntalker-base
 """
 
@@ -25,12 +26,13 @@ from ntalker_ns.evaluation.speed.curve import CurveSizes
 from ntalker_ns.evaluation.speed.encodings import EncodingSizes
 from ntalker_ns.evaluation.speed.frames import FrameSizes
 from ntalker_ns.evaluation.speed.kernels import KernelSizes
+from ntalker_ns.evaluation.speed.precision import PrecisionSizes
 from ntalker_ns.evaluation.speed.steps import StepSizes
 
 if TYPE_CHECKING:
     from ntalker_ns.evaluation.speed.training import Training
 
-Section = Literal["encodings", "kernels", "curve", "step", "frames"]
+Section = Literal["encodings", "kernels", "curve", "step", "frames", "precision"]
 
 
 @dataclass
@@ -40,15 +42,16 @@ class Benchmark:
     sections: tuple[Section, ...] = ("encodings", "step", "frames")
     """What is measured, in this order. encodings: the hash grids' backends. kernels: every Triton kernel, first
     checked against its reference (CUDA). curve: held-out PSNR over training time. step: a training step, what it is
-    spent on, its memory. frames: rendering. The last two take the head that curve trained, where it comes before."""
+    spent on, its memory. frames: rendering. precision: what pictures lose in half precision. The last three take the
+    head that curve trained, where it comes before."""
     data: Path | None = None
-    """Data set; needed by curve, and by step and frames where no run is loaded."""
+    """Data set; needed by curve, and by step, frames and precision where no run is loaded."""
     load_config: Path | None = None
-    """A run's config.yml: step and frames take its head."""
+    """A run's config.yml: step, frames and precision take its head."""
     method: str = "ntalker-base-small"
     """Method that is trained where no run is loaded."""
     train_steps: int = 300
-    """Steps that it is trained for before step and frames: empty space has to be found first."""
+    """Steps that it is trained for before step, frames and precision: empty space has to be found first."""
     encodings: EncodingSizes = field(default_factory=EncodingSizes)
     """Sizes of the section encodings."""
     kernels: KernelSizes = field(default_factory=KernelSizes)
@@ -59,6 +62,8 @@ class Benchmark:
     """Sizes of the section step."""
     frames: FrameSizes = field(default_factory=FrameSizes)
     """Sizes of the section frames."""
+    precision: PrecisionSizes = field(default_factory=PrecisionSizes)
+    """Sizes of the section precision."""
     repeats: int = 10
     """Rounds of encodings and kernels, in which each case is run once; the fastest counts, since other programs only
     slow a run down."""
@@ -91,8 +96,9 @@ class Benchmark:
         """What can be said before anything is measured."""
         if self.data is None and "curve" in self.sections:
             raise NTalkerError("The section curve trains: give --data with the folder that ntalker process wrote.")
-        if self.data is None and self.load_config is None and {"step", "frames"} & set(self.sections):
-            raise NTalkerError("The sections step and frames need a head: give --load-config, or --data to train one.")
+        heads = [section for section in self.sections if section in ("step", "frames", "precision")]
+        if self.data is None and self.load_config is None and heads:
+            raise NTalkerError(f"A head is needed for {', '.join(heads)}: give --load-config, or --data to train one.")
 
 
 class Bench:
@@ -111,6 +117,7 @@ class Bench:
             "curve": self._curve,
             "step": self._step,
             "frames": self._frames,
+            "precision": self._precision,
         }
         return sections[section]()
 
@@ -148,6 +155,11 @@ class Bench:
         from ntalker_ns.evaluation.speed.frames import measure_frames
 
         return measure_frames(self._head(), self._options.frames)
+
+    def _precision(self) -> Any:
+        from ntalker_ns.evaluation.speed.precision import measure_precision
+
+        return measure_precision(self._head(), self._options.precision)
 
     def _start(self) -> "Training":
         from ntalker_ns.evaluation.speed.training import start_ours

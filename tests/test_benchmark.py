@@ -17,6 +17,7 @@ from ntalker_ns.evaluation.speed import encodings, kernels, timing
 from ntalker_ns.evaluation.speed.curve import CurveSizes, held_out, measure_curves, scores
 from ntalker_ns.evaluation.speed.frames import MOVING, REFINED, STILL, FrameSizes, pixel_rays, resized
 from ntalker_ns.evaluation.speed.kernels import KernelResult
+from ntalker_ns.evaluation.speed.precision import PrecisionSizes
 from ntalker_ns.evaluation.speed.steps import OURS, PEER, StepSizes
 from ntalker_ns.evaluation.speed.training import resume_ours
 
@@ -117,6 +118,29 @@ def test_a_continued_run_has_a_folder_of_its_own(tiny: Path, tmp_path: Path):
     assert {path: path.read_bytes() for path in tiny.parent.rglob("*") if path.is_file()} == before
 
 
+def test_pictures_in_half_precision(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = tmp_path / "precision.json"
+    script("benchmark").Benchmark(
+        sections=("precision",),
+        load_config=tiny,
+        precision=PrecisionSizes(sizes=(16, 24), frames=2),
+        device="cpu",
+        json=path,
+    ).main()
+    found = json.loads(path.read_text())["sections"]["precision"]
+    assert set(found) == {"16", "24"}
+    for each in found.values():
+        assert list(each) == ["float32", "float16", "bfloat16"]
+        assert each["float32"]["worst"] == 0 and each["float32"]["to_float32"] == 100
+        # float16 has three bits more than bfloat16: a factor of eight, 18 dB.
+        assert 0 < each["float16"]["worst"] < each["bfloat16"]["worst"] < 10
+        assert each["bfloat16"]["to_float32"] + 10 < each["float16"]["to_float32"] < 100
+        for loss in each.values():
+            assert loss["truth"] == pytest.approx(each["float32"]["truth"], abs=0.2)
+            assert loss["truth_on_head"] == pytest.approx(each["float32"]["truth_on_head"], abs=0.2)
+    assert "bfloat16" in capsys.readouterr().out
+
+
 def test_curves_of_ours_and_nerfacto(tiny: Path, tmp_path: Path):
     training = resume_ours(tiny, tmp_path, CPU)
     assert training.steps == 8
@@ -153,7 +177,7 @@ def test_the_same_view_in_another_size(tiny: Path, tmp_path: Path):
     torch.testing.assert_close(some.directions, every.directions[[0, 27, 399]])
 
 
-@pytest.mark.parametrize("section", ["curve", "step", "frames"])
+@pytest.mark.parametrize("section", ["curve", "step", "frames", "precision"])
 def test_what_a_section_needs_is_a_sentence(section: str):
     with pytest.raises(NTalkerError, match="--data"):
         script("benchmark").Benchmark(sections=(section,)).main()

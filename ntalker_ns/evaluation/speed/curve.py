@@ -161,8 +161,9 @@ def scores(pipeline: Any, frames: list[HeldOut]) -> tuple[float, float]:
         squared.append((rgb.cpu().clamp(0.0, 1.0) - frame.truth).square().mean(dim=1).numpy())
         on_head.append(frame.on_head)
     errors, heads = np.concatenate(squared), np.concatenate(on_head)
-    return _psnr(errors), _psnr(errors[heads])
+    return psnr(errors), psnr(errors[heads])
 
 
-def _psnr(squared: np.ndarray) -> float:
+def psnr(squared: np.ndarray) -> float:
+    """PSNR from squared errors of values in [0, 1], at most 100 dB; NaN of none."""
     return -10.0 * math.log10(max(float(squared.mean()), 1e-10)) if len(squared) else math.nan
