@@ -14,6 +14,7 @@ from nerfstudio.models.base_model import Model, ModelConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor, nn
 
+from ntalker_ns.cores import shared_cores
 from ntalker_ns.driving import DrivingSequence
 from ntalker_ns.driving_controls import controlled
 from ntalker_ns.field.audio_encoder import neighbour_indices
@@ -375,7 +376,11 @@ class TalkerModel(Model):
             rgb = head + (1 - head_opacity) (torso + (1 - torso_opacity) background); and depth, accumulation (the
             head's opacity again, by nerfstudio's name) and audio_motion (H, W, 1).
         """
-        camera = camera.to(self.device).flatten()
+        with shared_cores(self.device.type):
+            return self._picture(camera.to(self.device).flatten(), rest)
+
+    def _picture(self, camera: Cameras, rest: RestKind) -> dict[str, Tensor]:
+        """What `get_outputs_for_camera` gives for one flat camera."""
         bundle = camera_rays(camera)
         frame = int(self._frames_of_times(torch.tensor([[self._time_of(camera)]]))[0])
         height, width = bundle.origins.shape[:2]

@@ -23,6 +23,7 @@ from ntalker_ns.checkpoints import (
     set_random_state,
     write_checkpoint,
 )
+from ntalker_ns.cores import shared_cores
 from ntalker_ns.driving_folder import write_driving
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.schedulers import WarmupDecayConfig
@@ -204,6 +205,15 @@ class TalkerTrainer(Trainer):
         self.callbacks.insert(0, first)
         self.config.max_num_iterations = planned - self._start_step
         super().train()
+
+    def train_iteration(self, step: int) -> Any:
+        """A training step, on the cores that are free for it.
+
+        Args:
+            step: training step.
+        """
+        with shared_cores(torch.device(self.device).type):
+            return super().train_iteration(step)
 
     def _load_checkpoint(self) -> None:
         """Loads the checkpoint to resume from, if the config names one.

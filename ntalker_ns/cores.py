@@ -1,0 +1,120 @@
+"""As many threads as there are cores that nobody else uses.
+
+Threads that compute together wait for each other, and they wait awake. Alone that is fast. Where another program wants
+one of the cores, each of a step's hundreds of waits lasts until the system takes that program off again: beside a
+single busy program a training step on two cores took not twice but thirty times as long. With one thread fewer it takes
+half as long again, no more.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
+
+import torch
+
+WINDOW = 0.5
+"""Seconds of work after which the number of threads is judged."""
+
+SHORTEST_WAIT, LONGEST_WAIT = 4.0, 64.0
+"""Seconds of work between two attempts with all threads: twice as many after each that found the cores still taken."""
+
+
+TORCH_THREADS = torch.get_num_threads()
+"""What torch, or its user, chose."""
+
+
+def shared_cores(device_type: str) -> AbstractContextManager[None]:
+    """Around a training step or a picture: on the CPU, chooses how many threads the process computes with.
+
+    Args:
+        device_type: where it is computed, as in `torch.device.type`.
+    """
+    return _process_share().working() if device_type == "cpu" else nullcontext()
+
+
+@cache
+def _process_share() -> "CoreShare":
+    return CoreShare(max(TORCH_THREADS, _kernel_threads()))
+
+
+def _kernel_threads() -> int:
+    """The most that numba can use."""
+    from numba import config
+
+    return int(config.NUMBA_NUM_THREADS)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def use_threads(threads: int) -> None:
+    """Lets torch and the kernels that this thread calls compute with at most so many threads.
+
+    Args:
+        threads: at least 1.
+    """
+    from numba import set_num_threads
+
+    set_num_threads(min(threads, _kernel_threads()))
+    torch.set_num_threads(min(threads, TORCH_THREADS))
+
+
+class CoreShare:
+    """Chooses how many threads work is done with, by the cores that the process got for it.
+
+    Threads that wait awake count as work, so that a process which has its cores for itself gets as much processor time
+    a second as it has threads. If it gets less, others are at work, or it is not allowed more (containers are seldom
+    allowed all cores that they see): then it continues with as many threads as it got cores. Now and then it tries
+    all of them again.
+    """
+
+    def __init__(
+        self,
+        most: int,
+        use: Callable[[int], None] = use_threads,
+        clock: Callable[[], float] = time.perf_counter,
+        processor_clock: Callable[[], float] = time.process_time,
+    ) -> None:
+        """
+        Args:
+            most: threads that there may be.
+            use: sets their number.
+            clock: seconds.
+            processor_clock: seconds of processor time that the process was given.
+        """
+        self.most = self.threads = most
+        self._use, self._clock, self._processor_clock = use, clock, processor_clock
+        self._seconds = self._processor_seconds = 0.0
+        self._wait = self._until_attempt = SHORTEST_WAIT
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Around some work: a training step, a picture."""
+        if self.most == 1:
+            yield
+            return
+        self._use(self.threads)
+        begin, processor_begin = self._clock(), self._processor_clock()
+        yield
+        self._seconds += self._clock() - begin
+        self._processor_seconds += self._processor_clock() - processor_begin
+        if self._seconds >= WINDOW:
+            self._judge()
+            self._seconds = self._processor_seconds = 0.0
+
+    def _judge(self) -> None:
+        cores = self._processor_seconds / self._seconds
+        if self.threads == 1 or cores > self.threads - 0.5:
+            self._stay()
+        else:
+            failed_again = self.threads == self.most
+            self.threads = max(1, round(cores))
+            self._until_attempt = self._wait
+            if failed_again:
+                self._wait = min(2.0 * self._wait, LONGEST_WAIT)
+
+    def _stay(self) -> None:
+        if self.threads == self.most:
+            self._wait = SHORTEST_WAIT
+            return
+        self._until_attempt -= self._seconds
+        if self._until_attempt <= 0.0:
+            self.threads = self.most

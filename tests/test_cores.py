@@ -1,0 +1,106 @@
+"""The number of threads follows the cores that the process gets."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+
+from ntalker_ns import cores
+from ntalker_ns.cores import LONGEST_WAIT, SHORTEST_WAIT, WINDOW, CoreShare, shared_cores, use_threads
+
+
+class Machine:
+    """A machine whose other programs leave some cores; threads that wait do so awake.
+
+    A step of work takes a second of one core. Where threads outnumber the free cores, it takes twenty times as long.
+    """
+
+    def __init__(self, most: int, free: float) -> None:
+        self.free, self.threads, self.time, self.processor_time = free, most, 0.0, 0.0
+        self.share = CoreShare(most, self.use, lambda: self.time, lambda: self.processor_time)
+
+    def use(self, threads: int) -> None:
+        self.threads = threads
+
+    def step(self) -> float:
+        """Works; gives the seconds it took."""
+        with self.share.working():
+            seconds = 1.0 / self.threads if self.threads <= self.free else 20.0
+            self.time += seconds
+            self.processor_time += seconds * min(self.threads, self.free)
+        return seconds
+
+
+def test_alone_all_threads_stay():
+    machine = Machine(most=8, free=8.0)
+    assert {machine.step() for _ in range(100)} == {1 / 8}
+
+
+@pytest.mark.parametrize(("most", "free", "expected"), [(2, 1.0, 1), (8, 6.2, 6), (64, 2.0, 2), (2, 0.4, 1)])
+def test_as_many_threads_as_cores(most: int, free: float, expected: int):
+    machine = Machine(most, free)
+    machine.step()
+    machine.step()
+    assert machine.threads == expected
+
+
+def test_attempts_with_all_threads_are_rare():
+    """At first every few seconds of work, then one step a minute."""
+    machine = Machine(most=2, free=1.0)
+    slow = [number for number in range(2000) if machine.step() > 1.0]
+    assert slow[0] == 0 and slow[1] == pytest.approx(SHORTEST_WAIT, abs=2)
+    distances = [b - a for a, b in pairwise(slow)]
+    assert distances == sorted(distances)
+    assert distances[-1] == pytest.approx(LONGEST_WAIT, abs=2)
+
+
+def test_all_threads_come_back_when_others_are_gone():
+    machine = Machine(most=2, free=1.0)
+    for _ in range(400):
+        machine.step()
+    machine.free = 2.0
+    taken = [machine.step() for _ in range(round(LONGEST_WAIT) + 3)]
+    assert taken[-1] == 0.5
+    machine.free = 1.0
+    machine.step()
+    machine.step()
+    before = machine.time
+    machine.free = 2.0
+    while machine.threads == 1:
+        machine.step()
+    assert machine.time - before <= SHORTEST_WAIT + 2 * WINDOW
+
+
+def test_a_single_thread_is_left_alone():
+    machine = Machine(most=1, free=0.3)
+    for _ in range(10):
+        machine.step()
+    assert machine.threads == 1
+
+
+def test_work_that_fails_is_not_judged():
+    machine = Machine(most=2, free=2.0)
+    with pytest.raises(ZeroDivisionError), machine.share.working():
+        machine.time += 100.0
+        raise ZeroDivisionError
+    machine.step()
+    assert machine.threads == 2
+
+
+def test_threads_of_torch_and_of_the_kernels():
+    from numba import get_num_threads
+
+    before = torch.get_num_threads()
+    try:
+        use_threads(1)
+        assert (torch.get_num_threads(), get_num_threads()) == (1, 1)
+        use_threads(1000)
+        assert torch.get_num_threads() == cores.TORCH_THREADS
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_nothing_changes_where_a_gpu_computes(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(cores, "use_threads", lambda threads: pytest.fail("threads were set"))
+    with shared_cores("cuda"):
+        pass
