@@ -156,7 +156,7 @@ class EditModel(TalkerModel):
 
         Returns:
             rendered and final (1, 3, side, side): I_r and I_f; the discriminator's two losses, generator and critic;
-            accumulation (rays, 1) and samples_per_ray.
+            accumulation (rays, 1) and samples_per_ray; hidden, see `TalkerModelConfig.hidden_weight`.
         """
         if "edited" not in ray_bundle.metadata:
             return super().get_outputs(ray_bundle)
@@ -174,7 +174,8 @@ class EditModel(TalkerModel):
             final = refine(self.refinement, rendered.float(), self.config.refinement_weight)
             edited = as_picture(ray_bundle.metadata["edited"])
             generator, critic = adversarial_losses(self.discriminator, final, edited)
-        return {
+        hidden = {"hidden": outputs["hidden"]} if "hidden" in outputs else {}
+        return hidden | {
             "rendered": rendered,
             "final": final,
             "generator": generator,
@@ -198,7 +199,7 @@ class EditModel(TalkerModel):
     def get_loss_dict(
         self, outputs: dict[str, Any], batch: dict[str, Any], metrics_dict: dict[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
-        """Equations 9 and 10, each term already weighted, and the discriminator's own loss.
+        """Equations 9 and 10, each term already weighted, the discriminator's own loss, and that of what is hidden.
 
         Args:
             outputs: of `get_outputs`.
@@ -214,6 +215,8 @@ class EditModel(TalkerModel):
             "adversarial": config.adversarial_weight * outputs["generator"],
             "discriminator": outputs["critic"],
         }
+        if "hidden" in outputs:
+            losses["hidden"] = config.hidden_weight * outputs["hidden"]
         if "vgg" in self._outside:
             losses |= self._feature_losses(outputs["final"], edited)
         elif config.perceptual_weight or config.style_weight:

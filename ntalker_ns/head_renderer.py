@@ -5,16 +5,20 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor
 
 from ntalker_ns.field.pose_refinement import apply_per_frame, corrected_rays
-from ntalker_ns.field.talker_field import AskFrame, FrameConditions, TalkerField
+from ntalker_ns.field.talker_field import AskFrame, FieldOutputs, FrameConditions, TalkerField
 from ntalker_ns.rendering.compositing import composite
 from ntalker_ns.rendering.marching import Lattice, intersect_box, march, points_along, walk
 from ntalker_ns.rendering.occupancy import OccupancyGrid
 from ntalker_ns.rendering.rounds import composite_in_rounds
+
+PICTURE_SAMPLES = 4
+"""Times as many samples of a ray as in training at most: rays that graze the head from aside pass many empty cells, and
+those that meet it end there."""
 
 SUMMED = 6
 """Values summed along a ray: colour, audio motion, depth inside the box and its square."""
@@ -37,7 +41,7 @@ class HeadRenderer:
             field: the head.
             occupancy: which cells of its box are asked.
             step_size: distance between samples, world units.
-            max_samples: of a ray.
+            max_samples: of a training ray.
         """
         self.field = field
         self.occupancy = occupancy
@@ -70,7 +74,8 @@ class HeadRenderer:
         shift = torch.rand_like(near) if training else torch.full_like(near, 0.5)
         # By the tracker's poses: cells were carved by them, and cells of corrected rays would leave surfaces less room
         # to move (0.4 dB).
-        samples = march(self._lattice(ray_bundle, near, far, shift, self.occupancy.occupied))
+        most = self.max_samples if training else PICTURE_SAMPLES * self.max_samples
+        samples = march(self._lattice(ray_bundle, near, far, shift, self.occupancy.occupied, most))
         ray, middles = samples.rays, samples.middles
         conditions = replace(conditions, counts=[int(part.sum()) for part in samples.ray_counts.split(counts)])
         positions = points_along(ray_bundle.origins, ray_bundle.directions, ray, middles)
@@ -83,6 +88,33 @@ class HeadRenderer:
         outputs = _outputs(ray_bundle, summed.values, summed.accumulation, near)
         outputs["samples_per_ray"] = near.new_tensor(len(middles) / max(len(near), 1))
         return outputs, Samples(positions.detach(), summed.weights)
+
+    def behind(
+        self,
+        ray_bundle: RayBundle,
+        counts: list[int],
+        conditions: FrameConditions,
+        corrections: Float[Tensor, "frames 6"] | None,
+        chosen: Bool[Tensor, "rays"],
+        depth: Float[Tensor, "rays"],
+    ) -> FieldOutputs:
+        """Asks the field at one point of each chosen ray.
+
+        Args:
+            ray_bundle: rays, frame after frame.
+            counts: rays of each frame.
+            conditions: of the frames.
+            corrections: of the frames' poses; None: none.
+            chosen: which rays.
+            depth: distance of the point from the ray's origin, world units.
+        """
+        index = chosen.nonzero().squeeze(-1)
+        conditions = replace(conditions, counts=[int(part.sum()) for part in chosen.split(counts)])
+        points = ray_bundle.origins[index] + depth[index, None] * ray_bundle.directions[index]
+        if corrections is not None:
+            points = apply_per_frame(points, corrections, conditions.counts)
+        views = ray_bundle.directions[index] if self.field.config.direction_levels else None
+        return self.field(points.detach(), views, conditions)
 
     @torch.no_grad()
     def picture(
@@ -118,15 +150,18 @@ class HeadRenderer:
                 live[ray[self.field.moves(positions)]] = True
             return self._ask(field, positions, ray_bundle, ray, middles - near[ray])
 
-        steps = walk(self._lattice(ray_bundle, near, far, torch.full_like(near, 0.5), self.occupancy.solid))
+        middle, most = torch.full_like(near, 0.5), PICTURE_SAMPLES * self.max_samples
+        steps = walk(self._lattice(ray_bundle, near, far, middle, self.occupancy.solid, most))
         sums, opacity = composite_in_rounds(ask, steps, self.step_size, SUMMED)
         outputs = _outputs(ray_bundle, sums, opacity, near)
         outputs["samples_per_ray"] = near.new_tensor(asked / max(len(near), 1))
         return outputs | ({"live": live[:, None]} if marks else {})
 
-    def _lattice(self, ray_bundle: RayBundle, near: Tensor, far: Tensor, shift: Tensor, cells: Tensor) -> Lattice:
+    def _lattice(
+        self, ray_bundle: RayBundle, near: Tensor, far: Tensor, shift: Tensor, cells: Tensor, most: int
+    ) -> Lattice:
         rays = (ray_bundle.origins, ray_bundle.directions, near, far)
-        return Lattice(*rays, cells, self.step_size, shift, self.max_samples)
+        return Lattice(*rays, cells, self.step_size, shift, most)
 
     def _ask(
         self,

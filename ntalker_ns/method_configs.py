@@ -90,7 +90,7 @@ ntalker_base_small = MethodSpecification(
         steps_per_eval_all_images=100_000,
         pipeline=TalkerPipelineConfig(
             datamanager=TalkerDataManagerConfig(
-                dataparser=TalkerDataParserConfig(image_size=128),
+                dataparser=TalkerDataParserConfig(image_size=256),
                 rays_per_step=4_096,
                 lip_fraction=0.2,
             ),
@@ -117,7 +117,7 @@ ntalker_base_small = MethodSpecification(
         optimizers=_optimizers(grids=1e-2, networks=4e-3),
         viewer=_viewer(),
     ),
-    description="The same for a laptop: 128 px, minutes on a CPU.",
+    description="The same for a laptop: 256 px, minutes on a CPU.",
 )
 
 ntalker_edit = MethodSpecification(

@@ -1,5 +1,6 @@
 """The talking head as a nerfstudio model: rays and a time in, colours out."""
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,7 +24,7 @@ from ntalker_ns.field.talker_field import FaceMotions, FrameConditions, TalkerFi
 from ntalker_ns.head_renderer import HeadRenderer
 from ntalker_ns.kept_memory import keep_freed_memory
 from ntalker_ns.portrait import Portrait, PortraitConfig, RestKind
-from ntalker_ns.rendering.face_shell import FaceShell
+from ntalker_ns.rendering.face_shell import MOUTH, FaceShell
 from ntalker_ns.rendering.occupancy import OccupancyGrid, visual_hull
 from ntalker_ns.rendering.rays import camera_rays
 from ntalker_ns.rendering.still_camera import StillCamera, lens, versions
@@ -32,6 +33,18 @@ from ntalker_ns.viewer_controls import PortraitControls
 
 HEAD_LABEL = 2
 """Labels from here on (head, lips, mouth interior) are the head's."""
+
+MASK_ERROR = 0.03
+"""What tracking and parsing may be wrong by, as a share of the picture's width."""
+
+HIDDEN_MARGIN = 0.01
+"""How far within the head's outline it may be deeper than its shell, likewise."""
+
+OPAQUE = 0.9
+"""Opacity of a ray that meets the head's surface, and of a step behind it."""
+
+THINNESS = 0.01
+"""Weight of the logarithm by which a hidden point's density falls short, beside the squared error of its colour."""
 
 
 @dataclass
@@ -73,6 +86,13 @@ class TalkerModelConfig(ModelConfig):
     surface_weight: float = 0.03
     """Weight of the squared distance between what a ray sees and the tracked face's surface, in distances between the
     eyes: where the head hardly turns pictures leave depth open."""
+    hidden_weight: float = 0.1
+    """Weight of what the head is behind its surface: nobody saw it, and views from aside find what was never learned.
+    It becomes solid and takes the colours before it. 0: it stays as it comes."""
+    hidden_depth: float = 0.12
+    """How far behind the surface, world units."""
+    hidden_share: float = 0.1
+    """Share of a step's rays behind whose surface one point is learned."""
     audio_epochs: float = 60.0
     """How often the audio encoder sees each frame while it learns lip shapes; more, and it learns a short clip by
     heart."""
@@ -107,6 +127,8 @@ class TalkerModel(Model):
         self.pose_refinement = PoseRefinement(poses)
         self.appearance = nn.Embedding(frames, max(self.config.field.appearance_dim, 1))
         nn.init.zeros_(self.appearance.weight)
+        between_eyes = np.linalg.norm(sequence.anchors["left_eye"] - sequence.anchors["right_eye"])
+        self._mouth, self._mouth_radius = sequence.anchors["mouth"].tolist(), MOUTH * float(between_eyes)
         self.portrait = Portrait(self.config.portrait, sequence)
         self.controls = PortraitControls(self.config.portrait.background, self.portrait.set_background, self.set_eyes)
         self.face_shell: FaceShell | None = None
@@ -195,19 +217,31 @@ class TalkerModel(Model):
         trained = torch.as_tensor(dataset.metadata["frame_indices"]).long()
         self.pose_refinement.mark_trained(trained.to(self.device))
         picks = np.unique(np.linspace(0, len(dataset) - 1, 60).round().astype(int))
-        masks = np.stack([widen_mask(np.asarray(dataset[int(i)]["labels"]) >= HEAD_LABEL) for i in picks])
+        heads = [np.asarray(dataset[int(i)]["labels"]) >= HEAD_LABEL for i in picks]
         cameras = dataset.cameras
         poses = cameras.camera_to_worlds[picks].to(self.device)
         intrinsics = tuple(float(getattr(cameras, name)[0]) for name in ("fx", "fy", "cx", "cy"))
         centers = self.occupancy.centers().view(-1, 3)
-        hull = visual_hull(centers, poses, intrinsics, masks)  # type: ignore[arg-type]
+
+        def hull_of(share: float) -> Tensor:
+            masks = np.stack([widen_mask(head, share) for head in heads])
+            return visual_hull(centers, poses, intrinsics, masks)  # type: ignore[arg-type]
+
+        hull = hull_of(MASK_ERROR)
         if self.face_shell is not None:
-            hull &= torch.from_numpy(self.face_shell.cells()).to(hull.device).view(-1)
+            shell, deeper = (
+                torch.from_numpy(self.face_shell.cells(deeper)).to(hull.device).view(-1)
+                for deeper in (0.0, self.config.hidden_depth)
+            )
+            hull &= shell
+            # No training ray comes by there, so nothing of it may stick out from behind what is seen.
+            inner = hull | (deeper & hull_of(-HIDDEN_MARGIN))
         else:
             nose = self.driving.anchors["nose"]
             eyes = np.linalg.norm(self.driving.anchors["left_eye"] - self.driving.anchors["right_eye"])
-            hull &= centers[:, 1] > float(nose[1] - 0.5 * eyes)
-        self.occupancy.carve(hull.view(self.occupancy.occupied.shape))
+            inner = hull = hull & (centers[:, 1] > float(nose[1] - 0.5 * eyes))
+        shape = self.occupancy.occupied.shape
+        self.occupancy.carve(hull.view(shape), inner.view(shape))
 
     @torch.no_grad()
     def _refresh_occupancy(self, step: int) -> None:
@@ -218,7 +252,8 @@ class TalkerModel(Model):
             return self.field.density(positions, replace(conditions, counts=[len(positions)]))
 
         threshold = -float(np.log1p(-self.config.occupancy_opacity)) / self.config.step_size
-        self.occupancy.update(density, self.config.occupancy_cells, threshold)
+        depth = self.config.hidden_depth if self.config.hidden_weight else 0.0
+        self.occupancy.update(density, self.config.occupancy_cells, threshold, depth)
 
     def _heard_lips(self, frames: Int[Tensor, "frames"]) -> Float[Tensor, "frames lip_dim"]:
         """The lip shapes that the audio asks for at driving frames."""
@@ -308,7 +343,32 @@ class TalkerModel(Model):
             self.occupancy.see(samples.positions, samples.weights.detach())
             if self.face_shell is not None:
                 outputs["off_surface"] = self.face_shell.off_surface(*samples) / len(ray_bundle)
+            if self.config.hidden_weight:
+                outputs["hidden"] = self._off_hidden(ray_bundle, rays, conditions, corrections, outputs)
         return outputs
+
+    def _off_hidden(
+        self,
+        ray_bundle: RayBundle,
+        rays: list[int],
+        conditions: FrameConditions,
+        corrections: Float[Tensor, "frames 6"] | None,
+        outputs: dict[str, Tensor],
+    ) -> Float[Tensor, ""]:
+        """How far random points behind the surface are from being opaque and of the colour before them, over all rays.
+
+        Behind lips nothing is asked: there the mouth is seen.
+        """
+        depth, opacity = (outputs[name].detach() for name in ("depth", "accumulation"))
+        depth = depth + self.config.hidden_depth * torch.rand_like(depth)
+        to_mouth = ray_bundle.origins + depth * ray_bundle.directions - depth.new_tensor(self._mouth)
+        chosen = (opacity > OPAQUE) & (to_mouth.norm(dim=-1, keepdim=True) > self._mouth_radius)
+        chosen = (chosen & (torch.rand_like(opacity) < self.config.hidden_share)).squeeze(-1)
+        found = self._renderer.behind(ray_bundle, rays, conditions, corrections, chosen, depth.squeeze(-1))
+        seen = (outputs["head"].detach() / opacity.clamp(min=OPAQUE))[chosen]
+        solid = -math.log1p(-OPAQUE) / self.config.step_size
+        thin = torch.relu(math.log(solid) - found.density.clamp(min=1e-6).log()).squeeze(-1)
+        return ((found.rgb - seen).square().mean(dim=-1) + THINNESS * thin).sum() / len(ray_bundle)
 
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Tensor]:
         """PSNR over the step's rays, and how many samples a ray took."""
@@ -330,6 +390,8 @@ class TalkerModel(Model):
         }
         if "off_surface" in outputs:
             losses["off_surface"] = self.config.surface_weight * outputs["off_surface"]
+        if "hidden" in outputs:
+            losses["hidden"] = self.config.hidden_weight * outputs["hidden"]
         if self.config.thickness_weight:
             losses["thickness"] = self.config.thickness_weight * outputs["thickness"].mean()
         if self._step * self.config.audio_batch < self.config.audio_epochs * self._trained_frames().shape[0]:

@@ -113,6 +113,7 @@ def test_the_loss_is_equation_9(trainer: EditTrainer, frames: EditFrames):
         "perceptual": 0.001 * perceptual_loss(features, targets),
         "style": 10.0 * style_loss(features, targets),
         "adversarial": 0.01 * torch.nn.functional.softplus(-model.discriminator.eval()(outputs["final"])).mean(),
+        "hidden": config.hidden_weight * outputs["hidden"],
     }
     assert losses.keys() == {*expected, "discriminator"}
     for name, value in expected.items():

@@ -79,14 +79,25 @@ def test_pictures_see_what_is_full_right_behind() -> None:
     assert ((more - FRONT).abs().amax(dim=-1) < 3.5 * 2 / 16).all()
 
 
+def test_pictures_see_as_deep_as_was_learned() -> None:
+    """Behind the front of a ball, cells open to the depth that is given, and no deeper."""
+    cell = 2 / 16
+    grid = ball_seen_in_front()
+    grid.update(ball, cells=4096, threshold=1.0, depth=4 * cell)
+    more = grid.centers()[grid.solid & ~grid.occupied]
+    farthest = (more - FRONT).abs().amax(dim=-1).max()
+    assert 4.5 * cell < farthest < 5.5 * cell
+    assert (more.norm(dim=-1) < 0.5 + cell).all()
+
+
 def test_cells_outside_the_hull_never_open() -> None:
     torch.manual_seed(0)
     grid = OccupancyGrid(8)
-    hull = grid.centers()[..., 0] > 0
-    grid.carve(hull)
+    hull, inner = grid.centers()[..., 0] > 0, grid.centers()[..., 0] > -0.5
+    grid.carve(hull, inner)
     for _ in range(10):
-        grid.update(lambda p: torch.full((len(p), 1), 50.0), cells=512, threshold=1.0)
-    assert grid.occupied.equal(hull) and grid.solid.equal(hull)
+        grid.update(lambda p: torch.full((len(p), 1), 50.0), cells=512, threshold=1.0, depth=2.0)
+    assert grid.occupied.equal(hull) and grid.solid.equal(inner)
 
 
 def look_from(direction: tuple[float, float], distance: float = 5.0) -> torch.Tensor:
@@ -115,6 +126,7 @@ def test_widened_mask_grows_by_its_share_of_the_width() -> None:
     mask[50, 50] = True
     wide = widen_mask(mask, share=0.03)
     assert wide[50].sum() == 7 and wide[:, 50].sum() == 7
+    assert widen_mask(wide, share=-0.03).tolist() == mask.tolist()
 
 
 def test_the_box_of_what_is_open() -> None:

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 import torch
 from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.cameras.rays import RayBundle
 from synthetic_clip import write_clip
 
+from ntalker_ns import talker_model
+from ntalker_ns.field.talker_field import FieldOutputs
 from ntalker_ns.method_configs import ntalker_base_small
 from ntalker_ns.optimizers import FusedAdamConfig
 from ntalker_ns.rendering.face_shell import FaceShell
@@ -247,7 +250,7 @@ def test_a_step_teaches_every_group(pipeline: Any) -> None:
     for name, parameters in model.get_param_groups().items():
         assert any(p.grad is not None and float(p.grad.abs().sum()) > 0 for p in parameters), name
     portrait = {"whole", "rest", "torso_opacity", "torso_codes"}
-    assert {"rgb", "mask", "entropy", "lips", "poses", "thickness"} | portrait == set(losses)
+    assert {"rgb", "mask", "entropy", "lips", "poses", "thickness", "hidden"} | portrait == set(losses)
     assert float(metrics["samples_per_ray"]) > 0
 
 
@@ -290,6 +293,58 @@ def test_what_is_seen_is_drawn_to_the_known_face(pipeline: Any) -> None:
         model.face_shell = None
 
 
+def test_what_is_hidden_becomes_solid_and_takes_the_colours_before_it(
+    pipeline: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of made-up rays that meet a plane: where points lie, and the loss worked by hand."""
+    model, config = pipeline.model, pipeline.model.config
+    monkeypatch.setattr(config, "hidden_share", 1.0)
+    x, z = torch.meshgrid(torch.linspace(-0.6, 0.6, 13), torch.linspace(-0.6, 0.6, 13), indexing="ij")
+    origins = torch.stack([x, torch.full_like(x, -3.0), z], dim=-1).view(-1, 3)
+    rays = len(origins)
+    directions = torch.tensor([[0.0, 1.0, 0.0]]).expand(rays, 3)
+    surface = 3.0 + float(model._mouth[1]) + torch.zeros(rays, 1)
+    opacity = torch.where(torch.arange(rays)[:, None] % 2 == 0, 0.95, 0.5)
+    head = opacity * torch.rand(rays, 3)
+    density, off = 0.1, 0.2
+    asked: dict[str, torch.Tensor] = {}
+
+    def behind(bundle: Any, counts: Any, conditions: Any, corrections: Any, chosen: Any, depth: Any) -> FieldOutputs:
+        asked.update(chosen=chosen, depth=depth)
+        rgb = (head / opacity)[chosen] + off
+        return FieldOutputs(torch.full((len(rgb), 1), density), rgb, torch.zeros(len(rgb), 1))
+
+    monkeypatch.setattr(model._renderer, "behind", behind)
+    bundle = RayBundle(origins=origins, directions=directions, pixel_area=torch.ones(rays, 1))
+    outputs = {"depth": surface, "accumulation": opacity, "head": head}
+    loss = model._off_hidden(bundle, [rays], None, None, outputs)
+    chosen, depth = asked["chosen"], asked["depth"][:, None]
+    assert ((depth >= surface) & (depth <= surface + config.hidden_depth)).all()
+    assert (depth - surface).std() > 0.2 * config.hidden_depth
+    to_mouth = (origins + depth * directions - torch.tensor(model._mouth)).norm(dim=-1)
+    assert chosen.equal((opacity.squeeze(-1) > 0.9) & (to_mouth > model._mouth_radius))
+    assert chosen.any() and (to_mouth < model._mouth_radius).any()
+    # A step through a solid point lets a tenth of the light through.
+    short = np.log(np.log(10.0) / config.step_size / density)
+    expected = chosen.sum() / rays * (off**2 + 0.01 * short)
+    assert float(loss) == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_what_is_hidden_is_learned_by_the_field_alone(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline.train()
+    model = pipeline.model
+    model.pose_refinement.mark_trained(torch.arange(20))
+    monkeypatch.setattr(model.config, "hidden_share", 1.0)
+    monkeypatch.setattr(talker_model, "OPAQUE", 1e-3)
+    outputs, losses, _ = pipeline.get_train_loss_dict(0)
+    assert float(losses["hidden"]) == pytest.approx(model.config.hidden_weight * float(outputs["hidden"]))
+    pipeline.zero_grad()
+    losses["hidden"].backward()
+    groups = model.get_param_groups().items()
+    learned = {name for name, group in groups if any(p.grad is not None and p.grad.any() for p in group)}
+    assert learned == {"grids", "networks", "codes"}
+
+
 def test_a_data_set_without_the_face_is_said_once(pipeline: Any, capsys: pytest.CaptureFixture[str]) -> None:
     model, dataset = pipeline.model, pipeline.datamanager.train_dataset
     model._know_face(dataset)
@@ -319,6 +374,9 @@ def test_cells_off_the_known_face_are_closed(pipeline: Any) -> None:
         model.face_shell = None
     y = model.occupancy.centers()[..., 1]
     assert not model.occupancy.hull[y.abs() > 0.2 + 2.0 / resolution].any()
+    deeper = model.occupancy.inner & ~model.occupancy.hull
+    assert deeper.any() and (y[deeper] > 0.2).all()
+    assert (y[deeper] < 0.2 + model.config.hidden_depth + 2.0 / resolution).all()
     near = y.abs() < 0.2
     assert alone[near].any() and torch.equal(model.occupancy.hull[near], alone[near])
 

@@ -95,7 +95,7 @@ def _torch() -> Iterator[Finding]:
         yield Finding("GPU", "ok", f"{properties.name}, {memory:.0f} GiB: ntalker-base at 512 px is practical")
         return
     built = f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "torch is built without CUDA"
-    yield Finding("GPU", "optional", f"none seen ({built}): use ntalker-base-small, 128 px, minutes on a CPU")
+    yield Finding("GPU", "optional", f"none seen ({built}): use ntalker-base-small, 256 px, minutes on a CPU")
 
 
 def _encodings() -> Iterator[Finding]:

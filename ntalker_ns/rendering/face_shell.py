@@ -72,11 +72,15 @@ class FaceShell:
             unit=unit,
         )
 
-    def cells(self) -> Bool[np.ndarray, "columns columns columns"]:
-        """Which cells of the lattice of [-1, 1]^3, by x, y and z, touch the shell."""
+    def cells(self, deeper: float = 0.0) -> Bool[np.ndarray, "columns columns columns"]:
+        """Which cells of the lattice of [-1, 1]^3, by x, y and z, touch the shell.
+
+        Args:
+            deeper: how much further back the shell reaches, world units.
+        """
         half = 1.0 / len(self.surface)
         y = (np.arange(len(self.surface)) * 2.0 + 1.0)[:, None] * half - 1.0
-        return (y > self.front[:, None] - half) & (y < self.back[:, None] + half)
+        return (y > self.front[:, None] - half) & (y < self.back[:, None] + deeper + half)
 
     def off_surface(
         self, positions: Float[Tensor, "samples 3"], weights: Float[Tensor, "samples"]

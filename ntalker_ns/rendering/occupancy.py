@@ -29,12 +29,13 @@ class OccupancyGrid(nn.Module):
     prune hard are fast and lose quality late in training, when the pruning bites into the surface.
 
     Pictures from where nobody stood look past the edges of what was visible: for them, cells are open (`solid`) that
-    are full and lie right behind.
+    are full and lie behind, as deep as that was learned.
     """
 
     occupied: Bool[Tensor, "grid grid grid"]
     solid: Bool[Tensor, "grid grid grid"]
     hull: Bool[Tensor, "grid grid grid"]
+    inner: Bool[Tensor, "grid grid grid"]
     density: Float[Tensor, "grid grid grid"]
     visible: Float[Tensor, "grid grid grid"]
     carved: Bool[Tensor, ""]
@@ -52,6 +53,7 @@ class OccupancyGrid(nn.Module):
         self.register_buffer("occupied", torch.ones(shape, dtype=torch.bool))
         self.register_buffer("solid", torch.ones(shape, dtype=torch.bool))
         self.register_buffer("hull", torch.ones(shape, dtype=torch.bool))
+        self.register_buffer("inner", torch.ones(shape, dtype=torch.bool))
         self.register_buffer("density", torch.zeros(shape))
         # Everything counts as seen until it had the time to be: some 40 updates.
         self.register_buffer("visible", torch.full(shape, 1.5 * min_weight))
@@ -83,9 +85,15 @@ class OccupancyGrid(nn.Module):
                 low[axis], high[axis] = cells[0] * width - 1.0, (cells[-1] + 1) * width - 1.0
         return low, high
 
-    def carve(self, hull: Bool[Tensor, "grid grid grid"]) -> None:
-        """Closes for good every cell outside `hull` (see `visual_hull`)."""
+    def carve(self, hull: Bool[Tensor, "grid grid grid"], inner: Bool[Tensor, "grid grid grid"]) -> None:
+        """Closes cells for good.
+
+        Args:
+            hull: those that stay for training (see `visual_hull`).
+            inner: those that stay for pictures, which may find the head deeper; holds `hull`.
+        """
         self.hull.copy_(hull)
+        self.inner.copy_(inner)
         self.occupied.copy_(hull)
         self.solid.copy_(hull)
         self.carved.fill_(True)
@@ -103,15 +111,16 @@ class OccupancyGrid(nn.Module):
         self.visible.view(-1).scatter_reduce_(0, flat, weights.to(self.visible.dtype), "amax")
 
     @torch.no_grad()
-    def update(self, density_function: DensityFunction, cells: int, threshold: float) -> None:
-        """Asks the field at random points of some cells of the hull and opens and closes cells by the answers.
+    def update(self, density_function: DensityFunction, cells: int, threshold: float, depth: float = 0.0) -> None:
+        """Asks the field at random points of some of the cells that stay, and opens and closes cells by the answers.
 
         Args:
             density_function: density per world unit at positions, for one training time.
             cells: how many cells are asked, drawn at random.
             threshold: density above which a cell is open.
+            depth: how far behind what is seen the head was learned, world units.
         """
-        candidates = self.hull.flatten().nonzero().squeeze(-1)
+        candidates = self.inner.flatten().nonzero().squeeze(-1)
         drawn = candidates[torch.randint(len(candidates), (cells,), device=candidates.device)]
         centers = self.centers().view(-1, 3)[drawn]
         positions = centers + (torch.rand_like(centers) - 0.5) * (2.0 / self.resolution)
@@ -121,7 +130,10 @@ class OccupancyGrid(nn.Module):
         self.visible.mul_(VISIBLE_DECAY)
         full = self.density > threshold
         self.occupied.copy_(dilated_cells(full & (self.visible > self.min_weight)) & self.hull)
-        self.solid.copy_(self.occupied | (dilated_cells(self.occupied) & full & self.hull))
+        solid = self.occupied
+        for _ in range(max(1, round(depth * self.resolution / 2.0))):
+            solid = solid | (dilated_cells(solid) & full & self.inner)
+        self.solid.copy_(solid)
 
 
 def dilated_cells(cells: Bool[Tensor, "grid grid grid"]) -> Bool[Tensor, "grid grid grid"]:
@@ -147,7 +159,7 @@ def visual_hull(
         centers: world positions.
         camera_to_worlds: OpenGL poses.
         intrinsics: fl_x, fl_y, cx, cy in pixels of the masks.
-        masks: where the head is, already widened by what tracking may be wrong.
+        masks: where the head is.
         share: of the frames that see a cell, how many must show the head there.
     """
     fl_x, fl_y, cx, cy = intrinsics
@@ -166,10 +178,11 @@ def visual_hull(
     return (hits >= share * seen) & (seen > 0)
 
 
-def widen_mask(mask: Bool[np.ndarray, "height width"], share: float = 0.03) -> Bool[np.ndarray, "height width"]:
-    """Widens a mask by a share of the picture's width, for what tracking and parsing may be wrong."""
+def widen_mask(mask: Bool[np.ndarray, "height width"], share: float) -> Bool[np.ndarray, "height width"]:
+    """Widens a mask by a share of the picture's width, or narrows it where that is negative."""
     import cv2
 
-    radius = max(round(mask.shape[1] * share), 1)
+    radius = max(round(mask.shape[1] * abs(share)), 1)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-    return cv2.dilate(mask.astype(np.uint8), kernel) > 0
+    change = cv2.dilate if share > 0 else cv2.erode
+    return change(mask.astype(np.uint8), kernel) > 0
