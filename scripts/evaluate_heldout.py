@@ -24,6 +24,8 @@ class EvaluateHeldout:
     """Where heldout.json and heldout.png go; by default beside the config."""
     rest: Literal["clip", "field"] = "clip"
     """What the head is composed over: the true frame's torso and background, or the learned ones."""
+    image_size: int | None = None
+    """Longest side of the compared pictures, px; by default that of the training."""
     curve: bool = False
     """Score also every earlier checkpoint that the run kept (ns-train --save-only-latest-checkpoint False)."""
 
@@ -34,7 +36,7 @@ class EvaluateHeldout:
         from ntalker_ns.evaluation import report, runs
 
         pipeline = runs.load(self.load_config)
-        result = report.evaluate_heldout(pipeline, rest=self.rest)
+        result = report.evaluate_heldout(pipeline, rest=self.rest, image_size=self.image_size)
         folder = self.output_dir or self.load_config.parent
         report.write_examples(folder / "heldout.png", result)
         (folder / "heldout.json").write_text(json.dumps(result.to_dict(), indent=2), "utf8")

@@ -41,6 +41,9 @@ def test_a_trained_head_beats_the_mean_frame(pipeline: Any):
         assert result.psnr["ours"][region].mean > result.psnr["mean"][region].mean + 1.0, region
     assert result.frames == 7
     assert len(result.examples) == 4
+    smaller = report.evaluate_heldout(pipeline, image_size=SIZE // 2)
+    assert (smaller.width, smaller.height) == (SIZE // 2, SIZE // 2)
+    assert smaller.psnr["ours"]["head"].mean > smaller.psnr["mean"]["head"].mean + 1.0
 
 
 def test_an_empty_head_scores_below_the_mean_frame(pipeline: Any):

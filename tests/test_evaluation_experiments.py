@@ -224,7 +224,7 @@ def tiny_table(name: str, data: Path, folder: Path) -> dict[str, dict[str, Any]]
     experiment = load_experiment(name)
     small = experiment.scales["small"]
     tiny = {f"edit.{key}": value for key, value in TINY_EDIT.items()}
-    fields = {"ntalker-base": {"max_num_iterations": 8}, "ntalker-edit": {**small.fields["ntalker-edit"], **tiny}}
+    fields = {"ntalker-base": {"max_num_iterations": 60}, "ntalker-edit": {**small.fields["ntalker-edit"], **tiny}}
     experiment = dataclasses.replace(experiment, scales={"small": dataclasses.replace(small, fields=fields)})
     made = train_or_reuse(experiment, "small", data, folder / "outputs")
     evaluation = evaluate_rows(experiment, made, {}, MetricOptions(), folder / name)

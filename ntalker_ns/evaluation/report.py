@@ -46,7 +46,9 @@ class HeldoutReport:
         return {"psnr": psnr, **{name: getattr(self, name) for name in names}}
 
 
-def evaluate_heldout(pipeline: Any, examples: int = 4, rest: str = "clip") -> HeldoutReport:
+def evaluate_heldout(
+    pipeline: Any, examples: int = 4, rest: str = "clip", image_size: int | None = None
+) -> HeldoutReport:
     """Renders every held-out frame of a loaded run and compares it, and both baselines, with the truth.
 
     The baselines show a training picture where the true frame shows the head, and the true frame elsewhere.
@@ -56,6 +58,7 @@ def evaluate_heldout(pipeline: Any, examples: int = 4, rest: str = "clip") -> He
         examples: how many pairs of pictures to keep.
         rest: what the head is composed over: `clip`, the frame's own torso and background, which scores the head alone;
             or `field`, the learned ones, which scores the whole portrait.
+        image_size: longest side of the compared pictures, px; that of the training where None.
 
     Raises:
         NTalkerError: the data set's frames are not there.
@@ -63,6 +66,8 @@ def evaluate_heldout(pipeline: Any, examples: int = 4, rest: str = "clip") -> He
     from ntalker_ns.progress import track
 
     train, held_out = pipeline.datamanager.train_dataset, pipeline.datamanager.eval_dataset
+    if image_size is not None:
+        train, held_out = (dataset.at_size(image_size) for dataset in (train, held_out))
     landmarks = held_out.require_clip().landmarks
     usable = [i for i in range(len(held_out)) if np.isfinite(landmarks[held_out.frame_indices[i]]).all()]
     frames = held_out.frame_indices[usable]
