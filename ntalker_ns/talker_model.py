@@ -451,7 +451,8 @@ class TalkerModel(Model):
         rays.metadata["underlay"] = around.colour.view(-1, 3)
         outputs = self._render_head(rays, frame, camera)
         opacity = outputs["accumulation"]
-        outputs["rgb"] = outputs["head"] + (1.0 - opacity) * rays.metadata["underlay"]
+        # First, since the viewer shows the first output.
+        outputs = {"rgb": outputs["head"] + (1.0 - opacity) * rays.metadata["underlay"]} | outputs
         outputs = {name: values.view(height, width, -1) for name, values in outputs.items()}
         opacity = outputs["head_opacity"] = outputs["accumulation"]
         return outputs | around.outputs() | {"opacity": opacity + (1.0 - opacity) * around.opacity}

@@ -1,6 +1,7 @@
 """Where the viewer's camera stands when a browser connects."""
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,9 +17,10 @@ VIEWER_SCALE = 10.0
 
 
 class StartInFront(ViewerControl):
-    """Puts every browser that connects in front of the face; stock puts it inside the head.
+    """Puts every browser that connects in front of the face; stock puts it inside the head, behind training cameras.
 
-    nerfstudio's viewer finds it as an attribute of the pipeline.
+    The head stands still in its world, so that those crowd around the viewer's own camera: none is drawn. nerfstudio's
+    viewer finds it as an attribute of the pipeline.
     """
 
     def __init__(self, camera_to_world: Float[np.ndarray, "3 4"], fov_y: float) -> None:
@@ -36,6 +38,8 @@ class StartInFront(ViewerControl):
 
     def _setup(self, viewer: "Viewer") -> None:
         super()._setup(viewer)
+        # `ns-viewer` makes a configuration of its own, in which ours (`method_configs`) does not count.
+        viewer.config = replace(viewer.config, max_num_display_images=0)
         viewer.viser_server.on_client_connect(self.place)
 
     def place(self, client: ClientHandle) -> None:

@@ -51,6 +51,7 @@ def test_outputs_of_a_camera(pipeline: Any) -> None:
         name: (SIZE, SIZE, count) for name, count in channels.items()
     }
     assert all(torch.isfinite(value).all() for value in outputs.values())
+    assert next(iter(outputs)) == "rgb"  # The viewer shows the first.
     assert outputs["rgb"].min() >= 0 and outputs["rgb"].max() <= 1 + 1e-5
     metrics, images = pipeline.model.get_image_metrics_and_images(outputs, pipeline.datamanager.eval_dataset[0])
     assert set(metrics) == {"psnr", "head_psnr", "face_psnr", "lips_psnr", "ssim"}

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.viewer.viewer import VISER_NERFSTUDIO_SCALE_RATIO
 from tiny_clip import camera_to_world
 
@@ -25,7 +26,10 @@ def test_a_new_browser_sees_what_the_camera_saw():
     pose = camera_to_world(0.3, -0.1)
     start = StartInFront(pose, 0.4)
     connected: list[Any] = []
-    start._setup(SimpleNamespace(viser_server=SimpleNamespace(on_client_connect=connected.append)))  # type: ignore
+    server = SimpleNamespace(on_client_connect=connected.append)
+    viewer: Any = SimpleNamespace(viser_server=server, config=ViewerConfig())
+    start._setup(viewer)
+    assert viewer.config == ViewerConfig(max_num_display_images=0)
     camera = SimpleNamespace()
     (callback,) = connected
     callback(SimpleNamespace(camera=camera, atomic=nullcontext))
