@@ -10,6 +10,7 @@ from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor
 
 from ntalker_ns.field.pose_refinement import apply_per_frame, corrected_rays
+from ntalker_ns.field.segments import sums_per_frame
 from ntalker_ns.field.talker_field import AskFrame, FieldOutputs, FrameConditions, TalkerField
 from ntalker_ns.rendering.compositing import composite
 from ntalker_ns.rendering.marching import Lattice, intersect_box, march, points_along, walk
@@ -77,7 +78,7 @@ class HeadRenderer:
         most = self.max_samples if training else PICTURE_SAMPLES * self.max_samples
         samples = march(self._lattice(ray_bundle, near, far, shift, self.occupancy.occupied, most))
         ray, middles = samples.rays, samples.middles
-        conditions = replace(conditions, counts=[int(part.sum()) for part in samples.ray_counts.split(counts)])
+        conditions = replace(conditions, counts=sums_per_frame(samples.ray_counts, counts))
         positions = points_along(ray_bundle.origins, ray_bundle.directions, ray, middles)
         if corrections is not None:
             # Corrections are learned by where samples are: of rays, gradients would have to be gathered.
@@ -109,7 +110,7 @@ class HeadRenderer:
             depth: distance of the point from the ray's origin, world units.
         """
         index = chosen.nonzero().squeeze(-1)
-        conditions = replace(conditions, counts=[int(part.sum()) for part in chosen.split(counts)])
+        conditions = replace(conditions, counts=sums_per_frame(chosen, counts))
         points = ray_bundle.origins[index] + depth[index, None] * ray_bundle.directions[index]
         if corrections is not None:
             points = apply_per_frame(points, corrections, conditions.counts)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ntalker_ns.backdrop import Backdrop, places_of
 from ntalker_ns.background import Background, LearnedBackground
 from ntalker_ns.driving import DrivingSequence
+from ntalker_ns.field.segments import sums_per_frame
 from ntalker_ns.field.torso_field import TorsoField, TorsoFieldConfig
 from ntalker_ns.rendering.still_camera import lens, versions
 from ntalker_ns.underlay import HEAD, TORSO
@@ -201,7 +202,7 @@ class Portrait(nn.Module):
             `whole` (open, 3), RGB, and `open_rays` (open,), their indices.
         """
         is_open = opacity.detach().squeeze(-1) < OPAQUE
-        counts = torch.stack([part.sum() for part in is_open.split(rays)]).tolist()
+        counts = sums_per_frame(is_open, rays)
         index = is_open.nonzero().squeeze(-1)
         rest = self.at(metadata["place"][index], metadata["plate"][index], frames, counts)
         return {"whole": head[index] + (1.0 - opacity[index]) * rest.colour, "open_rays": index}

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ntalker_ns.field.segments import add_per_frame, expand_per_frame
+from ntalker_ns.field.segments import add_per_frame, expand_per_frame, sums_per_frame
 
 
 @settings(deadline=None)
@@ -38,3 +38,9 @@ def test_gates_scale_what_is_added() -> None:
     frame = torch.tensor([0, 0, 2, 2, 2])
     torch.testing.assert_close(add_per_frame(samples, rows, counts, gates), samples + gates * rows[frame])
     assert torch.autograd.gradcheck(lambda a, b, c: add_per_frame(a, b, counts, c), (samples, rows, gates))
+
+
+def test_sums_of_each_frame():
+    values = torch.tensor([True, False, True, True, False])
+    assert sums_per_frame(values, [2, 0, 3]) == [1, 0, 2]
+    assert sums_per_frame(torch.tensor([3, 4, 5]), [1, 2]) == [3, 9]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -68,6 +68,16 @@ def expand_per_frame(rows: Tensor, counts: list[int]) -> Tensor:
         counts: how many samples each frame has.
     """
     return torch.cat([row.expand(count, *row.shape) for row, count in zip(rows, counts, strict=True)])
+
+
+def sums_per_frame(values: Int[Tensor, "samples"] | Bool[Tensor, "samples"], counts: list[int]) -> list[int]:
+    """The sum over each frame's samples; one question to the device for all frames.
+
+    Args:
+        values: grouped by frame.
+        counts: how many samples each frame has.
+    """
+    return torch.stack([part.sum() for part in values.split(counts)]).tolist()
 
 
 @dataclass(frozen=True)

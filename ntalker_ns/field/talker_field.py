@@ -17,7 +17,7 @@ from ntalker_ns.field.gates import brow_gate, eye_gate, speech_gate
 from ntalker_ns.field.landmark_warp import LandmarkWarp
 from ntalker_ns.field.lid_fold import LidFold
 from ntalker_ns.field.mlp import FrameMLP, at_least_float32, truncated_exp
-from ntalker_ns.field.segments import SparseInputs, expand_per_frame
+from ntalker_ns.field.segments import SparseInputs, expand_per_frame, sums_per_frame
 
 WARP_SOFTNESS = 0.05
 """Softness of the warps of lips and brows over the distance between the eyes: about the distance between landmarks of a
@@ -356,5 +356,4 @@ class TalkerField(nn.Module):
 def _inside(gate: Float[Tensor, "samples 1"], counts: list[int]) -> tuple[Int[Tensor, "inside"], list[int]]:
     """Which samples a gate is open for, and how many of each frame."""
     inside = gate.detach().squeeze(-1) > 0
-    # One question to the device for all frames.
-    return inside.nonzero().squeeze(-1), torch.stack([part.sum() for part in inside.split(counts)]).tolist()
+    return inside.nonzero().squeeze(-1), sums_per_frame(inside, counts)
