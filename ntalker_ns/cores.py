@@ -4,6 +4,9 @@ Threads that compute together wait for each other, and they wait awake. Alone th
 one of the cores, each of a step's hundreds of waits lasts until the system takes that program off again: beside a
 single busy program a training step on two cores took not twice but thirty times as long. With one thread fewer it takes
 half as long again, no more.
+
+Sums over samples are made thread by thread, so that their last digits depend on the number of threads. Who wants runs
+that are equal to the last digit sets OMP_NUM_THREADS and NUMBA_NUM_THREADS to 1.
 """
 
 import time

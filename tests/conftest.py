@@ -1,5 +1,6 @@
 """What several tests share: the made-up clip, its data set, and speech it does not contain."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,16 @@ class DemoClip:
 
     path: Path
     truth: ClipTruth
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fixed_threads() -> Iterator[None]:
+    """The number of threads stays as it is: the order of sums follows it, and runs are compared with each other."""
+    from ntalker_ns import cores
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cores, "_process_share", lambda: cores.CoreShare(1))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """The model: its outputs, its clock, and what a camera may ask of it, on a tiny head that was not trained."""
 
 import copy
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ import pytest
 import torch
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
+from nerfstudio.engine.trainer import Trainer
 from synthetic_clip import write_clip
 
-from ntalker_ns import talker_model
+from ntalker_ns import talker_model, talker_trainer
 from ntalker_ns.field.talker_field import FieldOutputs
 from ntalker_ns.method_configs import ntalker_base_small
 from ntalker_ns.optimizers import FusedAdamConfig
@@ -39,6 +41,20 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def camera(pipeline: Any, frame: int = 0) -> Cameras:
     return pipeline.datamanager.eval_dataset.cameras[frame : frame + 1]
+
+
+def test_pictures_and_steps_share_the_cores(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared: list[str] = []
+    monkeypatch.setattr(talker_model, "shared_cores", lambda device: shared.append(device) or nullcontext())
+    monkeypatch.setattr(talker_trainer, "shared_cores", lambda device: shared.append(device) or nullcontext())
+    monkeypatch.setattr(Trainer, "train_iteration", lambda self, step: step)
+    pipeline.eval()
+    pipeline.model.get_outputs_for_camera(camera(pipeline))
+    assert shared == ["cpu"]
+    trainer = talker_trainer.TalkerTrainer.__new__(talker_trainer.TalkerTrainer)
+    trainer.device = "cuda:1"
+    assert trainer.train_iteration(7) == 7
+    assert shared == ["cpu", "cuda"]
 
 
 def test_outputs_of_a_camera(pipeline: Any) -> None:
