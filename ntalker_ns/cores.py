@@ -22,7 +22,6 @@ WINDOW = 0.5
 SHORTEST_WAIT, LONGEST_WAIT = 4.0, 64.0
 """Seconds of work between two attempts with all threads: twice as many after each that found the cores still taken."""
 
-
 TORCH_THREADS = torch.get_num_threads()
 """What torch, or its user, chose."""
 

@@ -1,6 +1,5 @@
 """The talking head as a nerfstudio model: rays and a time in, colours out."""
 
-import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,7 +24,8 @@ from ntalker_ns.head_renderer import HeadRenderer
 from ntalker_ns.kept_memory import keep_freed_memory
 from ntalker_ns.portrait import Portrait, PortraitConfig, RestKind
 from ntalker_ns.rendering.face_shell import MOUTH, FaceShell
-from ntalker_ns.rendering.occupancy import OccupancyGrid, visual_hull
+from ntalker_ns.rendering.hidden import OPAQUE, off_hidden
+from ntalker_ns.rendering.occupancy import HIDDEN_MARGIN, MASK_ERROR, OccupancyGrid, visual_hull
 from ntalker_ns.rendering.rays import camera_rays
 from ntalker_ns.rendering.still_camera import StillCamera, lens, versions
 from ntalker_ns.talker_clip import Clip
@@ -33,18 +33,6 @@ from ntalker_ns.viewer_controls import PortraitControls
 
 HEAD_LABEL = 2
 """Labels from here on (head, lips, mouth interior) are the head's."""
-
-MASK_ERROR = 0.03
-"""What tracking and parsing may be wrong by, as a share of the picture's width."""
-
-HIDDEN_MARGIN = 0.01
-"""How far within the head's outline it may be deeper than its shell, likewise."""
-
-OPAQUE = 0.9
-"""Opacity of a ray that meets the head's surface, and of a step behind it."""
-
-THINNESS = 0.01
-"""Weight of the logarithm by which a hidden point's density falls short, beside the squared error of its colour."""
 
 
 @dataclass
@@ -366,9 +354,8 @@ class TalkerModel(Model):
         chosen = (chosen & (torch.rand_like(opacity) < self.config.hidden_share)).squeeze(-1)
         found = self._renderer.behind(ray_bundle, rays, conditions, corrections, chosen, depth.squeeze(-1))
         seen = (outputs["head"].detach() / opacity.clamp(min=OPAQUE))[chosen]
-        solid = -math.log1p(-OPAQUE) / self.config.step_size
-        thin = torch.relu(math.log(solid) - found.density.clamp(min=1e-6).log()).squeeze(-1)
-        return ((found.rgb - seen).square().mean(dim=-1) + THINNESS * thin).sum() / len(ray_bundle)
+        off = off_hidden(found.density, found.rgb, seen, self.config.step_size)
+        return off.sum() / len(ray_bundle)
 
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Tensor]:
         """PSNR over the step's rays, and how many samples a ray took."""

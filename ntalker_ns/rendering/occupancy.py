@@ -11,6 +11,12 @@ VISIBLE_DECAY = 0.99
 """Factor on how visible a cell is remembered to be, at each update: slow, since a closed cell is never seen again. A
 jaw that drops in one frame of twenty comes by a cell seldom."""
 
+MASK_ERROR = 0.03
+"""What tracking and parsing may be wrong by, as a share of the picture's width."""
+
+HIDDEN_MARGIN = 0.01
+"""How far within its outline a head may be deeper than its shell, likewise."""
+
 DensityFunction = Callable[[Float[Tensor, "samples 3"]], Float[Tensor, "samples 1"]]
 
 

@@ -1,0 +1,29 @@
+"""What is behind a head's surface: nobody saw it, and it becomes solid and takes the colours before it."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+OPAQUE = 0.9
+"""Opacity of a ray that meets the head's surface, and of a step behind it."""
+
+THINNESS = 0.01
+"""Weight of the logarithm by which a hidden point's density falls short, beside the squared error of its colour."""
+
+
+def off_hidden(
+    density: Float[Tensor, "points 1"], rgb: Float[Tensor, "points 3"], seen: Float[Tensor, "points 3"], step: float
+) -> Float[Tensor, "points"]:
+    """How far each point is from being opaque and of the colour before it.
+
+    Args:
+        density: per world unit.
+        rgb: in [0, 1].
+        seen: the colours before the points, in [0, 1].
+        step: length of a sample, world units; one of them is to be `OPAQUE`.
+    """
+    solid = -math.log1p(-OPAQUE) / step
+    thin = torch.relu(math.log(solid) - density.clamp(min=1e-6).log()).squeeze(-1)
+    return (rgb - seen).square().mean(dim=-1) + THINNESS * thin
