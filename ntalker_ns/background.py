@@ -1,5 +1,6 @@
 """What is behind the person: the plate and what was learned of it, a colour, a picture, or nothing."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,6 +14,8 @@ from ntalker_ns.backdrop import look_up
 from ntalker_ns.errors import NTalkerError
 
 HELP = "plate (the clip's own), transparent, a colour (a name or #rrggbb), or a picture file"
+COARSER = 4
+"""How many times coarser each learned picture is than the one before."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,19 +53,23 @@ class Background:
 
 
 class LearnedBackground(nn.Module):
-    """The plate, and a learned picture that is added to it.
+    """The plate, and learned pictures that are added to it, each coarser than the one before.
 
     The plate keeps its own resolution; what is learned (noise that a median leaves, what stood behind the person all
-    the time, an edit) is as fine as training sees.
+    the time, an edit) is as fine as training sees. The coarse pictures learn what large areas have in common, from
+    every pixel of them and also for those that the person always hides; the finest alone would take an edit pixel by
+    pixel, in many more steps.
     """
 
     def __init__(self, size: tuple[int, int]) -> None:
         """
         Args:
-            size: width and height of the learned picture in px.
+            size: width and height of the finest picture in px.
         """
         super().__init__()
-        self.added = nn.Parameter(torch.zeros(3, size[1], size[0]))
+        levels = range(1 + int(math.log(max(size), COARSER)))
+        sides = [tuple(max(round(side / COARSER**level), 1) for side in size) for level in levels]
+        self.added = nn.ParameterList([nn.Parameter(torch.zeros(3, height, width)) for width, height in sides])
 
     def forward(self, places: Float[Tensor, "*shape 2"], plate: Float[Tensor, "*shape 3"]) -> Tensor:
         """RGB at places.
@@ -71,4 +78,4 @@ class LearnedBackground(nn.Module):
             places: x and y in the clip's picture, 0 to 1.
             plate: the plate's colours there.
         """
-        return plate + look_up(self.added, places)
+        return sum((look_up(added, places) for added in self.added), start=plate)

@@ -46,6 +46,8 @@ class EditFrames:
     """The background without the person, as the clip's camera sees it at this size."""
     unedited: UInt8[np.ndarray, "n h w 3"]
     """What the head showed before it was edited."""
+    opacities: UInt8[np.ndarray, "n h w 2"]
+    """How opaque its head and its torso were, 0 to 255."""
     lips: Bool[np.ndarray, "n h w"]
     """Where its lips were."""
     edited: UInt8[np.ndarray, "n h w 3"]
@@ -93,7 +95,10 @@ class EditFrames:
                 "edited": put(edited),
             },
         )
-        batch: dict[str, Any] = {"edited": put(_planes(edited, side))}
+        batch: dict[str, Any] = {
+            "edited": put(_planes(edited, side)),
+            "opacities": put(_unit(self.opacities[frame][y, x])),
+        }
         if on_lips:
             batch["unedited"] = put(_planes(_unit(self.unedited[frame][y, x]), side))
             batch["lip_mask"] = put(self.lips[frame][y, x].astype(np.float32).reshape(1, 1, side, side))

@@ -51,6 +51,8 @@ class EditModelConfig(TalkerModelConfig):
     """Weight of the difference of their Gram matrices."""
     adversarial_weight: float = 0.01
     """Weight of what the discriminator says of the final picture."""
+    opacity_weight: float = 1.0
+    """Weight of the squared difference between the opacities of head and torso and those they had before the edit."""
     lip_edge_weight: float = 0.1
     """Weight of edges inside the lips that the unedited lips have not got (lip patches only)."""
     lip_edge_scale: float = 1.0
@@ -156,7 +158,7 @@ class EditModel(TalkerModel):
 
         Returns:
             rendered and final (1, 3, side, side): I_r and I_f; the discriminator's two losses, generator and critic;
-            accumulation (rays, 1) and samples_per_ray; hidden, see `TalkerModelConfig.hidden_weight`.
+            opacities (rays, 2), of head and torso; samples_per_ray; hidden, see `TalkerModelConfig.hidden_weight`.
         """
         if "edited" not in ray_bundle.metadata:
             return super().get_outputs(ray_bundle)
@@ -180,7 +182,7 @@ class EditModel(TalkerModel):
             "final": final,
             "generator": generator,
             "critic": critic,
-            "accumulation": outputs["accumulation"],
+            "opacities": torch.cat([outputs["accumulation"], rest.torso_opacity], dim=-1),
             "samples_per_ray": outputs["samples_per_ray"],
         }
 
@@ -199,21 +201,26 @@ class EditModel(TalkerModel):
     def get_loss_dict(
         self, outputs: dict[str, Any], batch: dict[str, Any], metrics_dict: dict[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
-        """Equations 9 and 10, each term already weighted, the discriminator's own loss, and that of what is hidden.
+        """Equations 9 and 10, each term weighted, the discriminator's own loss, and what holds the layers apart.
+
+        A background that is edited too would be learned by a haze of head and torso before it as well as by itself, and
+        could not be replaced any more. So both keep the opacity that they had before the edit.
 
         Args:
             outputs: of `get_outputs`.
-            batch: `edited` (1, 3, side, side); on lip patches also `unedited`, alike, and `lip_mask`
-                (1, 1, side, side).
+            batch: `edited` (1, 3, side, side) and `opacities` (rays, 2), those before the edit; on lip patches also
+                `unedited`, as edited, and `lip_mask` (1, 1, side, side).
             metrics_dict: not used.
         """
         if "final" not in outputs:
             return super().get_loss_dict(outputs, batch, metrics_dict)
         config, edited = self.config, batch["edited"]
+        moved = outputs["opacities"] - batch["opacities"]
         losses = {
             "reconstruction": config.reconstruction_weight * reconstruction_loss(outputs["rendered"], edited),
             "adversarial": config.adversarial_weight * outputs["generator"],
             "discriminator": outputs["critic"],
+            "opacity": config.opacity_weight * moved.square().mean(),
         }
         if "hidden" in outputs:
             losses["hidden"] = config.hidden_weight * outputs["hidden"]
@@ -250,15 +257,22 @@ class EditModel(TalkerModel):
 
         Returns:
             What the base gives, but rgb is the final picture, refined by the present refinement weight; what head,
-            torso and background compose to is in field_rgb (H, W, 3).
+            torso and background compose to is in field_rgb (H, W, 3). A background other than the plate is left as it
+            is.
         """
         outputs = super().get_outputs_for_camera(camera, obb_box, rest)
-        planes = outputs["rgb"].permute(2, 0, 1)[None].float()
+        rgb = outputs["rgb"].float()
+        planes = rgb.permute(2, 0, 1)[None]
         final = refine(self.refinement, planes, float(self.refinement_weight.value))
-        return outputs | {
-            "field_rgb": outputs["rgb"],
-            "rgb": outputs["rgb"] if final is planes else final[0].permute(1, 2, 0).clamp(0.0, 1.0),
-        }
+        outputs["field_rgb"] = outputs["rgb"]
+        if final is planes:
+            return outputs
+        refined = final[0].permute(1, 2, 0).clamp(0.0, 1.0)
+        if self.portrait.choice.kind != "plate" and rest == "field":
+            # What a user puts behind the person is no part of the edit.
+            around = (1.0 - outputs["head_opacity"]) * (1.0 - outputs["torso_opacity"])
+            refined = torch.lerp(refined, rgb, around)
+        return outputs | {"rgb": refined}
 
 
 def as_picture(values: Float[Tensor, "rays channels"]) -> Float[Tensor, "1 channels side side"]:

@@ -28,7 +28,7 @@ from ntalker_ns.edit_config import EditTrainerConfig
 from ntalker_ns.edit_frames import EditFrames, edit_cameras, evenly_spaced, lip_masks
 from ntalker_ns.edit_pipeline import EditPipeline
 from ntalker_ns.editing.plan import Edit, EditRegion
-from ntalker_ns.editing.store import EditStore, mask_to_picture
+from ntalker_ns.editing.store import EditStore, Kind, mask_to_picture
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.progress import progress_bar, track
 from ntalker_ns.talker_dataparser import TalkerDataParserConfig, features_of_file
@@ -158,6 +158,7 @@ class EditTrainer(TalkerTrainer):
             cameras=self.cameras,
             plate=self.pipeline.plate(self.cameras[0:1]),
             unedited=unedited,
+            opacities=np.stack([self._kept("head"), self._kept("torso")], axis=-1),
             lips=self._lips(unedited),
             edited=unedited.copy(),
         )
@@ -166,16 +167,22 @@ class EditTrainer(TalkerTrainer):
         return frames
 
     def _unedited(self) -> UInt8[np.ndarray, "n h w 3"]:
-        """What the base shows at the N frames, and where its head is: rendered once and kept."""
+        """What the base shows at the N frames, and where its head and torso are: rendered once and kept."""
         places = range(len(self.indices))
         missing = [place for place in ranks.share(places) if not self.store.has("region", self._frame(place), 0)]
         for place in _tracked(missing, "Unedited frames"):
             outputs = self._render(place)
             self.store.put("base", self._frame(place), 0, to_bytes(outputs["field_rgb"]))
+            for layer in ("head", "torso"):
+                self.store.put(layer, self._frame(place), 0, to_bytes(outputs[f"{layer}_opacity"])[..., 0])
             region = region_of(outputs, self.config.edit_region)
             self.store.put("region", self._frame(place), 0, to_bytes(region)[..., 0])
         ranks.wait_for_all()
-        return np.stack([self.store.get("base", self._frame(place), 0) for place in places])
+        return self._kept("base")
+
+    def _kept(self, kind: Kind) -> UInt8[np.ndarray, "n h w *channels"]:
+        """What is kept of the N frames as they were before the edit."""
+        return np.stack([self.store.get(kind, int(frame), 0) for frame in self.indices])
 
     def _lips(self, unedited: UInt8[np.ndarray, "n h w 3"]) -> Bool[np.ndarray, "n h w"]:
         """Where the base's lips are, found once and kept."""
@@ -185,7 +192,7 @@ class EditTrainer(TalkerTrainer):
             for frame, mask in zip(self.indices, masks, strict=True):
                 self.store.put("lips", int(frame), 0, mask_to_picture(mask))
         ranks.wait_for_all()
-        return np.stack([self.store.get("lips", int(frame), 0) > 0 for frame in self.indices])
+        return self._kept("lips") > 0
 
     def _make_edit(self, edit: Edit, step: int) -> None:
         """One dataset update, or this process's share of it: render, edit, keep. What is kept already is not redone."""

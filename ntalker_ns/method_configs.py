@@ -42,18 +42,22 @@ def _viewer() -> ViewerConfig:
     return ViewerConfig(quit_on_train_completion=True, max_num_display_images=0)
 
 
-def _edit_optimizers(grids: float, networks: float, around: float, refinement: float) -> dict[str, dict]:
+def _edit_optimizers(edit: EditConfig, grids: float, networks: float, around: float, refinement: float) -> dict:
     """The same for an edit: fields, what is around the head, refinement and its discriminator."""
     rates = {"grids": grids, "networks": networks, "torso": around, "background": around}
     rates |= {"refinement": refinement, "discriminator": 2e-4}
+    optimizers = {name: FusedAdamConfig(lr=rate) for name, rate in rates.items()}
+    # A pixel's gradient is its error over the pixels of a patch. Behind the person it is a thousandth of that or less,
+    # and what Adam would make of it, were it scaled up, is noise that appears when the head turns.
+    optimizers["background"].eps = 4e-3 / edit.patch_size**2
     return {
-        name: {
-            "optimizer": FusedAdamConfig(lr=rate),
-            "scheduler": CosineDecayConfig(warmup_steps=20, final_factor=0.1),
-        }
-        for name, rate in rates.items()
+        name: {"optimizer": optimizer, "scheduler": CosineDecayConfig(warmup_steps=20, final_factor=0.1)}
+        for name, optimizer in optimizers.items()
     }
 
+
+LARGE_EDIT = EditConfig()
+SMALL_EDIT = EditConfig(num_frames=24, epochs=18, lip_epochs=6, patch_size=64, lip_patch_size=32)
 
 ntalker_base = MethodSpecification(
     config=TalkerTrainerConfig(
@@ -128,7 +132,8 @@ ntalker_edit = MethodSpecification(
         steps_per_eval_batch=0,
         steps_per_eval_all_images=0,
         mixed_precision=True,
-        optimizers=_edit_optimizers(grids=5e-3, networks=5e-4, around=5e-3, refinement=2e-4),
+        edit=LARGE_EDIT,
+        optimizers=_edit_optimizers(LARGE_EDIT, grids=5e-3, networks=5e-4, around=5e-3, refinement=2e-4),
         viewer=_viewer(),
     ),
     description="Change how a talking head looks by telling it what you want.",
@@ -141,7 +146,7 @@ ntalker_edit_small = MethodSpecification(
         steps_per_eval_image=0,
         steps_per_eval_batch=0,
         steps_per_eval_all_images=0,
-        edit=EditConfig(num_frames=24, epochs=18, lip_epochs=6, patch_size=64, lip_patch_size=32),
+        edit=SMALL_EDIT,
         editor=FilterEditorConfig(),
         pipeline=EditPipelineConfig(
             model=EditModelConfig(
@@ -152,7 +157,7 @@ ntalker_edit_small = MethodSpecification(
                 lip_edge_scale=30.0,
             )
         ),
-        optimizers=_edit_optimizers(grids=1e-2, networks=2e-3, around=5e-3, refinement=1e-3),
+        optimizers=_edit_optimizers(SMALL_EDIT, grids=1e-2, networks=2e-3, around=5e-3, refinement=1e-3),
         viewer=_viewer(),
     ),
     description="The same for a laptop: offline picture filters by default, minutes on a CPU.",

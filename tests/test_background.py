@@ -41,5 +41,12 @@ def test_it_starts_as_the_plate_and_learns_where_it_is_asked():
     background(places, plate).sum().backward()
     expected = torch.zeros(3, 4, 8)
     expected[:, 0, 0] = expected[:, 2, 3] = 1.0
-    assert background.added.grad is not None
-    torch.testing.assert_close(background.added.grad, expected, atol=1e-5, rtol=0)
+    fine, coarse = background.added
+    torch.testing.assert_close(fine.grad, expected, atol=1e-5, rtol=0)
+    # At 0.0625 of the width and beyond the border of 2 px; at 0.4375, 3/8 of the way from the first to the second.
+    torch.testing.assert_close(coarse.grad, torch.tensor([1.625, 0.375]).expand(3, 1, 2), atol=1e-5, rtol=0)
+
+
+def test_levels_get_coarser_down_to_a_few_pixels():
+    sizes = [tuple(added.shape) for added in LearnedBackground((256, 144)).added]
+    assert sizes == [(3, 144, 256), (3, 36, 64), (3, 9, 16), (3, 2, 4), (3, 1, 1)]

@@ -95,7 +95,8 @@ def test_lip_patches_lie_on_the_lips_and_bring_what_their_loss_needs(trainer: Ed
     losses = model.get_loss_dict(outputs, batch)
     expected = 0.1 * lip_edge_loss(outputs["rendered"], batch["unedited"], batch["lip_mask"], 1.0)
     torch.testing.assert_close(losses["lip_edge"], expected)
-    assert "lip_edge" not in model.get_loss_dict(outputs, {"edited": batch["edited"]})
+    whole = {name: batch[name] for name in ("edited", "opacities")}
+    assert "lip_edge" not in model.get_loss_dict(outputs, whole)
 
 
 def test_the_loss_is_equation_9(trainer: EditTrainer, frames: EditFrames):
@@ -113,6 +114,7 @@ def test_the_loss_is_equation_9(trainer: EditTrainer, frames: EditFrames):
         "perceptual": 0.001 * perceptual_loss(features, targets),
         "style": 10.0 * style_loss(features, targets),
         "adversarial": 0.01 * torch.nn.functional.softplus(-model.discriminator.eval()(outputs["final"])).mean(),
+        "opacity": config.opacity_weight * (outputs["opacities"] - batch["opacities"]).square().mean(),
         "hidden": config.hidden_weight * outputs["hidden"],
     }
     assert losses.keys() == {*expected, "discriminator"}
@@ -123,6 +125,24 @@ def test_the_loss_is_equation_9(trainer: EditTrainer, frames: EditFrames):
     for name, group in model.get_param_groups().items():
         assert any(parameter.grad is not None and parameter.grad.abs().max() > 0 for parameter in group), name
     assert all(parameter.grad is None for parameter in model.field.audio_parameters())
+
+
+def test_a_patch_knows_how_opaque_head_and_torso_were(trainer: EditTrainer, frames: EditFrames):
+    bundle, batch = patch(trainer, frames)
+    before = trainer._render(2)
+    model = head(trainer).eval()
+    places = (bundle.metadata["place"] * torch.tensor(frames.size)).floor().long()
+    expected = torch.cat([before["head_opacity"], before["torso_opacity"]], dim=-1)[places[:, 1], places[:, 0]]
+    torch.testing.assert_close(batch["opacities"], expected, rtol=0, atol=0.5 / 255 + 1e-6)
+    # What is asked of the model is what a picture shows.
+    torch.testing.assert_close(model(bundle)["opacities"], expected, rtol=0, atol=2e-3)
+    with torch.no_grad():
+        model.portrait.torso.color_net.layers[-1].bias.add_(2.0)  # type: ignore[operator, union-attr]
+    model.train()
+    losses = model.get_loss_dict(model(bundle), batch)
+    assert losses["opacity"] > 1e-3
+    gradient = torch.autograd.grad(losses["opacity"], model.portrait.torso.grid.table)[0]
+    assert gradient.abs().max() > 0
 
 
 def test_without_vgg_it_ends_or_says_what_it_does(trainer: EditTrainer, frames: EditFrames, capsys: Any):
@@ -162,6 +182,19 @@ def test_the_weight_mixes_field_and_refinement(trainer: EditTrainer):
     middle = (0.5 * (model.refinement(planes(pictures[0.0]["rgb"])) + planes(pictures[0.0]["rgb"]))).clamp(0, 1)
     torch.testing.assert_close(planes(pictures[0.5]["rgb"]), middle)
     assert (pictures[1.0]["rgb"] - pictures[0.0]["rgb"]).abs().max() > 1e-3
+
+
+def test_a_chosen_background_is_not_refined(trainer: EditTrainer):
+    model = head(trainer)
+    set_refinement_weight(model, 1.0)
+    model.portrait.set_background("#20c040")
+    outputs = trainer._render(0)
+    around = (1 - outputs["head_opacity"]) * (1 - outputs["torso_opacity"])
+    refined = model.refinement(planes(outputs["field_rgb"]))[0].permute(1, 2, 0).clamp(0, 1)
+    expected = around * outputs["field_rgb"] + (1 - around) * refined
+    torch.testing.assert_close(outputs["rgb"], expected)
+    behind = outputs["background"]
+    torch.testing.assert_close(behind, torch.tensor([0x20, 0xC0, 0x40]).div(255).expand_as(behind))
 
 
 def planes(picture: torch.Tensor) -> torch.Tensor:

@@ -48,7 +48,7 @@ def test_the_background_is_what_was_chosen(portrait: Portrait, driving: DrivingS
     torch.testing.assert_close(rest.background, room, atol=2 / 255, rtol=0)
     assert (rest.background_opacity == 1).all()
     with torch.no_grad():
-        portrait.learned.added.add_(0.1)
+        portrait.learned.added[0].add_(0.1)
     brighter = portrait.around(3, view)
     torch.testing.assert_close(brighter.background, (rest.background + 0.1).clamp(max=1.0))
     portrait.set_background("#ff8000")
@@ -141,7 +141,7 @@ def test_the_whole_is_composed_where_the_head_lets_light_through(portrait: Portr
     expected = 0.1 * ((out["whole"] - image[[0, 1, 4]]) ** 2).sum() / 15
     torch.testing.assert_close(losses["whole"], expected)
     losses["whole"].backward()
-    assert {"learned.added", "torso.grid.table"} <= gradients(portrait)
+    assert {"learned.added.0", "learned.added.1", "torso.grid.table"} <= gradients(portrait)
     assert head.grad is not None and head.grad[[0, 1, 4]].abs().min() > 0 and not head.grad[[2, 3]].any()
 
 
