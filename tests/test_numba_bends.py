@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ntalker_ns.field.gates import Gate
-from ntalker_ns.field.numba_bends import gate, landmark_motion
+from ntalker_ns.field.numba_bends import gate
 
 CENTERS = ((0.1, -0.4, 0.2), (-0.2, -0.4, 0.2))
 
@@ -42,15 +42,3 @@ def test_gate_at_a_centre_and_of_no_samples() -> None:
     values.sum().backward()
     assert values.flatten().tolist() == [1, 1] and positions.grad is not None and not positions.grad.any()
     assert gate(torch.zeros(0, 3), centers, 0.2, 0.5).shape == (0, 1)
-
-
-def test_landmark_motion_equals_the_weighted_mean() -> None:
-    rng = np.random.default_rng(0)
-    points, places, motion = rng.normal(size=(60, 2)), rng.normal(size=(9, 2)), rng.normal(size=(9, 2))
-    points[0] = places[3]
-    found = landmark_motion(points.astype(np.float32), places, motion, softness=0.05)
-    squared = ((points[:, None] - places) ** 2).sum(axis=2)
-    weights = (squared + 0.05**2) ** -2.0
-    expected = weights @ motion / weights.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
-    assert landmark_motion(np.zeros((0, 2), np.float32), places, motion, 0.1).shape == (0, 2)

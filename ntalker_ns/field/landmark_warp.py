@@ -73,11 +73,6 @@ class LandmarkWarp(nn.Module):
 
     def _interpolate(self, points: Tensor, places: Tensor, motion: Tensor) -> Float[Tensor, "samples 2"]:
         """Mean of the landmarks' motion at points of the frame, weighted by the inverse fourth power of distance."""
-        if points.device.type == "cpu":
-            from ntalker_ns.field.numba_bends import landmark_motion
-
-            arrays = (points.numpy(), places.numpy(), motion.numpy())
-            return torch.from_numpy(landmark_motion(*arrays, self.softness))
         squared = torch.cdist(points, places, compute_mode="donot_use_mm_for_euclid_dist").square()
         weights = (squared + self.softness**2).pow(-2)
         return (weights @ motion) / weights.sum(dim=1, keepdim=True)

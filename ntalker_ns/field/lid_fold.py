@@ -34,10 +34,6 @@ class LidFold(nn.Module):
             positions: world.
             openness: of the eyes, 0 closed to 1 open.
         """
-        if positions.device.type == "cpu" and positions.dtype == torch.float32:
-            from ntalker_ns.field.numba_bends import lid_rise
-
-            return torch.from_numpy(lid_rise(positions.numpy(), openness.view(-1).numpy(), self.lids.numpy()))
         x, z, openness = positions[:, 0], positions[:, 2], openness.squeeze(-1)
         rise = torch.zeros_like(z)
         for eye in self.lids.to(z):

@@ -1,18 +1,83 @@
-"""Gates, the bending along landmarks and the folding of lids on the CPU: each in one pass over the samples, with
-nothing written in between.
+"""Gates, and the bending along landmarks with the folding of lids, on the CPU: each in one pass over the samples.
 
 Importing this module imports numba; import it where samples are first gated or bent.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from numba import njit, prange
+from numba import get_num_threads, njit, prange
 from torch import Tensor
 
 from ntalker_ns.encodings.numba_common import FASTMATH, KERNEL_LOCK, kernel
+
+
+class Balls(NamedTuple):
+    """A gate, as kernels take it."""
+
+    centers: np.ndarray
+    outer: np.float32
+    per_unit: np.float32
+
+
+class Landmarks(NamedTuple):
+    """Where landmarks of a part of the face are in frames and how they have moved, (frames, landmarks) each."""
+
+    x: np.ndarray
+    z: np.ndarray
+    motion_x: np.ndarray
+    motion_z: np.ndarray
+    soft: np.float32
+    """The square of `LandmarkWarp.softness`."""
+
+
+class Face(NamedTuple):
+    """What moves in the frames but does not speak, and where the lips are: all that brings positions to their places
+    in the mean face with open eyes."""
+
+    brow_gate: Balls
+    eye_gate: Balls
+    lips: Landmarks
+    brows: Landmarks
+    lids: np.ndarray
+    """See `LidFold`."""
+    openness: np.ndarray
+    """(frames,) of the eyes."""
+
+
+def balls(centers: Sequence[tuple[float, float, float]], inner: float, outer: float) -> Balls:
+    """A gate with these balls, see `ntalker_ns.field.gates.Gate`."""
+    return Balls(np.array(centers, np.float32), np.float32(outer), np.float32(1.0 / (outer - inner)))
+
+
+def landmarks(places: Tensor, motion: Tensor, softness: float) -> Landmarks:
+    """What `LandmarkWarp.landmarks` says of frames, (frames, points, 2) each."""
+    columns = (np.ascontiguousarray(each[..., axis], np.float32) for each in (places, motion) for axis in (0, 1))
+    return Landmarks(*columns, np.float32(softness**2))
+
+
+def calm(
+    positions: Float[Tensor, "samples 3"], speech: Float[Tensor, "samples 1"], counts: list[int], face: Face
+) -> tuple[Float[Tensor, "samples 3"], Float[Tensor, "samples 1"]]:
+    """What `TalkerField` says of how positions are brought to the mean face with open eyes, and where lids are closed.
+
+    Args:
+        positions: world, float32, grouped by frame; no gradient.
+        speech: the speech gate there.
+        counts: samples of each frame.
+        face: of the frames.
+
+    Returns:
+        The shift in world units, and how far eyes are closed there, 0 to 1.
+    """
+    shift, closed = torch.empty_like(positions), torch.empty_like(speech)
+    arrays = (each.detach().numpy() for each in (positions, speech.view(-1)))
+    with KERNEL_LOCK:
+        _calm(*arrays, np.cumsum(counts, dtype=np.int64), *face, get_num_threads(), shift.numpy(), closed.view(-1).numpy())
+    return shift, closed
 
 
 def gate(
@@ -77,34 +142,24 @@ def _gate(positions, centers, inner, outer, values, slopes):
                 slopes[i, axis] = slope * (positions[i, axis] - centers[ball, axis])
 
 
-def landmark_motion(
-    points: Float[np.ndarray, "samples 2"],
-    places: Float[np.ndarray, "landmarks 2"],
-    motion: Float[np.ndarray, "landmarks 2"],
-    softness: float,
-) -> Float[np.ndarray, "samples 2"]:
-    """Mean of the landmarks' motion at points, weighted by 1 / (distance^2 + softness^2)^2 (see `LandmarkWarp`).
-
-    Args:
-        points: x, z of the samples, world units, float32.
-        places: x, z of the landmarks in the frame, world units.
-        motion: of the landmarks from their mean places, world units.
-        softness: world units.
-    """
-    moved = np.empty((len(points), 2), np.float32)
-    x, z, motion_x, motion_z = (np.ascontiguousarray(column, np.float32) for column in (*places.T, *motion.T))
-    with KERNEL_LOCK:
-        _landmark_motion(np.ascontiguousarray(points), x, z, motion_x, motion_z, np.float32(softness**2), moved)
-    return moved
+@njit(inline="always")
+def open_at(x, y, z, balls):
+    """A gate at a point."""
+    nearest, _ = nearest_ball(x, y, z, balls.centers)
+    if nearest >= balls.outer * balls.outer:
+        return np.float32(0)
+    rising = min(max((balls.outer - np.sqrt(nearest)) * balls.per_unit, np.float32(0)), np.float32(1))
+    return rising * rising * (np.float32(3) - np.float32(2) * rising)
 
 
 @njit(fastmath=FASTMATH)
-def motion_at(px, pz, x, z, motion_x, motion_z, soft):
-    """The weighted mean at a point."""
+def _motion_at(px, pz, marks, frame):
+    """Mean of the landmarks' motion at a point, weighted by 1 / (distance^2 + softness^2)^2."""
     total, sum_x, sum_z = np.float32(0), np.float32(0), np.float32(0)
+    x, z, motion_x, motion_z = marks.x[frame], marks.z[frame], marks.motion_x[frame], marks.motion_z[frame]
     for j in range(x.shape[0]):
         dx, dz = px - x[j], pz - z[j]
-        squared = dx * dx + dz * dz + soft
+        squared = dx * dx + dz * dz + marks.soft
         weight = np.float32(1) / (squared * squared)
         total += weight
         sum_x += weight * motion_x[j]
@@ -112,34 +167,9 @@ def motion_at(px, pz, x, z, motion_x, motion_z, soft):
     return sum_x / total, sum_z / total
 
 
-@kernel
-def _landmark_motion(points, x, z, motion_x, motion_z, soft, moved):
-    """Writes the weighted mean at each point."""
-    for i in prange(points.shape[0]):
-        moved[i, 0], moved[i, 1] = motion_at(points[i, 0], points[i, 1], x, z, motion_x, motion_z, soft)
-
-
-def lid_rise(
-    positions: Float[np.ndarray, "samples 3"],
-    openness: Float[np.ndarray, "samples"],
-    lids: Float[np.ndarray, "2 columns 4"],
-) -> Float[np.ndarray, "samples"]:
-    """How far above each position its place in the open-eyed face is (see `LidFold`).
-
-    Args:
-        positions: world, float32.
-        openness: of the eyes, float32.
-        lids: float32.
-    """
-    rise = np.empty(len(positions), np.float32)
-    with KERNEL_LOCK:
-        _lid_rise(np.ascontiguousarray(positions), np.ascontiguousarray(openness), lids, rise)
-    return rise
-
-
 @njit(fastmath=FASTMATH)
-def lid_rise_at(x, z, openness, lids):
-    """The same at a point."""
+def _lid_rise_at(x, z, openness, lids):
+    """How far above a point its place in the open-eyed face is (see `LidFold`)."""
     last = lids.shape[1] - 1
     for eye in range(lids.shape[0]):
         begin, end = lids[eye, 0, 0], lids[eye, last, 0]
@@ -158,8 +188,35 @@ def lid_rise_at(x, z, openness, lids):
     return np.float32(0)
 
 
+@njit(inline="always")
+def settle_at(x, y, z, speech, frame, face):
+    """The x and z of a point of a frame in the mean face with open eyes, and how far eyes are closed there.
+
+    Lips and brows are bent at the frame's own places, and lids fold where the brows then are.
+    """
+    zero = np.float32(0)
+    raised, blinked, openness = open_at(x, y, z, face.brow_gate), open_at(x, y, z, face.eye_gate), face.openness[frame]
+    lip_x, lip_z, brow_x, brow_z = zero, zero, zero, zero
+    if speech > 0:
+        lip_x, lip_z = _motion_at(x, z, face.lips, frame)
+    if raised > 0:
+        brow_x, brow_z = _motion_at(x, z, face.brows, frame)
+    x, z = x - speech * lip_x - raised * brow_x, z - speech * lip_z - raised * brow_z
+    if blinked > 0:
+        z += blinked * _lid_rise_at(x, z, openness, face.lids)
+    return x, z, blinked * (np.float32(1) - openness)
+
+
 @kernel
-def _lid_rise(positions, openness, lids, rise):
-    """Writes the rise of each position."""
-    for i in prange(positions.shape[0]):
-        rise[i] = lid_rise_at(positions[i, 0], positions[i, 2], openness[i], lids)
+def _calm(positions, speech, ends, brow_gate, eye_gate, lips, brows, lids, openness, threads, shift, closed):
+    """Writes what `calm` gives."""
+    samples = positions.shape[0]
+    for thread in prange(threads):
+        face = Face(brow_gate, eye_gate, lips, brows, lids, openness)  # parallel loops take in no tuples of tuples
+        frame = 0
+        for i in range(samples * thread // threads, samples * (thread + 1) // threads):
+            while i >= ends[frame]:
+                frame += 1
+            x, y, z = positions[i, 0], positions[i, 1], positions[i, 2]
+            to_x, to_z, closed[i] = settle_at(x, y, z, speech[i], frame, face)
+            shift[i, 0], shift[i, 1], shift[i, 2] = to_x - x, np.float32(0), to_z - z

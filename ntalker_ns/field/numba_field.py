@@ -19,9 +19,8 @@ from ntalker_ns.encodings.hash_grid import HashGrid
 from ntalker_ns.encodings.numba_backend import arguments
 from ntalker_ns.encodings.numba_common import FASTMATH, KERNEL_LOCK, kernel
 from ntalker_ns.encodings.numba_kernels import encode, scratch
-from ntalker_ns.field.gates import Gate
 from ntalker_ns.field.mlp import FrameMLP
-from ntalker_ns.field.numba_bends import lid_rise_at, motion_at, nearest_ball
+from ntalker_ns.field.numba_bends import Balls, Face, open_at, settle_at
 from ntalker_ns.field.numba_mlp import pack, padded
 from ntalker_ns.field.numba_mlp_kernels import TILE, Frames, Network, Samples, hidden_layers, last_layer
 
@@ -30,24 +29,6 @@ SPACE, PLANE = (0, 0, 0), (0, 0)
 LANES = (0, 0)
 NARROW = (0,) * padded(3)
 """As long as the padded outputs of the networks of the audio coordinate and of colour."""
-
-
-class Balls(NamedTuple):
-    """A gate."""
-
-    centers: np.ndarray
-    outer: np.float32
-    per_unit: np.float32
-
-
-class Landmarks(NamedTuple):
-    """How landmarks of a part of the face have moved in the frame."""
-
-    x: np.ndarray
-    z: np.ndarray
-    motion_x: np.ndarray
-    motion_z: np.ndarray
-    soft: np.float32
 
 
 class Grid(NamedTuple):
@@ -66,11 +47,8 @@ class PictureField:
 
     def __init__(
         self,
-        gates: tuple[Gate, Gate, Gate],
-        landmarks: tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]],
-        softness: float,
-        lids: Tensor,
-        openness: float,
+        speech_gate: Balls,
+        face: Face,
         lid_features: int,
         grids: tuple[HashGrid, HashGrid],
         active_levels: int,
@@ -79,12 +57,8 @@ class PictureField:
     ) -> None:
         """
         Args:
-            gates: where speech, brows and blinks act.
-            landmarks: of lips and jaw, and of the brows: where they are in the frame (points, 2) and how they have
-                moved (points, 2).
-            softness: of their pull, world units.
-            lids: see `LidFold`.
-            openness: of the eyes.
+            speech_gate: where speech acts.
+            face: of the frame.
             lid_features: spatial features that stay where eyes close.
             grids: of space and of the audio coordinate.
             active_levels: levels of the grid of space in use.
@@ -92,9 +66,7 @@ class PictureField:
             frames: the row that each of them gets, (1, channels).
         """
         space, audio = grids
-        self._gates = tuple(_balls(gate) for gate in gates)
-        self._landmarks = tuple(_landmarks(*each, softness) for each in landmarks)
-        self._lids = (lids.numpy(), np.float32(openness), lid_features)
+        self._face = (speech_gate, *face, lid_features)
         self._grids = (_grid(space, active_levels), _grid(audio, audio.layout.num_levels))
         self._common = audio(audio.table.new_full((1, 2), 0.5)).detach().view(-1)
         common = (self._common[:0], self._common, self._common[:0])
@@ -116,24 +88,11 @@ class PictureField:
         density, motion = positions.new_empty(len(positions), 1), positions.new_empty(len(positions), 1)
         rgb = torch.empty_like(positions)
         outputs = (density.view(-1).numpy(), rgb.numpy(), motion.view(-1).numpy())
-        face = (*self._gates, *self._landmarks, *self._lids)
-        arguments = (*face, *self._grids, self._common.numpy(), *self._networks)
+        arguments = (*self._face, *self._grids, self._common.numpy(), *self._networks)
         widths = (0,) * self._rows.shape[1], self._outs
         with record_function("ask_picture_field"), KERNEL_LOCK:
             _ask(positions.contiguous().numpy(), *arguments, self._rows, *widths, get_num_threads(), *outputs)  # pyright: ignore[reportCallIssue]
         return density, rgb, motion
-
-
-def _balls(gate: Gate) -> Balls:
-    per_unit = np.float32(1.0 / (gate.outer - gate.inner))
-    return Balls(np.array(gate.centers, np.float32), np.float32(gate.outer), per_unit)
-
-
-def _landmarks(places: Tensor, motion: Tensor, softness: float) -> Landmarks:
-    x, z, motion_x, motion_z = (
-        np.ascontiguousarray(column, np.float32) for column in (*places.numpy().T, *motion.numpy().T)
-    )
-    return Landmarks(x, z, motion_x, motion_z, np.float32(softness**2))
 
 
 def _grid(grid: HashGrid, active_levels: int) -> Grid:
@@ -159,16 +118,6 @@ def _frame_row(network: FrameMLP, channels: Tensor | None) -> Float[Tensor, "1 h
 
 
 @njit(inline="always")
-def _open(x, y, z, balls):
-    """A gate at a point."""
-    nearest, _ = nearest_ball(x, y, z, balls.centers)
-    if nearest >= balls.outer * balls.outer:
-        return np.float32(0)
-    rising = min(max((balls.outer - np.sqrt(nearest)) * balls.per_unit, np.float32(0)), np.float32(1))
-    return rising * rising * (np.float32(3) - np.float32(2) * rising)
-
-
-@njit(inline="always")
 def _encode(points, count, between, output, grid, axes):
     """The features of a tile of points."""
     scales, offsets, sizes, dense, active = grid.scales, grid.offsets, grid.sizes, grid.dense, grid.active
@@ -183,35 +132,21 @@ def _run(network, samples, rows, row, gates, hidden, outs, room, out):
     last_layer(network, rows, hidden, outs, nothing, activations, out)
 
 
-@njit(inline="always")
-def _bend(x, z, gate, marks):
-    """How far a part of the face has moved a point, times its gate."""
-    move_x, move_z = motion_at(x, z, marks.x, marks.z, marks.motion_x, marks.motion_z, marks.soft)
-    return gate * move_x, gate * move_z
-
-
 @njit(fastmath=FASTMATH)
-def _settle(positions, first, rows, gates, landmarks, lids, openness, points, speech, last, place, inside):
+def _settle(positions, first, rows, speech_gate, face, points, speech, last, place, inside):
     """Where a tile's samples are in the mean face with open eyes, in [0, 1]; how speech and closed eyes act on them.
 
     Returns how many speech acts on; `inside` says which they are.
     """
-    one, half, zero = np.float32(1), np.float32(0.5), np.float32(0)
+    one, half = np.float32(1), np.float32(0.5)
     count = 0
     for t in range(rows):
         x, y, z = positions[first + t, 0], positions[first + t, 1], positions[first + t, 2]
-        spoken, raised, blinked = _open(x, y, z, gates[0]), _open(x, y, z, gates[1]), _open(x, y, z, gates[2])
-        speech[t], last[t], place[t] = spoken, blinked * (one - openness), -1
-        lip_x, lip_z, brow_x, brow_z = zero, zero, zero, zero
-        if spoken > 0:
-            lip_x, lip_z = _bend(x, z, spoken, landmarks[0])
+        speech[t], place[t] = open_at(x, y, z, speech_gate), -1
+        if speech[t] > 0:
             place[t], inside[count] = count, t
             count += 1
-        if raised > 0:
-            brow_x, brow_z = _bend(x, z, raised, landmarks[1])
-        x, z = x - lip_x - brow_x, z - lip_z - brow_z
-        if blinked > 0:
-            z += blinked * lid_rise_at(x, z, openness, lids)
+        x, z, last[t] = settle_at(x, y, z, speech[t], 0, face)
         points[t, 0], points[t, 1], points[t, 2] = (x + one) * half, (y + one) * half, (z + one) * half
     return count
 
@@ -267,6 +202,7 @@ def _ask(
     features, channels = len(space.scales) * len(LANES), len(common)
     layers = max(coordinate_net.layers, density_net.layers, color_net.layers)
     for thread in prange(threads):
+        face = Face(brow_gate, eye_gate, lips, brows, lids, openness)  # parallel loops take in no tuples of tuples
         points, places = np.empty((TILE, 3), kind), np.empty((TILE, 2), kind)
         gates, ones, last = np.empty(TILE, kind), np.ones(TILE, kind), np.empty(TILE, kind)
         place, inside = np.empty(TILE, np.int64), np.empty(TILE, np.int64)
@@ -281,20 +217,7 @@ def _ask(
         for number in range(begin, end):
             first = number * TILE
             rows = min(TILE, positions.shape[0] - first)
-            count = _settle(
-                positions,
-                first,
-                rows,
-                (speech_gate, brow_gate, eye_gate),
-                (lips, brows),
-                lids,
-                openness,
-                points,
-                gates,
-                last,
-                place,
-                inside,
-            )
+            count = _settle(positions, first, rows, speech_gate, face, points, gates, last, place, inside)
             _encode(points, rows, of_space, x, space, SPACE)
             _fade(x, features, kept, rows, last)
             motion[first : first + rows] = 0

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from ntalker_ns.field.landmark_warp import LandmarkWarp
 from ntalker_ns.field.lid_fold import LidFold
 from ntalker_ns.field.mlp import FrameMLP, at_least_float32, truncated_exp
 from ntalker_ns.field.segments import SparseInputs, expand_per_frame, sums_per_frame
+
+if TYPE_CHECKING:
+    from ntalker_ns.field.numba_bends import Face
 
 WARP_SOFTNESS = 0.05
 """Softness of the warps of lips and brows over the distance between the eyes: about the distance between landmarks of a
@@ -225,14 +228,14 @@ class TalkerField(nn.Module):
         self, positions: Tensor, frames: FrameConditions
     ) -> tuple[Float[Tensor, "samples 1+geometry"], Float[Tensor, "samples 1"]]:
         """What the density network says, the density's logarithm first, and how much speech acts."""
-        gate, eyes = self.speech_gate(positions), self.eye_gate(positions.detach())
+        gate = self.speech_gate(positions)
         index, counts = _inside(gate, frames.counts)
         gated = gate.index_select(0, index)
         # Half precision is for the networks: it would round positions to cells of the grid.
         with torch.autocast(positions.device.type, enabled=False):
-            settled = positions + self._calming(positions, gate, eyes, frames)
-        closed = eyes * expand_per_frame(1.0 - frames.eye_openness, frames.counts)
-        space = self._without_details(self.space_grid(settled.add_(1.0).mul_(0.5), self.active_levels), closed)
+            shift, closed = self._calming(positions, gate, frames)
+            settled = torch.add(shift.add_(1.0).mul_(0.5), positions, alpha=0.5)
+        space = self._without_details(self.space_grid(settled, self.active_levels), closed)
         # Where the gate is zero the audio coordinate is the origin whatever is heard: the network is asked only inside.
         raw = self.audio_coordinate_net(space.index_select(0, index), frames.speech_code, counts)
         coordinate = torch.tanh(raw) * gated
@@ -246,11 +249,19 @@ class TalkerField(nn.Module):
         return self.density_net(space, frames.speech_code, frames.counts, gate, audio), motion
 
     @torch.no_grad()
-    def _calming(self, positions: Tensor, speech: Tensor, eyes: Tensor, frames: FrameConditions) -> Tensor:
-        """What takes each position to its place in the mean face with open eyes, world units (samples, 3).
+    def _calming(
+        self, positions: Tensor, speech: Tensor, frames: FrameConditions
+    ) -> tuple[Float[Tensor, "samples 3"], Float[Tensor, "samples 1"]]:
+        """What takes each position to its place in the mean face with open eyes, world units; how far eyes are closed
+        there.
 
         Lips and brows are bent at the frame's own places, and lids fold where the brows then are.
         """
+        if positions.device.type == "cpu" and positions.dtype == torch.float32:
+            from ntalker_ns.field.numba_bends import calm
+
+            return calm(positions, speech, frames.counts, self._face(frames))
+        eyes = self.eye_gate(positions)
         shift = torch.zeros_like(positions)
         bends = (
             (speech, self.lip_warp, frames.lip_shapes),
@@ -264,7 +275,19 @@ class TalkerField(nn.Module):
         calm = positions.index_select(0, index) + shift.index_select(0, index)
         rise = self.lid_fold(calm, expand_per_frame(frames.eye_openness, counts))
         shift[:, 2].index_add_(0, index, rise * eyes.index_select(0, index).squeeze(-1))
-        return shift
+        return shift, eyes * expand_per_frame(1.0 - frames.eye_openness, frames.counts)
+
+    def _face(self, frames: FrameConditions) -> "Face":
+        """What the CPU's kernels know of the frames' faces."""
+        from ntalker_ns.field.numba_bends import Face, balls, landmarks
+
+        warps = ((self.lip_warp, frames.lip_shapes), (self.brow_warp, frames.brow_shapes))
+        return Face(
+            *(balls(gate.centers, gate.inner, gate.outer) for gate in (self.brow_gate, self.eye_gate)),
+            *(landmarks(*warp.landmarks(shapes), warp.softness) for warp, shapes in warps),
+            self.lid_fold.lids.numpy(),
+            frames.eye_openness.view(-1).float().numpy(),
+        )
 
     @property
     def _lid_features(self) -> int:
@@ -322,16 +345,12 @@ class TalkerField(nn.Module):
         single = table.device.type == "cpu" and table.dtype == kind == torch.float32
         if not single or self.config.direction_levels or backend not in ("auto", "numba"):
             return partial(self._part_by_part, frames, kind)
+        from ntalker_ns.field.numba_bends import balls
         from ntalker_ns.field.numba_field import PictureField
 
-        lips = self.lip_warp.landmarks(frames.lip_shapes)
-        brows = self.brow_warp.landmarks(frames.brow_shapes)
         ask = PictureField(
-            gates=(self.speech_gate, self.brow_gate, self.eye_gate),
-            landmarks=((lips[0][0], lips[1][0]), (brows[0][0], brows[1][0])),
-            softness=self.lip_warp.softness,
-            lids=self.lid_fold.lids,
-            openness=float(frames.eye_openness),
+            speech_gate=balls(self.speech_gate.centers, self.speech_gate.inner, self.speech_gate.outer),
+            face=self._face(frames),
             lid_features=self._lid_features,
             grids=(self.space_grid, self.audio_grid),
             active_levels=self.active_levels,
