@@ -5,12 +5,12 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor
 
 from ntalker_ns.field.pose_refinement import apply_per_frame, corrected_rays
-from ntalker_ns.field.segments import sums_per_frame
+from ntalker_ns.field.segments import chosen_per_frame, sums_per_frame
 from ntalker_ns.field.talker_field import AskFrame, FieldOutputs, FrameConditions, TalkerField
 from ntalker_ns.rendering.compositing import composite
 from ntalker_ns.rendering.marching import Lattice, intersect_box, march, points_along, walk
@@ -96,8 +96,8 @@ class HeadRenderer:
         counts: list[int],
         conditions: FrameConditions,
         corrections: Float[Tensor, "frames 6"] | None,
-        chosen: Bool[Tensor, "rays"],
-        depth: Float[Tensor, "rays"],
+        chosen: Int[Tensor, "chosen"],
+        depth: Float[Tensor, "chosen"],
     ) -> FieldOutputs:
         """Asks the field at one point of each chosen ray.
 
@@ -106,16 +106,16 @@ class HeadRenderer:
             counts: rays of each frame.
             conditions: of the frames.
             corrections: of the frames' poses; None: none.
-            chosen: which rays.
-            depth: distance of the point from the ray's origin, world units.
+            chosen: which rays, ascending.
+            depth: distance of each point from its ray's origin, world units.
         """
-        index = chosen.nonzero().squeeze(-1)
-        conditions = replace(conditions, counts=sums_per_frame(chosen, counts))
-        points = ray_bundle.origins[index] + depth[index, None] * ray_bundle.directions[index]
+        conditions = replace(conditions, counts=chosen_per_frame(chosen, counts))
+        directions = ray_bundle.directions[chosen]
+        points = ray_bundle.origins[chosen] + depth[:, None] * directions
         if corrections is not None:
-            points = apply_per_frame(points, corrections, conditions.counts)
-        views = ray_bundle.directions[index] if self.field.config.direction_levels else None
-        return self.field(points.detach(), views, conditions)
+            with torch.no_grad():
+                points = apply_per_frame(points, corrections, conditions.counts)
+        return self.field(points, directions if self.field.config.direction_levels else None, conditions)
 
     @torch.no_grad()
     def picture(

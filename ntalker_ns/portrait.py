@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ntalker_ns.backdrop import Backdrop, places_of
 from ntalker_ns.background import Background, LearnedBackground
 from ntalker_ns.driving import DrivingSequence
-from ntalker_ns.field.segments import sums_per_frame
+from ntalker_ns.field.segments import chosen_per_frame
 from ntalker_ns.field.torso_field import TorsoField, TorsoFieldConfig
 from ntalker_ns.rendering.still_camera import lens, versions
 from ntalker_ns.underlay import HEAD, TORSO
@@ -201,9 +201,8 @@ class Portrait(nn.Module):
         Returns:
             `whole` (open, 3), RGB, and `open_rays` (open,), their indices.
         """
-        is_open = opacity.detach().squeeze(-1) < OPAQUE
-        counts = sums_per_frame(is_open, rays)
-        index = is_open.nonzero().squeeze(-1)
+        index = (opacity.detach().squeeze(-1) < OPAQUE).nonzero().squeeze(-1)
+        counts = chosen_per_frame(index, rays)
         rest = self.at(metadata["place"][index], metadata["plate"][index], frames, counts)
         return {"whole": head[index] + (1.0 - opacity[index]) * rest.colour, "open_rays": index}
 

@@ -348,12 +348,14 @@ class TalkerModel(Model):
         Behind lips nothing is asked: there the mouth is seen.
         """
         depth, opacity = (outputs[name].detach() for name in ("depth", "accumulation"))
-        depth = depth + self.config.hidden_depth * torch.rand_like(depth)
-        to_mouth = ray_bundle.origins + depth * ray_bundle.directions - depth.new_tensor(self._mouth)
-        chosen = (opacity > OPAQUE) & (to_mouth.norm(dim=-1, keepdim=True) > self._mouth_radius)
-        chosen = (chosen & (torch.rand_like(opacity) < self.config.hidden_share)).squeeze(-1)
-        found = self._renderer.behind(ray_bundle, rays, conditions, corrections, chosen, depth.squeeze(-1))
-        seen = (outputs["head"].detach() / opacity.clamp(min=OPAQUE))[chosen]
+        drawn = (opacity > OPAQUE) & (torch.rand_like(opacity) < self.config.hidden_share)
+        chosen = drawn.squeeze(-1).nonzero().squeeze(-1)
+        depth = depth[chosen] + self.config.hidden_depth * torch.rand_like(depth[chosen])
+        to_mouth = ray_bundle.origins[chosen] + depth * ray_bundle.directions[chosen] - depth.new_tensor(self._mouth)
+        away = to_mouth.norm(dim=-1) > self._mouth_radius
+        chosen, depth = chosen[away], depth[away].squeeze(-1)
+        found = self._renderer.behind(ray_bundle, rays, conditions, corrections, chosen, depth)
+        seen = outputs["head"].detach()[chosen] / opacity[chosen].clamp(min=OPAQUE)
         off = off_hidden(found.density, found.rgb, seen, self.config.step_size)
         return off.sum() / len(ray_bundle)
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from ntalker_ns.field.gates import Gate
-from ntalker_ns.field.numba_bends import gate
+from ntalker_ns.field.lid_fold import LidFold
+from ntalker_ns.field.numba_bends import Face, balls, calm, gate, landmarks
 
 CENTERS = ((0.1, -0.4, 0.2), (-0.2, -0.4, 0.2))
 
@@ -42,3 +43,44 @@ def test_gate_at_a_centre_and_of_no_samples() -> None:
     values.sum().backward()
     assert values.flatten().tolist() == [1, 1] and positions.grad is not None and not positions.grad.any()
     assert gate(torch.zeros(0, 3), centers, 0.2, 0.5).shape == (0, 1)
+
+
+def test_calming_equals_warps_and_lids_one_after_the_other() -> None:
+    rng = np.random.default_rng(0)
+    lips, brows = (rng.normal(size=(3, 9, 2)) * 0.2 for _ in range(2))
+    lip_motion, brow_motion = (rng.normal(size=(3, 9, 2)) * 0.05 for _ in range(2))
+    brow_gate, eye_gate = Gate(CENTERS, inner=0.2, outer=0.5), Gate(CENTERS, inner=0.1, outer=0.6)
+    x = np.linspace(-0.3, 0.3, 5)
+    lids = np.stack([np.stack([x + at, -0.1 - 0 * x, 0 * x, 0.3 + 0 * x], axis=1) for at in (-0.3, 0.3)])
+    openness = np.array([1.0, 0.3, 0.0])
+    counts = [200, 0, 300]
+    positions, speech = torch.rand(500, 3) * 1.2 - 0.6, torch.rand(500, 1) * (torch.rand(500, 1) < 0.5)
+    face = Face(
+        balls(brow_gate.centers, brow_gate.inner, brow_gate.outer),
+        balls(eye_gate.centers, eye_gate.inner, eye_gate.outer),
+        landmarks(torch.from_numpy(lips), torch.from_numpy(lip_motion), 0.05),
+        landmarks(torch.from_numpy(brows), torch.from_numpy(brow_motion), 0.05),
+        lids.astype(np.float32),
+        openness.astype(np.float32),
+    )
+    shift, closed = calm(positions, speech, counts, face)
+    exact = positions.double()
+    raised, blinked = brow_gate(exact).numpy(), eye_gate(exact).numpy()
+    fold = LidFold(lids)
+    for i in range(500):
+        frame = 0 if i < 200 else 2
+        point = exact[i : i + 1].numpy()
+        moved = speech[i].item() * _mean(point, lips[frame], lip_motion[frame])
+        moved = moved + raised[i] * _mean(point, brows[frame], brow_motion[frame])
+        calmed = torch.from_numpy(point - np.array([moved[0], 0.0, moved[1]]))
+        calmed[:, 2] += blinked[i].item() * fold(calmed, torch.full((1, 1), openness[frame], dtype=torch.float64))
+        np.testing.assert_allclose(shift[i], (calmed - exact[i])[0], rtol=0, atol=2e-5)
+        assert closed[i].item() == pytest.approx(blinked[i].item() * (1 - openness[frame]), abs=1e-6)
+    assert calm(positions[:0], speech[:0], [0, 0, 0], face)[0].shape == (0, 3)
+
+
+def _mean(point: np.ndarray, places: np.ndarray, motion: np.ndarray) -> np.ndarray:
+    """Shepard's mean of the landmarks' motion in double precision."""
+    squared = ((point[0, [0, 2]] - places) ** 2).sum(axis=1)
+    weights = (squared + 0.05**2) ** -2.0
+    return weights @ motion / weights.sum()

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ntalker_ns.field.segments import add_per_frame, expand_per_frame, sums_per_frame
+from ntalker_ns.field.segments import add_per_frame, chosen_per_frame, expand_per_frame, sums_per_frame
 
 
 @settings(deadline=None)
@@ -41,6 +41,13 @@ def test_gates_scale_what_is_added() -> None:
 
 
 def test_sums_of_each_frame():
-    values = torch.tensor([True, False, True, True, False])
-    assert sums_per_frame(values, [2, 0, 3]) == [1, 0, 2]
-    assert sums_per_frame(torch.tensor([3, 4, 5]), [1, 2]) == [3, 9]
+    assert sums_per_frame(torch.tensor([3, 4, 5, 0, 7]), [1, 0, 2, 2]) == [3, 0, 9, 7]
+    assert sums_per_frame(torch.zeros(0, dtype=torch.int64), [0]) == [0]
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 7), min_size=1, max_size=5), st.integers(0, 99))
+def test_chosen_of_each_frame(counts: list[int], seed: int) -> None:
+    chosen = torch.rand(sum(counts), generator=torch.Generator().manual_seed(seed)) < 0.5
+    expected = [int(part.sum()) for part in chosen.split(counts)]
+    assert chosen_per_frame(chosen.nonzero().squeeze(-1), counts) == expected

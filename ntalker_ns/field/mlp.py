@@ -81,7 +81,7 @@ class FrameMLP(nn.Module):
         if run is not None:
             if rows is None:
                 rows, counts = samples.new_zeros(1, self.width), [len(samples)]
-            return run(samples, rows, counts, gates, *self._parameters_by_kind(), sparse)
+            return run(samples, rows, counts, gates, *self.parameters_by_kind(), sparse)
         if sparse is not None:
             samples = torch.cat([samples, sparse.columns()], dim=-1)
         hidden = self.layers[0](samples)
@@ -101,10 +101,10 @@ class FrameMLP(nn.Module):
         if backend == "triton":
             from ntalker_ns.field import triton_mlp
 
-            return triton_mlp.run_mlp if triton_mlp.fits(self._parameters_by_kind()[0]) else None
+            return triton_mlp.run_mlp if triton_mlp.fits(self.parameters_by_kind()[0]) else None
         return None
 
-    def _parameters_by_kind(self) -> tuple[list[Tensor], list[Tensor]]:
+    def parameters_by_kind(self) -> tuple[list[Tensor], list[Tensor]]:
         """Weights and biases, layer by layer."""
         linear = [layer for layer in self.layers if isinstance(layer, nn.Linear)]
         return [layer.weight for layer in linear], [layer.bias for layer in linear]

@@ -55,8 +55,10 @@ def balls(centers: Sequence[tuple[float, float, float]], inner: float, outer: fl
 
 def landmarks(places: Tensor, motion: Tensor, softness: float) -> Landmarks:
     """What `LandmarkWarp.landmarks` says of frames, (frames, points, 2) each."""
-    columns = (np.ascontiguousarray(each[..., axis], np.float32) for each in (places, motion) for axis in (0, 1))
-    return Landmarks(*columns, np.float32(softness**2))
+    x, z, motion_x, motion_z = (
+        np.ascontiguousarray(each[..., axis], np.float32) for each in (places, motion) for axis in (0, 1)
+    )
+    return Landmarks(x, z, motion_x, motion_z, np.float32(softness**2))
 
 
 def calm(
@@ -76,7 +78,9 @@ def calm(
     shift, closed = torch.empty_like(positions), torch.empty_like(speech)
     arrays = (each.detach().numpy() for each in (positions, speech.view(-1)))
     with KERNEL_LOCK:
-        _calm(*arrays, np.cumsum(counts, dtype=np.int64), *face, get_num_threads(), shift.numpy(), closed.view(-1).numpy())
+        _calm(
+            *arrays, np.cumsum(counts, dtype=np.int64), *face, get_num_threads(), shift.numpy(), closed.view(-1).numpy()
+        )
     return shift, closed
 
 

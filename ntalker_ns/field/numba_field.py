@@ -103,11 +103,10 @@ def _grid(grid: HashGrid, active_levels: int) -> Grid:
 
 
 def _network(network: FrameMLP, inputs: int, common: Tensor) -> Network:
-    linear = [layer for layer in network.layers if isinstance(layer, torch.nn.Linear)]
-    weights, biases = [layer.weight for layer in linear], [layer.bias for layer in linear]
+    weights, biases = ([each.detach().numpy() for each in part] for part in network.parameters_by_kind())
     # The colour network reads what the density network wrote, which ends with padding.
-    weights[0] = torch.nn.functional.pad(weights[0], (0, padded(weights[0].shape[1]) - weights[0].shape[1]))
-    return pack(weights, biases, inputs, common)
+    weights[0] = np.pad(weights[0], ((0, 0), (0, padded(weights[0].shape[1]) - weights[0].shape[1])))
+    return pack(weights, biases, inputs, common.numpy())
 
 
 def _frame_row(network: FrameMLP, channels: Tensor | None) -> Float[Tensor, "1 hidden"]:

@@ -3,7 +3,7 @@
 Importing this module imports numba; import it where a network is first used.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,68 +65,88 @@ class _RunMLP(torch.autograd.Function):
         *parameters: Tensor,
     ) -> Tensor:
         ctx.gated, ctx.sparse = gates is not None, special is not None
-        factors = samples.new_ones(len(samples)) if gates is None else gates.reshape(-1).contiguous()
+        factors = np.ones(len(samples), _kind(samples)) if gates is None else _array(gates).reshape(-1)
         if special is None or index is None or common is None or last is None:
-            special, common, last = samples.new_empty(0, 0), samples.new_empty(0), samples.new_empty(0)
-            place = torch.empty(0, dtype=torch.int64)
+            nothing = np.empty(0, _kind(samples))
+            further, shared = (nothing, 0, np.empty(0, np.int64), nothing), nothing
         else:
-            special, common, last = (special - common), common.reshape(-1), last.reshape(-1).contiguous()
-            place = torch.full((len(samples),), -1, dtype=torch.int64)
-            place[index] = torch.arange(len(index))
-        saved = (samples.contiguous(), frame_rows.contiguous(), factors, special, place, common, last, *parameters)
-        ctx.save_for_backward(*saved)
-        layers_of = parameters[:layers], parameters[layers:]
-        ctx.layers, ctx.network = layers, pack(*layers_of, samples.shape[1], common)
-        ctx.ends = np.cumsum(np.array(counts, np.int64))
-        output = samples.new_empty(len(samples), len(parameters[-1]))
+            shared, places = _array(common).reshape(-1), _array(index)
+            place = np.full(len(samples), -1, np.int64)
+            place[places] = np.arange(len(places))
+            further = ((_array(special) - shared).reshape(-1), special.shape[1], place, _array(last).reshape(-1))
+        inputs = samples.shape[1]
+        arrays = [_array(each) for each in parameters]
+        weights, biases = arrays[:layers], arrays[layers:]
+        ctx.asked = (
+            kernels.Samples(_array(samples).reshape(-1), inputs, *further),
+            kernels.Frames(_array(frame_rows), np.cumsum(counts, dtype=np.int64), factors),
+        )
+        ctx.layers, ctx.network, ctx.shared = layers, pack(weights, biases, inputs, shared), shared
+        # The kernels read the arrays above; torch keeps an eye on who writes into what they lie in.
+        ctx.save_for_backward(samples, frame_rows, gates, special, common, *parameters)
+        output = samples.new_empty(len(samples), len(biases[-1]))
         hidden, outs = (0,) * frame_rows.shape[1], (0,) * padded(output.shape[1])
         with KERNEL_LOCK:
-            kernels.forward(*_asked(saved, ctx.ends), ctx.network, hidden, outs, get_num_threads(), output.numpy())  # pyright: ignore[reportCallIssue]
+            kernels.forward(*ctx.asked, ctx.network, hidden, outs, get_num_threads(), output.numpy())  # pyright: ignore[reportCallIssue]
         return output
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        samples, frame_rows, factors, special, _, common, _, *parameters = ctx.saved_tensors
-        weights, biases = parameters[: ctx.layers], parameters[ctx.layers :]
-        inputs, channels, width = samples.shape[1], special.shape[1], frame_rows.shape[1]
+        samples, frame_rows, _, special, _, *parameters = ctx.saved_tensors
+        arrays = [_array(each) for each in parameters]
+        weights, biases = arrays[: ctx.layers], arrays[ctx.layers :]
+        inputs, channels, width = samples.shape[1], len(ctx.shared), frame_rows.shape[1]
         wide = max(padded(inputs), padded(channels), _NARROW)
         outs = padded(gradient.shape[1])
-        threads = get_num_threads()
-        to_samples, to_special, to_gates = (torch.empty_like(each) for each in (samples, special, factors))
+        threads, kind = get_num_threads(), ctx.shared.dtype
+        to_samples = torch.empty_like(samples, memory_format=torch.contiguous_format)
+        to_special = samples.new_empty(0, 0) if special is None else torch.empty_like(special)
+        to_gates = np.empty(len(samples), kind)
         inner = (ctx.layers - 2) * width**2
-        sizes = (frame_rows.shape, (weights[0].numel(),), (inner + width * outs,), ((ctx.layers - 1) * width + outs,))
-        sums = [samples.new_zeros(threads, *size) for size in sizes]
+        sizes = (frame_rows.shape, (weights[0].size,), (inner + width * outs,), ((ctx.layers - 1) * width + outs,))
+        sums = [np.zeros((threads, *size), kind) for size in sizes]
         arguments = (
-            *_asked(ctx.saved_tensors, ctx.ends),
+            *ctx.asked,
             ctx.network,
             _transposed(weights, inputs, channels, wide, outs),
             *((0,) * size for size in (wide, width, outs)),
             threads,
-            gradient.contiguous().numpy(),
-            kernels.Gradients(*(each.numpy() for each in (to_samples, to_special, to_gates, *sums))),
+            _array(gradient),
+            kernels.Gradients(to_samples.numpy(), to_special.numpy(), to_gates, *sums),
         )
         with KERNEL_LOCK:
             kernels.backward(*arguments)  # pyright: ignore[reportCallIssue]
-        to_rows, to_first, to_weights, to_biases = (total.sum(dim=0) for total in sums)
-        to_first = to_first.view(-1, width).t()
+        to_rows, to_first, to_weights, to_biases = (total.sum(axis=0) for total in sums)
+        to_first = to_first.reshape(-1, width).T
         to_common = None
         if ctx.sparse:
             # All samples began with the bias and the common values, and some got their difference from these.
             further = slice(inputs, inputs + channels)
-            to_first[:, further] += torch.outer(to_biases[:width], common)
-            to_common = (to_biases[:width] @ weights[0][:, further] - to_special.sum(dim=0))[None]
+            to_first[:, further] += np.outer(to_biases[:width], ctx.shared)
+            by_bias = to_biases[:width] @ weights[0][:, further]
+            to_common = (torch.from_numpy(by_bias) - to_special.sum(dim=0))[None]
         return (
             to_samples,
-            to_rows,
-            to_gates[:, None] if ctx.gated else None,
+            torch.from_numpy(to_rows),
+            torch.from_numpy(to_gates)[:, None] if ctx.gated else None,
             *((to_special, None, to_common, None) if ctx.sparse else (None,) * 4),
             None,
             None,
-            to_first,
-            *_unpack_weights(to_weights, weights[1:]),
-            *to_biases[: sum(len(bias) for bias in biases)].split([len(bias) for bias in biases]),
+            torch.from_numpy(to_first),
+            *(torch.from_numpy(each) for each in _unpack_weights(to_weights, weights[1:])),
+            *(torch.from_numpy(each) for each in _unpack_biases(to_biases, biases)),
         )
+
+
+def _kind(tensor: Tensor) -> Any:
+    """Its type, as numpy knows it."""
+    return np.float64 if tensor.dtype == torch.float64 else np.float32
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    """Its values, side by side."""
+    return tensor.detach().contiguous().numpy()
 
 
 def padded(channels: int) -> int:
@@ -134,7 +154,9 @@ def padded(channels: int) -> int:
     return -(-channels // _LANES) * _LANES
 
 
-def pack(weights: Sequence[Tensor], biases: Sequence[Tensor], inputs: int, common: Tensor) -> kernels.Network:
+def pack(
+    weights: Sequence[np.ndarray], biases: Sequence[np.ndarray], inputs: int, common: np.ndarray
+) -> kernels.Network:
     """A network's parameters as the kernels take them.
 
     Args:
@@ -143,40 +165,51 @@ def pack(weights: Sequence[Tensor], biases: Sequence[Tensor], inputs: int, commo
         inputs: channels of the samples, before those that `common` has.
         common: (channels,) values that most samples share.
     """
-    first, *others = (weight.detach() for weight in weights)
-    biases = [bias.detach() for bias in biases]
-    padding = padded(len(biases[-1])) - len(biases[-1])
-    others[-1] = torch.nn.functional.pad(others[-1], (0, 0, 0, padding))
+    first, *others = weights
+    padding = np.zeros(padded(len(biases[-1])) - len(biases[-1]), biases[-1].dtype)
+    matrices = [weight.T for weight in others[:-1]]
+    matrices.append(_with_columns(others[-1].T, padded(len(biases[-1]))))
+    start = biases[0]
+    if len(common):
+        start = start + first[:, inputs : inputs + len(common)] @ common
     return kernels.Network(
-        start=(biases[0] + first[:, inputs : inputs + len(common)] @ common).numpy(),
-        first_weights=first.t().reshape(-1).numpy(),
-        weights=torch.cat([weight.t().reshape(-1) for weight in others]).numpy(),
-        biases=torch.cat([*biases, biases[0].new_zeros(padding)]).numpy(),
+        start=start,
+        first_weights=first.T.reshape(-1),
+        weights=np.concatenate([matrix.reshape(-1) for matrix in matrices]),
+        biases=np.concatenate([*biases, padding]),
         layers=len(weights),
     )
 
 
-def _asked(saved: Sequence[Tensor], ends: np.ndarray) -> tuple[kernels.Samples, kernels.Frames]:
-    """What both kernels begin with; `ends` says where each frame's samples end."""
-    samples, frame_rows, factors, special, place, _, last, *_ = (each.detach() for each in saved)
-    further = (special.view(-1).numpy(), special.shape[1], place.numpy(), last.numpy())
-    asked = kernels.Samples(samples.view(-1).numpy(), samples.shape[1], *further)
-    return asked, kernels.Frames(frame_rows.numpy(), ends, factors.numpy())
+def _with_columns(matrix: np.ndarray, columns: int) -> np.ndarray:
+    """A matrix, with columns of zeros behind its own."""
+    wider = np.zeros((len(matrix), columns), matrix.dtype)
+    wider[:, : matrix.shape[1]] = matrix
+    return wider
 
 
-def _transposed(weights: Sequence[Tensor], inputs: int, channels: int, wide: int, outs: int) -> kernels.Transposed:
+def _transposed(weights: Sequence[np.ndarray], inputs: int, channels: int, wide: int, outs: int) -> kernels.Transposed:
     """Matrices as (out, in); the first one's inputs are padded to `wide`, the outputs of the last one to `outs`."""
-    pad = torch.nn.functional.pad
-    first, *others = (weight.detach() for weight in weights)
-    others[-1] = pad(others[-1], (0, 0, 0, outs - len(others[-1])))
+    first, *others = weights
     parts = (first[:, :inputs], first[:, inputs : inputs + channels])
-    narrow = [pad(part, (0, wide - part.shape[1])).reshape(-1) for part in parts]
-    others = torch.cat([weight.reshape(-1) for weight in others])
-    return kernels.Transposed(*(part.numpy() for part in (*narrow, others)))
+    of_x, of_channels = (_with_columns(part, wide).reshape(-1) for part in parts)
+    padding = np.zeros((outs - len(others[-1])) * others[-1].shape[1], first.dtype)
+    flat = np.concatenate([*(weight.reshape(-1) for weight in others), padding])
+    return kernels.Transposed(of_x, of_channels, flat)
 
 
-def _unpack_weights(flat: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
+def _unpack_weights(flat: np.ndarray, weights: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
     """Gradients of matrices, as (out, in), from matrices side by side as (in, out), outputs padded."""
-    shapes = [(weight.shape[1], padded(len(weight)) if weight is weights[-1] else len(weight)) for weight in weights]
-    parts = flat.split([rows * columns for rows, columns in shapes])
-    return [part.view(shape)[:, : len(weight)].t() for part, shape, weight in zip(parts, shapes, weights, strict=True)]
+    begin = 0
+    for weight in weights:
+        rows, columns = weight.shape[1], padded(len(weight)) if weight is weights[-1] else len(weight)
+        yield flat[begin : begin + rows * columns].reshape(rows, columns)[:, : len(weight)].T
+        begin += rows * columns
+
+
+def _unpack_biases(flat: np.ndarray, biases: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+    """Gradients of biases, side by side."""
+    begin = 0
+    for bias in biases:
+        yield flat[begin : begin + len(bias)]
+        begin += len(bias)

@@ -4,10 +4,11 @@ Nor is what most samples of all frames share.
 """
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -70,14 +71,27 @@ def expand_per_frame(rows: Tensor, counts: list[int]) -> Tensor:
     return torch.cat([row.expand(count, *row.shape) for row, count in zip(rows, counts, strict=True)])
 
 
-def sums_per_frame(values: Int[Tensor, "samples"] | Bool[Tensor, "samples"], counts: list[int]) -> list[int]:
+def sums_per_frame(values: Int[Tensor, "samples"], counts: list[int]) -> list[int]:
     """The sum over each frame's samples; one question to the device for all frames.
 
     Args:
         values: grouped by frame.
         counts: how many samples each frame has.
     """
-    return torch.stack([part.sum() for part in values.split(counts)]).tolist()
+    ends = torch.tensor([0, *accumulate(counts)], device=values.device)
+    sums = torch.nn.functional.pad(values.cumsum(dim=0), (1, 0))[ends]
+    return sums.diff().tolist()
+
+
+def chosen_per_frame(index: Int[Tensor, "chosen"], counts: list[int]) -> list[int]:
+    """How many of each frame's samples are among the chosen ones; one question to the device for all frames.
+
+    Args:
+        index: which samples are chosen, ascending.
+        counts: how many samples each frame has.
+    """
+    ends = torch.tensor([0, *accumulate(counts)], device=index.device)
+    return torch.searchsorted(index, ends).diff().tolist()
 
 
 @dataclass(frozen=True)

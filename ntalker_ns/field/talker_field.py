@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from ntalker_ns.field.gates import brow_gate, eye_gate, speech_gate
 from ntalker_ns.field.landmark_warp import LandmarkWarp
 from ntalker_ns.field.lid_fold import LidFold
 from ntalker_ns.field.mlp import FrameMLP, at_least_float32, truncated_exp
-from ntalker_ns.field.segments import SparseInputs, expand_per_frame, sums_per_frame
+from ntalker_ns.field.segments import SparseInputs, chosen_per_frame, expand_per_frame
 
 if TYPE_CHECKING:
     from ntalker_ns.field.numba_bends import Face
@@ -103,7 +103,7 @@ class FieldOutputs:
     density: Float[Tensor, "samples 1"]
     rgb: Float[Tensor, "samples 3"]
     audio_motion: Float[Tensor, "samples 1"]
-    """Length of the gated audio coordinate: how much speech acts here."""
+    """Length of the gated audio coordinate: how much speech acts here; no gradient."""
 
 
 AskFrame = Callable[[Tensor, Tensor | None], FieldOutputs]
@@ -227,7 +227,7 @@ class TalkerField(nn.Module):
     def _geometry(
         self, positions: Tensor, frames: FrameConditions
     ) -> tuple[Float[Tensor, "samples 1+geometry"], Float[Tensor, "samples 1"]]:
-        """What the density network says, the density's logarithm first, and how much speech acts."""
+        """What the density network says, the density's logarithm first; and how much speech acts, to be looked at."""
         gate = self.speech_gate(positions)
         index, counts = _inside(gate, frames.counts)
         gated = gate.index_select(0, index)
@@ -239,7 +239,8 @@ class TalkerField(nn.Module):
         # Where the gate is zero the audio coordinate is the origin whatever is heard: the network is asked only inside.
         raw = self.audio_coordinate_net(space.index_select(0, index), frames.speech_code, counts)
         coordinate = torch.tanh(raw) * gated
-        motion = space.new_zeros(len(space), 1).index_copy(0, index, coordinate.norm(dim=-1, keepdim=True))
+        motion = space.new_zeros(len(space), 1)
+        motion.index_copy_(0, index, coordinate.detach().norm(dim=-1, keepdim=True).to(motion))
         audio = SparseInputs(
             values=self.audio_grid((coordinate + 1.0).mul_(0.5)),
             index=index,
@@ -281,12 +282,13 @@ class TalkerField(nn.Module):
         """What the CPU's kernels know of the frames' faces."""
         from ntalker_ns.field.numba_bends import Face, balls, landmarks
 
-        warps = ((self.lip_warp, frames.lip_shapes), (self.brow_warp, frames.brow_shapes))
         return Face(
-            *(balls(gate.centers, gate.inner, gate.outer) for gate in (self.brow_gate, self.eye_gate)),
-            *(landmarks(*warp.landmarks(shapes), warp.softness) for warp, shapes in warps),
-            self.lid_fold.lids.numpy(),
-            frames.eye_openness.view(-1).float().numpy(),
+            brow_gate=balls(self.brow_gate.centers, self.brow_gate.inner, self.brow_gate.outer),
+            eye_gate=balls(self.eye_gate.centers, self.eye_gate.inner, self.eye_gate.outer),
+            lips=landmarks(*self.lip_warp.landmarks(frames.lip_shapes), self.lip_warp.softness),
+            brows=landmarks(*self.brow_warp.landmarks(frames.brow_shapes), self.brow_warp.softness),
+            lids=self.lid_fold.lids.numpy(),
+            openness=frames.eye_openness.view(-1).float().numpy(),
         )
 
     @property
@@ -296,11 +298,10 @@ class TalkerField(nn.Module):
 
     def _without_details(self, space: Tensor, closed: Tensor) -> Float[Tensor, "samples features"]:
         """Spatial features whose finer levels fade where eyes close; written in place."""
-        coarse = self._lid_features
         index = closed.squeeze(-1).nonzero().squeeze(-1)
-        if len(index):
-            space[index, coarse:] *= 1.0 - closed[index]
-        return space
+        if not len(index):
+            return space
+        return _Fade.apply(space, index, 1.0 - closed[index], self._lid_features)  # type: ignore[no-any-return]
 
     def density(self, positions: Float[Tensor, "samples 3"], frames: FrameConditions) -> Float[Tensor, "samples 1"]:
         """Density alone, per world unit, for the occupancy grid."""
@@ -372,7 +373,26 @@ class TalkerField(nn.Module):
             return self(positions, directions, replace(frames, counts=[len(positions)]))
 
 
+class _Fade(torch.autograd.Function):
+    """Scales the last features of some samples in place. Autograd's own way writes all gradients anew four times."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, index: Tensor, factors: Tensor, kept: int) -> Tensor:
+        ctx.save_for_backward(index, factors)
+        ctx.kept = kept
+        features[index, kept:] *= factors
+        ctx.mark_dirty(features)
+        return features
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        index, factors = ctx.saved_tensors
+        gradient = grads[0].clone()
+        gradient[index, ctx.kept :] *= factors
+        return gradient, None, None, None
+
+
 def _inside(gate: Float[Tensor, "samples 1"], counts: list[int]) -> tuple[Int[Tensor, "inside"], list[int]]:
     """Which samples a gate is open for, and how many of each frame."""
-    inside = gate.detach().squeeze(-1) > 0
-    return inside.nonzero().squeeze(-1), sums_per_frame(inside, counts)
+    index = (gate.detach().squeeze(-1) > 0).nonzero().squeeze(-1)
+    return index, chosen_per_frame(index, counts)
