@@ -74,6 +74,14 @@ class TalkerPipeline(VanillaPipeline):
         driving = self._driving()
         self.viewer_start = StartInFront(driving.camera_to_worlds[0], vertical_fov(driving.height, driving.fl_y))
 
+    def train(self, mode: bool = True) -> "TalkerPipeline":
+        """Turns all modules to training or to rendering; stock asks before every step, and most have nothing to turn.
+
+        Args:
+            mode: training.
+        """
+        return self if self.training == self.model.training == mode else super().train(mode)
+
     def get_train_loss_dict(self, step: int) -> tuple[Any, dict[str, Tensor], dict[str, Tensor]]:
         """One training batch through the model; then the number of rays of the next one.
 

@@ -30,7 +30,7 @@ def driving(tmp_path_factory: pytest.TempPathFactory) -> DrivingSequence:
 def portrait(driving: DrivingSequence) -> Portrait:
     torch.manual_seed(0)
     sizes = TorsoFieldConfig(num_levels=4, max_resolution=32, log2_hashmap_size=8, backend="torch")
-    portrait = Portrait(PortraitConfig(torso=sizes, background_size=SIZE), driving)
+    portrait = Portrait(PortraitConfig(torso=sizes, background_size=2 * SIZE), driving)
     torch.nn.init.normal_(portrait.torso.grid.table)
     return portrait
 

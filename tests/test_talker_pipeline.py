@@ -152,3 +152,13 @@ def test_model_names_lose_only_their_prefixes():
     assert model_name("_model.field.module.weight") == "field.module.weight"
     assert model_name("_model.module.field.weight") == "field.weight"
     assert model_name("datamanager.x") == "datamanager.x"
+
+
+def test_all_modules_turn_to_training_and_to_rendering(pipeline: TalkerPipeline):
+    for mode in (False, True, True, False):
+        assert pipeline.train(mode) is pipeline
+        assert {module.training for module in pipeline.modules()} == {mode}
+    pipeline.train()
+    pipeline.model.eval()
+    pipeline.train()
+    assert {module.training for module in pipeline.modules()} == {True}

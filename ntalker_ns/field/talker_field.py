@@ -241,12 +241,10 @@ class TalkerField(nn.Module):
         coordinate = torch.tanh(raw) * gated
         motion = space.new_zeros(len(space), 1)
         motion.index_copy_(0, index, coordinate.detach().norm(dim=-1, keepdim=True).to(motion))
-        audio = SparseInputs(
-            values=self.audio_grid((coordinate + 1.0).mul_(0.5)),
-            index=index,
-            common=self.audio_grid(space.new_full((1, 2), 0.5)),
-            last=closed,
-        )
+        # The origin's features, which all others have, come behind theirs: of each look-up a gradient is a whole table.
+        origin = coordinate.new_zeros(1, 2)
+        heard = self.audio_grid(torch.cat([coordinate, origin]).add_(1.0).mul_(0.5))
+        audio = SparseInputs(values=heard[:-1], index=index, common=heard[-1:], last=closed)
         return self.density_net(space, frames.speech_code, frames.counts, gate, audio), motion
 
     @torch.no_grad()
