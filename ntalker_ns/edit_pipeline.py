@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float, Float32
 from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
 
 from ntalker_ns import ranks
 from ntalker_ns.checkpoints import check_tensors
@@ -36,21 +35,14 @@ class EditPipeline(TalkerPipeline):
     config: EditPipelineConfig
 
     def __init__(self, config: EditPipelineConfig, device: str, **kwargs: Any) -> None:
-        """Builds data manager and model; several processes on CPUs share gradients as those on GPUs do.
+        """Builds data manager and model.
 
         Args:
             config: what to build.
             device: where the model lives.
             kwargs: what nerfstudio's pipeline takes.
         """
-        processes = kwargs.get("world_size", 1)
-        # Stock wraps a model for several processes in a way that only suits CUDA.
-        on_cpus = processes > 1 and torch.device(device).type == "cpu"
-        super().__init__(config, device, **{**kwargs, "world_size": 1} if on_cpus else kwargs)
-        if on_cpus:
-            self.world_size = processes
-            self._model = DistributedDataParallel(self._model, find_unused_parameters=True)  # type: ignore[assignment]
-            ranks.wait_for_all()
+        super().__init__(config, device, **kwargs)
         self.frames: EditFrames | None = None
         self.plan: EditPlan | None = None
 

@@ -1,7 +1,10 @@
 """Which pixels to look at, and the rays through them."""
 
+from typing import NamedTuple
+
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
 
 Pixels = tuple[Int[np.ndarray, " r"], Int[np.ndarray, " r"]]
 """x and y of pixels."""
@@ -10,6 +13,27 @@ EYE_LEVELS = 5
 """Degrees of eye openness that are told apart when frames are drawn."""
 EYE_SHARE = 0.25
 """Part of the frames that is drawn evenly over those degrees."""
+
+
+class RestPixels(NamedTuple):
+    """Pixels anywhere in frames, from which torso and background learn; grouped by frame, as many of each."""
+
+    place: Float[Tensor, "pixels 2"]
+    """x and y in the clip camera's picture, 0 to 1."""
+    plate: Float[Tensor, "pixels 3"]
+    """The plate's colours there."""
+    image: Float[Tensor, "pixels 3"]
+    """The frame's, in [0, 1]."""
+    underlay: Float[Tensor, "pixels 3"]
+    """Those of the frame with its head taken out."""
+    labels: UInt8[Tensor, "pixels"]
+    frames: Int[Tensor, "frames"]
+    """Of the driving sequence."""
+
+    @property
+    def counts(self) -> list[int]:
+        """Pixels of each frame."""
+        return [len(self.place) // len(self.frames)] * len(self.frames)
 
 
 def anywhere(rng: np.random.Generator, count: int, size: tuple[int, int]) -> Pixels:

@@ -17,6 +17,7 @@ from ntalker_ns.background import Background, LearnedBackground
 from ntalker_ns.driving import DrivingSequence
 from ntalker_ns.field.segments import chosen_per_frame
 from ntalker_ns.field.torso_field import TorsoField, TorsoFieldConfig
+from ntalker_ns.pixel_sampling import RestPixels
 from ntalker_ns.rendering.still_camera import lens, versions
 from ntalker_ns.underlay import HEAD, TORSO
 
@@ -70,6 +71,11 @@ class Rest:
     def opacity(self) -> Float[Tensor, "*shape 1"]:
         """Of both together."""
         return self.torso_opacity + (1.0 - self.torso_opacity) * self.background_opacity
+
+    def split(self, counts: list[int]) -> list["Rest"]:
+        """Parts of so many places."""
+        layers = (self.torso, self.torso_opacity, self.background, self.background_opacity)
+        return [Rest(*part) for part in zip(*(layer.split(counts) for layer in layers), strict=True)]
 
     def outputs(self) -> dict[str, Tensor]:
         """By the names that users see."""
@@ -183,55 +189,56 @@ class Portrait(nn.Module):
         self,
         head: Float[Tensor, "rays 3"],
         opacity: Float[Tensor, "rays 1"],
-        metadata: dict[str, Tensor],
+        metadata: dict[str, Any],
         frames: Int[Tensor, "frames"],
         rays: list[int],
-    ) -> dict[str, Tensor]:
-        """The whole portrait along the training rays where the head lets something through.
+    ) -> dict[str, Any]:
+        """The whole portrait along the training rays where the head lets something through, and the rest by itself.
 
         The head itself learns over the clip's true torso and background; here all three meet.
 
         Args:
             head: premultiplied.
             opacity: of the head.
-            metadata: `place` (rays, 2) and `plate` (rays, 3), see `at`.
+            metadata: `place` (rays, 2) and `plate` (rays, 3), see `at`; and maybe `rest`, `RestPixels`.
             frames: of the driving sequence.
             rays: of each frame.
 
         Returns:
-            `whole` (open, 3), RGB, and `open_rays` (open,), their indices.
+            `whole` (open, 3), RGB, and `open_rays` (open,), their indices; `rest`, a `Rest` of the pixels in there.
         """
         index = (opacity.detach().squeeze(-1) < OPAQUE).nonzero().squeeze(-1)
         counts = chosen_per_frame(index, rays)
-        rest = self.at(metadata["place"][index], metadata["plate"][index], frames, counts)
-        return {"whole": head[index] + (1.0 - opacity[index]) * rest.colour, "open_rays": index}
+        place, plate, pixels = metadata["place"][index], metadata["plate"][index], metadata.get("rest")
+        found: dict[str, Any] = {}
+        if pixels is None:
+            rest = self.at(place, plate, frames, counts)
+        else:
+            # Asked together: networks and grids take as long to begin as for thousands of places.
+            places, plates = torch.cat([place, pixels.place]), torch.cat([plate, pixels.plate])
+            both = self.at(places, plates, torch.cat([frames, pixels.frames]), counts + pixels.counts)
+            rest, found["rest"] = both.split([len(index), len(pixels.place)])
+        return found | {"whole": head[index] + (1.0 - opacity[index]) * rest.colour, "open_rays": index}
 
-    def losses(self, outputs: dict[str, Tensor], batch: dict[str, Any]) -> dict[str, Tensor]:
+    def losses(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Tensor]:
         """What torso and background learn, weighted.
 
         Args:
             outputs: of `composed`.
-            batch: image (rays, 3); and `rest`, see `rest_losses`.
+            batch: image (rays, 3); and `rest`, `RestPixels`.
         """
         losses = {}
         if "whole" in outputs:
             image = batch["image"].to(outputs["whole"].device)
             squared = (outputs["whole"] - image[outputs["open_rays"]]).square()
             losses["whole"] = self.config.joint_weight * squared.sum() / image.numel()
-        if "rest" in batch:
-            losses |= self.rest_losses(batch["rest"])
+        if "rest" in outputs:
+            losses |= self._rest_losses(outputs["rest"], batch["rest"])
         return losses
 
-    def rest_losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What torso and background learn from pixels beside the head, weighted.
-
-        Args:
-            batch: of pixels grouped by frame, as many of each: place (R, 2), plate, image and underlay (R, 3) in
-                [0, 1], labels (R,), frames (F,) of the driving sequence.
-        """
-        config, frames = self.config, batch["frames"]
-        rest = self.at(batch["place"], batch["plate"], frames, [len(batch["place"]) // len(frames)] * len(frames))
-        image, underlay, labels = batch["image"], batch["underlay"], batch["labels"]
+    def _rest_losses(self, rest: Rest, pixels: RestPixels) -> dict[str, Tensor]:
+        """What torso and background learn from pixels beside the head, weighted."""
+        config, image, underlay, labels = self.config, pixels.image, pixels.underlay, pixels.labels
         seen = ((labels < HEAD) & ((image - underlay).abs().amax(dim=-1) < SAME)).float()
         target = torch.where(seen[:, None] > 0, image, underlay)
         weight = seen + config.inner_weight * (1.0 - seen)

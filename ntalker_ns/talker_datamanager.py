@@ -21,6 +21,7 @@ from torch.profiler import record_function
 from ntalker_ns import pixel_sampling
 from ntalker_ns.driving_folder import scaled_boxes
 from ntalker_ns.errors import NTalkerError
+from ntalker_ns.pixel_sampling import RestPixels
 from ntalker_ns.talker_dataparser import TalkerDataParserConfig
 from ntalker_ns.talker_dataset import TalkerDataset
 
@@ -163,7 +164,11 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
             len(self.train_dataset), num_frames, replace=False, p=self._frame_chances(self.train_dataset)
         )
         bundle, batch = self._sample(self.train_dataset, self._train_rng, chosen, count // num_frames)
-        return bundle, batch | {"rest": self._sample_rest()}
+        # With the rays too, since all that learns is asked in the model's forward: torch's DistributedDataParallel
+        # must see it there.
+        rest: Any = self._sample_rest()
+        bundle.metadata["rest"] = rest
+        return bundle, batch | {"rest": rest}
 
     def next_eval(self, step: int) -> tuple[RayBundle, dict[str, Tensor]]:
         """The same of one held-out frame; camera_indices are then those of the held-out split."""
@@ -276,7 +281,7 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
         }
         return bundle, batch
 
-    def _sample_rest(self) -> dict[str, Tensor]:
+    def _sample_rest(self) -> RestPixels:
         dataset, rng = self.train_dataset, self._train_rng
         store = dataset.store()
         num_frames = min(self.config.rest_frames, len(dataset))
@@ -287,14 +292,14 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
         for i, index in enumerate(chosen):
             pixels = slice(i * each, (i + 1) * each)
             values[pixels] = store.gather(int(index), x[pixels], y[pixels])
-        return {
-            "place": self._tensor(places(x, y, dataset.size)),
-            "plate": self._tensor(unit(dataset.plate()[y, x])),
-            "image": self._tensor(unit(values[:, :3])),
-            "underlay": self._tensor(unit(values[:, 3:6])),
-            "labels": self._tensor(np.ascontiguousarray(values[:, 6])),
-            "frames": self._tensor(dataset.frame_indices[chosen]),
-        }
+        return RestPixels(
+            place=self._tensor(places(x, y, dataset.size)),
+            plate=self._tensor(unit(dataset.plate()[y, x])),
+            image=self._tensor(unit(values[:, :3])),
+            underlay=self._tensor(unit(values[:, 3:6])),
+            labels=self._tensor(np.ascontiguousarray(values[:, 6])),
+            frames=self._tensor(dataset.frame_indices[chosen]),
+        )
 
     def _pixels(
         self,

@@ -312,6 +312,8 @@ class TalkerModel(Model):
         if self.training:
             head, opacity = outputs["head"], outputs["accumulation"]
             outputs |= self.portrait.composed(head, opacity, ray_bundle.metadata, frames, rays)
+            if self._step * self.config.audio_batch < self.config.audio_epochs * self._trained_frames().shape[0]:
+                outputs["hearing"] = self._hearing_loss()
         return outputs
 
     def _render(
@@ -383,8 +385,8 @@ class TalkerModel(Model):
             losses["hidden"] = self.config.hidden_weight * outputs["hidden"]
         if self.config.thickness_weight:
             losses["thickness"] = self.config.thickness_weight * outputs["thickness"].mean()
-        if self._step * self.config.audio_batch < self.config.audio_epochs * self._trained_frames().shape[0]:
-            losses["lips"] = self._hearing_loss()
+        if "hearing" in outputs:
+            losses["lips"] = outputs["hearing"]
         losses |= self.portrait.losses(outputs, batch)
         if self.config.refine_poses:
             losses["poses"] = self.config.pose_weight * self.pose_refinement.spread()

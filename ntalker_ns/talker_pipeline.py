@@ -15,7 +15,9 @@ from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttrib
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
+from ntalker_ns import ranks
 from ntalker_ns.checkpoints import check_tensors
 from ntalker_ns.driving import DrivingSequence
 from ntalker_ns.errors import NTalkerError
@@ -59,7 +61,7 @@ class TalkerPipeline(VanillaPipeline):
     datamanager: TalkerDataManager
 
     def __init__(self, config: TalkerPipelineConfig, device: str, **kwargs: Any) -> None:
-        """Builds the data manager and the model.
+        """Builds the data manager and the model; several processes on CPUs share gradients as those on GPUs do.
 
         Args:
             config: what to build.
@@ -67,7 +69,14 @@ class TalkerPipeline(VanillaPipeline):
             kwargs: what nerfstudio's pipeline takes (test_mode, world_size, local_rank, grad_scaler).
         """
         check_config(config.lips)
-        super().__init__(config, device, **kwargs)
+        processes = kwargs.get("world_size", 1)
+        # Stock wraps a model for several processes in a way that only suits CUDA.
+        on_cpus = processes > 1 and torch.device(device).type == "cpu"
+        super().__init__(config, device, **{**kwargs, "world_size": 1} if on_cpus else kwargs)
+        if on_cpus:
+            self.world_size = processes
+            self._model = DistributedDataParallel(self._model, find_unused_parameters=True)  # type: ignore[assignment]
+            ranks.wait_for_all()
         self.samples_per_ray: float | None = None
         self.lips_phase = LipsPhase(config.lips)
         self._on_lips = False

@@ -32,6 +32,18 @@ def test_shares_are_disjoint_and_complete(monkeypatch: Any):
 
 
 @pytest.mark.slow
+def test_two_cpu_processes_train_the_same_head(tmp_path: Path):
+    data, outputs = write_tiny_clip(tmp_path / "anna"), tmp_path / "outputs"
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29518"]
+    script = Path(__file__).with_name("base_on_ranks.py")
+    done = subprocess.run([*command, script, data, outputs], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-4000:]
+    notes = [json.loads((outputs / f"rank-{rank}.json").read_text()) for rank in (0, 1)]
+    assert notes[0] == notes[1]
+    assert np.isfinite(notes[0]["weights"])
+
+
+@pytest.mark.slow
 def test_two_cpu_processes_divide_the_frames_and_learn_the_same(tmp_path: Path):
     base = train_base(write_tiny_clip(tmp_path / "anna"), tmp_path / "base")
     outputs = tmp_path / "outputs"

@@ -13,6 +13,7 @@ from ntalker_ns.driving import DrivingSequence
 from ntalker_ns.driving_controls import controlled
 from ntalker_ns.field.torso_field import TorsoFieldConfig
 from ntalker_ns.optimizers import FusedAdamConfig
+from ntalker_ns.pixel_sampling import RestPixels
 from ntalker_ns.portrait import OPAQUE, Portrait, PortraitConfig
 from ntalker_ns.talker_dataparser import TalkerDataParserConfig
 from ntalker_ns.underlay import BACKGROUND, HEAD, TORSO
@@ -110,12 +111,11 @@ def test_the_losses_by_hand(portrait: Portrait):
     underlay = image.clone()
     underlay[4] = (underlay[4] + 0.5) % 1.0  # taken out with the head, though it is not labelled so
     labels = torch.tensor([TORSO, BACKGROUND, HEAD, TORSO, BACKGROUND, HEAD + 1], dtype=torch.uint8)
-    batch = {"place": place, "plate": torch.rand(6, 3), "image": image, "underlay": underlay, "labels": labels}
-    batch["frames"] = torch.tensor([2, 5])
+    pixels = RestPixels(place, torch.rand(6, 3), image, underlay, labels, torch.tensor([2, 5]))
     with torch.no_grad():
         portrait.torso.codes.fill_(0.5)
-    losses = portrait.rest_losses(batch)
-    rest = portrait.at(place, batch["plate"], batch["frames"], [3, 3])
+    rest = portrait.at(place, pixels.plate, pixels.frames, [3, 3])
+    losses = portrait.losses({"rest": rest}, {"rest": pixels})
     colour, opacity = rest.colour.detach().double().numpy(), rest.torso_opacity.detach().double().numpy()[:, 0]
     squared = ((colour - underlay.numpy()) ** 2).mean(axis=1)
     weights = np.array([1, 1, 0.1, 1, 0.1, 0.1])
@@ -143,6 +143,19 @@ def test_the_whole_is_composed_where_the_head_lets_light_through(portrait: Portr
     losses["whole"].backward()
     assert {"learned.added.0", "learned.added.1", "torso.grid.table"} <= gradients(portrait)
     assert head.grad is not None and head.grad[[0, 1, 4]].abs().min() > 0 and not head.grad[[2, 3]].any()
+
+
+def test_the_rest_is_asked_with_the_open_rays(portrait: Portrait):
+    opacity = torch.tensor([[0.0], [0.5], [1.0], [OPAQUE], [0.3]])
+    rays = {"place": torch.rand(5, 2), "plate": torch.rand(5, 3)}
+    colours, frames = torch.rand(3, 4, 3), torch.tensor([7, 3])
+    pixels = RestPixels(torch.rand(4, 2), colours[0], colours[1], colours[2], torch.zeros(4), frames)
+    alone = portrait.composed(torch.zeros(5, 3), opacity, rays, torch.tensor([1, 4]), [3, 2])
+    both = portrait.composed(torch.zeros(5, 3), opacity, rays | {"rest": pixels}, torch.tensor([1, 4]), [3, 2])
+    torch.testing.assert_close(both["whole"], alone["whole"])
+    expected = portrait.at(pixels.place, pixels.plate, pixels.frames, [2, 2])
+    for name, value in expected.outputs().items():
+        torch.testing.assert_close(both["rest"].outputs()[name], value)
 
 
 @pytest.mark.parametrize("backend", ["torch", "auto"])
