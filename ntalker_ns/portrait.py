@@ -4,6 +4,7 @@ All colours here are premultiplied by their opacity, so that layers add up exact
 rgb = head + (1 - head_opacity) (torso + (1 - torso_opacity) background).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -97,7 +98,6 @@ class Portrait(nn.Module):
         self.torso = TorsoField(config.torso, *_clip_poses(sequence))
         scale = config.background_size / max(sequence.width, sequence.height)
         self.learned = LearnedBackground((round(sequence.width * scale), round(sequence.height * scale)))
-        self._kept: tuple[tuple[Any, ...], Tensor] | None = None
         self.set_background(config.background)
         self.set_driving(sequence)
 
@@ -106,6 +106,7 @@ class Portrait(nn.Module):
         self._poses = torch.from_numpy(sequence.camera_to_worlds)
         self._clip_frames = torch.from_numpy(sequence.replay)
         self.backdrop = Backdrop(sequence)
+        self._kept: dict[str, tuple[Any, Tensor]] = {}
 
     def set_background(self, background: str) -> None:
         """Chooses what is behind the person in rendered pictures.
@@ -136,13 +137,13 @@ class Portrait(nn.Module):
         torso, opacity = self._torso(places, frames, counts)
         return Rest(torso, opacity, self.learned(places, plate), torch.ones_like(opacity))
 
-    def _shares(self, camera: Cameras, places: Float[Tensor, "pixels 2"]) -> Tensor:
-        """The torso's shares at a camera's places, kept from one frame to the next until the camera is another one or
-        the network is loaded or trained."""
-        key = (lens(camera), versions(self.torso.motion_net.parameters()), places.device)
-        if self._kept is None or self._kept[0] != key:
-            self._kept = (key, self.torso.shares(places))
-        return self._kept[1]
+    def _still(self, name: str, camera: Cameras, learned: nn.Module, make: Callable[[], Tensor]) -> Tensor:
+        """What all frames have in common, kept from one to the next until the camera's lens is another one or what it
+        is made from is loaded or trained."""
+        key = (lens(camera), versions(learned.parameters()), camera.device)
+        if name not in self._kept or self._kept[name][0] != key:
+            self._kept[name] = (key, make())
+        return self._kept[name][1]
 
     def _torso(
         self, places: Tensor, frames: Tensor, counts: list[int], shares: Tensor | None = None
@@ -170,7 +171,8 @@ class Portrait(nn.Module):
             return Rest(true, full, torch.zeros_like(true), full)
         places = places_of(self.backdrop.sequence, camera)
         frames = torch.tensor([frame], device=places.device)
-        shares = self._shares(camera, places.view(-1, 2))
+        motion_net = self.torso.motion_net
+        shares = self._still("shares", camera, motion_net, lambda: self.torso.shares(places.view(-1, 2)))
         torso, opacity = self._torso(places.view(-1, 2), frames, [len(shares)], shares)
         background = self._background(camera, places)
         present = torch.full_like(background[..., :1], float(self.choice.kind != "transparent"))
@@ -182,7 +184,10 @@ class Portrait(nn.Module):
         if choice.picture is not None:
             return self.backdrop.cover(choice.picture, camera)
         if choice.kind == "plate":
-            return self.learned(places, self.backdrop.plate(camera)).clamp(0.0, 1.0)
+            plate = self.backdrop.plate
+            return self._still(
+                "plate", camera, self.learned, lambda: self.learned(places, plate(camera)).clamp(0.0, 1.0)
+            )
         return places.new_tensor(choice.colour).expand(*places.shape[:-1], 3)
 
     def composed(

@@ -83,7 +83,7 @@ def test_what_is_kept_between_frames_changes_no_picture(portrait: Portrait, driv
     first = portrait.around(3, camera(driving)).torso
     for view, frame in ((camera(driving), 5), (camera(driving, size=SIZE // 2), 5), (camera(driving), 3)):
         kept = portrait.around(frame, view).torso
-        portrait._kept = None
+        portrait._kept.clear()
         assert torch.equal(kept, portrait.around(frame, view).torso)
     assert torch.equal(kept, first)
     # Once the network learns, nothing of before is shown.
@@ -91,10 +91,18 @@ def test_what_is_kept_between_frames_changes_no_picture(portrait: Portrait, driv
     for parameter in portrait.torso.motion_net.parameters():
         parameter.grad = torch.ones_like(parameter)
     optimizer.step()
+    room = portrait.around(3, camera(driving)).background
+    optimizer = FusedAdamConfig(lr=0.1).setup(list(portrait.learned.parameters()))
+    for parameter in portrait.learned.parameters():
+        parameter.grad = -torch.ones_like(parameter)
+    optimizer.step()
+    brighter = portrait.around(3, camera(driving)).background
+    assert bool((brighter > room).any())
     learned = portrait.around(3, camera(driving)).torso
     assert not torch.equal(learned, first)
-    portrait._kept = None
+    portrait._kept.clear()
     assert torch.equal(learned, portrait.around(3, camera(driving)).torso)
+    assert torch.equal(brighter, portrait.around(3, camera(driving)).background)
 
 
 def test_a_head_held_still_holds_its_torso(portrait: Portrait, driving: DrivingSequence):

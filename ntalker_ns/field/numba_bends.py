@@ -156,18 +156,21 @@ def open_at(x, y, z, balls):
     return rising * rising * (np.float32(3) - np.float32(2) * rising)
 
 
-@njit(fastmath=FASTMATH)
+@njit(fastmath=FASTMATH, inline="always")
 def _motion_at(px, pz, marks, frame):
-    """Mean of the landmarks' motion at a point, weighted by 1 / (distance^2 + softness^2)^2."""
+    """Mean of the landmarks' motion at a point, weighted by 1 / (distance^2 + softness^2)^2.
+
+    Written into the caller: by itself the compiler does not make vectors of the loop.
+    """
     total, sum_x, sum_z = np.float32(0), np.float32(0), np.float32(0)
-    x, z, motion_x, motion_z = marks.x[frame], marks.z[frame], marks.motion_x[frame], marks.motion_z[frame]
-    for j in range(x.shape[0]):
-        dx, dz = px - x[j], pz - z[j]
+    # Two indices: a row by itself would be an array that is counted in and out for each point.
+    for j in range(marks.x.shape[1]):
+        dx, dz = px - marks.x[frame, j], pz - marks.z[frame, j]
         squared = dx * dx + dz * dz + marks.soft
         weight = np.float32(1) / (squared * squared)
         total += weight
-        sum_x += weight * motion_x[j]
-        sum_z += weight * motion_z[j]
+        sum_x += weight * marks.motion_x[frame, j]
+        sum_z += weight * marks.motion_z[frame, j]
     return sum_x / total, sum_z / total
 
 

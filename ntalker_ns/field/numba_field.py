@@ -131,7 +131,7 @@ def _run(network, samples, rows, row, gates, hidden, outs, room, out):
     last_layer(network, rows, hidden, outs, nothing, activations, out)
 
 
-@njit(fastmath=FASTMATH)
+@njit(inline="always")
 def _settle(positions, first, rows, speech_gate, face, points, speech, last, place, inside):
     """Where a tile's samples are in the mean face with open eyes, in [0, 1]; how speech and closed eyes act on them.
 

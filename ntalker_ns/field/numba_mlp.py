@@ -173,10 +173,10 @@ def pack(
     if len(common):
         start = start + first[:, inputs : inputs + len(common)] @ common
     return kernels.Network(
-        start=start,
-        first_weights=first.T.reshape(-1),
-        weights=np.concatenate([matrix.reshape(-1) for matrix in matrices]),
-        biases=np.concatenate([*biases, padding]),
+        start=_in_a_row([start]),
+        first_weights=_in_a_row([first.T]),
+        weights=_in_a_row(matrices),
+        biases=_in_a_row([*biases, padding]),
         layers=len(weights),
     )
 
@@ -188,14 +188,20 @@ def _with_columns(matrix: np.ndarray, columns: int) -> np.ndarray:
     return wider
 
 
+def _in_a_row(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """The values of arrays one after the other, in torch's memory, which begins with a cache line."""
+    kind = torch.float64 if arrays[0].dtype == np.float64 else torch.float32
+    row = torch.empty(sum(array.size for array in arrays), dtype=kind).numpy()
+    return np.concatenate([array.reshape(-1) for array in arrays], out=row)
+
+
 def _transposed(weights: Sequence[np.ndarray], inputs: int, channels: int, wide: int, outs: int) -> kernels.Transposed:
     """Matrices as (out, in); the first one's inputs are padded to `wide`, the outputs of the last one to `outs`."""
     first, *others = weights
     parts = (first[:, :inputs], first[:, inputs : inputs + channels])
-    of_x, of_channels = (_with_columns(part, wide).reshape(-1) for part in parts)
+    of_x, of_channels = (_in_a_row([_with_columns(part, wide)]) for part in parts)
     padding = np.zeros((outs - len(others[-1])) * others[-1].shape[1], first.dtype)
-    flat = np.concatenate([*(weight.reshape(-1) for weight in others), padding])
-    return kernels.Transposed(of_x, of_channels, flat)
+    return kernels.Transposed(of_x, of_channels, _in_a_row([*others, padding]))
 
 
 def _unpack_weights(flat: np.ndarray, weights: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
