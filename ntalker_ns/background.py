@@ -16,8 +16,6 @@ from ntalker_ns.errors import NTalkerError
 HELP = "plate (the clip's own), transparent, a colour (a name or #rrggbb), or a picture file"
 COARSER = 4
 """How many times coarser each learned picture is than the one before."""
-COARSEST = 16
-"""About the longest side of the coarsest one, px."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +67,7 @@ class LearnedBackground(nn.Module):
             size: width and height of the finest picture in px.
         """
         super().__init__()
-        levels = range(1 + max(0, round(math.log(max(size) / COARSEST, COARSER))))
+        levels = range(1 + int(math.log(max(size), COARSER)))
         sides = [tuple(max(round(side / COARSER**level), 1) for side in size) for level in levels]
         self.added = nn.ParameterList([nn.Parameter(torch.zeros(3, height, width)) for width, height in sides])
 
