@@ -169,14 +169,12 @@ class EditTrainer(TalkerTrainer):
     def _unedited(self) -> UInt8[np.ndarray, "n h w 3"]:
         """What the base shows at the N frames, and where its head and torso are: rendered once and kept."""
         places = range(len(self.indices))
-        missing = [place for place in ranks.share(places) if not self.store.has("region", self._frame(place), 0)]
+        missing = [place for place in ranks.share(places) if not self.store.has("torso", self._frame(place), 0)]
         for place in _tracked(missing, "Unedited frames"):
             outputs = self._render(place)
             self.store.put("base", self._frame(place), 0, to_bytes(outputs["field_rgb"]))
             for layer in ("head", "torso"):
                 self.store.put(layer, self._frame(place), 0, to_bytes(outputs[f"{layer}_opacity"])[..., 0])
-            region = region_of(outputs, self.config.edit_region)
-            self.store.put("region", self._frame(place), 0, to_bytes(region)[..., 0])
         ranks.wait_for_all()
         return self._kept("base")
 
@@ -291,7 +289,10 @@ class EditTrainer(TalkerTrainer):
             None if conditions is None else self._to_tensor(conditions),
         )
         for place, picture in zip(places, edited, strict=True):
-            region = self.store.get("region", self._frame(place), 0)[..., None] / np.float32(255)
+            opacities = torch.from_numpy(frames.opacities[place]).float() / 255.0
+            head, torso = opacities.split(1, dim=-1)
+            layers = {"head_opacity": head, "torso_opacity": torso}
+            region = region_of(layers, self.config.edit_region).numpy()
             kept = frames.unedited[place] / np.float32(255)
             learned = region * picture.permute(1, 2, 0).float().cpu().numpy() + (1.0 - region) * kept
             self.store.put("edited", self._frame(place), step, to_bytes(torch.from_numpy(learned)))
@@ -396,7 +397,7 @@ def region_of(outputs: dict[str, Tensor], region: EditRegion) -> Float[Tensor, "
     """How much of each pixel belongs to what is edited, 0 to 1.
 
     Args:
-        outputs: of `EditModel.get_outputs_for_camera`.
+        outputs: head_opacity and torso_opacity (h, w, 1), as of `EditModel.get_outputs_for_camera`.
         region: what is edited.
     """
     head = outputs["head_opacity"]

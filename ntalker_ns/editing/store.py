@@ -18,9 +18,9 @@ from jaxtyping import Bool, UInt8
 
 from ntalker_ns.errors import NTalkerError
 
-Kind = Literal["base", "head", "torso", "lips", "region", "before", "edited"]
-"""Renders of the unedited head, the opacities of head and torso in them, masks of the lips and of what is edited, what
-an editor was given, and what it made of it."""
+Kind = Literal["base", "head", "torso", "lips", "before", "edited"]
+"""Renders of the unedited head, the opacities of head and torso in them, masks of the lips, what an editor was given,
+and what it made of it."""
 
 DESCRIPTION_FILE = "edit.json"
 _NAME = re.compile(r"(\d+)\.(\d+)\.png")

@@ -163,7 +163,6 @@ def _motion_at(px, pz, marks, frame):
     Written into the caller: by itself the compiler does not make vectors of the loop.
     """
     total, sum_x, sum_z = np.float32(0), np.float32(0), np.float32(0)
-    # Two indices: a row by itself would be an array that is counted in and out for each point.
     for j in range(marks.x.shape[1]):
         dx, dz = px - marks.x[frame, j], pz - marks.z[frame, j]
         squared = dx * dx + dz * dz + marks.soft

@@ -100,8 +100,10 @@ class _RunMLP(torch.autograd.Function):
         wide = max(padded(inputs), padded(channels), _NARROW)
         outs = padded(gradient.shape[1])
         threads, kind = get_num_threads(), ctx.shared.dtype
-        to_samples = torch.empty_like(samples, memory_format=torch.contiguous_format)
-        to_special = samples.new_empty(0, 0) if special is None else torch.empty_like(special)
+        to_samples, to_special = (
+            samples.new_empty(0, 0) if each is None else torch.empty_like(each, memory_format=torch.contiguous_format)
+            for each in (samples, special)
+        )
         to_gates = np.empty(len(samples), kind)
         inner = (ctx.layers - 2) * width**2
         sizes = (frame_rows.shape, (weights[0].size,), (inner + width * outs,), ((ctx.layers - 1) * width + outs,))
@@ -173,10 +175,10 @@ def pack(
     if len(common):
         start = start + first[:, inputs : inputs + len(common)] @ common
     return kernels.Network(
-        start=_in_a_row([start]),
-        first_weights=_in_a_row([first.T]),
-        weights=_in_a_row(matrices),
-        biases=_in_a_row([*biases, padding]),
+        start=start,
+        first_weights=first.T.reshape(-1),
+        weights=np.concatenate([matrix.reshape(-1) for matrix in matrices]),
+        biases=np.concatenate([*biases, padding]),
         layers=len(weights),
     )
 
@@ -188,20 +190,14 @@ def _with_columns(matrix: np.ndarray, columns: int) -> np.ndarray:
     return wider
 
 
-def _in_a_row(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """The values of arrays one after the other, in torch's memory, which begins with a cache line."""
-    kind = torch.float64 if arrays[0].dtype == np.float64 else torch.float32
-    row = torch.empty(sum(array.size for array in arrays), dtype=kind).numpy()
-    return np.concatenate([array.reshape(-1) for array in arrays], out=row)
-
-
 def _transposed(weights: Sequence[np.ndarray], inputs: int, channels: int, wide: int, outs: int) -> kernels.Transposed:
     """Matrices as (out, in); the first one's inputs are padded to `wide`, the outputs of the last one to `outs`."""
     first, *others = weights
     parts = (first[:, :inputs], first[:, inputs : inputs + channels])
-    of_x, of_channels = (_in_a_row([_with_columns(part, wide)]) for part in parts)
+    of_x, of_channels = (_with_columns(part, wide).reshape(-1) for part in parts)
     padding = np.zeros((outs - len(others[-1])) * others[-1].shape[1], first.dtype)
-    return kernels.Transposed(of_x, of_channels, _in_a_row([*others, padding]))
+    flat = np.concatenate([*(weight.reshape(-1) for weight in others), padding])
+    return kernels.Transposed(of_x, of_channels, flat)
 
 
 def _unpack_weights(flat: np.ndarray, weights: Sequence[np.ndarray]) -> Iterator[np.ndarray]:

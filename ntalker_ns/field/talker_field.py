@@ -271,8 +271,8 @@ class TalkerField(nn.Module):
             moved = warp(positions.index_select(0, index), shapes, counts)
             shift.index_add_(0, index, -moved * gate.index_select(0, index))
         index, counts = _inside(eyes, frames.counts)
-        calm = positions.index_select(0, index) + shift.index_select(0, index)
-        rise = self.lid_fold(calm, expand_per_frame(frames.eye_openness, counts))
+        bent = positions.index_select(0, index) + shift.index_select(0, index)
+        rise = self.lid_fold(bent, expand_per_frame(frames.eye_openness, counts))
         shift[:, 2].index_add_(0, index, rise * eyes.index_select(0, index).squeeze(-1))
         return shift, eyes * expand_per_frame(1.0 - frames.eye_openness, frames.counts)
 
