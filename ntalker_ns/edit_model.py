@@ -122,7 +122,7 @@ class EditModel(TalkerModel):
 
     def _trained_frames(self) -> Int[Tensor, "trained"]:
         """All frames of what drives the head: it is trained on what it says itself."""
-        return torch.arange(len(self.driving), device=self.device)
+        return torch.arange(len(self.driving))
 
     @torch.no_grad()
     def _lips(self, frames: Int[Tensor, "frames"]) -> Float[Tensor, "frames lip_dim"]:
@@ -164,7 +164,7 @@ class EditModel(TalkerModel):
             return super().get_outputs(ray_bundle)
         assert ray_bundle.times is not None
         rays = len(ray_bundle)
-        frame = self._frames_of_times(ray_bundle.times[:1])
+        frame = self._frames_of_times(ray_bundle.times[:1]).cpu()
         rest = self.portrait.at(ray_bundle.metadata["place"], ray_bundle.metadata["plate"], frame, [rays])
         ray_bundle.metadata["underlay"] = rest.colour
         pose = torch.from_numpy(self.driving.camera_to_worlds[int(frame)]).to(self.device)

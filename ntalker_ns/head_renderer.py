@@ -10,10 +10,10 @@ from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor
 
 from ntalker_ns.field.pose_refinement import apply_per_frame, corrected_rays
-from ntalker_ns.field.segments import chosen_per_frame, sums_per_frame
 from ntalker_ns.field.talker_field import AskFrame, FieldOutputs, FrameConditions, TalkerField
+from ntalker_ns.frame_samples import Room, march_frames
 from ntalker_ns.rendering.compositing import composite
-from ntalker_ns.rendering.marching import Lattice, intersect_box, march, points_along, walk
+from ntalker_ns.rendering.marching import Lattice, intersect_box, points_along, walk
 from ntalker_ns.rendering.occupancy import OccupancyGrid
 from ntalker_ns.rendering.rounds import composite_in_rounds
 
@@ -48,6 +48,7 @@ class HeadRenderer:
         self.occupancy = occupancy
         self.step_size = step_size
         self.max_samples = max_samples
+        self._room = Room()
 
     def rays(
         self,
@@ -61,10 +62,10 @@ class HeadRenderer:
 
         Args:
             ray_bundle: with what is seen where the head is not as `metadata["underlay"]` (rays, 3).
-            counts: rays of each frame.
+            counts: rays of each frame; in training equally many.
             conditions: of the frames.
             corrections: of the frames' poses; None: none.
-            training: samples are shifted at random.
+            training: samples are shifted at random, and the host waits for no device.
 
         Returns:
             What `_outputs` names, with the mean number of samples a ray; and the samples.
@@ -76,18 +77,20 @@ class HeadRenderer:
         # By the tracker's poses: cells were carved by them, and cells of corrected rays would leave surfaces less room
         # to move (0.4 dB).
         most = self.max_samples if training else PICTURE_SAMPLES * self.max_samples
-        samples = march(self._lattice(ray_bundle, near, far, shift, self.occupancy.occupied, most))
-        ray, middles = samples.rays, samples.middles
-        conditions = replace(conditions, counts=sums_per_frame(samples.ray_counts, counts))
+        lattice = self._lattice(ray_bundle, near, far, shift, self.occupancy.occupied, most)
+        samples = march_frames(lattice, counts, self._room if training else None)
+        ray, middles = samples.rays, samples.starts + 0.5 * self.step_size
+        conditions = replace(conditions, counts=samples.frame_counts)
         positions = points_along(ray_bundle.origins, ray_bundle.directions, ray, middles)
         if corrections is not None:
             # Corrections are learned by where samples are: of rays, gradients would have to be gathered.
             positions = apply_per_frame(positions, corrections, conditions.counts)
         field = partial(self.field, frames=conditions)
         density, values = self._ask(field, positions, ray_bundle, ray, middles - near[ray])
-        summed = composite(density, samples.ends - samples.starts, values, samples.ray_counts)
+        steps = torch.full_like(middles, self.step_size)
+        summed = composite(density, steps, values, samples.ray_counts, samples.ray_ends)
         outputs = _outputs(ray_bundle, summed.values, summed.accumulation, near)
-        outputs["samples_per_ray"] = near.new_tensor(len(middles) / max(len(near), 1))
+        outputs["samples_per_ray"] = samples.ray_counts.sum() / max(len(near), 1)
         return outputs, Samples(positions.detach(), summed.weights)
 
     def behind(
@@ -103,13 +106,13 @@ class HeadRenderer:
 
         Args:
             ray_bundle: rays, frame after frame.
-            counts: rays of each frame.
+            counts: chosen rays of each frame.
             conditions: of the frames.
             corrections: of the frames' poses; None: none.
             chosen: which rays, ascending.
             depth: distance of each point from its ray's origin, world units.
         """
-        conditions = replace(conditions, counts=chosen_per_frame(chosen, counts))
+        conditions = replace(conditions, counts=counts)
         directions = ray_bundle.directions[chosen]
         points = ray_bundle.origins[chosen] + depth[:, None] * directions
         if corrections is not None:

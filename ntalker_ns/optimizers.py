@@ -1,10 +1,11 @@
-"""Adam in one pass over the parameters."""
+"""Adam in one pass over the parameters, and a scaler of the loss that nobody waits for."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
+from torch.amp.grad_scaler import GradScaler
 
 
 @dataclass
@@ -22,6 +23,23 @@ class FusedAdamConfig(AdamOptimizerConfig):
         optimizer = super().setup(params, **kwargs)
         optimizer.register_step_post_hook(_note_change)
         return optimizer
+
+
+class UnaskedGradScaler(GradScaler):
+    """A scaler of the loss that nobody asks for its scale in training: the host would wait for the step's end.
+
+    nerfstudio asks twice a step, to leave the learning rates as they are where a step overflowed. Here they follow the
+    steps, overflown ones included.
+    """
+
+    def get_scale(self) -> float:
+        """Always 1: not the scale, which `state_dict` has."""
+        return 1.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """As stock."""
+        state = super().state_dict()
+        return state | ({"scale": super().get_scale()} if state else {})
 
 
 def _note_change(optimizer: Any, *_: Any) -> None:

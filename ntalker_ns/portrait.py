@@ -13,10 +13,11 @@ from jaxtyping import Float, Int
 from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor, nn
 
+from ntalker_ns.async_copies import to_device
 from ntalker_ns.backdrop import Backdrop, places_of
 from ntalker_ns.background import Background, LearnedBackground
 from ntalker_ns.driving import DrivingSequence
-from ntalker_ns.field.segments import chosen_per_frame
+from ntalker_ns.field.segments import choose
 from ntalker_ns.field.torso_field import TorsoField, TorsoFieldConfig
 from ntalker_ns.pixel_sampling import RestPixels
 from ntalker_ns.rendering.still_camera import lens, versions
@@ -131,7 +132,7 @@ class Portrait(nn.Module):
         Args:
             places: x and y in the clip camera's picture, 0 to 1, grouped by frame.
             plate: the plate's colours there.
-            frames: of the driving sequence.
+            frames: of the driving sequence; on the host.
             counts: places of each frame.
         """
         torso, opacity = self._torso(places, frames, counts)
@@ -148,7 +149,7 @@ class Portrait(nn.Module):
     def _torso(
         self, places: Tensor, frames: Tensor, counts: list[int], shares: Tensor | None = None
     ) -> tuple[Float[Tensor, "pixels 3"], Float[Tensor, "pixels 1"]]:
-        poses, clip_frames = (values[frames.cpu()].to(places.device) for values in (self._poses, self._clip_frames))
+        poses, clip_frames = (to_device(known[frames], places.device) for known in (self._poses, self._clip_frames))
         colour, opacity = self.torso(places, self.torso.conditions(poses, clip_frames), counts, shares)
         return opacity * colour, opacity
 
@@ -170,7 +171,7 @@ class Portrait(nn.Module):
             full = torch.ones_like(true[..., :1])
             return Rest(true, full, torch.zeros_like(true), full)
         places = places_of(self.backdrop.sequence, camera)
-        frames = torch.tensor([frame], device=places.device)
+        frames = torch.tensor([frame])
         motion_net = self.torso.motion_net
         shares = self._still("shares", camera, motion_net, lambda: self.torso.shares(places.view(-1, 2)))
         torso, opacity = self._torso(places.view(-1, 2), frames, [len(shares)], shares)
@@ -206,24 +207,24 @@ class Portrait(nn.Module):
             head: premultiplied.
             opacity: of the head.
             metadata: `place` (rays, 2) and `plate` (rays, 3), see `at`; and maybe `rest`, `RestPixels`.
-            frames: of the driving sequence.
+            frames: of the driving sequence; on the host.
             rays: of each frame.
 
         Returns:
-            `whole` (open, 3), RGB, and `open_rays` (open,), their indices; `rest`, a `Rest` of the pixels in there.
+            `whole` (asked, 3), RGB, and `open_rays`, a `Chosen` of the rays; `rest`, a `Rest` of the pixels in there.
         """
-        index = (opacity.detach().squeeze(-1) < OPAQUE).nonzero().squeeze(-1)
-        counts = chosen_per_frame(index, rays)
-        place, plate, pixels = metadata["place"][index], metadata["plate"][index], metadata.get("rest")
-        found: dict[str, Any] = {}
+        asked = choose(opacity.detach().squeeze(-1) < OPAQUE, rays)
+        place, plate = (asked.of(metadata[name]) for name in ("place", "plate"))
+        pixels, found = metadata.get("rest"), dict[str, Any]()
         if pixels is None:
-            rest = self.at(place, plate, frames, counts)
+            rest = self.at(place, plate, frames, asked.counts)
         else:
             # Asked together: networks and grids take as long to begin as for thousands of places.
             places, plates = torch.cat([place, pixels.place]), torch.cat([plate, pixels.plate])
-            both = self.at(places, plates, torch.cat([frames, pixels.frames]), counts + pixels.counts)
-            rest, found["rest"] = both.split([len(index), len(pixels.place)])
-        return found | {"whole": head[index] + (1.0 - opacity[index]) * rest.colour, "open_rays": index}
+            both = self.at(places, plates, torch.cat([frames, pixels.frames]), asked.counts + pixels.counts)
+            rest, found["rest"] = both.split([len(place), len(pixels.place)])
+        whole = asked.of(head) + (1.0 - asked.of(opacity)) * rest.colour
+        return found | {"whole": whole, "open_rays": asked}
 
     def losses(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Tensor]:
         """What torso and background learn, weighted.
@@ -235,8 +236,8 @@ class Portrait(nn.Module):
         losses = {}
         if "whole" in outputs:
             image = batch["image"].to(outputs["whole"].device)
-            squared = (outputs["whole"] - image[outputs["open_rays"]]).square()
-            losses["whole"] = self.config.joint_weight * squared.sum() / image.numel()
+            squared = (outputs["whole"] - outputs["open_rays"].of(image)).square()
+            losses["whole"] = self.config.joint_weight * outputs["open_rays"].total(squared) / image.numel()
         if "rest" in outputs:
             losses |= self._rest_losses(outputs["rest"], batch["rest"])
         return losses

@@ -19,6 +19,7 @@ from torch.nn import Parameter
 from torch.profiler import record_function
 
 from ntalker_ns import pixel_sampling
+from ntalker_ns.async_copies import to_device
 from ntalker_ns.driving_folder import scaled_boxes
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.pixel_sampling import RestPixels
@@ -116,8 +117,9 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
 
     `next_train` gives a `RayBundle` of R rays, those of one frame contiguous and equally many for each, with unit
     directions, times (R, 1), camera_indices (R, 1) in the train split, and in metadata underlay (R, 3) in [0, 1],
-    driving_index (R, 1) in the driving sequence, pixel (R, 2), x and y of pixel centres in px at training size, place
-    (R, 2), the same over the picture's size, and plate (R, 3), the plate's colours there.
+    driving_index (R, 1) in the driving sequence, frames, a list of the same frame by frame, pixel (R, 2), x and y of
+    pixel centres in px at training size, place (R, 2), the same over the picture's size, and plate (R, 3), the plate's
+    colours there.
     The batch has image (R, 3) in [0, 1], labels (R,), indices (R, 3) as camera, row, column, and per frame face_boxes
     and lip_boxes (F, 4) in px at training size and frames (F,), its index in the driving sequence. A training batch has
     other pixels of other frames in rest: place (R, 2), plate, image and underlay (R, 3), labels (R,), frames (F,).
@@ -266,6 +268,7 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
             metadata={
                 "underlay": self._tensor(np.ascontiguousarray(colours[:, 3:])),
                 "driving_index": self._tensor(frames),
+                "frames": driving_indices.tolist(),
                 "pixel": self._tensor(np.stack([x, y], axis=1).astype(np.float32) + np.float32(0.5)),
                 "place": self._tensor(places(x, y, dataset.size)),
                 "plate": self._tensor(unit(dataset.plate()[y, x])),
@@ -298,7 +301,7 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
             image=self._tensor(unit(values[:, :3])),
             underlay=self._tensor(unit(values[:, 3:6])),
             labels=self._tensor(np.ascontiguousarray(values[:, 6])),
-            frames=self._tensor(dataset.frame_indices[chosen]),
+            frames=torch.from_numpy(dataset.frame_indices[chosen]),
         )
 
     def _pixels(
@@ -331,7 +334,7 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
         return driving.fl_x * scale_x, driving.fl_y * scale_y, driving.cx * scale_x, driving.cy * scale_y
 
     def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array).to(self.device)
+        return to_device(torch.from_numpy(array), self.device)
 
 
 def places(x: Int[np.ndarray, " r"], y: Int[np.ndarray, " r"], size: tuple[int, int]) -> Float[np.ndarray, "r 2"]:

@@ -14,17 +14,19 @@ from nerfstudio.models.base_model import Model, ModelConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor, nn
 
+from ntalker_ns.async_copies import to_device
 from ntalker_ns.cores import shared_cores
 from ntalker_ns.driving import DrivingSequence
 from ntalker_ns.driving_controls import controlled
 from ntalker_ns.field.audio_encoder import neighbour_indices
 from ntalker_ns.field.pose_refinement import PoseRefinement, follow_poses
+from ntalker_ns.field.segments import choose
 from ntalker_ns.field.talker_field import FaceMotions, FrameConditions, TalkerField, TalkerFieldConfig
 from ntalker_ns.head_renderer import HeadRenderer
 from ntalker_ns.kept_memory import keep_freed_memory
 from ntalker_ns.portrait import Portrait, PortraitConfig, RestKind
 from ntalker_ns.rendering.face_shell import MOUTH, FaceShell
-from ntalker_ns.rendering.hidden import OPAQUE, off_hidden
+from ntalker_ns.rendering.hidden import OPAQUE, off_hidden, scattered
 from ntalker_ns.rendering.occupancy import HIDDEN_MARGIN, MASK_ERROR, OccupancyGrid, visual_hull
 from ntalker_ns.rendering.rays import camera_rays
 from ntalker_ns.rendering.still_camera import StillCamera, lens, versions
@@ -98,6 +100,7 @@ class TalkerModel(Model):
     """A talking head. Audio, eyes and poses come from a driving sequence; a camera's time says where in it."""
 
     config: TalkerModelConfig
+    _mouth: Tensor
 
     def populate_modules(self) -> None:
         """Builds the field for the head and the features of the driving sequence."""
@@ -116,7 +119,8 @@ class TalkerModel(Model):
         self.appearance = nn.Embedding(frames, max(self.config.field.appearance_dim, 1))
         nn.init.zeros_(self.appearance.weight)
         between_eyes = np.linalg.norm(sequence.anchors["left_eye"] - sequence.anchors["right_eye"])
-        self._mouth, self._mouth_radius = sequence.anchors["mouth"].tolist(), MOUTH * float(between_eyes)
+        self._mouth_radius = MOUTH * float(between_eyes)
+        self.register_buffer("_mouth", torch.tensor(sequence.anchors["mouth"]).float(), persistent=False)
         self.portrait = Portrait(self.config.portrait, sequence)
         self.controls = PortraitControls(self.config.portrait.background, self.portrait.set_background, self.set_eyes)
         self.face_shell: FaceShell | None = None
@@ -171,11 +175,15 @@ class TalkerModel(Model):
         assert pipeline is not None
         self._know_face(pipeline.datamanager.train_dataset)
 
+        carved = False
+
         def prepare(step: int) -> None:
+            nonlocal carved
             self._step = step
             self.field.show_levels(step / self.config.coarse_steps if self.config.coarse_steps else 1.0)
-            if not bool(self.occupancy.carved):
+            if not carved and not bool(self.occupancy.carved):
                 self._carve(pipeline.datamanager.train_dataset)
+            carved = True
 
         return [
             TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], prepare),
@@ -234,7 +242,7 @@ class TalkerModel(Model):
     @torch.no_grad()
     def _refresh_occupancy(self, step: int) -> None:
         trained = self._trained_frames()
-        conditions = self._conditions(trained[torch.randint(len(trained), (1,), device=trained.device)])
+        conditions = self._conditions(trained[torch.randint(len(trained), (1,))])
 
         def density(positions: Tensor) -> Tensor:
             return self.field.density(positions, replace(conditions, counts=[len(positions)]))
@@ -245,7 +253,7 @@ class TalkerModel(Model):
 
     def _heard_lips(self, frames: Int[Tensor, "frames"]) -> Float[Tensor, "frames lip_dim"]:
         """The lip shapes that the audio asks for at driving frames."""
-        windows = self._features[neighbour_indices(frames.cpu(), len(self._features))].to(self.device)
+        windows = to_device(self._features[neighbour_indices(frames, len(self._features))], self.device)
         if self.training:
             windows = windows + self.config.audio_noise * torch.randn_like(windows)
         return self.field.heard_lips(windows)
@@ -254,7 +262,7 @@ class TalkerModel(Model):
         """Measured lip shapes in training, blurred so that they cannot name a frame; otherwise the heard ones."""
         if not self.training:
             return self._heard_lips(frames)
-        measured = self._lip_shapes[frames.cpu()].to(self.device)
+        measured = to_device(self._lip_shapes[frames], self.device)
         return measured + self.config.lip_noise * torch.randn_like(measured)
 
     def _conditions(
@@ -263,17 +271,17 @@ class TalkerModel(Model):
         """What the field is told of each frame.
 
         Args:
-            frames: of the driving sequence.
+            frames: of the driving sequence, on the host.
             poses: of the cameras that see them; the sequence's own where None.
         """
         if self.training:
-            appearance = self.appearance(frames)
+            appearance = self.appearance(to_device(frames, self.device))
         else:
-            own = torch.from_numpy(self.driving.camera_to_worlds[frames.cpu().numpy()])
+            own = torch.from_numpy(self.driving.camera_to_worlds[frames.numpy()])
             appearance = self._appearance_by_pose(own if poses is None else poses)
-        eyes = (self._eyes if self.training else self._shown_eyes)[frames.cpu()].to(self.device)[:, None]
+        eyes = to_device((self._eyes if self.training else self._shown_eyes)[frames], self.device)[:, None]
         lips = self._lips(frames)
-        brows = self._brow_shapes[frames.cpu()].to(self.device)
+        brows = to_device(self._brow_shapes[frames], self.device)
         return FrameConditions(lips, self.field.speech_code(lips), brows, eyes, appearance)
 
     @torch.no_grad()
@@ -305,16 +313,25 @@ class TalkerModel(Model):
             rgb and head (rays, 3), depth (rays, 1) world units, accumulation (rays, 1), audio_motion (rays, 1), for
             the metrics the mean number of samples a ray, and in training what `Portrait.composed` gives.
         """
-        assert ray_bundle.times is not None
-        frames, counts = torch.unique_consecutive(self._frames_of_times(ray_bundle.times), return_counts=True)
-        rays = counts.tolist()
-        outputs = self._render(ray_bundle, rays, self._conditions(frames), self.pose_refinement.of_frames(frames))
+        frames, rays = self._frames_and_rays(ray_bundle)
+        corrections = self.pose_refinement.of_frames(to_device(frames, self.device))
+        outputs = self._render(ray_bundle, rays, self._conditions(frames), corrections)
         if self.training:
             head, opacity = outputs["head"], outputs["accumulation"]
             outputs |= self.portrait.composed(head, opacity, ray_bundle.metadata, frames, rays)
-            if self._step * self.config.audio_batch < self.config.audio_epochs * self._trained_frames().shape[0]:
+            if self._step * self.config.audio_batch < self.config.audio_epochs * len(self._trained_frames()):
                 outputs["hearing"] = self._hearing_loss()
         return outputs
+
+    def _frames_and_rays(self, ray_bundle: RayBundle) -> tuple[Int[Tensor, "frames"], list[int]]:
+        """The frames that rays are of, on the host, and the rays of each."""
+        if "frames" in ray_bundle.metadata:
+            frames = ray_bundle.metadata["frames"]
+            return torch.tensor(frames), [len(ray_bundle) // len(frames)] * len(frames)
+        assert ray_bundle.times is not None
+        frames = self._frames_of_times(ray_bundle.times).cpu()
+        frames, counts = torch.unique_consecutive(frames, return_counts=True)
+        return frames, counts.tolist()
 
     def _render(
         self,
@@ -349,17 +366,17 @@ class TalkerModel(Model):
 
         Behind lips nothing is asked: there the mouth is seen.
         """
-        depth, opacity = (outputs[name].detach() for name in ("depth", "accumulation"))
-        drawn = (opacity > OPAQUE) & (torch.rand_like(opacity) < self.config.hidden_share)
-        chosen = drawn.squeeze(-1).nonzero().squeeze(-1)
-        depth = depth[chosen] + self.config.hidden_depth * torch.rand_like(depth[chosen])
-        to_mouth = ray_bundle.origins[chosen] + depth * ray_bundle.directions[chosen] - depth.new_tensor(self._mouth)
-        away = to_mouth.norm(dim=-1) > self._mouth_radius
-        chosen, depth = chosen[away], depth[away].squeeze(-1)
-        found = self._renderer.behind(ray_bundle, rays, conditions, corrections, chosen, depth)
-        seen = outputs["head"].detach()[chosen] / opacity[chosen].clamp(min=OPAQUE)
+        drawn, counts = scattered(rays, self.config.hidden_share, self.device)
+        depth, opacity = (outputs[name].detach()[drawn] for name in ("depth", "accumulation"))
+        depth = depth + self.config.hidden_depth * torch.rand_like(depth)
+        to_mouth = ray_bundle.origins[drawn] + depth * ray_bundle.directions[drawn] - self._mouth
+        hidden = (opacity.squeeze(-1) > OPAQUE) & (to_mouth.norm(dim=-1) > self._mouth_radius)
+        asked = choose(hidden, counts)
+        chosen, depth, opacity = (asked.of(each) for each in (drawn, depth.squeeze(-1), opacity))
+        found = self._renderer.behind(ray_bundle, asked.counts, conditions, corrections, chosen, depth)
+        seen = outputs["head"].detach()[chosen] / opacity.clamp(min=OPAQUE)
         off = off_hidden(found.density, found.rgb, seen, self.config.step_size)
-        return off.sum() / len(ray_bundle)
+        return asked.total(off) / len(ray_bundle)
 
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Tensor]:
         """PSNR over the step's rays, and how many samples a ray took."""
@@ -393,7 +410,8 @@ class TalkerModel(Model):
         return losses
 
     def _trained_frames(self) -> Int[Tensor, "trained"]:
-        return self.pose_refinement.trained.nonzero().squeeze(-1)
+        """On the host."""
+        return self.pose_refinement.trained_frames()
 
     def _hearing_loss(self) -> Tensor:
         """How far the lips that are heard are from the measured ones, over random training frames.
@@ -401,8 +419,8 @@ class TalkerModel(Model):
         It shares no parameter with the picture's losses, so it needs no weight.
         """
         trained = self._trained_frames()
-        frames = trained[torch.randint(len(trained), (self.config.audio_batch,), device=trained.device)]
-        return (self._heard_lips(frames) - self._lip_shapes[frames.cpu()].to(self.device)).square().mean()
+        frames = trained[torch.randint(len(trained), (self.config.audio_batch,))]
+        return (self._heard_lips(frames) - to_device(self._lip_shapes[frames], self.device)).square().mean()
 
     def _time_of(self, camera: Cameras) -> float:
         if camera.times is not None:
@@ -451,7 +469,7 @@ class TalkerModel(Model):
     def _render_head(self, rays: RayBundle, frame: int, camera: Cameras) -> dict[str, Tensor]:
         """What of a picture is the head's, ray by ray."""
         pose = camera.camera_to_worlds
-        conditions = self._conditions(torch.tensor([frame], device=self.device), pose)
+        conditions = self._conditions(torch.tensor([frame]), pose)
         corrections = self.pose_refinement.of_pose(pose[0]) if self.config.refine_poses else None
         names = ("depth", "accumulation", "audio_motion", "head")
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from ntalker_ns import ranks
+from ntalker_ns.async_copies import LateNumbers
 from ntalker_ns.checkpoints import check_tensors
 from ntalker_ns.driving import DrivingSequence
 from ntalker_ns.errors import NTalkerError
@@ -78,6 +79,7 @@ class TalkerPipeline(VanillaPipeline):
             self._model = DistributedDataParallel(self._model, find_unused_parameters=True)  # type: ignore[assignment]
             ranks.wait_for_all()
         self.samples_per_ray: float | None = None
+        self._late_samples = LateNumbers()
         self.lips_phase = LipsPhase(config.lips)
         self._on_lips = False
         driving = self._driving()
@@ -109,7 +111,9 @@ class TalkerPipeline(VanillaPipeline):
             losses["lip_patches"] = self.lips_phase.loss(outputs["rgb"], batch["image"].to(self.device))
         # Rays through lips take more samples than most: counted too, they would thin out the usual steps.
         elif self.config.target_samples is not None and "samples_per_ray" in metrics:
-            self._adapt_rays(float(metrics["samples_per_ray"]), self.config.target_samples)
+            known = self._late_samples.put(metrics["samples_per_ray"])
+            if known is not None:
+                self._adapt_rays(known, self.config.target_samples)
         metrics["rays_per_step"] = torch.tensor(float(rays))
         return outputs, losses, metrics
 

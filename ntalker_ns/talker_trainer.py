@@ -26,6 +26,7 @@ from ntalker_ns.checkpoints import (
 from ntalker_ns.cores import shared_cores
 from ntalker_ns.driving_folder import write_driving
 from ntalker_ns.errors import NTalkerError
+from ntalker_ns.optimizers import UnaskedGradScaler
 from ntalker_ns.schedulers import WarmupDecayConfig
 from ntalker_ns.talker_dataparser import read_training_clip
 from ntalker_ns.talker_pipeline import TalkerPipeline, TalkerPipelineConfig
@@ -172,6 +173,16 @@ class TalkerTrainer(Trainer):
 
     config: TalkerTrainerConfig
     pipeline: TalkerPipeline  # type: ignore[assignment]
+
+    def __init__(self, config: TalkerTrainerConfig, local_rank: int = 0, world_size: int = 1) -> None:
+        """
+        Args:
+            config: of the run.
+            local_rank: this process.
+            world_size: how many there are.
+        """
+        super().__init__(config, local_rank, world_size)
+        self.grad_scaler = UnaskedGradScaler(enabled=self.use_grad_scaler)
 
     def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
         """Builds everything; where that ends in a sentence for the user, the run folder goes again.

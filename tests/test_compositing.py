@@ -67,3 +67,31 @@ def test_opaque_wall_is_all_that_is_seen() -> None:
     out = composite(density, torch.full((3,), 0.1), torch.tensor([[1.0], [2.0], [4.0]]), torch.tensor([3]))
     torch.testing.assert_close(out.weights, torch.tensor([0.0, 1.0, 0.0]))
     assert float(out.values) == 2.0
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=6), st.integers(0, 3), st.integers(0, 10_000))
+def test_what_is_of_no_ray_changes_nothing(counts: list[int], gap: int, seed: int) -> None:
+    density, deltas, values, ray_counts = case(counts, seed, torch.float64)
+    place = torch.cat([torch.arange(n) + sum(counts[:i]) + (i + 1) * gap for i, n in enumerate(counts)]).long()
+    ends = ray_counts.cumsum(0) + gap * torch.arange(1, len(counts) + 1)
+    room = sum(counts) + (len(counts) + 1) * gap
+    packed = [each.requires_grad_() for each in (density, values)]
+    spread = [torch.randn(room, *each.shape[1:]).double().index_copy(0, place, each.detach()) for each in packed]
+    spread[0].abs_()
+    widths = torch.ones(room, dtype=torch.float64).index_copy(0, place, deltas)
+    expected = composite_torch(packed[0], deltas, packed[1], ray_counts)
+    upstream = [torch.randn_like(each) for each in (expected.values, expected.accumulation, expected.weights)]
+    everywhere = torch.randn(room, dtype=torch.float64).index_copy(0, place, upstream[2])
+    sums = (expected.values, expected.accumulation, expected.weights)
+    gradients = torch.autograd.grad(sums, packed, upstream, allow_unused=True)
+    for implementation in (composite_torch, composite):
+        inputs = [each.clone().requires_grad_() for each in spread]
+        found = implementation(inputs[0], widths, inputs[1], ray_counts, ends)
+        torch.testing.assert_close(found.values, expected.values)
+        torch.testing.assert_close(found.accumulation, expected.accumulation)
+        torch.testing.assert_close(found.weights, torch.zeros(room).double().index_copy(0, place, expected.weights))
+        sums = (found.values, found.accumulation, found.weights)
+        ours = torch.autograd.grad(sums, inputs, (*upstream[:2], everywhere))
+        for one, other in zip(ours, gradients, strict=True):
+            torch.testing.assert_close(one, torch.zeros_like(one).index_copy(0, place, other))

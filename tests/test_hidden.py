@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from ntalker_ns.rendering.hidden import off_hidden
+from ntalker_ns.rendering.hidden import off_hidden, scattered
 
 
 def test_solid_points_are_judged_by_their_colour_alone():
@@ -22,3 +22,17 @@ def test_thin_points_fall_short_by_a_logarithm():
     torch.testing.assert_close(found.detach(), expected)
     found.sum().backward()
     assert density.grad is not None and density.grad[0] < 0
+
+
+def test_rays_are_drawn_all_over_each_frame():
+    drawn, counts = scattered([40, 7, 100], 0.25, torch.device("cpu"))
+    assert counts == [10, 2, 25]
+    assert drawn.tolist() == sorted(set(drawn.tolist()))
+    assert ((drawn[:10] >= 4 * torch.arange(10)) & (drawn[:10] < 4 * torch.arange(1, 11))).all()
+    assert ((drawn[10:12] >= 40) & (drawn[10:12] < 47)).all()
+    assert ((drawn[12:] - 47) // 4 == torch.arange(25)).all()
+    every, counts = scattered([3, 5], 1.0, torch.device("cpu"))
+    assert every.tolist() == list(range(8)) and counts == [3, 5]
+    # Over many draws, every ray is drawn about as often.
+    often = torch.bincount(torch.cat([scattered([10], 0.2, torch.device("cpu"))[0] for _ in range(500)]), minlength=10)
+    assert often.min() > 60 and often.max() < 140

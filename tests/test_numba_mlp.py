@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from ntalker_ns.field.numba_mlp import run_mlp
-from ntalker_ns.field.segments import SparseInputs
+from ntalker_ns.field.segments import SparseInputs, choose
 
 
 def parameters(widths: list[int], kind: torch.dtype) -> tuple[list[Tensor], list[Tensor]]:
@@ -81,7 +81,9 @@ def sparse_inputs(samples: int, special: list[int], kind: torch.dtype) -> Sparse
     last = torch.zeros(samples, 1, dtype=kind)
     last[samples // 2 : samples // 2 + 3] = 0.7
     values = torch.randn(len(special), 5, dtype=kind)
-    return SparseInputs(values, torch.tensor(special, dtype=torch.int64), torch.randn(1, 5, dtype=kind), last)
+    mask = torch.zeros(samples, dtype=torch.bool)
+    mask[special] = True
+    return SparseInputs(values, choose(mask, [samples]), torch.randn(1, 5, dtype=kind), last)
 
 
 # Tiles with special samples, with a last channel, with both, with neither; and none that is special at all.

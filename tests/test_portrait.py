@@ -141,7 +141,7 @@ def test_the_whole_is_composed_where_the_head_lets_light_through(portrait: Portr
     head, opacity = torch.rand(5, 3, requires_grad=True), torch.tensor([[0.0], [0.5], [1.0], [OPAQUE], [0.3]])
     metadata = {"place": torch.rand(5, 2), "plate": torch.rand(5, 3)}
     out = portrait.composed(head, opacity, metadata, torch.tensor([1, 4]), [3, 2])
-    assert out["open_rays"].tolist() == [0, 1, 4] and "rgb" not in out
+    assert out["open_rays"].index.tolist() == [0, 1, 4] and "rgb" not in out
     rest = portrait.at(metadata["place"], metadata["plate"], torch.tensor([1, 4]), [3, 2])
     torch.testing.assert_close(out["whole"], (head + (1.0 - opacity) * rest.colour)[[0, 1, 4]])
     image = torch.rand(5, 3)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from made_up_lids import open_lids
 
+from ntalker_ns import async_copies
 from ntalker_ns.encodings.hash_grid import Backend
 from ntalker_ns.field.mlp import FrameMLP, network_backend, truncated_exp
 from ntalker_ns.field.talker_field import FaceMotions, FrameConditions, TalkerField, TalkerFieldConfig
@@ -191,3 +192,32 @@ def test_truncated_exp() -> None:
     expected = torch.exp(torch.tensor([-3.0, 0.0, 2.0, 15.0], dtype=torch.float64))
     torch.testing.assert_close(truncated_exp(x).detach(), expected)
     torch.testing.assert_close(x.grad, expected)
+
+
+def test_asking_all_samples_is_asking_those_that_differ(field: TalkerField, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In double precision and by torch alone, as on a device that the host does not wait for."""
+    field.double()
+    monkeypatch.setattr(field.space_grid, "backend", "torch")
+    monkeypatch.setattr(field.audio_grid, "backend", "torch")
+    for network in (each for each in field.modules() if isinstance(each, FrameMLP)):
+        monkeypatch.setattr(network, "backend", "torch")
+    anchors = [points_at(name) for name in ("mouth", "left_eye", "chin")]
+    counts = [50, 0, 60]
+    positions = torch.cat([*anchors, torch.rand(50, 3) * 2.0 - 1.0]).double()[torch.randperm(110)].requires_grad_()
+    asked = conditions(field, counts, audio=1.5, eyes=0.3, brow=1.0)
+    asked = replace(asked, **{name: getattr(asked, name).double() for name in asked.__dict__ if name != "counts"})
+    directions = torch.nn.functional.normalize(torch.randn(110, 3).double(), dim=-1)
+
+    def run() -> list[torch.Tensor]:
+        found = field(positions, directions, asked)
+        outputs = [found.density, found.rgb, found.audio_motion]
+        parameters = [each for each in field.parameters() if each.requires_grad]
+        loss = found.density.log().square().mean() + found.rgb.square().mean()
+        gradients = torch.autograd.grad(loss, [positions, *parameters], allow_unused=True)
+        return outputs + [torch.zeros(1) if each is None else each for each in gradients]
+
+    expected = run()
+    monkeypatch.setattr(async_copies, "host_would_wait", lambda tensor: True)
+    for one, other in zip(run(), expected, strict=True):
+        torch.testing.assert_close(one, other)
+    assert 0 < int((expected[2] > 0).sum()) < 110

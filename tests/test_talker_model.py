@@ -14,7 +14,8 @@ from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.engine.trainer import Trainer
 from synthetic_clip import write_clip
 
-from ntalker_ns import talker_model, talker_trainer
+from ntalker_ns import async_copies, talker_model, talker_trainer
+from ntalker_ns.field.mlp import FrameMLP
 from ntalker_ns.field.talker_field import FieldOutputs
 from ntalker_ns.method_configs import ntalker_base_small
 from ntalker_ns.optimizers import FusedAdamConfig
@@ -339,10 +340,10 @@ def test_what_is_hidden_becomes_solid_and_takes_the_colours_before_it(
     behind_surface = depth - surface[chosen]
     assert ((behind_surface >= 0) & (behind_surface <= config.hidden_depth)).all()
     assert behind_surface.std() > 0.2 * config.hidden_depth
-    to_mouth = (origins[chosen] + depth * directions[chosen] - torch.tensor(model._mouth)).norm(dim=-1)
+    to_mouth = (origins[chosen] + depth * directions[chosen] - model._mouth).norm(dim=-1)
     assert (opacity[chosen] > 0.9).all() and (to_mouth > model._mouth_radius).all()
     # Which of the others were left out: those that would have been near the mouth at any depth, and no others.
-    beside = (origins - torch.tensor(model._mouth))[:, [0, 2]].norm(dim=-1)
+    beside = (origins - model._mouth)[:, [0, 2]].norm(dim=-1)
     solid = (opacity.squeeze(-1) > 0.9).nonzero().squeeze(-1)
     left_out = solid[~torch.isin(solid, chosen)]
     assert len(left_out) and (beside[left_out] < model._mouth_radius).all()
@@ -416,3 +417,35 @@ def test_hearing_is_taught_for_so_many_epochs_and_no_longer(pipeline: Any) -> No
         assert "lips" not in pipeline.get_train_loss_dict(0)[1]
     finally:
         model._step = 0
+
+
+@pytest.mark.parametrize("hidden_opacity", [0.9, 1e-3])
+def test_a_step_that_does_not_wait_is_one_that_does(
+    pipeline: Any, monkeypatch: pytest.MonkeyPatch, hidden_opacity: float
+) -> None:
+    """On a GPU the host does not wait to be told which samples and rays need asking, and all are asked."""
+    pipeline.train()
+    model, datamanager = pipeline.model, pipeline.datamanager
+    model.pose_refinement.mark_trained(torch.arange(20))
+    bundle, batch = datamanager.next_train(0)
+    monkeypatch.setattr(talker_model, "OPAQUE", hidden_opacity)
+    for network in (each for each in model.modules() if isinstance(each, FrameMLP)):
+        monkeypatch.setattr(network, "backend", "torch")
+
+    def step() -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+        torch.manual_seed(1)
+        model.zero_grad()
+        outputs = model(bundle)
+        losses = model.get_loss_dict(outputs, batch)
+        torch.stack(list(losses.values())).sum().backward()
+        gradients = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
+        return losses | {"samples": outputs["samples_per_ray"]}, gradients
+
+    expected, gradients = step()
+    monkeypatch.setattr(async_copies, "host_would_wait", lambda tensor: True)
+    found, ours = step()
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
+    assert ours.keys() == gradients.keys()
+    for name, gradient in gradients.items():
+        scale = float(gradient.abs().max())
+        torch.testing.assert_close(ours[name], gradient, rtol=0, atol=1e-4 * scale + 1e-9, msg=name)

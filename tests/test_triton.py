@@ -19,7 +19,7 @@ from triton.runtime.jit import JITFunction, mangle_type
 from ntalker_ns.encodings import triton_backend
 from ntalker_ns.encodings.layout import grid_layout
 from ntalker_ns.field import triton_mlp
-from ntalker_ns.field.segments import SparseInputs
+from ntalker_ns.field.segments import SparseInputs, choose
 from ntalker_ns.rendering import triton_compositing, triton_marching
 
 CASES = Path(__file__).parent / "triton_cases"
@@ -93,7 +93,7 @@ def test_networks_with_sparse_inputs_compile(compiled: list[str]):
     widths = [65, 64, 64, 65]
     weights = [torch.zeros(b, a, requires_grad=True) for a, b in pairwise(widths)]
     biases = [torch.zeros(width) for width in widths[1:]]
-    none = torch.zeros(0, dtype=torch.int64)
+    none = choose(torch.zeros(9, dtype=torch.bool), [4, 5])
     sparse = SparseInputs(torch.zeros(0, 32), none, torch.zeros(1, 32), torch.zeros(9, 1))
     with torch.autocast("cpu", torch.float16):
         rows, gates = torch.zeros(2, 64), torch.ones(9, 1)

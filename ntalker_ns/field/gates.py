@@ -8,11 +8,14 @@ What speech does not move then cannot depend on speech, by construction and not 
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from ntalker_ns.async_copies import to_device
 
 
 @dataclass(frozen=True)
@@ -31,12 +34,18 @@ class Gate:
             from ntalker_ns.field.numba_bends import gate
 
             return gate(positions, np.array(self.centers, np.float32), self.inner, self.outer)
-        centers = positions.new_tensor(self.centers)
+        centers = _on_device(self.centers, positions.device, positions.dtype)
         squared = ((positions[:, None, :] - centers) ** 2).sum(dim=-1).amin(dim=1, keepdim=True)
         # The tiny floor keeps the square root's gradient finite at a centre.
         distance = torch.sqrt(squared + 1e-12)
         x = ((self.outer - distance) / (self.outer - self.inner)).clamp(0.0, 1.0)
         return x * x * (3.0 - 2.0 * x)
+
+
+@lru_cache
+def _on_device(centers: tuple[tuple[float, float, float], ...], device: torch.device, kind: torch.dtype) -> Tensor:
+    """A gate's centres."""
+    return to_device(torch.tensor(centers, dtype=kind), device)
 
 
 def _point(anchor: np.ndarray) -> tuple[float, float, float]:

@@ -55,7 +55,7 @@ class LandmarkWarp(nn.Module):
         """
         parts = [
             self._interpolate(points, places, moved)
-            for points, places, moved in zip(positions[:, [0, 2]].split(counts), *self.landmarks(shapes), strict=True)
+            for points, places, moved in zip(positions[:, ::2].split(counts), *self.landmarks(shapes), strict=True)
         ]
         flat = torch.cat(parts)
         return torch.stack([flat[:, 0], torch.zeros_like(flat[:, 0]), flat[:, 1]], dim=1)

@@ -45,7 +45,9 @@ def run_mlp(
         biases: (out,) of each layer.
         sparse: further inputs behind those of `samples`.
     """
-    further = (None, None, None, None) if sparse is None else (sparse.values, sparse.index, sparse.common, sparse.last)
+    further = (None, None, None, None)
+    if sparse is not None:
+        further = (sparse.values, sparse.special.index, sparse.common, sparse.last)
     return _RunMLP.apply(samples, frame_rows, gates, *further, tuple(counts), len(weights), *weights, *biases)  # type: ignore[no-any-return]
 
 

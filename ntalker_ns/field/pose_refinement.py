@@ -5,17 +5,62 @@ that do not agree on where things are cannot all be sharp. Gradients of the phot
 through the hash grid, and from there these corrections.
 """
 
+from typing import Any
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ntalker_ns.async_copies import Indices
+
+SMALL = 1e-4
+"""Squared angle, radians squared, below which its sine and cosine are taken from their series: three terms are exact
+there, and their gradients exist at 0."""
+
 
 def rotation_matrices(vectors: Float[Tensor, "frames 3"]) -> Float[Tensor, "frames 3 3"]:
-    """Rotations from axis-angle vectors in radians (the exponential map)."""
+    """Rotations from axis-angle vectors in radians (Rodrigues' formula).
+
+    R = I + sin(a) / a [w] + (1 - cos(a)) / a^2 (w w^T - a^2 I), where a is the length of w and [w] u = w x u.
+    """
+    squared = vectors.square().sum(dim=-1, keepdim=True)[:, None]
+    small = squared < SMALL
+    angle = torch.where(small, 1.0, squared).sqrt()
+    sine = torch.where(small, 1.0 - squared / 6.0 + squared.square() / 120.0, angle.sin() / angle)
+    # 1 - cos(a) = 2 sin(a / 2)^2, without the difference of numbers that are almost the same.
+    halved = (0.5 * angle).sin() / angle
+    versine = torch.where(small, 0.5 - squared / 24.0 + squared.square() / 720.0, 2.0 * halved.square())
     x, y, z = vectors.unbind(dim=-1)
     zero = torch.zeros_like(x)
     skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).view(-1, 3, 3)
-    return torch.linalg.matrix_exp(skew)
+    outer = vectors[:, :, None] * vectors[:, None, :]
+    straight = (1.0 - versine * squared) * torch.eye(3, dtype=vectors.dtype, device=vectors.device)
+    return straight + sine * skew + versine * outer
+
+
+class _MovePerFrame(torch.autograd.Function):
+    """x' = R x + t, with a rotation and a translation for each frame. Autograd takes these small products apart."""
+
+    @staticmethod
+    def forward(ctx: Any, positions: Tensor, rotations: Tensor, shifts: Tensor, counts: list[int]) -> Tensor:
+        ctx.save_for_backward(positions, rotations)
+        ctx.counts = counts
+        moved = torch.empty_like(positions)
+        frames = zip(moved.split(counts), positions.split(counts), rotations, shifts, strict=True)
+        for out, part, rotation, shift in frames:
+            torch.addmm(shift, part, rotation.T, out=out)
+        return moved
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
+        positions, rotations = ctx.saved_tensors
+        parts = grads[0].split(ctx.counts)
+        to_rotations = [grad.T @ part for grad, part in zip(parts, positions.split(ctx.counts), strict=True)]
+        to_shifts = [grad.sum(dim=0) for grad in parts]
+        back = None
+        if ctx.needs_input_grad[0]:
+            back = torch.cat([grad @ rotation for grad, rotation in zip(parts, rotations, strict=True)])
+        return back, torch.stack(to_rotations), torch.stack(to_shifts), None
 
 
 class PoseRefinement(nn.Module):
@@ -44,10 +89,15 @@ class PoseRefinement(nn.Module):
         self.vectors = nn.Parameter(torch.zeros(frames, 6))
         self.register_buffer("trained", torch.zeros(frames, dtype=torch.bool))
         self.register_buffer("tracked", camera_to_worlds.clone())
+        self._trained = Indices(on_host=True)
 
     def mark_trained(self, frames: Int[Tensor, "trained"]) -> None:
         """Says which clip frames are trained on."""
         self.trained[frames] = True
+
+    def trained_frames(self) -> Int[Tensor, "trained"]:
+        """The clip frames that are trained on, on the host."""
+        return self._trained.of(self.trained)
 
     def of_frames(self, frames: Int[Tensor, "frames"]) -> Float[Tensor, "frames 6"]:
         """Rotation vector (radians) and translation (world units) of training frames."""
@@ -118,12 +168,8 @@ def apply_per_frame(
     """
     # The half precision of autocast would round positions to cells of the grid.
     with torch.autocast(positions.device.type, enabled=False):
-        rotations = rotation_matrices(corrections[:, :3])
-        moved = [
-            part @ rotation.T + shift
-            for part, rotation, shift in zip(positions.split(counts), rotations, corrections[:, 3:], strict=True)
-        ]
-    return torch.cat(moved)
+        turned, shifts = corrections.split(3, dim=1)
+        return _MovePerFrame.apply(positions, rotation_matrices(turned), shifts, counts)  # type: ignore[no-any-return]
 
 
 @torch.no_grad()

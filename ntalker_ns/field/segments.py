@@ -5,11 +5,13 @@ Nor is what most samples of all frames share.
 
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from ntalker_ns import async_copies
 
 
 class _AddPerFrame(torch.autograd.Function):
@@ -94,14 +96,52 @@ def chosen_per_frame(index: Int[Tensor, "chosen"], counts: list[int]) -> list[in
     return torch.searchsorted(index, ends).diff().tolist()
 
 
+class Chosen(NamedTuple):
+    """Samples, or rays, of which something is asked."""
+
+    mask: Bool[Tensor, "samples"]
+    """Which of them matter."""
+    index: Int[Tensor, "asked"] | None
+    """Which are asked, ascending; None: all of them."""
+    counts: list[int]
+    """How many of each frame are asked."""
+
+    def of(self, values: Tensor) -> Tensor:
+        """The rows of those that are asked."""
+        return values if self.index is None else values.index_select(0, self.index)
+
+    def spread(self, values: Tensor) -> Tensor:
+        """Rows for all, from those of the asked ones; zero where the mask is not."""
+        if self.index is None:
+            return torch.where(self.mask.view(-1, *(1,) * (values.ndim - 1)), values, 0.0)
+        return values.new_zeros(len(self.mask), *values.shape[1:]).index_copy(0, self.index, values)
+
+    def total(self, values: Tensor) -> Float[Tensor, ""]:
+        """The sum of the asked ones' numbers over those that matter."""
+        return (self.spread(values) if self.index is None else values).sum()
+
+
+def choose(mask: Bool[Tensor, "samples"], counts: list[int]) -> Chosen:
+    """Those of a mask on the CPU; all on a device where the host would have to wait to be told how many those are.
+
+    Args:
+        mask: grouped by frame.
+        counts: samples of each frame.
+    """
+    if not async_copies.host_would_wait(mask):
+        index = mask.nonzero().squeeze(-1)
+        return Chosen(mask, index, chosen_per_frame(index, counts))
+    return Chosen(mask, None, counts)
+
+
 @dataclass(frozen=True)
 class SparseInputs:
     """Input channels of a network that are the same for most samples; behind them one that is mostly 0."""
 
     values: Float[Tensor, "special channels"]
-    """Of the samples that have values of their own."""
-    index: Int[Tensor, "special"]
-    """Which samples those are, ascending."""
+    """Of the samples that are asked for values of their own."""
+    special: Chosen
+    """Which samples those are, and which of them have some."""
     common: Float[Tensor, "1 channels"]
     """Of all others."""
     last: Float[Tensor, "samples 1"]
@@ -113,4 +153,6 @@ class SparseInputs:
 
     def without_last(self) -> Float[Tensor, "samples channels"]:
         """Those that are the same for most samples, written out."""
-        return self.common.expand(len(self.last), -1).index_copy(0, self.index, self.values)
+        if self.special.index is None:
+            return torch.where(self.special.mask[:, None], self.values, self.common)
+        return self.common.expand(len(self.last), -1).index_copy(0, self.special.index, self.values)

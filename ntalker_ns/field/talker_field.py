@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from nerfstudio.utils.math import components_from_spherical_harmonics
 from torch import Tensor, nn
 
@@ -17,7 +17,7 @@ from ntalker_ns.field.gates import brow_gate, eye_gate, speech_gate
 from ntalker_ns.field.landmark_warp import LandmarkWarp
 from ntalker_ns.field.lid_fold import LidFold
 from ntalker_ns.field.mlp import FrameMLP, at_least_float32, truncated_exp
-from ntalker_ns.field.segments import SparseInputs, chosen_per_frame, expand_per_frame
+from ntalker_ns.field.segments import SparseInputs, choose, expand_per_frame
 
 if TYPE_CHECKING:
     from ntalker_ns.field.numba_bends import Face
@@ -229,22 +229,21 @@ class TalkerField(nn.Module):
     ) -> tuple[Float[Tensor, "samples 1+geometry"], Float[Tensor, "samples 1"]]:
         """What the density network says, the density's logarithm first; and how much speech acts, to be looked at."""
         gate = self.speech_gate(positions)
-        index, counts = _inside(gate, frames.counts)
-        gated = gate.index_select(0, index)
+        spoken = choose(gate.detach().squeeze(-1) > 0, frames.counts)
+        gated = spoken.of(gate)
         # Half precision is for the networks: it would round positions to cells of the grid.
         with torch.autocast(positions.device.type, enabled=False):
             shift, closed = self._calming(positions, gate, frames)
             settled = torch.add(shift.add_(1.0).mul_(0.5), positions, alpha=0.5)
-        space = self._without_details(self.space_grid(settled, self.active_levels), closed)
+        space = self._without_details(self.space_grid(settled, self.active_levels), closed, frames.counts)
         # Where the gate is zero the audio coordinate is the origin whatever is heard: the network is asked only inside.
-        raw = self.audio_coordinate_net(space.index_select(0, index), frames.speech_code, counts)
+        raw = self.audio_coordinate_net(spoken.of(space), frames.speech_code, spoken.counts)
         coordinate = torch.tanh(raw) * gated
-        motion = space.new_zeros(len(space), 1)
-        motion.index_copy_(0, index, coordinate.detach().norm(dim=-1, keepdim=True).to(motion))
+        motion = spoken.spread(coordinate.detach().norm(dim=-1, keepdim=True).to(space))
         # The origin's features, which all others have, come behind theirs: of each look-up a gradient is a whole table.
         origin = coordinate.new_zeros(1, 2)
         heard = self.audio_grid(torch.cat([coordinate, origin]).add_(1.0).mul_(0.5))
-        audio = SparseInputs(values=heard[:-1], index=index, common=heard[-1:], last=closed)
+        audio = SparseInputs(values=heard[:-1], special=spoken, common=heard[-1:], last=closed)
         return self.density_net(space, frames.speech_code, frames.counts, gate, audio), motion
 
     @torch.no_grad()
@@ -267,13 +266,13 @@ class TalkerField(nn.Module):
             (self.brow_gate(positions), self.brow_warp, frames.brow_shapes),
         )
         for gate, warp, shapes in bends:
-            index, counts = _inside(gate, frames.counts)
-            moved = warp(positions.index_select(0, index), shapes, counts)
-            shift.index_add_(0, index, -moved * gate.index_select(0, index))
-        index, counts = _inside(eyes, frames.counts)
-        bent = positions.index_select(0, index) + shift.index_select(0, index)
-        rise = self.lid_fold(bent, expand_per_frame(frames.eye_openness, counts))
-        shift[:, 2].index_add_(0, index, rise * eyes.index_select(0, index).squeeze(-1))
+            inside = choose(gate.squeeze(-1) > 0, frames.counts)
+            moved = warp(inside.of(positions), shapes, inside.counts)
+            shift -= inside.spread(moved * inside.of(gate))
+        inside = choose(eyes.squeeze(-1) > 0, frames.counts)
+        bent = inside.of(positions) + inside.of(shift)
+        rise = self.lid_fold(bent, expand_per_frame(frames.eye_openness, inside.counts))
+        shift[:, 2:] += inside.spread(rise[:, None] * inside.of(eyes))
         return shift, eyes * expand_per_frame(1.0 - frames.eye_openness, frames.counts)
 
     def _face(self, frames: FrameConditions) -> "Face":
@@ -294,12 +293,13 @@ class TalkerField(nn.Module):
         """Spatial features that closed lids are painted with, the first ones."""
         return 2 * round(LID_LEVELS * self.config.num_levels)
 
-    def _without_details(self, space: Tensor, closed: Tensor) -> Float[Tensor, "samples features"]:
+    def _without_details(self, space: Tensor, closed: Tensor, counts: list[int]) -> Float[Tensor, "samples features"]:
         """Spatial features whose finer levels fade where eyes close; written in place."""
-        index = closed.squeeze(-1).nonzero().squeeze(-1)
-        if not len(index):
+        fading = choose(closed.squeeze(-1) > 0, counts)
+        factors = 1.0 - fading.of(closed)
+        if not len(factors):
             return space
-        return _Fade.apply(space, index, 1.0 - closed[index], self._lid_features)  # type: ignore[no-any-return]
+        return _Fade.apply(space, fading.index, factors, self._lid_features)  # type: ignore[no-any-return]
 
     def density(self, positions: Float[Tensor, "samples 3"], frames: FrameConditions) -> Float[Tensor, "samples 1"]:
         """Density alone, per world unit, for the occupancy grid."""
@@ -372,13 +372,14 @@ class TalkerField(nn.Module):
 
 
 class _Fade(torch.autograd.Function):
-    """Scales the last features of some samples in place. Autograd's own way writes all gradients anew four times."""
+    """Scales the last features of some samples, of all where there is no index, in place. Autograd's own way writes all
+    gradients anew four times."""
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, index: Tensor, factors: Tensor, kept: int) -> Tensor:
+    def forward(ctx: Any, features: Tensor, index: Tensor | None, factors: Tensor, kept: int) -> Tensor:
         ctx.save_for_backward(index, factors)
         ctx.kept = kept
-        features[index, kept:] *= factors
+        features[slice(None) if index is None else index, kept:] *= factors
         ctx.mark_dirty(features)
         return features
 
@@ -386,11 +387,5 @@ class _Fade(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         index, factors = ctx.saved_tensors
         gradient = grads[0].clone()
-        gradient[index, ctx.kept :] *= factors
+        gradient[slice(None) if index is None else index, ctx.kept :] *= factors
         return gradient, None, None, None
-
-
-def _inside(gate: Float[Tensor, "samples 1"], counts: list[int]) -> tuple[Int[Tensor, "inside"], list[int]]:
-    """Which samples a gate is open for, and how many of each frame."""
-    index = (gate.detach().squeeze(-1) > 0).nonzero().squeeze(-1)
-    return index, chosen_per_frame(index, counts)

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from ntalker_ns.async_copies import Indices
 from ntalker_ns.encodings.hash_grid import HashGrid
 from ntalker_ns.field.mlp import FrameMLP, at_least_float32
 
@@ -111,6 +112,7 @@ class TorsoField(nn.Module):
         self.register_buffer("lowest", features.amin(dim=0))
         self.register_buffer("highest", features.amax(dim=0))
         self.register_buffer("trained", trained.clone())
+        self._known = Indices()
         self.codes = nn.Parameter(torch.zeros(len(trained), config.code_dim))
         width = config.hidden_dim
         self.motions = POSE_DIM + config.code_dim
@@ -141,9 +143,7 @@ class TorsoField(nn.Module):
         return torch.cat([(features - self.center) / self.spread, self._codes(clip_frames)], dim=-1)
 
     def _codes(self, frames: Int[Tensor, "frames"]) -> Float[Tensor, "frames code"]:
-        if bool(self.trained[frames].all()):
-            return self.codes[frames]
-        known = self.trained.nonzero().squeeze(-1)
+        known = self._known.of(self.trained)
         distance, nearest = (frames[:, None] - known).abs().min(dim=1)
         return self.codes[known[nearest]] * torch.exp(-distance / MEMORY)[:, None]
 

@@ -26,6 +26,7 @@ def composite_torch(
     deltas: Float[Tensor, "samples"],
     values: Float[Tensor, "samples channels"],
     ray_counts: Int[Tensor, "rays"],
+    ray_ends: Int[Tensor, "rays"] | None = None,
 ) -> Composited:
     """Front-to-back compositing, readable and on any device: rays are padded to the longest.
 
@@ -36,19 +37,23 @@ def composite_torch(
         density: per world unit, samples of a ray side by side and front to back.
         deltas: step lengths in world units.
         values: what is summed.
-        ray_counts: samples of each ray, sums to `samples`.
+        ray_counts: samples of each ray.
+        ray_ends: the place behind each ray's last sample; samples that are of no ray weigh nothing. None: rays follow
+            one another and have all samples.
     """
     rays = ray_counts.shape[0]
     longest = int(ray_counts.max()) if rays else 0
-    ray = torch.repeat_interleave(torch.arange(rays, device=density.device), ray_counts)
-    first = torch.cumsum(ray_counts, 0) - ray_counts
-    slot = torch.arange(density.shape[0], device=density.device) - first[ray]
-    depth = density.new_zeros(rays, longest).index_put((ray, slot), density * deltas)
+    ends = torch.cumsum(ray_counts, 0) if ray_ends is None else ray_ends
+    slots = torch.arange(longest, device=density.device)
+    there = slots < ray_counts[:, None]
+    ray, slot = there.nonzero(as_tuple=True)
+    sample = (ends - ray_counts)[ray] + slot
+    depth = density.new_zeros(rays, longest).index_put((ray, slot), (density * deltas)[sample])
     before = torch.cumsum(depth, dim=1) - depth
     transmittance = torch.exp(-before)
     padded = transmittance * (1.0 - torch.exp(-depth)) * (transmittance >= MIN_TRANSMITTANCE)
-    weights = padded[ray, slot]
-    summed = values.new_zeros(rays, values.shape[-1]).index_add(0, ray, weights[:, None] * values)
+    weights = torch.zeros_like(density).index_put((sample,), padded[ray, slot])
+    summed = values.new_zeros(rays, values.shape[-1]).index_add(0, ray, padded[ray, slot][:, None] * values[sample])
     return Composited(values=summed, accumulation=padded.sum(dim=1, keepdim=True), weights=weights)
 
 
@@ -57,16 +62,17 @@ def composite(
     deltas: Float[Tensor, "samples"],
     values: Float[Tensor, "samples channels"],
     ray_counts: Int[Tensor, "rays"],
+    ray_ends: Int[Tensor, "rays"] | None = None,
 ) -> Composited:
     """`composite_torch`, by the fastest implementation for the device (the same numbers)."""
     backend = automatic_backend(density.device.type)
     if backend == "torch":
-        return composite_torch(density, deltas, values, ray_counts)
+        return composite_torch(density, deltas, values, ray_counts, ray_ends)
     if backend == "numba":
         from ntalker_ns.rendering.numba_compositing import composite as fused
     else:
         from ntalker_ns.rendering.triton_compositing import composite as fused
-    summed, accumulation, weights = fused(density, deltas, values, ray_counts)
+    summed, accumulation, weights = fused(density, deltas, values, ray_counts, ray_ends)
     return Composited(values=summed, accumulation=accumulation.view(-1, 1), weights=weights)
 
 

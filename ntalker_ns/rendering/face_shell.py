@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ntalker_ns.async_copies import to_device
+
 BEFORE, BEHIND, BEHIND_LIPS = 0.3, 0.35, 1.0
 """How far from the face's surface anything can be, over the distance between the eyes: glasses and fringes before it,
 the inside of the mouth behind the lips."""
@@ -92,7 +94,8 @@ class FaceShell:
             positions: world.
             weights: of the samples.
         """
-        surface = torch.from_numpy(self.surface).to(positions)[None, None]
-        places = positions[None, None][..., [2, 0]]
+        surface = to_device(torch.from_numpy(self.surface).to(positions.dtype), positions.device)[None, None]
+        # A list of columns would be copied to the device, and the host wait for it.
+        places = positions.flip(dims=[-1])[None, None, :, ::2]
         found = torch.nn.functional.grid_sample(surface, places, padding_mode="border", align_corners=False)
         return (weights * ((positions[:, 1] - found.flatten()) / self.unit).square()).sum()

@@ -3,7 +3,7 @@
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 OPAQUE = 0.9
@@ -27,3 +27,24 @@ def off_hidden(
     solid = -math.log1p(-OPAQUE) / step
     thin = torch.relu(math.log(solid) - density.clamp(min=1e-6).log()).squeeze(-1)
     return (rgb - seen).square().mean(dim=-1) + THINNESS * thin
+
+
+def scattered(counts: list[int], share: float, device: torch.device) -> tuple[Int[Tensor, "drawn"], list[int]]:
+    """Draws a share of each frame's rays, one at random from each stretch of them.
+
+    Args:
+        counts: rays of each frame; they lie frame after frame.
+        share: of a frame's rays, 0 to 1, rounded to a whole number of them.
+        device: where the indices are wanted.
+
+    Returns:
+        Which rays, ascending, and how many of each frame.
+    """
+    drawn = [round(share * count) for count in counts]
+    parts, first = [], 0
+    for count, number in zip(counts, drawn, strict=True):
+        places = (torch.arange(number, device=device) + torch.rand(number, device=device)) * (count / max(number, 1))
+        # The greatest number below a whole one may be rounded up to it.
+        parts.append(first + places.long().clamp(max=count - 1))
+        first += count
+    return torch.cat(parts), drawn

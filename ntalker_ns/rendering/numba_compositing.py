@@ -22,6 +22,7 @@ def composite(
     deltas: Float[Tensor, "samples"],
     values: Float[Tensor, "samples channels"],
     ray_counts: Int[Tensor, "rays"],
+    ray_ends: Int[Tensor, "rays"] | None = None,
 ) -> tuple[Float[Tensor, "rays channels"], Float[Tensor, "rays"], Float[Tensor, "samples"]]:
     """Sums values along rays, front to back: w_i = T_i (1 - exp(-density_i delta_i)), and 0 once T_i is below 1e-4.
 
@@ -32,17 +33,19 @@ def composite(
         deltas: (S,) step lengths, world units; no gradient.
         values: (S, C) what is summed.
         ray_counts: (R,) samples of each ray.
+        ray_ends: (R,) the place behind each ray's last sample; samples that are of no ray weigh nothing. None: rays
+            follow one another and have all samples.
 
     Returns:
         Sums (R, C), accumulated weights (R,) in [0, 1], and weights (S,), in the type of the density.
 
     Raises:
-        ValueError: the ray counts do not add up to the samples.
+        ValueError: rays follow one another, and their counts do not add up to the samples.
     """
-    if int(ray_counts.sum()) != len(density):
+    if ray_ends is None and int(ray_counts.sum()) != len(density):
         raise ValueError(f"ray_counts add up to {int(ray_counts.sum())}, but there are {len(density)} samples.")
     kind = density.dtype
-    arguments = density, deltas.to(kind), values.to(kind), ray_counts.to(torch.int64)
+    arguments = density, deltas.to(kind), values.to(kind), ray_counts.to(torch.int64), ray_ends
     return _Composite.apply(*arguments)  # pyright: ignore[reportReturnType]
 
 
@@ -77,14 +80,15 @@ def _add_samples(density, values, rays, counts, ends, step, light, sums):
 class _Composite(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, density: Tensor, deltas: Tensor, values: Tensor, ray_counts: Tensor
+        ctx: Any, density: Tensor, deltas: Tensor, values: Tensor, ray_counts: Tensor, ray_ends: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         density, deltas, values = density.contiguous(), deltas.contiguous(), values.contiguous()
         ray_counts = ray_counts.contiguous()
-        ends = torch.cumsum(ray_counts, dim=0)
+        ends = torch.cumsum(ray_counts, dim=0) if ray_ends is None else ray_ends.contiguous()
         sums = values.new_empty(len(ray_counts), values.shape[1])
         accumulation = density.new_empty(len(ray_counts))
-        weights = torch.empty_like(density)
+        # What is of no ray stays as it is made here.
+        weights = torch.zeros_like(density)
         with KERNEL_LOCK:
             _forward(
                 density.numpy(),
@@ -101,9 +105,9 @@ class _Composite(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, Tensor, None, None]:
         density, deltas, values, ray_counts, ends, weights = ctx.saved_tensors
-        density_gradient, values_gradient = torch.empty_like(density), torch.empty_like(values)
+        density_gradient, values_gradient = torch.zeros_like(density), torch.zeros_like(values)
         sums_gradient, accumulation_gradient, weights_gradient = (each.contiguous() for each in gradients)
         with KERNEL_LOCK:
             _backward(
@@ -119,7 +123,7 @@ class _Composite(torch.autograd.Function):
                 density_gradient.numpy(),
                 values_gradient.numpy(),
             )
-        return density_gradient, None, values_gradient, None
+        return density_gradient, None, values_gradient, None, None
 
 
 @njit(parallel=True, cache=True)

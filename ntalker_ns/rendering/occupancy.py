@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from ntalker_ns.async_copies import Indices
+
 VISIBLE_DECAY = 0.99
 """Factor on how visible a cell is remembered to be, at each update: slow, since a closed cell is never seen again. A
 jaw that drops in one frame of twenty comes by a cell seldom."""
@@ -64,6 +66,7 @@ class OccupancyGrid(nn.Module):
         # Everything counts as seen until it had the time to be: some 40 updates.
         self.register_buffer("visible", torch.full(shape, 1.5 * min_weight))
         self.register_buffer("carved", torch.tensor(False))
+        self._candidates = Indices()
         self._box: tuple[int, tuple[Tensor, Tensor]] | None = None
 
     def centers(self) -> Float[Tensor, "grid grid grid 3"]:
@@ -126,7 +129,7 @@ class OccupancyGrid(nn.Module):
             threshold: density above which a cell is open.
             depth: how far behind what is seen the head was learned, world units.
         """
-        candidates = self.inner.flatten().nonzero().squeeze(-1)
+        candidates = self._candidates.of(self.inner)
         drawn = candidates[torch.randint(len(candidates), (cells,), device=candidates.device)]
         centers = self.centers().view(-1, 3)[drawn]
         positions = centers + (torch.rand_like(centers) - 0.5) * (2.0 / self.resolution)

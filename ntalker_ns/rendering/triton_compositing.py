@@ -26,6 +26,7 @@ def composite(
     deltas: Float[Tensor, "samples"],
     values: Float[Tensor, "samples channels"],
     ray_counts: Int[Tensor, "rays"],
+    ray_ends: Int[Tensor, "rays"] | None = None,
 ) -> tuple[Float[Tensor, "rays channels"], Float[Tensor, "rays"], Float[Tensor, "samples"]]:
     """Sums values along rays, front to back; the same numbers as `composite_torch`.
 
@@ -38,26 +39,29 @@ def composite(
         deltas: (S,) step lengths, world units; no gradient.
         values: (S, C) what is summed.
         ray_counts: (R,) samples of each ray.
+        ray_ends: (R,) the place behind each ray's last sample; samples that are of no ray weigh nothing. None: rays
+            follow one another and have all samples.
 
     Returns:
         Sums (R, C), accumulated weights (R,) in [0, 1], and weights (S,).
     """
     kind = torch.float64 if density.dtype == torch.float64 else torch.float32
-    arguments = density.to(kind), deltas.to(kind), values.to(kind), ray_counts.to(torch.int64)
+    arguments = density.to(kind), deltas.to(kind), values.to(kind), ray_counts.to(torch.int64), ray_ends
     return _Composite.apply(*arguments)  # pyright: ignore[reportReturnType]
 
 
 class _Composite(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, density: Tensor, deltas: Tensor, values: Tensor, ray_counts: Tensor
+        ctx: Any, density: Tensor, deltas: Tensor, values: Tensor, ray_counts: Tensor, ray_ends: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         density, deltas, values = density.contiguous(), deltas.contiguous(), values.contiguous()
         ray_counts = ray_counts.contiguous()
-        ends = torch.cumsum(ray_counts, dim=0)
+        ends = torch.cumsum(ray_counts, dim=0) if ray_ends is None else ray_ends.contiguous()
         sums = values.new_empty(len(ray_counts), values.shape[1])
         accumulation = density.new_empty(len(ray_counts))
-        weights, behind = torch.empty_like(density), torch.empty_like(density)
+        # What is of no ray stays as it is made here.
+        weights, behind = torch.zeros_like(density), torch.zeros_like(density)
         tensors = (density, deltas, values, ray_counts, ends, sums, accumulation, weights, behind)
         _launch(composite_forward, tensors, *sums.shape)
         ctx.save_for_backward(deltas, values, ray_counts, ends, weights, behind)
@@ -65,13 +69,13 @@ class _Composite(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, Tensor, None, None]:
         deltas, values, ray_counts, ends, weights, behind = ctx.saved_tensors
-        density_gradient, values_gradient = torch.empty_like(deltas), torch.empty_like(values)
+        density_gradient, values_gradient = torch.zeros_like(deltas), torch.zeros_like(values)
         incoming = [each.contiguous() for each in gradients]
         tensors = (deltas, values, ray_counts, ends, weights, behind, *incoming, density_gradient, values_gradient)
         _launch(composite_backward, tensors, *gradients[0].shape)
-        return density_gradient, None, values_gradient, None
+        return density_gradient, None, values_gradient, None, None
 
 
 def _launch(kernel: Any, tensors: tuple[Tensor, ...], rays: int, channels: int) -> None:

@@ -6,6 +6,8 @@ Importing this module imports Triton; import it where rays are first marched.
 # What a kernel says is compiled by Triton, whose types (constants, ranges, subscripts) are not those of Python.
 # pyright: reportArgumentType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
 # pyright: reportCallIssue=false, reportAttributeAccessIssue=false
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -16,6 +18,9 @@ RAYS = 4
 """Rays of a tile."""
 STEPS = 64
 """Steps of a tile: most rays are through after two or three."""
+# A fused multiply-add would round a point otherwise than torch does, and put it into another cell.
+TILE = {"RAYS": RAYS, "STEPS": STEPS, "num_warps": 2, "enable_fp_fusion": False}
+"""How the kernels are launched."""
 
 
 def march(
@@ -38,21 +43,68 @@ def march(
     Returns:
         Starts (S,) and ends (S,) of the samples, ray after ray and front to back, and samples of each ray (R,) int64.
     """
-    rays = [each.detach().float().contiguous() for each in (origins, directions, near, far, jitter)]
-    cells = occupied.contiguous().view(torch.uint8)
-    counts = torch.zeros(len(near), dtype=torch.int64, device=near.device)
-    if not len(near):
-        return counts.float(), counts.float(), counts
-    grid = (triton.cdiv(len(near), RAYS),)
-    shared = (*rays, cells, len(near), float(step), occupied.shape[0])
-    tile = {"RAYS": RAYS, "STEPS": STEPS, "num_warps": 2}
-    with torch.cuda.device_of(near):
-        # A fused multiply-add would round a point otherwise than torch does, and put it into another cell.
-        march_count[grid](*shared, counts, max_samples, **tile, enable_fp_fusion=False)
-        ends = torch.cumsum(counts, dim=0)
-        starts = torch.empty(int(ends[-1]), dtype=torch.float32, device=near.device)
-        march_write[grid](*shared, counts, ends, starts, **tile, enable_fp_fusion=False)
+    lattice = (origins, directions, near, far, occupied, step, jitter)
+    counts = count(*lattice, max_samples)
+    ends = torch.cumsum(counts, dim=0)
+    starts = torch.empty(int(ends[-1]) if len(ends) else 0, dtype=torch.float32, device=near.device)
+    write(*lattice, counts, ends, starts, torch.empty_like(starts, dtype=torch.int64))
     return starts, starts + step, counts
+
+
+def count(
+    origins: Float[Tensor, "rays 3"],
+    directions: Float[Tensor, "rays 3"],
+    near: Float[Tensor, "rays"],
+    far: Float[Tensor, "rays"],
+    occupied: Bool[Tensor, "grid grid grid"],
+    step: float,
+    jitter: Float[Tensor, "rays"],
+    max_samples: int,
+) -> Int[Tensor, "rays"]:
+    """How many samples of each ray lie in occupied cells, at most so many; the host waits for nothing."""
+    counts = torch.zeros(len(near), dtype=torch.int64, device=near.device)
+    if len(near):
+        shared = _shared(origins, directions, near, far, occupied, step, jitter)
+        with torch.cuda.device_of(near):
+            march_count[(triton.cdiv(len(near), RAYS),)](*shared, counts, max_samples, **TILE)
+    return counts
+
+
+def write(
+    origins: Float[Tensor, "rays 3"],
+    directions: Float[Tensor, "rays 3"],
+    near: Float[Tensor, "rays"],
+    far: Float[Tensor, "rays"],
+    occupied: Bool[Tensor, "grid grid grid"],
+    step: float,
+    jitter: Float[Tensor, "rays"],
+    counts: Int[Tensor, "rays"],
+    ends: Int[Tensor, "rays"],
+    starts: Float[Tensor, "samples"],
+    owners: Int[Tensor, "samples"],
+) -> None:
+    """Writes where samples start, and of which rays they are; the host waits for nothing.
+
+    Args:
+        origins: this and what follows as in `march`.
+        counts: samples of each ray, at most those of `count`.
+        ends: the place behind each ray's last sample.
+        starts: written at those places.
+        owners: likewise.
+    """
+    if not len(near):
+        return
+    shared = _shared(origins, directions, near, far, occupied, step, jitter)
+    with torch.cuda.device_of(near):
+        march_write[(triton.cdiv(len(near), RAYS),)](*shared, counts, ends, starts, owners, **TILE)
+
+
+def _shared(
+    origins: Tensor, directions: Tensor, near: Tensor, far: Tensor, occupied: Tensor, step: float, jitter: Tensor
+) -> tuple[Any, ...]:
+    """What both kernels are told first."""
+    rays = (each.detach().float().contiguous() for each in (origins, directions, near, far, jitter))
+    return *rays, occupied.contiguous().view(torch.uint8), len(near), float(step), occupied.shape[0]
 
 
 @triton.jit
@@ -136,10 +188,11 @@ def march_write(
     counts,
     ends,
     starts,
+    owners,
     RAYS: tl.constexpr,
     STEPS: tl.constexpr,
 ):
-    """Writes the starts of each ray's first samples, as many as it has, before place `ends[ray]`."""
+    """Writes the starts of each ray's first samples, as many as `counts` says, and the ray before place `ends[ray]`."""
     ray, near, far, jitter = _load_rays(origins, directions, nears, fars, jitters, num_rays, RAYS)
     count = tl.load(counts + ray, mask=ray < num_rays, other=0).to(tl.int32)
     place = tl.load(ends + ray, mask=ray < num_rays, other=0) - count
@@ -151,7 +204,9 @@ def march_write(
         start = near + (k.to(tl.float32) + jitter) * step
         keep = _ask(origins, directions, ray, start, far, cells, num_rays, step, grid)
         rank = written + tl.cumsum(keep.to(tl.int32), axis=1) - 1
-        tl.store(starts + place + rank, start, mask=keep & (rank < count))
+        there = keep & (rank < count)
+        tl.store(starts + place + rank, start, mask=there)
+        tl.store(owners + place + rank, ray.to(tl.int64) + tl.zeros([RAYS, STEPS], tl.int64), mask=there)
         written += tl.sum(keep.to(tl.int32), axis=1)[:, None]
         first += STEPS
         going = tl.sum(tl.sum((written < count).to(tl.int32), axis=1), axis=0)

@@ -40,6 +40,22 @@ def test_equals_the_reference(counts, kind, tolerance, density):
         torch.testing.assert_close(one, other, rtol=0, atol=10 * tolerance)
 
 
+def test_what_is_of_no_ray_weighs_nothing():
+    sigma, deltas, values, counts = _samples([40, 0, 7, 13], 5, 0.5)
+    ends = torch.tensor([41, 41, 50, 60], device=DEVICE)
+    counts = torch.tensor([40, 0, 7, 9], device=DEVICE)
+    sigma.requires_grad_()
+    values.requires_grad_()
+    results = composite(sigma, deltas, values, counts, ends)
+    expected = composite_torch(sigma, deltas, values, counts, ends)
+    theirs = (expected.values, expected.accumulation.squeeze(1), expected.weights)
+    assert not results[2][0] and not results[2][41:43].any() and not results[2][50].any()
+    upstream = [torch.randn_like(each) for each in theirs]
+    gradients = [torch.autograd.grad(each, (sigma, values), upstream) for each in (results, theirs)]
+    for one, other in zip((*results, *gradients[0]), (*theirs, *gradients[1]), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-11)
+
+
 def test_gradients_equal_finite_differences():
     sigma, deltas, values, counts = _samples([6, 0, 3], 2, 0.5)
     inputs = (sigma.requires_grad_(), values.requires_grad_())

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from ntalker_ns.frame_samples import _kept, _moved
 from ntalker_ns.rendering import triton_marching
 from ntalker_ns.rendering.marching import Lattice, intersect_box, march_torch
 
@@ -57,3 +58,19 @@ def test_known_samples():
     assert starts.tolist() == [2.0, 2.125, 2.25, 2.375]
     assert ends.tolist() == [2.125, 2.25, 2.375, 2.5]
     assert counts.tolist() == [4]
+
+
+@pytest.mark.parametrize("size", [3, 40, 400])
+def test_samples_go_into_rooms_of_their_frames(size):
+    origins, directions, occupied, jitter = _scene(7, 18, 16, 0.4)
+    near, far = intersect_box(origins, directions)
+    lattice = Lattice(origins, directions, near, far, occupied, 0.05, jitter, 30)
+    counts, marched = triton_marching.count(*lattice), march_torch(lattice)
+    assert torch.equal(counts, marched.ray_counts)
+    kept, ends = _kept(counts, 3, size)
+    rooms = [torch.full((3 * size,), -1.0, device=DEVICE), torch.full((3 * size,), -1, device=DEVICE)]
+    expected = _moved(marched, kept, ends, *rooms)
+    triton_marching.write(*lattice[:-1], kept, ends, *rooms)
+    for one, other in zip(rooms, expected, strict=True):
+        assert torch.equal(one, other)
+    assert int((rooms[1] >= 0).sum()) == int(kept.sum()) > 0

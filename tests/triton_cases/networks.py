@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ntalker_ns.field.mlp import FrameMLP
-from ntalker_ns.field.segments import SparseInputs
+from ntalker_ns.field.segments import Chosen, SparseInputs
 from ntalker_ns.field.triton_mlp import fits, run_mlp
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -85,7 +85,9 @@ def _sparse_inputs(samples: int, channels: int, special: list[int]) -> SparseInp
     last = torch.zeros(samples, 1, device=DEVICE)
     last[samples // 2 : samples // 2 + 5] = 0.75
     values, common = torch.randn(len(special), channels, device=DEVICE), torch.randn(1, channels, device=DEVICE)
-    return SparseInputs(values, torch.tensor(special, dtype=torch.int64, device=DEVICE), common, last)
+    index = torch.tensor(special, dtype=torch.int64, device=DEVICE)
+    mask = torch.zeros(samples, dtype=torch.bool, device=DEVICE).index_fill(0, index, True)
+    return SparseInputs(values, Chosen(mask, index, [len(special)]), common, last)
 
 
 @pytest.mark.parametrize("special", [[3, 64, 65, 170], []])

@@ -1,0 +1,100 @@
+"""Samples packed frame by frame: exactly as many, or into rooms that may be too large or too small."""
+
+import pytest
+import torch
+
+from ntalker_ns import async_copies
+from ntalker_ns.frame_samples import GRAIN, REMEMBERED, FrameSamples, Room, march_frames
+from ntalker_ns.rendering.marching import Lattice, intersect_box, march
+
+FRAMES, RAYS, MOST = 3, 40, 25
+
+
+@pytest.fixture
+def lattice() -> Lattice:
+    generator = torch.Generator().manual_seed(4)
+    origins = 2.0 * torch.randn(FRAMES * RAYS, 3, generator=generator)
+    directions = torch.nn.functional.normalize(0.5 * torch.randn(origins.shape, generator=generator) - origins, dim=1)
+    near, far = intersect_box(origins, directions)
+    occupied = torch.rand(16, 16, 16, generator=generator) < 0.4
+    return Lattice(origins, directions, near, far, occupied, 0.05, torch.rand(len(near), generator=generator), MOST)
+
+
+class RoomOf(Room):
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+        self.noted: list[tuple[int, int]] = []
+
+    def of(self, rays: int, most: int) -> int:
+        assert (rays, most) == (RAYS, MOST)
+        return self.size
+
+    def note(self, rays: int, fullest: torch.Tensor) -> None:
+        self.noted.append((rays, int(fullest)))
+
+
+def of_rays(samples: FrameSamples) -> list[list[float]]:
+    """Where the samples of each ray start."""
+    ends, counts = samples.ray_ends.tolist(), samples.ray_counts.tolist()
+    for ray, (end, count) in enumerate(zip(ends, counts, strict=True)):
+        assert (samples.rays[end - count : end] == ray).all()
+    return [samples.starts[end - count : end].tolist() for end, count in zip(ends, counts, strict=True)]
+
+
+def test_frames_have_what_was_marched(lattice: Lattice) -> None:
+    marched, samples = march(lattice), march_frames(lattice, [RAYS, 0, 2 * RAYS], Room())
+    assert torch.equal(samples.starts, marched.starts) and torch.equal(samples.rays, marched.rays)
+    first = int(marched.ray_counts[:RAYS].sum())
+    assert samples.frame_counts == [first, 0, len(marched.starts) - first]
+    assert [start for ray in of_rays(samples) for start in ray] == marched.starts.tolist()
+
+
+@pytest.mark.parametrize("spare", [0, 7, 500])
+def test_a_room_that_is_large_enough_holds_all(lattice: Lattice, monkeypatch: pytest.MonkeyPatch, spare: int) -> None:
+    exact = march_frames(lattice, [RAYS] * FRAMES)
+    fullest = max(exact.frame_counts)
+    monkeypatch.setattr(async_copies, "host_would_wait", lambda tensor: True)
+    room = RoomOf(fullest + spare)
+    samples = march_frames(lattice, [RAYS] * FRAMES, room)
+    assert samples.frame_counts == [fullest + spare] * FRAMES and len(samples.starts) == FRAMES * (fullest + spare)
+    assert of_rays(samples) == of_rays(exact)
+    assert room.noted == [(RAYS, fullest)]
+    # What is left over lies where boxes begin: finite, and not all in one place.
+    owned = torch.zeros(len(samples.starts), dtype=torch.bool)
+    for end, count in zip(samples.ray_ends.tolist(), samples.ray_counts.tolist(), strict=True):
+        owned[end - count : end] = True
+    left = samples.rays[~owned]
+    assert torch.equal(samples.starts[~owned], lattice.near[left])
+    assert spare < 500 or len(left.unique()) == len(lattice.near)
+
+
+def test_a_room_that_is_too_small_drops_the_last_samples(lattice: Lattice, monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = march_frames(lattice, [RAYS] * FRAMES)
+    size = min(exact.frame_counts) // 2
+    monkeypatch.setattr(async_copies, "host_would_wait", lambda tensor: True)
+    room = RoomOf(size)
+    samples = march_frames(lattice, [RAYS] * FRAMES, room)
+    assert room.noted == [(RAYS, max(exact.frame_counts))]
+    for frame in range(FRAMES):
+        rays = slice(frame * RAYS, (frame + 1) * RAYS)
+        expected = [start for ray in of_rays(exact)[rays] for start in ray][:size]
+        assert [start for ray in of_rays(samples)[rays] for start in ray] == expected
+        assert samples.starts[frame * size : (frame + 1) * size].tolist() == expected
+
+
+def test_rooms_follow_what_was_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    room, rays, most = Room(), 16 * GRAIN, 32
+    assert room.of(rays, most) == most * rays  # nothing is known yet
+    monkeypatch.setattr(async_copies, "host_would_wait", lambda tensor: True)
+    for _ in range(2):
+        room.note(rays, torch.tensor(10 * rays))
+        assert room.of(rays, most) == most * rays
+    room.note(rays, torch.tensor(8 * rays))
+    assert room.of(rays, most) == 180 * GRAIN  # 16 x 10 and an eighth
+    assert room.of(rays - 1, most) == (rays - 1) * most  # these are other rays
+    assert room.of(rays + 1, most) == 181 * GRAIN
+    assert room.of(rays, 3) == 3 * rays
+    for _ in range(REMEMBERED + 2):
+        room.note(rays, torch.tensor(8 * rays))
+    assert room.of(rays, most) == 144 * GRAIN

@@ -1,0 +1,140 @@
+"""A training step on CUDA for which the host waits nowhere, forward and backward, on tensors that only have shapes.
+
+Tensors on torch's meta device cannot be read: whatever asks them for a number, or how many of them there are, fails.
+What they go through is what tensors on a GPU go through: Triton's kernels, which are not launched here, and half
+precision.
+"""
+
+import copy
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from synthetic_clip import write_clip
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from triton.runtime.jit import JITFunction
+
+from ntalker_ns.async_copies import Indices, LateNumbers
+from ntalker_ns.encodings import triton_backend
+from ntalker_ns.field import triton_mlp
+from ntalker_ns.method_configs import ntalker_base
+from ntalker_ns.rendering import triton_compositing, triton_marching
+from ntalker_ns.rendering.face_shell import FaceShell
+
+# Triton decides at their import whether they are interpreted, which the fixture asks for.
+COMPILED = (triton_backend, triton_compositing, triton_marching, triton_mlp)
+
+READS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "equal")
+"""What operations begin with whose result, or its shape, the host waits for."""
+
+FRAMES = 20
+
+
+class NoWaiting(TorchDispatchMode):
+    """Fails where the host would wait."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name, options = func.name().removeprefix("aten::"), kwargs or {}
+        assert not (name.startswith(READS) and args[0].device.type == "meta"), f"The host waits for {name}."
+        if name.startswith("_to_copy") and "device" in options:
+            moved = args[0].device.type != torch.device(options["device"]).type
+            assert not moved, f"The host waits for a copy to {options['device']}."
+        return func(*args, **options)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    data = write_clip(tmp_path_factory.mktemp("clip") / "ball", num_frames=FRAMES + 2, size=48)
+    config = copy.deepcopy(ntalker_base.config.pipeline)
+    datamanager: Any = config.datamanager
+    datamanager.data = datamanager.dataparser.data = Path(data)
+    datamanager.rays_per_step = 512
+    model: Any = config.model
+    model.field.log2_hashmap_size = model.portrait.torso.log2_hashmap_size = 10
+    return config.setup(device="cpu", test_mode="val")
+
+
+@pytest.fixture
+def on_device(base: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The pipeline with its tensors on the meta device, which stands for CUDA; names of launched kernels are in
+    `launched`."""
+    pipeline = copy.copy(base)
+    known = torch.arange(FRAMES)
+    launched: list[str] = []
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    monkeypatch.setattr(JITFunction, "run", lambda kernel, *args, **options: launched.append(kernel.__name__))
+    monkeypatch.setattr(torch.cuda, "device_of", lambda tensor: nullcontext())
+    monkeypatch.setattr(triton_mlp, "_programs", lambda device: 4)
+    monkeypatch.setattr(torch, "autocast", lambda *args, **options: nullcontext())
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: True)
+    monkeypatch.setattr(torch, "get_autocast_dtype", lambda device: torch.float16)
+    monkeypatch.setattr(LateNumbers, "put", lambda self, value: None)
+    # Asked for only where they have changed, see test_async_copies.py.
+    there = known.to("meta")
+    monkeypatch.setattr(Indices, "of", lambda self, mask: known if self._on_host else there)
+
+    def to_device(values: Tensor, device: torch.device) -> Tensor:
+        return torch.empty(values.shape, dtype=values.dtype, device=device)
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith("ntalker_ns.") and hasattr(module, "to_device"):
+            monkeypatch.setattr(module, "to_device", to_device)
+    pipeline.model.to("meta").zero_grad()
+    pipeline.datamanager.device = "meta"
+    resolution = pipeline.model.occupancy.resolution
+    y = torch.linspace(-0.5, 0.5, resolution)[:, None].expand(-1, resolution).clone().numpy()
+    pipeline.model.face_shell = FaceShell(y - 0.1, y, y + 0.1, unit=0.4)
+    pipeline.train()
+    return pipeline, launched
+
+
+@pytest.mark.parametrize("on_lips", [False, True])
+def test_a_training_step_waits_for_nothing(on_device: Any, on_lips: bool) -> None:
+    pipeline, launched = on_device
+    pipeline.datamanager.train_dataset.store()
+    pipeline._on_lips = on_lips
+    pipeline.datamanager.set_patches(*((pipeline.config.lips.patch_size, "lips") if on_lips else (None, "face")))
+    with NoWaiting():
+        _, losses, metrics = pipeline.get_train_loss_dict(0)
+        torch.stack(list(losses.values())).sum().backward()
+        pipeline.model._refresh_occupancy(16)
+    expected = {"rgb", "mask", "entropy", "off_surface", "hidden", "lips", "whole", "rest", "poses"}
+    assert expected | ({"lip_patches"} if on_lips else set()) <= set(losses) and {"psnr", "samples_per_ray"} <= set(
+        metrics
+    )
+    without = {name for name, value in pipeline.model.named_parameters() if value.grad is None}
+    assert without == {"device_indicator_param"}
+    kernels = {"hash_grid_table_gradient", "mlp_backward", "composite_backward", "march_count", "march_write"}
+    assert kernels <= set(launched)
+
+
+class ReadsItsGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return grads[0] * float(grads[0].sum())
+
+
+WAITING = [
+    float,
+    torch.nonzero,
+    Tensor.cpu,
+    lambda values: values[values > 0],
+    torch.unique,
+    lambda values: torch.ones(1).to(values.device),
+    lambda values: ReadsItsGradient.apply(values.requires_grad_()).sum().backward(),
+]
+
+
+@pytest.mark.parametrize("ask", WAITING)
+def test_what_waits_is_found(ask: Any) -> None:
+    values = torch.empty(1, device="meta")
+    with NoWaiting(), pytest.raises((AssertionError, NotImplementedError)):
+        ask(values)
