@@ -6,7 +6,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from numba.core.dispatcher import Dispatcher
 
+import ntalker_ns
 from ntalker_ns.encodings.numba_common import CONSOLE, announce_compiling, forget_outdated, kernel
 
 SOURCE = """
@@ -20,6 +22,18 @@ def twice(x):
 def thrice(x):
     return 3 * x
 """
+
+
+def test_no_two_compiled_functions_have_one_name() -> None:
+    """numba tells functions apart, in what it keeps for other processes, by their names alone."""
+    names: dict[tuple[str, str], Dispatcher] = {}
+    for path in (Path(ntalker_ns.__file__).parent).rglob("numba_*.py"):
+        module = importlib.import_module(f"ntalker_ns.{path.parent.name}.{path.stem}")
+        for value in vars(module).values():
+            if isinstance(value, Dispatcher):
+                key = (value.py_func.__module__, value.py_func.__qualname__)
+                assert names.setdefault(key, value) is value, key
+    assert len(names) > 40
 
 
 @pytest.fixture

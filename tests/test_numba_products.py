@@ -1,5 +1,9 @@
 """Matrix products in registers against numpy's, in double precision."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -38,3 +42,47 @@ def test_adds_the_product(width: int, rows: int, depth: int, turned: bool, kind:
         room[: c.size].reshape(c.shape), expected, rtol=0, atol=1e-5 if kind is np.float32 else 1e-13
     )
     np.testing.assert_array_equal(room[c.size :], 7.0)
+
+
+LAYERS = """
+import sys
+from numba import njit
+
+import numpy as np
+from ntalker_ns.field.numba_products import linear_layer, rectified_layer
+
+@njit(cache=True)
+def linear(rows, depth, a, b, c, bias, factors, extra):
+    for i in range(rows):  # Called from one place only, it would become a part of its caller.
+        linear_layer(a[i * depth :], depth, 1, 1, depth, b, WIDTH, c[i * len(WIDTH) :], bias, factors, extra)
+    linear_layer(a, depth, 1, rows, depth, b, WIDTH, c, bias, factors, extra)
+
+@njit(cache=True)
+def rectified(rows, depth, a, b, c, bias, factors, extra):
+    for i in range(rows):
+        rectified_layer(a[i * depth :], depth, 1, 1, depth, b, WIDTH, c[i * len(WIDTH) :], bias, factors, extra)
+    rectified_layer(a, depth, 1, rows, depth, b, WIDTH, c, bias, factors, extra)
+
+WIDTH = (0,) * 21
+arrays = [np.ones(8), -np.ones(2 * 21), np.zeros(4 * 21), np.zeros(21), np.zeros(4), np.zeros(21)]
+for name in sys.argv[1:]:
+    globals()[name](4, 2, *arrays)
+    print(name, *set(arrays[2]))
+"""
+
+
+def test_code_kept_by_several_processes_is_not_mixed_up(tmp_path: Path) -> None:
+    """Each process counts the functions that it makes, and the count is in the names of what it compiles."""
+    script = tmp_path / "layers.py"
+    script.write_text(LAYERS)
+
+    def run(*arguments: str) -> list[str]:
+        done = subprocess.run([sys.executable, str(script), *arguments], capture_output=True, text=True, check=True)
+        return done.stdout.splitlines()
+
+    # Each counts its function as the same one.
+    assert run("linear") == ["linear -2.0"]
+    assert run("rectified") == ["rectified 0.0"]
+    assert len(list(tmp_path.rglob("*.nbc"))) == 2
+    assert run("linear", "rectified") == ["linear -2.0", "rectified 0.0"]
+    assert run("rectified", "linear") == ["rectified 0.0", "linear -2.0"]

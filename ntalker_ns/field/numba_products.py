@@ -119,7 +119,6 @@ def _product(kind: _Kind) -> Any:
     wide_block, narrow_block, single_block = _block(kind, 4, _WIDE), _block(kind, 8, 1), _block(kind, 1, 1)
     adds, rectifies = kind == "sum", kind == "rectified"
 
-    @njit(fastmath=FASTMATH)
     def product(a, row_stride, column_stride, rows, depth, b, width, c, bias, factors, extra):
         w, lanes = len(width), VECTOR_BYTES // c.itemsize
         wide, whole = w - w % (_WIDE * lanes), w - w % lanes
@@ -140,7 +139,10 @@ def _product(kind: _Kind) -> Any:
                     total += a[t * row_stride + k * column_stride] * b[k * w + j]
                 c[t * w + j] = total - total if rectifies and total < 0 else total
 
-    return product
+    # numba finds code that it has kept by name and by a number that counts the functions of a process. Were there three
+    # of one name, those kept by two processes could be taken for each other.
+    product.__name__ = product.__qualname__ = f"{kind}_product"
+    return njit(fastmath=FASTMATH)(product)
 
 
 _sum, linear_layer, rectified_layer = _product("sum"), _product("linear"), _product("rectified")
