@@ -114,29 +114,43 @@ def _march_into(lattice: Lattice, frames: int, room: Room) -> FrameSamples:
         from ntalker_ns.rendering import triton_marching
 
         counts = triton_marching.count(*lattice)
-        kept, ends = _kept(counts, frames, size)
+        kept, ends = fit(counts, frames, size)
         triton_marching.write(*lattice[:-1], kept, ends, starts, owners)
     else:
         samples = march(lattice)
         counts = samples.ray_counts
-        kept, ends = _kept(counts, frames, size)
-        starts, owners = _moved(samples, kept, ends, starts, owners)
+        kept, ends = fit(counts, frames, size)
+        starts, owners = pack(samples, kept, ends, starts, owners)
     room.note(rays, counts.view(frames, rays).sum(dim=1).amax())
     return FrameSamples(starts, owners, kept, ends, [size] * frames)
 
 
-def _kept(counts: Int[Tensor, "rays"], frames: int, size: int) -> tuple[Int[Tensor, "rays"], Int[Tensor, "rays"]]:
-    """How many samples of each ray there is room for, and the place behind its last one."""
+def fit(counts: Int[Tensor, "rays"], frames: int, size: int) -> tuple[Int[Tensor, "rays"], Int[Tensor, "rays"]]:
+    """How many samples of each ray there is room for, and the place behind its last one.
+
+    Args:
+        counts: samples of each ray; rays lie frame after frame, equally many of each.
+        frames: how many.
+        size: samples that each frame has room for.
+    """
     ends = counts.view(frames, -1).cumsum(dim=1).clamp(max=size)
     kept = ends.diff(dim=1, prepend=torch.zeros_like(ends[:, :1]))
     first = size * torch.arange(frames, device=counts.device)
     return kept.flatten(), (ends + first[:, None]).flatten()
 
 
-def _moved(
+def pack(
     samples: RaySamples, kept: Tensor, ends: Tensor, starts: Tensor, owners: Tensor
 ) -> tuple[Float[Tensor, "samples"], Int[Tensor, "samples"]]:
-    """Puts the first samples of each ray before its end, over `starts` and `owners`."""
+    """Puts samples where there is room for them, as Triton's kernels do by themselves.
+
+    Args:
+        samples: of all rays.
+        kept: how many of each ray there is room for.
+        ends: the place behind its last one.
+        starts: where samples begin, as it is where none is put.
+        owners: the rays of samples, likewise.
+    """
     rays, room = samples.rays, len(starts)
     first = samples.ray_counts.cumsum(dim=0) - samples.ray_counts
     rank = torch.arange(len(rays), device=rays.device) - first[rays]

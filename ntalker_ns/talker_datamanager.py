@@ -53,7 +53,10 @@ class TalkerDataManagerConfig(VanillaDataManagerConfig):
     patch_region: PatchRegion = "face"
     """Where the centres of patches lie: in the face box, in the lip box, or anywhere."""
     rest_pixels: int = 2048
-    """Pixels of a training step, anywhere in the frames, from which torso and background learn."""
+    """Pixels a training step, anywhere in the frames, from which torso and background learn."""
+    rest_interval: int = 2
+    """They learn in one step of so many, drawn at random, from so many steps' pixels at once: to begin costs as much as
+    thousands of pixels."""
     rest_frames: int = 8
     """Frames that those pixels come from."""
     eval_num_rays_per_batch: int = 4096
@@ -96,6 +99,7 @@ def check_config(config: TalkerDataManagerConfig) -> None:
         if not 0 <= value <= 1 + 1e-9:
             raise NTalkerError(f"{name} must be between 0 and 1, not {value:g}.")
     counts = {"rays-per-step": config.rays_per_step, "frames-per-step": config.frames_per_step}
+    counts["rest-interval"] = config.rest_interval
     for name, value in (counts | {"patch-size": config.patch_size}).items():
         if value is not None and value < 1:
             raise NTalkerError(f"{name} must be at least 1, not {value}.")
@@ -121,8 +125,9 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
     pixel centres in px at training size, place (R, 2), the same over the picture's size, and plate (R, 3), the plate's
     colours there.
     The batch has image (R, 3) in [0, 1], labels (R,), indices (R, 3) as camera, row, column, and per frame face_boxes
-    and lip_boxes (F, 4) in px at training size and frames (F,), its index in the driving sequence. A training batch has
-    other pixels of other frames in rest: place (R, 2), plate, image and underlay (R, 3), labels (R,), frames (F,).
+    and lip_boxes (F, 4) in px at training size and frames (F,), its index in the driving sequence. Some batches of
+    training have other pixels of other frames in rest: place (R, 2), plate, image and underlay (R, 3), labels (R,),
+    frames (F,).
     """
 
     config: TalkerDataManagerConfig
@@ -166,6 +171,8 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
             len(self.train_dataset), num_frames, replace=False, p=self._frame_chances(self.train_dataset)
         )
         bundle, batch = self._sample(self.train_dataset, self._train_rng, chosen, count // num_frames)
+        if self._train_rng.random() * self.config.rest_interval >= 1.0:
+            return bundle, batch
         # With the rays too, since all that learns is asked in the model's forward: torch's DistributedDataParallel
         # must see it there.
         rest: Any = self._sample_rest()
@@ -288,7 +295,7 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
         dataset, rng = self.train_dataset, self._train_rng
         store = dataset.store()
         num_frames = min(self.config.rest_frames, len(dataset))
-        each = max(1, self.config.rest_pixels // num_frames)
+        each = max(1, self.config.rest_pixels * self.config.rest_interval // num_frames)
         chosen = rng.choice(len(dataset), num_frames, replace=False)
         x, y = pixel_sampling.anywhere(rng, num_frames * each, dataset.size)
         values = np.empty((len(x), 8), np.uint8)

@@ -82,7 +82,10 @@ class TalkerModelConfig(ModelConfig):
     hidden_depth: float = 0.12
     """How far behind the surface, world units."""
     hidden_share: float = 0.1
-    """Share of a step's rays behind whose surface one point is learned."""
+    """Share of the rays behind whose surface one point is learned."""
+    hidden_interval: int = 4
+    """Such points are learned in one step of so many, drawn at random, and of so many steps' rays at once: to begin
+    costs as much as thousands of points."""
     audio_epochs: float = 60.0
     """How often the audio encoder sees each frame while it learns lip shapes; more, and it learns a short clip by
     heart."""
@@ -317,8 +320,9 @@ class TalkerModel(Model):
         corrections = self.pose_refinement.of_frames(to_device(frames, self.device))
         outputs = self._render(ray_bundle, rays, self._conditions(frames), corrections)
         if self.training:
-            head, opacity = outputs["head"], outputs["accumulation"]
-            outputs |= self.portrait.composed(head, opacity, ray_bundle.metadata, frames, rays)
+            if "rest" in ray_bundle.metadata:
+                head, opacity = outputs["head"], outputs["accumulation"]
+                outputs |= self.portrait.composed(head, opacity, ray_bundle.metadata, frames, rays)
             if self._step * self.config.audio_batch < self.config.audio_epochs * len(self._trained_frames()):
                 outputs["hearing"] = self._hearing_loss()
         return outputs
@@ -350,7 +354,7 @@ class TalkerModel(Model):
             self.occupancy.see(samples.positions, samples.weights.detach())
             if self.face_shell is not None:
                 outputs["off_surface"] = self.face_shell.off_surface(*samples) / len(ray_bundle)
-            if self.config.hidden_weight:
+            if self.config.hidden_weight and float(torch.rand(())) * self.config.hidden_interval < 1.0:
                 outputs["hidden"] = self._off_hidden(ray_bundle, rays, conditions, corrections, outputs)
         return outputs
 
@@ -366,7 +370,8 @@ class TalkerModel(Model):
 
         Behind lips nothing is asked: there the mouth is seen.
         """
-        drawn, counts = scattered(rays, self.config.hidden_share, self.device)
+        share = min(self.config.hidden_share * self.config.hidden_interval, 1.0)
+        drawn, counts = scattered(rays, share, self.device)
         depth, opacity = (outputs[name].detach()[drawn] for name in ("depth", "accumulation"))
         depth = depth + self.config.hidden_depth * torch.rand_like(depth)
         to_mouth = ray_bundle.origins[drawn] + depth * ray_bundle.directions[drawn] - self._mouth

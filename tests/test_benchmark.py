@@ -2,6 +2,7 @@
 
 import json
 import math
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +110,22 @@ def test_step_and_frames_of_a_run_beside_nerfacto(tiny: Path, tmp_path: Path, ca
     assert all(set(each) == {MOVING, STILL, REFINED, "nerfacto"} for each in rates.values())
     out = capsys.readouterr().out
     assert "nerfacto" in out and "scaled from 16 rays" in out
+
+
+def test_waits_of_the_host_are_what_torch_warns_of(monkeypatch: pytest.MonkeyPatch):
+    assert timing.host_waits(lambda: None, 2) is None or torch.cuda.is_available()
+    modes: list[object] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+
+    def step() -> None:
+        assert modes == ["warn"]
+        warnings.warn("called a synchronizing CUDA operation", stacklevel=1)
+        warnings.warn("something else", stacklevel=1)
+
+    assert timing.host_waits(step, 3) == 1.0
+    assert modes == ["warn", 0]
 
 
 def test_a_continued_run_has_a_folder_of_its_own(tiny: Path, tmp_path: Path):

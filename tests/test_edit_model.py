@@ -102,7 +102,7 @@ def test_lip_patches_lie_on_the_lips_and_bring_what_their_loss_needs(trainer: Ed
 def test_the_loss_is_equation_9(trainer: EditTrainer, frames: EditFrames):
     torch.manual_seed(0)
     config, model = trainer.config.pipeline.model, head(trainer).train()
-    config.perceptual_weight, config.style_weight = 0.001, 10.0
+    config.perceptual_weight, config.style_weight, config.hidden_interval = 0.001, 10.0, 1
     vgg = VGGFeatures({f"features.{name}": value for name, value in vgg_layers().state_dict().items()})
     model._outside["vgg"] = vgg
     bundle, batch = patch(trainer, frames)

@@ -52,8 +52,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Any:
     config = copy.deepcopy(ntalker_base.config.pipeline)
     datamanager: Any = config.datamanager
     datamanager.data = datamanager.dataparser.data = Path(data)
-    datamanager.rays_per_step = 512
+    datamanager.rays_per_step, datamanager.rest_interval = 512, 1
     model: Any = config.model
+    model.hidden_interval = 1
     model.field.log2_hashmap_size = model.portrait.torso.log2_hashmap_size = 10
     return config.setup(device="cpu", test_mode="val")
 

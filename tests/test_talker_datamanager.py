@@ -141,6 +141,31 @@ def test_rays_per_step_can_change(clip):
     assert len(data.next_train(0)[0]) == 4
 
 
+def test_frames_are_known_on_the_host(clip):
+    for patch_size in (None, 16):
+        rays, batch = manager(clip, rays_per_step=600, patch_size=patch_size).next_train(0)
+        frames = rays.metadata["frames"]
+        each = len(rays) // len(frames)
+        assert isinstance(frames, list) and frames == batch["frames"].tolist()
+        assert rays.metadata["driving_index"].flatten().tolist() == [frame for frame in frames for _ in range(each)]
+
+
+@pytest.mark.parametrize("interval", [1, 3])
+def test_pixels_anywhere_come_now_and_then_and_as_many_in_all(clip, interval):
+    data = manager(clip, rays_per_step=16, rest_pixels=64, rest_frames=4, rest_interval=interval)
+    steps = [data.next_train(step) for step in range(90)]
+    rest = [batch["rest"] for _, batch in steps if "rest" in batch]
+    assert len(rest) == sum("rest" in rays.metadata for rays, _ in steps)
+    assert abs(len(rest) - 90 / interval) <= (0 if interval == 1 else 15)
+    for pixels in rest:
+        assert len(pixels.place) == 64 * interval and len(set(pixels.frames.tolist())) == 4
+        assert pixels.counts == [16 * interval] * 4
+        frame = data.train_dataset[int(np.flatnonzero(data.train_dataset.frame_indices == int(pixels.frames[1]))[0])]
+        x, y = (pixels.place[16 * interval : 32 * interval] * SIZE).long().unbind(dim=1)
+        assert torch.equal(pixels.labels[16 * interval : 32 * interval], frame["labels"][y, x])
+        torch.testing.assert_close(pixels.image[16 * interval : 32 * interval], frame["image"][y, x])
+
+
 @pytest.mark.parametrize(
     ("options", "name"),
     [
@@ -150,6 +175,7 @@ def test_rays_per_step_can_change(clip):
         ({"frames_per_step": 0}, "frames-per-step"),
         ({"rays_per_step": 0}, "rays-per-step"),
         ({"patch_size": 0}, "patch-size"),
+        ({"rest_interval": 0}, "rest-interval"),
     ],
 )
 def test_options_that_cannot_be_are_named(clip, options, name):

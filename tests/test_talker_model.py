@@ -32,6 +32,9 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Any:
     datamanager: Any = config.datamanager
     datamanager.data = datamanager.dataparser.data = Path(data)
     datamanager.rays_per_step = 256
+    # All that a step may do, in every step.
+    model: Any = config.model
+    datamanager.rest_interval = model.hidden_interval = 1
     torch.manual_seed(0)
     pipeline = config.setup(device="cpu", test_mode="val")
     # A head that hears: without training its grids are flat, and nothing depends on anything.
@@ -352,6 +355,28 @@ def test_what_is_hidden_becomes_solid_and_takes_the_colours_before_it(
     short = np.log(np.log(10.0) / config.step_size / density)
     expected = len(chosen) / rays * (off**2 + 0.01 * short)
     assert float(loss) == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_what_is_hidden_is_learned_now_and_then_from_as_many_points(
+    pipeline: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline.train()
+    model = pipeline.model
+    model.pose_refinement.mark_trained(torch.arange(20))
+    monkeypatch.setattr(talker_model, "OPAQUE", -1.0)
+    monkeypatch.setattr(model, "_mouth_radius", 0.0)
+    monkeypatch.setattr(model.config, "hidden_share", 0.125)
+    monkeypatch.setattr(model.config, "hidden_interval", 4)
+    asked: list[int] = []
+    behind = model._renderer.behind
+    monkeypatch.setattr(model._renderer, "behind", lambda *given: asked.append(len(given[4])) or behind(*given))
+    torch.manual_seed(0)
+    steps = [pipeline.get_train_loss_dict(0) for _ in range(60)]
+    there = ["hidden" in losses for _, losses, _ in steps]
+    assert 6 < sum(there) < 26 and len(asked) == sum(there)
+    rays = [len(outputs["rgb"]) for (outputs, _, _), yes in zip(steps, there, strict=True) if yes]
+    for number, count in zip(asked, rays, strict=True):
+        assert number == pytest.approx(0.5 * count, abs=4)
 
 
 def test_what_is_hidden_is_learned_by_the_field_alone(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,7 +68,7 @@ class LandmarkWarp(nn.Module):
         Args:
             shapes: one row a frame.
         """
-        motion = torch.einsum("fc,cpx->fpx", shapes.to(self.motions), self.motions)
+        motion = (shapes.to(self.motions) @ self.motions.flatten(start_dim=1)).view(-1, *self.places.shape)
         return self.places + motion, motion
 
     def _interpolate(self, points: Tensor, places: Tensor, motion: Tensor) -> Float[Tensor, "samples 2"]:

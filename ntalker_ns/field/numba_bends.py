@@ -56,7 +56,7 @@ def balls(centers: Sequence[tuple[float, float, float]], inner: float, outer: fl
 def landmarks(places: Tensor, motion: Tensor, softness: float) -> Landmarks:
     """What `LandmarkWarp.landmarks` says of frames, (frames, points, 2) each."""
     x, z, motion_x, motion_z = (
-        np.ascontiguousarray(each[..., axis], np.float32) for each in (places, motion) for axis in (0, 1)
+        np.ascontiguousarray(each.numpy()[..., axis], np.float32) for each in (places, motion) for axis in (0, 1)
     )
     return Landmarks(x, z, motion_x, motion_z, np.float32(softness**2))
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -86,14 +87,14 @@ def sums_per_frame(values: Int[Tensor, "samples"], counts: list[int]) -> list[in
 
 
 def chosen_per_frame(index: Int[Tensor, "chosen"], counts: list[int]) -> list[int]:
-    """How many of each frame's samples are among the chosen ones; one question to the device for all frames.
+    """How many of each frame's samples are among the chosen ones.
 
     Args:
-        index: which samples are chosen, ascending.
+        index: which samples are chosen, ascending; on the host.
         counts: how many samples each frame has.
     """
-    ends = torch.tensor([0, *accumulate(counts)], device=index.device)
-    return torch.searchsorted(index, ends).diff().tolist()
+    places = np.searchsorted(index.numpy(), [0, *accumulate(counts)])
+    return np.diff(places).tolist()
 
 
 class Chosen(NamedTuple):

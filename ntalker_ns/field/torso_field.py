@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from ntalker_ns.async_copies import Indices
+from ntalker_ns.async_copies import Indices, to_device
 from ntalker_ns.encodings.hash_grid import HashGrid
 from ntalker_ns.field.mlp import FrameMLP, at_least_float32
 
@@ -189,8 +189,9 @@ def displacements(
         conditions: how much of each motion there is in each frame.
         counts: places of each frame.
     """
-    moved = [part @ amount for part, amount in zip(shares.split(counts), conditions, strict=True)]
-    return MOTION_SCALE * torch.cat(moved)
+    repeats = to_device(torch.tensor(counts), shares.device)
+    amounts = conditions.repeat_interleave(repeats, dim=0, output_size=len(shares))
+    return MOTION_SCALE * (shares * amounts[:, None]).sum(dim=-1)
 
 
 def _frequencies(places: Float[Tensor, "pixels 2"], octaves: int) -> Float[Tensor, "pixels channels"]:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ntalker_ns.frame_samples import _kept, _moved
+from ntalker_ns.frame_samples import fit, pack
 from ntalker_ns.rendering import triton_marching
 from ntalker_ns.rendering.marching import Lattice, intersect_box, march_torch
 
@@ -67,9 +67,9 @@ def test_samples_go_into_rooms_of_their_frames(size):
     lattice = Lattice(origins, directions, near, far, occupied, 0.05, jitter, 30)
     counts, marched = triton_marching.count(*lattice), march_torch(lattice)
     assert torch.equal(counts, marched.ray_counts)
-    kept, ends = _kept(counts, 3, size)
+    kept, ends = fit(counts, 3, size)
     rooms = [torch.full((3 * size,), -1.0, device=DEVICE), torch.full((3 * size,), -1, device=DEVICE)]
-    expected = _moved(marched, kept, ends, *rooms)
+    expected = pack(marched, kept, ends, *rooms)
     triton_marching.write(*lattice[:-1], kept, ends, *rooms)
     for one, other in zip(rooms, expected, strict=True):
         assert torch.equal(one, other)

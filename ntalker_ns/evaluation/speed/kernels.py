@@ -15,8 +15,12 @@ from ntalker_ns.encodings.layout import grid_layout
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation.speed.timing import fastest
 from ntalker_ns.field.segments import add_per_frame
+from ntalker_ns.frame_samples import fit, pack
 from ntalker_ns.rendering.compositing import composite_torch
 from ntalker_ns.rendering.marching import Lattice, intersect_box, march_torch
+
+PER_RAY = ("origins", "directions", "near", "far", "jitter")
+"""Of a lattice."""
 
 Numbers = Callable[[], tuple[Tensor, ...]]
 """Results and gradients."""
@@ -107,6 +111,7 @@ def measure_kernels(sizes: KernelSizes, device: torch.device, repeats: int) -> K
         _hash_grid(2, torch.float32, 1e-4, sizes, device),
         _hash_grid(3, torch.float16, 5e-3, sizes, device),
         _marching(sizes, device),
+        _rooms(sizes, device),
         _compositing(sizes, device),
         *(_network((65, 64, 64, 65), half, 2e-2 if half else 1e-4, sizes, device) for half in (False, True)),
         *(_network((80, 64, 3), half, 2e-2 if half else 1e-4, sizes, device) for half in (False, True)),
@@ -152,21 +157,52 @@ def _hash_grid(dims: int, kind: torch.dtype, tolerance: float, sizes: KernelSize
     return Check(name, lambda: numbers(triton_backend.encode), lambda: numbers(reference.encode), tolerance)
 
 
-def _marching(sizes: KernelSizes, device: torch.device) -> Check:
-    from ntalker_ns.rendering import triton_marching
-
+def _lattice(sizes: KernelSizes, device: torch.device) -> Lattice:
     origins = torch.nn.functional.normalize(torch.randn(sizes.rays, 3, device=device), dim=1) * 3.0
     directions = torch.nn.functional.normalize(torch.rand_like(origins) - 0.5 - origins, dim=1)
     near, far = intersect_box(origins, directions)
     occupied = torch.rand(128, 128, 128, device=device) < 0.1
     # Sums of eighths are exact in any order.
-    lattice = Lattice(origins, directions, near, far, occupied, 0.0125, torch.rand_like(near), 32)
+    return Lattice(origins, directions, near, far, occupied, 0.0125, torch.rand_like(near), 32)
+
+
+def _marching(sizes: KernelSizes, device: torch.device) -> Check:
+    from ntalker_ns.rendering import triton_marching
+
+    lattice = _lattice(sizes, device)
 
     def dense() -> tuple[Tensor, ...]:
         samples = march_torch(lattice)
         return samples.starts, samples.ends, samples.ray_counts
 
     return Check("marching", lambda: triton_marching.march(*lattice), dense, 0.0)
+
+
+def _rooms(sizes: KernelSizes, device: torch.device) -> Check:
+    from ntalker_ns.rendering import triton_marching
+
+    lattice, frames = _lattice(sizes, device), 4
+    rays = sizes.rays // frames * frames
+    lattice = Lattice(*(each[:rays] if name in PER_RAY else each for name, each in lattice._asdict().items()))
+    # Too small for some frames and too large for others.
+    size = max(int(triton_marching.count(*lattice).view(frames, -1).sum(dim=1).median()), 1)
+
+    def empty() -> tuple[Tensor, Tensor]:
+        places = torch.zeros(frames * size, device=device)
+        return places, places.long()
+
+    def ours() -> tuple[Tensor, ...]:
+        kept, ends = fit(triton_marching.count(*lattice), frames, size)
+        rooms = empty()
+        triton_marching.write(*lattice[:-1], kept, ends, *rooms)
+        return *rooms, kept, ends
+
+    def dense() -> tuple[Tensor, ...]:
+        samples = march_torch(lattice)
+        kept, ends = fit(samples.ray_counts, frames, size)
+        return *pack(samples, kept, ends, *empty()), kept, ends
+
+    return Check("marching into rooms", ours, dense, 0.0)
 
 
 def _compositing(sizes: KernelSizes, device: torch.device) -> Check:
@@ -199,7 +235,8 @@ def _network(widths: tuple[int, ...], half: bool, tolerance: float, sizes: Kerne
     from ntalker_ns.field import triton_mlp
 
     weights = [torch.randn(b, a, device=device) / a**0.5 for a, b in pairwise(widths)]
-    biases = [torch.randn(width, device=device) for width in widths[1:]]
+    # So large that no hidden value is near 0, where rounding decides whether it has a gradient.
+    biases = [8.0 * 4.0**i * torch.randn(width, device=device).sign() for i, width in enumerate(widths[1:])]
     counts = [sizes.points // 3, sizes.points - sizes.points // 3]
     samples, rows = torch.randn(sizes.points, widths[0], device=device), torch.randn(2, widths[1], device=device)
     gates = torch.rand(sizes.points, 1, device=device)

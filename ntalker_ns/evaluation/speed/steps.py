@@ -2,14 +2,14 @@
 
 import statistics
 from dataclasses import dataclass
-from typing import Any
 
 from rich.console import Group
 from rich.table import Table
+from torch import Tensor
 
 from ntalker_ns.evaluation.peak_memory import PeakMemory, resident_gib
 from ntalker_ns.evaluation.speed.shares import shares_table, time_shares
-from ntalker_ns.evaluation.speed.timing import timed
+from ntalker_ns.evaluation.speed.timing import CUDA_BATCH, host_waits, timed
 from ntalker_ns.evaluation.speed.training import Training, start_nerfacto
 from ntalker_ns.progress import track
 
@@ -60,12 +60,15 @@ class StepSpeeds:
     """By way to train."""
     shares: dict[str, float]
     """Of the time of a step of ours, by what it goes to."""
+    host_waits: float | None = None
+    """How often the host waits for the GPU in a step of ours, the mean; None without a GPU."""
 
     def to_dict(self) -> dict[str, object]:
         """Plain values."""
         return {
             "steps": {name: speed.to_dict() for name, speed in self.speeds.items()},
             "shares_of_our_step": self.shares,
+            "host_waits_of_our_step": self.host_waits,
             "times_the_rays_per_second_of_nerfacto": self.ratios(),
         }
 
@@ -88,6 +91,8 @@ class StepSpeeds:
                 f"{speed.samples / speed.seconds:,.0f}",
                 f"{speed.peak_gib:.2f} ({speed.added_gib:.2f})",
             )
+        if self.host_waits is not None:
+            table.caption = f"In a step of ours the host waits for the GPU {self.host_waits:.2f} times."
         return Group(table, shares_table("Where our step's time goes", self.shares))
 
 
@@ -100,6 +105,7 @@ def measure_steps(ours: Training, sizes: StepSizes) -> StepSpeeds:
     """
     speeds = {PRESET: _ours(ours, sizes.steps, "Steps of the preset")}
     shares = time_shares(ours.step, ours.device, sizes.steps)
+    waits = host_waits(ours.step, sizes.steps) if ours.device.type == "cuda" else None
     pipeline = ours.pipeline
     target, pipeline.config.target_samples = pipeline.config.target_samples, None
     rays = pipeline.datamanager.rays_per_step
@@ -108,22 +114,26 @@ def measure_steps(ours: Training, sizes: StepSizes) -> StepSpeeds:
     pipeline.config.target_samples = target
     pipeline.datamanager.set_rays_per_step(rays)
     speeds[PEER] = _nerfacto(ours, sizes)
-    return StepSpeeds({name: speeds[name] for name in (OURS, PRESET, PEER)}, shares)
+    return StepSpeeds({name: speeds[name] for name in (OURS, PRESET, PEER)}, shares, waits)
 
 
 def _ours(training: Training, steps: int, description: str) -> StepSpeed:
     before = _taken(training)
     memory = PeakMemory(gpu=training.device.type == "cuda")
     training.step()
-    seconds, rays, samples = [], [], []
-    for _ in track(range(steps), description):
+    rays: list[int] = []
+    samples: list[Tensor] = []
+
+    def step() -> None:
         rays.append(training.pipeline.datamanager.get_train_rays_per_batch())
-        metrics: dict[str, Any] = {}
-        seconds.append(timed(lambda found=metrics: found.update(training.step()), training.device))
-        samples.append(float(metrics["samples_per_ray"]) * rays[-1])
+        samples.append(training.step()["samples_per_ray"] * rays[-1])
+
+    # A host that waits for nothing is a few steps ahead of a GPU.
+    batch = CUDA_BATCH if training.device.type == "cuda" else 1
+    seconds = [timed(step, training.device, batch) for _ in track(range(max(steps // batch, 1)), description)]
     peak = memory.gib()
-    middle = statistics.median(seconds)
-    return StepSpeed(middle, statistics.fmean(rays), statistics.fmean(samples), peak, max(peak - before, 0.0))
+    middle, mean_samples = statistics.median(seconds), statistics.fmean(map(float, samples))
+    return StepSpeed(middle, statistics.fmean(rays), mean_samples, peak, max(peak - before, 0.0))
 
 
 def _nerfacto(ours: Training, sizes: StepSizes) -> StepSpeed:

@@ -3,6 +3,7 @@
 import importlib.metadata
 import platform
 import time
+import warnings
 from collections.abc import Callable, Hashable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -63,6 +64,27 @@ def timed(run: Run, device: torch.device, batch: int = 1) -> float:
         run()
     synchronize(device)
     return (time.perf_counter() - begin) / batch
+
+
+def host_waits(run: Run, times: int) -> float | None:
+    """How often the host waits for a CUDA device in a run, as torch warns of it; None without one.
+
+    Args:
+        run: what is done.
+        times: how often.
+    """
+    if not torch.cuda.is_available():
+        return None
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            for _ in range(times):
+                run()
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+    return sum("synchronizing" in str(each.message) for each in found) / times
 
 
 def machine(device: torch.device) -> dict[str, object]:
