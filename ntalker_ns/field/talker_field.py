@@ -242,8 +242,9 @@ class TalkerField(nn.Module):
         motion = spoken.spread(coordinate.detach().norm(dim=-1, keepdim=True).to(space))
         # The origin's features, which all others have, come behind theirs: of each look-up a gradient is a whole table.
         origin = coordinate.new_zeros(1, 2)
-        heard = self.audio_grid(torch.cat([coordinate, origin]).add_(1.0).mul_(0.5))
-        audio = SparseInputs(values=heard[:-1], special=spoken, common=heard[-1:], last=closed)
+        places = torch.cat([coordinate, origin]).add_(1.0).mul_(0.5)
+        heard, common = self.audio_grid(places).split([len(coordinate), 1])
+        audio = SparseInputs(values=heard, special=spoken, common=common, last=closed)
         return self.density_net(space, frames.speech_code, frames.counts, gate, audio), motion
 
     @torch.no_grad()
