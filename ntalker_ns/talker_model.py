@@ -15,6 +15,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor, nn
 
 from ntalker_ns.async_copies import to_device
+from ntalker_ns.carving import carve
 from ntalker_ns.cores import shared_cores
 from ntalker_ns.driving import DrivingSequence
 from ntalker_ns.driving_controls import controlled
@@ -27,14 +28,12 @@ from ntalker_ns.kept_memory import keep_freed_memory
 from ntalker_ns.portrait import Portrait, PortraitConfig, RestKind
 from ntalker_ns.rendering.face_shell import MOUTH, FaceShell
 from ntalker_ns.rendering.hidden import OPAQUE, off_hidden, scattered
-from ntalker_ns.rendering.occupancy import HIDDEN_MARGIN, MASK_ERROR, OccupancyGrid, visual_hull
+from ntalker_ns.rendering.occupancy import OccupancyGrid
 from ntalker_ns.rendering.rays import camera_rays
 from ntalker_ns.rendering.still_camera import StillCamera, lens, versions
 from ntalker_ns.talker_clip import Clip
+from ntalker_ns.underlay import HEAD
 from ntalker_ns.viewer_controls import PortraitControls
-
-HEAD_LABEL = 2
-"""Labels from here on (head, lips, mouth interior) are the head's."""
 
 
 @dataclass
@@ -209,38 +208,10 @@ class TalkerModel(Model):
             )
 
     def _carve(self, dataset: Any) -> None:
-        """The visual hull of the training masks, within the shell of a known face or else cut off in front of the nose;
-        also notes which frames train."""
-        from ntalker_ns.rendering.occupancy import widen_mask
-
+        """Closes the cells where the head cannot be; also notes which frames train."""
         trained = torch.as_tensor(dataset.metadata["frame_indices"]).long()
         self.pose_refinement.mark_trained(trained.to(self.device))
-        picks = np.unique(np.linspace(0, len(dataset) - 1, 60).round().astype(int))
-        heads = [np.asarray(dataset[int(i)]["labels"]) >= HEAD_LABEL for i in picks]
-        cameras = dataset.cameras
-        poses = cameras.camera_to_worlds[picks].to(self.device)
-        intrinsics = tuple(float(getattr(cameras, name)[0]) for name in ("fx", "fy", "cx", "cy"))
-        centers = self.occupancy.centers().view(-1, 3)
-
-        def hull_of(share: float) -> Tensor:
-            masks = np.stack([widen_mask(head, share) for head in heads])
-            return visual_hull(centers, poses, intrinsics, masks)  # type: ignore[arg-type]
-
-        hull = hull_of(MASK_ERROR)
-        if self.face_shell is not None:
-            shell, deeper = (
-                torch.from_numpy(self.face_shell.cells(deeper)).to(hull.device).view(-1)
-                for deeper in (0.0, self.config.hidden_depth)
-            )
-            hull &= shell
-            # No training ray comes by there, so nothing of it may stick out from behind what is seen.
-            inner = hull | (deeper & hull_of(-HIDDEN_MARGIN))
-        else:
-            nose = self.driving.anchors["nose"]
-            eyes = np.linalg.norm(self.driving.anchors["left_eye"] - self.driving.anchors["right_eye"])
-            inner = hull = hull & (centers[:, 1] > float(nose[1] - 0.5 * eyes))
-        shape = self.occupancy.occupied.shape
-        self.occupancy.carve(hull.view(shape), inner.view(shape))
+        carve(self.occupancy, dataset, self.face_shell, self.driving.anchors, self.config.hidden_depth)
 
     @torch.no_grad()
     def _refresh_occupancy(self, step: int) -> None:
@@ -393,7 +364,7 @@ class TalkerModel(Model):
     ) -> dict[str, Tensor]:
         """Colour, mask, entropy, lip and pose terms, each already weighted."""
         accumulation = outputs["accumulation"].squeeze(-1)
-        head = (batch["labels"].to(self.device) >= HEAD_LABEL).float()
+        head = (batch["labels"].to(self.device) >= HEAD).float()
         opacity = accumulation.clamp(1e-4, 1.0 - 1e-4)
         entropy = -(opacity * opacity.log() + (1.0 - opacity) * (1.0 - opacity).log()).mean()
         losses = {
@@ -506,9 +477,9 @@ class TalkerModel(Model):
         squared = (rgb - truth).square().mean(dim=-1)
         regions = {
             "psnr": torch.ones_like(labels, dtype=torch.bool),
-            "head_psnr": labels >= HEAD_LABEL,
+            "head_psnr": labels >= HEAD,
             "face_psnr": batch["face_mask"].to(self.device),
-            "lips_psnr": labels > HEAD_LABEL,
+            "lips_psnr": labels > HEAD,
         }
         metrics = {name: float(-10.0 * torch.log10(squared[mask].mean())) for name, mask in regions.items()}
         planes = (rgb.permute(2, 0, 1)[None], truth.permute(2, 0, 1)[None])
