@@ -113,9 +113,9 @@ def _march_into(lattice: Lattice, frames: int, room: Room) -> FrameSamples:
     if automatic_backend(lattice.near.device.type) == "triton":
         from ntalker_ns.rendering import triton_marching
 
-        counts = triton_marching.count(*lattice)
+        counts = triton_marching.count(lattice)
         kept, ends = fit(counts, frames, size)
-        triton_marching.write(*lattice[:-1], kept, ends, starts, owners)
+        triton_marching.write(lattice, kept, ends, starts, owners)
     else:
         samples = march(lattice)
         counts = samples.ray_counts

@@ -45,7 +45,8 @@ def test_every_kept_sample_is_occupied_and_in_order() -> None:
     near, far = intersect_box(origins, directions)
     samples = march(Lattice(origins, directions, near, far, occupied, 0.02, torch.zeros(4), 1000))
     ray = torch.repeat_interleave(samples.ray_counts)
-    cells = ((origins[ray] + samples.middles[:, None] * directions[ray] + 1.0) * 4.0).long().clamp(0, 7)
+    middles = 0.5 * (samples.starts + samples.ends)
+    cells = ((origins[ray] + middles[:, None] * directions[ray] + 1.0) * 4.0).long().clamp(0, 7)
     assert len(cells) > 20
     assert occupied[cells[:, 0], cells[:, 1], cells[:, 2]].all()
     same_ray = ray[1:] == ray[:-1]

@@ -42,11 +42,6 @@ class RaySamples:
     ray_counts: Int[Tensor, "rays"]
 
     @property
-    def middles(self) -> Float[Tensor, "samples"]:
-        """Distance to where the field is asked."""
-        return 0.5 * (self.starts + self.ends)
-
-    @property
     def rays(self) -> Int[Tensor, "samples"]:
         """The ray of each sample; the host does not wait for the device."""
         return torch.repeat_interleave(self.ray_counts, output_size=len(self.starts))

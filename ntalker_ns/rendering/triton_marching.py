@@ -14,6 +14,8 @@ import triton.language as tl
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ntalker_ns.rendering.marching import Lattice
+
 RAYS = 4
 """Rays of a tile."""
 STEPS = 64
@@ -43,41 +45,25 @@ def march(
     Returns:
         Starts (S,) and ends (S,) of the samples, ray after ray and front to back, and samples of each ray (R,) int64.
     """
-    lattice = (origins, directions, near, far, occupied, step, jitter)
-    counts = count(*lattice, max_samples)
+    lattice = Lattice(origins, directions, near, far, occupied, step, jitter, max_samples)
+    counts = count(lattice)
     ends = torch.cumsum(counts, dim=0)
     starts = torch.empty(int(ends[-1]) if len(ends) else 0, dtype=torch.float32, device=near.device)
-    write(*lattice, counts, ends, starts, torch.empty_like(starts, dtype=torch.int64))
+    write(lattice, counts, ends, starts, torch.empty_like(starts, dtype=torch.int64))
     return starts, starts + step, counts
 
 
-def count(
-    origins: Float[Tensor, "rays 3"],
-    directions: Float[Tensor, "rays 3"],
-    near: Float[Tensor, "rays"],
-    far: Float[Tensor, "rays"],
-    occupied: Bool[Tensor, "grid grid grid"],
-    step: float,
-    jitter: Float[Tensor, "rays"],
-    max_samples: int,
-) -> Int[Tensor, "rays"]:
-    """How many samples of each ray lie in occupied cells, at most so many; the host waits for nothing."""
-    counts = torch.zeros(len(near), dtype=torch.int64, device=near.device)
-    if len(near):
-        shared = _shared(origins, directions, near, far, occupied, step, jitter)
-        with torch.cuda.device_of(near):
-            march_count[(triton.cdiv(len(near), RAYS),)](*shared, counts, max_samples, **TILE)
+def count(lattice: Lattice) -> Int[Tensor, "rays"]:
+    """How many samples of each ray lie in occupied cells, at most as many as are kept; the host waits for nothing."""
+    counts = torch.zeros(len(lattice.near), dtype=torch.int64, device=lattice.near.device)
+    if len(counts):
+        with torch.cuda.device_of(counts):
+            march_count[_grid(lattice)](*_shared(lattice), counts, lattice.max_samples, **TILE)
     return counts
 
 
 def write(
-    origins: Float[Tensor, "rays 3"],
-    directions: Float[Tensor, "rays 3"],
-    near: Float[Tensor, "rays"],
-    far: Float[Tensor, "rays"],
-    occupied: Bool[Tensor, "grid grid grid"],
-    step: float,
-    jitter: Float[Tensor, "rays"],
+    lattice: Lattice,
     counts: Int[Tensor, "rays"],
     ends: Int[Tensor, "rays"],
     starts: Float[Tensor, "samples"],
@@ -86,25 +72,28 @@ def write(
     """Writes where samples start, and of which rays they are; the host waits for nothing.
 
     Args:
-        origins: this and what follows as in `march`.
+        lattice: of the rays.
         counts: samples of each ray, at most those of `count`.
         ends: the place behind each ray's last sample.
         starts: written at those places.
         owners: likewise.
     """
-    if not len(near):
-        return
-    shared = _shared(origins, directions, near, far, occupied, step, jitter)
-    with torch.cuda.device_of(near):
-        march_write[(triton.cdiv(len(near), RAYS),)](*shared, counts, ends, starts, owners, **TILE)
+    if len(counts):
+        with torch.cuda.device_of(counts):
+            march_write[_grid(lattice)](*_shared(lattice), counts, ends, starts, owners, **TILE)
 
 
-def _shared(
-    origins: Tensor, directions: Tensor, near: Tensor, far: Tensor, occupied: Tensor, step: float, jitter: Tensor
-) -> tuple[Any, ...]:
+def _grid(lattice: Lattice) -> tuple[int]:
+    """Tiles of rays."""
+    return (triton.cdiv(len(lattice.near), RAYS),)
+
+
+def _shared(lattice: Lattice) -> tuple[Any, ...]:
     """What both kernels are told first."""
-    rays = (each.detach().float().contiguous() for each in (origins, directions, near, far, jitter))
-    return *rays, occupied.contiguous().view(torch.uint8), len(near), float(step), occupied.shape[0]
+    per_ray = (lattice.origins, lattice.directions, lattice.near, lattice.far, lattice.jitter)
+    cells = lattice.occupied.contiguous().view(torch.uint8)
+    rays = (each.detach().float().contiguous() for each in per_ray)
+    return *rays, cells, len(lattice.near), float(lattice.step), lattice.occupied.shape[0]
 
 
 @triton.jit

@@ -65,12 +65,12 @@ def test_samples_go_into_rooms_of_their_frames(size):
     origins, directions, occupied, jitter = _scene(7, 18, 16, 0.4)
     near, far = intersect_box(origins, directions)
     lattice = Lattice(origins, directions, near, far, occupied, 0.05, jitter, 30)
-    counts, marched = triton_marching.count(*lattice), march_torch(lattice)
+    counts, marched = triton_marching.count(lattice), march_torch(lattice)
     assert torch.equal(counts, marched.ray_counts)
     kept, ends = fit(counts, 3, size)
     rooms = [torch.full((3 * size,), -1.0, device=DEVICE), torch.full((3 * size,), -1, device=DEVICE)]
     expected = pack(marched, kept, ends, *rooms)
-    triton_marching.write(*lattice[:-1], kept, ends, *rooms)
+    triton_marching.write(lattice, kept, ends, *rooms)
     for one, other in zip(rooms, expected, strict=True):
         assert torch.equal(one, other)
     assert int((rooms[1] >= 0).sum()) == int(kept.sum()) > 0

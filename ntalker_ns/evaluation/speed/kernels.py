@@ -185,16 +185,16 @@ def _rooms(sizes: KernelSizes, device: torch.device) -> Check:
     rays = sizes.rays // frames * frames
     lattice = Lattice(*(each[:rays] if name in PER_RAY else each for name, each in lattice._asdict().items()))
     # Too small for some frames and too large for others.
-    size = max(int(triton_marching.count(*lattice).view(frames, -1).sum(dim=1).median()), 1)
+    size = max(int(triton_marching.count(lattice).view(frames, -1).sum(dim=1).median()), 1)
 
     def empty() -> tuple[Tensor, Tensor]:
         places = torch.zeros(frames * size, device=device)
         return places, places.long()
 
     def ours() -> tuple[Tensor, ...]:
-        kept, ends = fit(triton_marching.count(*lattice), frames, size)
+        kept, ends = fit(triton_marching.count(lattice), frames, size)
         rooms = empty()
-        triton_marching.write(*lattice[:-1], kept, ends, *rooms)
+        triton_marching.write(lattice, kept, ends, *rooms)
         return *rooms, kept, ends
 
     def dense() -> tuple[Tensor, ...]:
