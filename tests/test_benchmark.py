@@ -15,6 +15,7 @@ from tiny_run import tiny_config
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation import runs
 from ntalker_ns.evaluation.speed import encodings, kernels, timing
+from ntalker_ns.evaluation.speed.ceilings import Ceilings, Work, kernel_milliseconds, measure_ceilings
 from ntalker_ns.evaluation.speed.curve import CurveSizes, held_out, measure_curves, scores
 from ntalker_ns.evaluation.speed.frames import MOVING, REFINED, STILL, FrameSizes, pixel_rays, resized
 from ntalker_ns.evaluation.speed.kernels import KernelResult
@@ -207,9 +208,36 @@ def test_kernels_need_a_gpu(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_kernel_that_differs_is_an_error():
-    results = kernels.KernelResults({"good": KernelResult(1e-5, 1e-4, 1.0, 2.0), "bad": KernelResult(1.0, 0.1, 1, 1)})
+    def results(**differences: float) -> kernels.KernelResults:
+        found = {name: KernelResult(each, 1e-4, 1.0, 2.0, None, None) for name, each in differences.items()}
+        return kernels.KernelResults(found, None)
+
     with pytest.raises(NTalkerError, match="references: bad;"):
-        results.require_agreement()
-    not_a_number = kernels.KernelResults({"odd": KernelResult(math.nan, 0.1, 1, 1)})
+        results(good=1e-5, bad=1.0).require_agreement()
     with pytest.raises(NTalkerError, match="odd"):
-        not_a_number.require_agreement()
+        results(odd=math.nan).require_agreement()
+
+
+def test_what_bounds_a_kernel_is_the_slower_of_memory_and_products():
+    ceilings = Ceilings(bytes_per_second=1e12, float32_flops=1e13, float16_flops=1e14)
+    # 4e9 bytes take 4 ms at least, 2e10 operations 2 ms in float32 and 0.2 ms in float16.
+    assert ceilings.share(Work(4_000_000_000, 20_000_000_000), milliseconds=8.0) == ("memory", pytest.approx(0.5))
+    assert ceilings.share(Work(1_000_000_000, 20_000_000_000), milliseconds=8.0) == ("products", pytest.approx(0.25))
+    half = Work(100_000_000, 20_000_000_000, half=True)
+    assert ceilings.share(half, milliseconds=0.8) == ("products", pytest.approx(0.25))
+
+
+def test_ceilings_and_the_time_of_kernels_are_measured():
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    found = measure_ceilings(device, repeats=1, width=64)
+    assert min(found.bytes_per_second, found.float32_flops, found.float16_flops) > 0
+    ones = torch.ones(1000, device=device)
+    alone = kernel_milliseconds(lambda: ones + 1, device, times=3)
+    assert alone is None if device.type == "cpu" else alone is not None and alone > 0
+
+
+def test_the_table_names_the_ceiling():
+    found = KernelResult(1e-5, 1e-4, 1.0, 2.0, 0.5, ("memory", 0.42))
+    table = kernels.KernelResults({"one": found}, Ceilings(3e12, 5e13, 8e14)).table()
+    assert list(table.columns[-1].cells) == ["42% memory"]
+    assert "3,000 GB/s" in str(table.caption) and "800 TFLOP/s" in str(table.caption)

@@ -18,7 +18,7 @@ from triton.runtime.jit import JITFunction, mangle_type
 
 from ntalker_ns.encodings import triton_backend
 from ntalker_ns.encodings.layout import grid_layout
-from ntalker_ns.field import triton_mlp
+from ntalker_ns.field import triton_bends, triton_mlp
 from ntalker_ns.field.segments import SparseInputs, choose
 from ntalker_ns.rendering import triton_compositing, triton_marching
 
@@ -74,6 +74,15 @@ def test_compositing_compiles(compiled: list[str]):
     density, values = torch.zeros(6, requires_grad=True), torch.zeros(6, 5, requires_grad=True)
     triton_compositing.composite(density, torch.ones(6), values, torch.tensor([2, 4]))[0].sum().backward()
     assert compiled == ["composite_forward", "composite_backward"]
+
+
+def test_gates_and_bends_compile(compiled: list[str]):
+    balls = triton_bends.Balls(torch.zeros(2, 3), 0.1, 0.2)
+    triton_bends.gate(torch.rand(5, 3, requires_grad=True), balls).sum().backward()
+    marks = triton_bends.Landmarks(torch.zeros(2, 7, 2), torch.zeros(2, 7, 2), 0.1)
+    face = triton_bends.Face(balls, balls, marks, marks, torch.zeros(2, 5, 4), torch.zeros(2))
+    triton_bends.calm(torch.rand(5, 3), torch.rand(5, 1), [2, 3], face)
+    assert compiled == ["gate_samples", "calm_samples"]
 
 
 @pytest.mark.parametrize(

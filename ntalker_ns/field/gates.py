@@ -9,6 +9,7 @@ What speech does not move then cannot depend on speech, by construction and not 
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,6 +17,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ntalker_ns.async_copies import to_device
+from ntalker_ns.encodings.hash_grid import automatic_backend
+
+if TYPE_CHECKING:
+    from ntalker_ns.field.triton_bends import Balls
 
 
 @dataclass(frozen=True)
@@ -30,16 +35,27 @@ class Gate:
 
     def __call__(self, positions: Float[Tensor, "samples 3"]) -> Float[Tensor, "samples 1"]:
         """The gate's value in [0, 1] at each position: a smoothstep of the distance to the nearest centre."""
-        if positions.device.type == "cpu" and positions.dtype == torch.float32:
-            from ntalker_ns.field.numba_bends import gate
+        backend = automatic_backend(positions.device.type)
+        if backend == "numba" and positions.dtype == torch.float32:
+            from ntalker_ns.field import numba_bends
 
-            return gate(positions, np.array(self.centers, np.float32), self.inner, self.outer)
+            return numba_bends.gate(positions, np.array(self.centers, np.float32), self.inner, self.outer)
+        if backend == "triton" and positions.dtype == torch.float32:
+            from ntalker_ns.field import triton_bends
+
+            return triton_bends.gate(positions, self.balls(positions.device))
         centers = _on_device(self.centers, positions.device, positions.dtype)
         squared = ((positions[:, None, :] - centers) ** 2).sum(dim=-1).amin(dim=1, keepdim=True)
         # The tiny floor keeps the square root's gradient finite at a centre.
         distance = torch.sqrt(squared + 1e-12)
         x = ((self.outer - distance) / (self.outer - self.inner)).clamp(0.0, 1.0)
         return x * x * (3.0 - 2.0 * x)
+
+    def balls(self, device: torch.device) -> "Balls":
+        """The gate, as Triton's kernels take it."""
+        from ntalker_ns.field.triton_bends import Balls
+
+        return Balls(_on_device(self.centers, device, torch.float32), self.inner, self.outer)
 
 
 @lru_cache

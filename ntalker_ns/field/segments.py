@@ -3,7 +3,9 @@
 Nor is what most samples of all frames share.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -62,6 +64,21 @@ def add_per_frame(
         gates: how much of the row a sample takes; all of it where None.
     """
     return _AddPerFrame.apply(samples, rows, gates, counts)  # type: ignore[no-any-return]
+
+
+def ends_on(counts: Sequence[int], device: torch.device) -> Int[Tensor, "frames"]:
+    """The place behind each frame's last sample, int32; kernels find a sample's frame by it.
+
+    Args:
+        counts: samples of each frame: from step to step mostly the same, so that they are brought to a device once.
+        device: where kernels run.
+    """
+    return _ends_on(tuple(counts), device)
+
+
+@lru_cache(maxsize=256)
+def _ends_on(counts: tuple[int, ...], device: torch.device) -> Tensor:
+    return async_copies.to_device(torch.tensor(counts, dtype=torch.int32).cumsum(dim=0, dtype=torch.int32), device)
 
 
 def expand_per_frame(rows: Tensor, counts: list[int]) -> Tensor:

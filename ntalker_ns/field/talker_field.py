@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from nerfstudio.utils.math import components_from_spherical_harmonics
 from torch import Tensor, nn
 
-from ntalker_ns.encodings.hash_grid import HashGrid
+from ntalker_ns.encodings.hash_grid import HashGrid, automatic_backend
 from ntalker_ns.field.audio_encoder import AudioEncoder
 from ntalker_ns.field.gates import brow_gate, eye_gate, speech_gate
 from ntalker_ns.field.landmark_warp import LandmarkWarp
@@ -20,6 +20,7 @@ from ntalker_ns.field.mlp import FrameMLP, at_least_float32, truncated_exp
 from ntalker_ns.field.segments import SparseInputs, choose, expand_per_frame
 
 if TYPE_CHECKING:
+    from ntalker_ns.field import triton_bends
     from ntalker_ns.field.numba_bends import Face
 
 WARP_SOFTNESS = 0.05
@@ -256,10 +257,15 @@ class TalkerField(nn.Module):
 
         Lips and brows are bent at the frame's own places, and lids fold where the brows then are.
         """
-        if positions.device.type == "cpu" and positions.dtype == torch.float32:
-            from ntalker_ns.field.numba_bends import calm
+        backend = automatic_backend(positions.device.type)
+        if backend == "numba" and positions.dtype == torch.float32:
+            from ntalker_ns.field import numba_bends
 
-            return calm(positions, speech, frames.counts, self._face(frames))
+            return numba_bends.calm(positions, speech, frames.counts, self._face(frames))
+        if backend == "triton" and positions.dtype == torch.float32:
+            from ntalker_ns.field import triton_bends
+
+            return triton_bends.calm(positions, speech, frames.counts, self._face_on_device(frames))
         eyes = self.eye_gate(positions)
         shift = torch.zeros_like(positions)
         bends = (
@@ -287,6 +293,20 @@ class TalkerField(nn.Module):
             brows=landmarks(*self.brow_warp.landmarks(frames.brow_shapes), self.brow_warp.softness),
             lids=self.lid_fold.lids.numpy(),
             openness=frames.eye_openness.view(-1).float().numpy(),
+        )
+
+    def _face_on_device(self, frames: FrameConditions) -> "triton_bends.Face":
+        """What CUDA's kernels know of the frames' faces."""
+        from ntalker_ns.field.triton_bends import Face, Landmarks
+
+        device = frames.eye_openness.device
+        return Face(
+            brow_gate=self.brow_gate.balls(device),
+            eye_gate=self.eye_gate.balls(device),
+            lips=Landmarks(*self.lip_warp.landmarks(frames.lip_shapes), self.lip_warp.softness),
+            brows=Landmarks(*self.brow_warp.landmarks(frames.brow_shapes), self.brow_warp.softness),
+            lids=self.lid_fold.lids,
+            openness=frames.eye_openness.view(-1),
         )
 
     @property

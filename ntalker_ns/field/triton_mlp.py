@@ -19,8 +19,7 @@ import triton.language as tl
 from jaxtyping import Float
 from torch import Tensor
 
-from ntalker_ns.async_copies import to_device
-from ntalker_ns.field.segments import SparseInputs
+from ntalker_ns.field.segments import SparseInputs, ends_on
 
 FORWARD_TILE, BACKWARD_TILE = 128, 64
 """Samples of a tile."""
@@ -80,7 +79,7 @@ def run_mlp(
         raise ValueError(f"No fused kernel for layers of {[tuple(weight.shape) for weight in weights]}.")
     device = samples.device.type
     kind = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else samples.dtype
-    ends = to_device(torch.tensor(counts, dtype=torch.int32).cumsum(dim=0, dtype=torch.int32), samples.device)
+    ends = ends_on(counts, samples.device)
     extra = None
     if sparse is not None:
         samples, extra = torch.cat([samples, sparse.without_last()], dim=-1), sparse.last

@@ -13,7 +13,8 @@ from ntalker_ns.encodings import reference
 from ntalker_ns.encodings.hash_grid import Encode
 from ntalker_ns.encodings.layout import grid_layout
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.evaluation.speed.timing import fastest
+from ntalker_ns.evaluation.speed.ceilings import Ceilings, Work, kernel_milliseconds, measure_ceilings
+from ntalker_ns.evaluation.speed.timing import CUDA_BATCH, fastest
 from ntalker_ns.field.segments import add_per_frame
 from ntalker_ns.frame_samples import fit, pack
 from ntalker_ns.rendering.compositing import composite_torch
@@ -45,6 +46,8 @@ class Check:
     reference: Numbers
     tolerance: float
     """Largest difference that rounding explains, relative to the largest number."""
+    work: Work
+    """The least that it has to do."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,12 @@ class KernelResult:
     """Largest absolute difference of results and gradients, relative to the largest number of each (at least 1)."""
     tolerance: float
     milliseconds: float
+    """With the host that starts the kernels."""
     reference_milliseconds: float
+    kernel_milliseconds: float | None
+    """Of the kernels alone; None without a CUDA device."""
+    ceiling: tuple[str, float] | None
+    """What bounds it, and the share of that which is reached; None without a CUDA device."""
 
 
 @dataclass(frozen=True)
@@ -63,22 +71,36 @@ class KernelResults:
     """All kernels."""
 
     results: dict[str, KernelResult]
+    ceilings: Ceilings | None
+    """Of the device; None without a CUDA device."""
 
     def to_dict(self) -> dict[str, object]:
         """Plain values."""
-        return {name: vars(result) for name, result in self.results.items()}
+        kernels = {name: vars(result) for name, result in self.results.items()}
+        return {"kernels": kernels, "ceilings": vars(self.ceilings) if self.ceilings else None}
 
     def table(self) -> Table:
         """A row for each."""
         table = Table(title="Triton kernels, forward and backward, beside their torch references")
-        for column in ("", "difference", "allowed", "ms", "reference ms", "times as fast"):
+        columns = ("", "difference", "allowed", "ms", "reference ms", "times as fast", "kernels' ms", "of the ceiling")
+        for column in columns:
             table.add_column(column, justify="right" if column else "left")
         for name, result in self.results.items():
             style = "" if result.difference <= result.tolerance else "red"
             times = (result.milliseconds, result.reference_milliseconds)
             ratio = f"{times[1] / times[0]:.1f}x"
             difference, allowed = f"{result.difference:.1e}", f"{result.tolerance:.0e}"
-            table.add_row(name, difference, allowed, *(f"{each:.3f}" for each in times), ratio, style=style)
+            alone = "-" if result.kernel_milliseconds is None else f"{result.kernel_milliseconds:.3f}"
+            reached = "-" if result.ceiling is None else f"{result.ceiling[1]:.0%} {result.ceiling[0]}"
+            cells = (difference, allowed, *(f"{each:.3f}" for each in times), ratio, alone, reached)
+            table.add_row(name, *cells, style=style)
+        if (found := self.ceilings) is not None:
+            copied, products = 1e-9 * found.bytes_per_second, (found.float32_flops, found.float16_flops)
+            singles, halves = (f"{1e-12 * each:,.0f}" for each in products)
+            table.caption = (
+                f"Ceilings measured here: memory {copied:,.0f} GB/s, products {singles} (float32) and {halves} TFLOP/s "
+                "(float16)."
+            )
         return table
 
     def require_agreement(self) -> None:
@@ -119,14 +141,16 @@ def measure_kernels(sizes: KernelSizes, device: torch.device, repeats: int) -> K
     differences = {check.name: _difference(check.ours(), check.reference()) for check in checks}
     cases = {(check.name, who): getattr(check, who) for check in checks for who in ("ours", "reference")}
     times = fastest(cases, repeats, device, "Triton kernels")
-    return KernelResults(
-        {
-            check.name: KernelResult(
-                differences[check.name], check.tolerance, times[check.name, "ours"], times[check.name, "reference"]
-            )
-            for check in checks
-        }
-    )
+    ceilings = measure_ceilings(device, repeats) if device.type == "cuda" else None
+    alone = {check.name: kernel_milliseconds(check.ours, device, CUDA_BATCH) for check in checks}
+
+    def result(check: Check) -> KernelResult:
+        milliseconds = alone[check.name]
+        reached = ceilings.share(check.work, milliseconds) if ceilings and milliseconds else None
+        both = (times[check.name, "ours"], times[check.name, "reference"])
+        return KernelResult(differences[check.name], check.tolerance, *both, milliseconds, reached)
+
+    return KernelResults({check.name: result(check) for check in checks}, ceilings)
 
 
 def _difference(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> float:
@@ -154,7 +178,9 @@ def _hash_grid(dims: int, kind: torch.dtype, tolerance: float, sizes: KernelSize
         return features, *torch.autograd.grad(features, (points, table), upstream.to(features.dtype))
 
     name = f"hash grid {dims}D, {str(kind).removeprefix('torch.')} table"
-    return Check(name, lambda: numbers(triton_backend.encode), lambda: numbers(reference.encode), tolerance)
+    # Points are read by both passes and have a gradient; the table is read by both and has one; features and theirs.
+    work = Work(3 * points.nbytes + 3 * table.nbytes + 2 * sizes.points * layout.output_width * kind.itemsize)
+    return Check(name, lambda: numbers(triton_backend.encode), lambda: numbers(reference.encode), tolerance, work)
 
 
 def _lattice(sizes: KernelSizes, device: torch.device) -> Lattice:
@@ -175,7 +201,13 @@ def _marching(sizes: KernelSizes, device: torch.device) -> Check:
         samples = march_torch(lattice)
         return samples.starts, samples.ends, samples.ray_counts
 
-    return Check("marching", lambda: triton_marching.march(*lattice), dense, 0.0)
+    samples = int(triton_marching.count(lattice).sum())
+    return Check("marching", lambda: triton_marching.march(*lattice), dense, 0.0, Work(_read(lattice) + 8 * samples))
+
+
+def _read(lattice: Lattice) -> int:
+    """Bytes of rays and of the occupied cells."""
+    return sum(getattr(lattice, name).nbytes for name in (*PER_RAY, "occupied"))
 
 
 def _rooms(sizes: KernelSizes, device: torch.device) -> Check:
@@ -202,7 +234,9 @@ def _rooms(sizes: KernelSizes, device: torch.device) -> Check:
         kept, ends = fit(samples.ray_counts, frames, size)
         return *pack(samples, kept, ends, *empty()), kept, ends
 
-    return Check("marching into rooms", ours, dense, 0.0)
+    # A place and a ray's number for each sample.
+    work = Work(_read(lattice) + 12 * frames * size)
+    return Check("marching into rooms", ours, dense, 0.0, work)
 
 
 def _compositing(sizes: KernelSizes, device: torch.device) -> Check:
@@ -228,6 +262,8 @@ def _compositing(sizes: KernelSizes, device: torch.device) -> Check:
         lambda: with_gradients(triton_compositing.composite(density, deltas, values, counts)),
         padded,
         1e-4,
+        # Both passes read samples; weights are written, theirs are given; sample and ray have gradients or sums.
+        Work(2 * (density.nbytes + deltas.nbytes + values.nbytes + 4 * total) + density.nbytes + values.nbytes),
     )
 
 
@@ -259,4 +295,7 @@ def _network(widths: tuple[int, ...], half: bool, tolerance: float, sizes: Kerne
         return triton_mlp.run_mlp(samples, rows, counts, gates, weights, biases)
 
     name = f"network {'-'.join(map(str, widths))}, {'float16' if half else 'float32'}"
-    return Check(name, lambda: numbers(fused), lambda: numbers(layers), tolerance)
+    # Samples are read by both passes and have a gradient; what comes out has one; three products for each layer.
+    moved = (3 * widths[0] + 2 * widths[-1]) * sizes.points * (2 if half else 4)
+    work = Work(moved, 6 * sizes.points * sum(weight.numel() for weight in weights), half)
+    return Check(name, lambda: numbers(fused), lambda: numbers(layers), tolerance, work)

@@ -11,7 +11,10 @@ from torch.profiler import ProfilerActivity, profile
 from ntalker_ns.evaluation.speed.timing import Run, timed
 
 ELSE = "everything else"
-"""What neither of the parts takes; also the time in which nothing was computed."""
+"""What neither of the parts takes; on the CPU also the time in which nothing was computed."""
+
+IDLE = "waiting for the host"
+"""The time in which a CUDA device computed nothing."""
 
 CPU_PARTS: dict[str, tuple[str, ...]] = {
     "matrix products": (
@@ -57,7 +60,8 @@ def time_shares(run: Run, device: torch.device, times: int) -> dict[str, float]:
     events = profiler.events() or []
     parts = _cuda_seconds(events) if on_cuda else _cpu_seconds(events)
     shares = {name: seconds / total for name, seconds in parts.items()}
-    return {**shares, ELSE: max(1.0 - sum(shares.values()), 0.0)}
+    rest = max(1.0 - sum(shares.values()), 0.0)
+    return {**shares, IDLE: rest} if on_cuda else {**shares, ELSE: rest}
 
 
 def shares_table(title: str, shares: Mapping[str, float]) -> Table:
@@ -93,12 +97,10 @@ def _parents(event: Any) -> Iterator[Any]:
 
 
 def _cuda_seconds(events: Iterable[Any]) -> dict[str, float]:
-    """Time in kernels of each part."""
-    seconds = dict.fromkeys(CUDA_PARTS, 0.0)
+    """Time in kernels of each part, and of none."""
+    seconds = dict.fromkeys((*CUDA_PARTS, ELSE), 0.0)
     for event in events:
-        if event.device_type != DeviceType.CUDA:
-            continue
-        part = next((part for part, names in CUDA_PARTS.items() if any(name in event.name for name in names)), None)
-        if part is not None:
-            seconds[part] += 1e-6 * event.time_range.elapsed_us()
+        if event.device_type == DeviceType.CUDA:
+            parts = (part for part, names in CUDA_PARTS.items() if any(name in event.name for name in names))
+            seconds[next(parts, ELSE)] += 1e-6 * event.time_range.elapsed_us()
     return seconds
