@@ -17,18 +17,19 @@ from torch import Tensor
 from ntalker_ns.driving import DrivingSequence
 
 
-def places_of(sequence: DrivingSequence, camera: Cameras) -> Float[Tensor, "height width 2"]:
+def places_of(sequence: DrivingSequence, camera: Cameras, device: torch.device) -> Float[Tensor, "height width 2"]:
     """Where the clip's camera sees what a camera's pixels see, at infinity.
 
     Args:
         sequence: gives the clip camera's intrinsics.
-        camera: one flat camera; its intrinsics are used, its pose is not.
+        camera: one flat camera, on the host; its intrinsics are used, its pose is not.
+        device: where the places are wanted.
 
     Returns:
         x and y, 0 to 1 from the left and upper edge of the clip's picture; beyond them outside of it.
     """
     x, y = (
-        (torch.arange(int(count[0]), device=camera.device) + 0.5 - float(middle[0])) / float(focal[0])
+        (torch.arange(int(count[0]), device=device) + 0.5 - float(middle[0])) / float(focal[0])
         for count, middle, focal in ((camera.width, camera.cx, camera.fx), (camera.height, camera.cy, camera.fy))
     )
     u = (x * sequence.fl_x + sequence.cx) / sequence.width
@@ -58,47 +59,57 @@ class Backdrop:
         self._last: dict[str, tuple[Any, Tensor]] = {}
         self._covering: UInt8[np.ndarray, "h w 3"] | None = None
 
-    def behind(self, frame: int, camera: Cameras) -> Float[Tensor, "height width 3"]:
+    def behind(self, frame: int, camera: Cameras, device: torch.device) -> Float[Tensor, "height width 3"]:
         """The frame's true torso and background under the head.
 
         Args:
             frame: of the driving sequence.
-            camera: one flat camera; its intrinsics are used, its pose is not.
+            camera: one flat camera, on the host; its intrinsics are used, its pose is not.
+            device: where the picture is wanted.
         """
-        return self._seen("underlay", int(self.sequence.replay[frame]), lambda: self.sequence.underlay(frame), camera)
+        replayed = int(self.sequence.replay[frame])
+        return self._seen("underlay", replayed, lambda: self.sequence.underlay(frame), camera, device)
 
-    def plate(self, camera: Cameras) -> Float[Tensor, "height width 3"]:
+    def plate(self, camera: Cameras, device: torch.device) -> Float[Tensor, "height width 3"]:
         """The background without the person, for a camera as above."""
-        return self._seen("plate", None, self.sequence.plate, camera)
+        return self._seen("plate", None, self.sequence.plate, camera, device)
 
-    def cover(self, image: UInt8[np.ndarray, "h w 3"], camera: Cameras) -> Float[Tensor, "height width 3"]:
+    def cover(
+        self, image: UInt8[np.ndarray, "h w 3"], camera: Cameras, device: torch.device
+    ) -> Float[Tensor, "height width 3"]:
         """Any picture in the plate's place: as large as covers it, in its middle.
 
         Args:
             image: RGB.
             camera: as above.
+            device: as above.
         """
         if image is not self._covering:
             self._covering = image
             self._last.pop("image", None)
         size = (self.sequence.width, self.sequence.height)
-        return self._seen("image", None, lambda: covering(image, size), camera)
+        return self._seen("image", None, lambda: covering(image, size), camera, device)
 
     def _seen(
-        self, kind: str, which: Any, read: Callable[[], UInt8[np.ndarray, "h w 3"]], camera: Cameras
+        self,
+        kind: str,
+        which: Any,
+        read: Callable[[], UInt8[np.ndarray, "h w 3"]],
+        camera: Cameras,
+        device: torch.device,
     ) -> Float[Tensor, "height width 3"]:
         """A picture of the clip's size as the camera sees it, area-filtered where it is made smaller; the last picture
         of each kind is kept."""
         scale = round(min(float(camera.fx[0]) / self.sequence.fl_x, 1.0), 4)
-        key = (which, scale, camera.device)
+        key = (which, scale, device)
         if kind not in self._last or self._last[kind][0] != key:
             image = read()
             if scale < 1.0:
                 size = (max(round(image.shape[1] * scale), 1), max(round(image.shape[0] * scale), 1))
                 image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
             planes = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255.0
-            self._last[kind] = (key, planes.to(camera.device))
-        return look_up(self._last[kind][1], places_of(self.sequence, camera))
+            self._last[kind] = (key, planes.to(device))
+        return look_up(self._last[kind][1], places_of(self.sequence, camera, device))
 
 
 def covering(image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "new_h new_w 3"]:

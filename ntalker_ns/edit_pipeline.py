@@ -70,8 +70,8 @@ class EditPipeline(TalkerPipeline):
 
     def plate(self, camera: Cameras) -> Float32[np.ndarray, "h w 3"]:
         """The background without the person, as a camera sees it that stands where the clip's does."""
-        seen = self._head().portrait.backdrop.plate(camera.to(self.device).flatten())
-        return seen.cpu().numpy()
+        host = torch.device("cpu")
+        return self._head().portrait.backdrop.plate(camera.to(host).flatten(), host).numpy()
 
     def supervise(self, frames: EditFrames, plan: EditPlan) -> None:
         """From now on, training steps are on patches of these frames.

@@ -109,6 +109,11 @@ class Portrait(nn.Module):
         self.backdrop = Backdrop(sequence)
         self._kept: dict[str, tuple[Any, Tensor]] = {}
 
+    @property
+    def device(self) -> torch.device:
+        """Where pictures are made."""
+        return self.torso.upright.device
+
     def set_background(self, background: str) -> None:
         """Chooses what is behind the person in rendered pictures.
 
@@ -141,7 +146,7 @@ class Portrait(nn.Module):
     def _still(self, name: str, camera: Cameras, learned: nn.Module, make: Callable[[], Tensor]) -> Tensor:
         """What all frames have in common, kept from one to the next until the camera's lens is another one or what it
         is made from is loaded or trained."""
-        key = (lens(camera), versions(learned.parameters()), camera.device)
+        key = (lens(camera), versions(learned.parameters()), self.device)
         if name not in self._kept or self._kept[name][0] != key:
             self._kept[name] = (key, make())
         return self._kept[name][1]
@@ -159,18 +164,18 @@ class Portrait(nn.Module):
 
         Args:
             frame: of the driving sequence.
-            camera: one flat camera; its intrinsics are used, its pose is not: a camera that walks around the head
-                does not drag the torso along.
+            camera: one flat camera, on the host; its intrinsics are used, its pose is not: a camera that walks around
+                the head does not drag the torso along.
             kind: learned, with the chosen background, or as the clip shows it.
 
         Returns:
             Layers of shape (height, width, channels).
         """
         if kind == "clip":
-            true = self.backdrop.behind(frame, camera)
+            true = self.backdrop.behind(frame, camera, self.device)
             full = torch.ones_like(true[..., :1])
             return Rest(true, full, torch.zeros_like(true), full)
-        places = places_of(self.backdrop.sequence, camera)
+        places = places_of(self.backdrop.sequence, camera, self.device)
         frames = torch.tensor([frame])
         motion_net = self.torso.motion_net
         shares = self._still("shares", camera, motion_net, lambda: self.torso.shares(places.view(-1, 2)))
@@ -183,11 +188,14 @@ class Portrait(nn.Module):
     def _background(self, camera: Cameras, places: Float[Tensor, "height width 2"]) -> Float[Tensor, "height width 3"]:
         choice = self.choice
         if choice.picture is not None:
-            return self.backdrop.cover(choice.picture, camera)
+            return self.backdrop.cover(choice.picture, camera, self.device)
         if choice.kind == "plate":
             plate = self.backdrop.plate
             return self._still(
-                "plate", camera, self.learned, lambda: self.learned(places, plate(camera)).clamp(0.0, 1.0)
+                "plate",
+                camera,
+                self.learned,
+                lambda: self.learned(places, plate(camera, self.device)).clamp(0.0, 1.0),
             )
         return places.new_tensor(choice.colour).expand(*places.shape[:-1], 3)
 

@@ -35,6 +35,9 @@ from ntalker_ns.talker_clip import Clip
 from ntalker_ns.underlay import HEAD
 from ntalker_ns.viewer_controls import PortraitControls
 
+CPU_CHUNK = 1 << 15
+"""Most rays of a picture that a CPU renders at a time: what belongs to them stays in its caches."""
+
 
 @dataclass
 class TalkerModelConfig(ModelConfig):
@@ -94,8 +97,8 @@ class TalkerModelConfig(ModelConfig):
     """Frames of a step from which the audio encoder learns."""
     lip_noise: float = 0.1
     """Standard deviation of noise on measured lip shapes in training, in units of their first component's."""
-    eval_num_rays_per_chunk: int = 1 << 15
-    """Rays rendered at a time."""
+    eval_num_rays_per_chunk: int = 1 << 18
+    """Most rays of a picture rendered at a time, about 2 GB; a CPU renders fewer."""
 
 
 class TalkerModel(Model):
@@ -424,11 +427,11 @@ class TalkerModel(Model):
             head's opacity again, by nerfstudio's name) and audio_motion (H, W, 1).
         """
         with shared_cores(self.device.type):
-            return self._picture(camera.to(self.device).flatten(), rest)
+            return self._picture(camera.to("cpu").flatten(), rest)
 
     def _picture(self, camera: Cameras, rest: RestKind) -> dict[str, Tensor]:
-        """What `get_outputs_for_camera` gives for one flat camera."""
-        bundle = camera_rays(camera)
+        """What `get_outputs_for_camera` gives for one flat camera on the host, of which many numbers are asked."""
+        bundle = camera_rays(camera, self.device)
         frame = int(self._frames_of_times(torch.tensor([[self._time_of(camera)]]))[0])
         height, width = bundle.origins.shape[:2]
         around = self.portrait.around(frame, camera, rest)
@@ -446,13 +449,17 @@ class TalkerModel(Model):
         """What of a picture is the head's, ray by ray."""
         pose = camera.camera_to_worlds
         conditions = self._conditions(torch.tensor([frame]), pose)
-        corrections = self.pose_refinement.of_pose(pose[0]) if self.config.refine_poses else None
+        corrections = None
+        if self.config.refine_poses:
+            corrections = self.pose_refinement.of_pose(to_device(pose[0], self.device))
         names = ("depth", "accumulation", "audio_motion", "head")
+        at_once = self.config.eval_num_rays_per_chunk
+        if self.device.type == "cpu":
+            at_once = min(at_once, CPU_CHUNK)
 
         def render(chosen: Tensor, marks: bool) -> dict[str, Tensor]:
             parts = [
-                self._renderer.picture(rays[chunk], conditions, corrections, marks)
-                for chunk in chosen.split(self.config.eval_num_rays_per_chunk)
+                self._renderer.picture(rays[chunk], conditions, corrections, marks) for chunk in chosen.split(at_once)
             ]
             return {name: torch.cat([part[name] for part in parts]) for name in (*names, *(["live"] if marks else []))}
 

@@ -19,7 +19,7 @@ def camera(kind: CameraType = CameraType.PERSPECTIVE, distortion: float = 0.0, s
 @pytest.mark.parametrize("distortion", [0.0, 0.1])
 def test_rays_are_nerfstudios(kind: CameraType, distortion: float) -> None:
     one = camera(kind, distortion)
-    ours, theirs = camera_rays(one), one.generate_rays(camera_indices=0, keep_shape=True)
+    ours, theirs = camera_rays(one, torch.device("cpu")), one.generate_rays(camera_indices=0, keep_shape=True)
     assert ours.shape == theirs.shape == (28, 32)
     torch.testing.assert_close(ours.origins, theirs.origins)
     torch.testing.assert_close(ours.directions, theirs.directions)
@@ -32,4 +32,4 @@ def test_rays_are_nerfstudios(kind: CameraType, distortion: float) -> None:
 def test_a_camera_without_time_has_rays_without() -> None:
     one = camera()
     one.times = None
-    assert camera_rays(one).times is None
+    assert camera_rays(one, torch.device("cpu")).times is None

@@ -126,7 +126,8 @@ class WalkMarched:
         counts = self.left[rays].clamp(max=most)
         ends = torch.cumsum(counts, dim=0)
         total = torch.arange(int(ends[-1]) if len(ends) else 0, device=ends.device)
-        starts = self._starts[total + torch.repeat_interleave(self._place[rays] - ends + counts, counts)]
+        before = self._place[rays] - ends + counts
+        starts = self._starts[total + torch.repeat_interleave(before, counts, output_size=len(total))]
         self._place.index_add_(0, rays, counts)
         self.left.index_add_(0, rays, -counts)
         return starts, counts

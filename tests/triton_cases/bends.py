@@ -62,13 +62,14 @@ def test_calming_equals_warps_and_lids_one_after_the_other(counts: list[int]) ->
     positions = (torch.rand(samples, 3) * 1.2 - 0.6).to(DEVICE)
     # In runs, as along rays: some blocks are all still.
     speech = (torch.rand(samples, 1) * (torch.arange(samples)[:, None] % 260 < 100)).to(DEVICE)
-    lips, brows = (
-        Landmarks(*warp.landmarks(shape), warp.softness) for warp, shape in zip(warps, shapes, strict=True)
-    )
+    lips, brows = (Landmarks(*warp.landmarks(shape), warp.softness) for warp, shape in zip(warps, shapes, strict=True))
     face = Face(_balls(brow_gate), _balls(eye_gate), lips, brows, fold.lids, openness)
     shift, closed = calm(positions, speech, counts, face)
 
-    exact, frames = positions.double(), torch.arange(3, device=DEVICE).repeat_interleave(torch.tensor(counts).to(DEVICE))
+    exact, frames = (
+        positions.double(),
+        torch.arange(3, device=DEVICE).repeat_interleave(torch.tensor(counts).to(DEVICE)),
+    )
     expected = -speech.double() * warps[0](exact, shapes[0], counts)
     expected -= brow_gate(exact) * warps[1](exact, shapes[1], counts)
     open_eyes = openness.double()[frames][:, None]

@@ -1,6 +1,7 @@
 """Clocks: the time that code takes, and on what machine that was."""
 
 import importlib.metadata
+import math
 import platform
 import time
 import warnings
@@ -22,7 +23,9 @@ PACKAGES = ("ntalker_ns", "nerfstudio", "torch", "triton", "numba", "numpy")
 """Whose versions a result names."""
 
 CUDA_BATCH = 20
-"""Runs between two looks at the clock on CUDA, where waiting for the device takes as long as a small kernel."""
+"""Most runs between two looks at the clock on CUDA, where waiting for the device takes as long as a small kernel."""
+ENOUGH = 0.02
+"""Seconds after which another run adds nothing to a batch."""
 
 
 def synchronize(device: torch.device) -> None:
@@ -43,15 +46,19 @@ def fastest(cases: Mapping[Key, Run], repeats: int, device: torch.device, title:
     Returns:
         Milliseconds of one run of each.
     """
-    batch = CUDA_BATCH if device.type == "cuda" else 1
+    batches = dict.fromkeys(cases, 1)
     best = dict.fromkeys(cases, float("inf"))
     with progress_bar() as bar:
         task = bar.add_task(title, total=(repeats + 1) * len(cases))
         for repeat in range(repeats + 1):
             for name, run in cases.items():
-                seconds = timed(run, device, batch)
+                seconds = timed(run, device, batches[name])
                 if repeat:
                     best[name] = min(best[name], 1e3 * seconds)
+                elif device.type == "cuda":
+                    # The first run of all compiles.
+                    seconds = timed(run, device)
+                    batches[name] = min(max(math.ceil(ENOUGH / seconds), 1), CUDA_BATCH)
                 bar.advance(task)
     return best
 
