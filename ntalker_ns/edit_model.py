@@ -15,6 +15,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from nerfstudio.viewer.viewer_elements import ViewerSlider
 from torch import Tensor, nn
 
+from ntalker_ns.async_copies import to_device
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.field.talker_field import FrameConditions
 from ntalker_ns.portrait import RestKind
@@ -167,8 +168,8 @@ class EditModel(TalkerModel):
         frame = self._frames_of_times(ray_bundle.times[:1]).cpu()
         rest = self.portrait.at(ray_bundle.metadata["place"], ray_bundle.metadata["plate"], frame, [rays])
         ray_bundle.metadata["underlay"] = rest.colour
-        pose = torch.from_numpy(self.driving.camera_to_worlds[int(frame)]).to(self.device)
-        corrections = self.pose_refinement.of_pose(pose)
+        pose = torch.from_numpy(self.driving.camera_to_worlds[int(frame)])
+        corrections = to_device(self.pose_refinement.of_pose(pose), self.device)
         outputs = self._render(ray_bundle, [rays], self._conditions(frame), corrections)
         rendered = as_picture(outputs["rgb"])
         # Adversarial and feature losses are not for half precision: sums over a patch overflow.

@@ -133,7 +133,7 @@ class HeadRenderer:
         Args:
             ray_bundle: as in `rays`.
             conditions: of the frame.
-            corrections: of its pose.
+            corrections: of its pose; on the host.
             marks: say which rays are `live` (rays, 1): speech, brows or blinks may act on them.
 
         Returns:
@@ -142,7 +142,7 @@ class HeadRenderer:
         near, far = intersect_box(ray_bundle.origins, ray_bundle.directions, *self.occupancy.box())
         origins, directions = ray_bundle.origins, ray_bundle.directions
         if corrections is not None:
-            origins, directions = corrected_rays(origins, directions, corrections, [len(near)])
+            origins, directions = corrected_rays(origins, directions, corrections[0])
         live = torch.zeros_like(near, dtype=torch.bool)
         field, asked = self.field.at_frame(conditions), 0
 

@@ -20,7 +20,7 @@ from ntalker_ns.cores import shared_cores
 from ntalker_ns.driving import DrivingSequence
 from ntalker_ns.driving_controls import controlled
 from ntalker_ns.field.audio_encoder import neighbour_indices
-from ntalker_ns.field.pose_refinement import PoseRefinement, follow_poses
+from ntalker_ns.field.pose_refinement import KeptMap, PoseRefinement
 from ntalker_ns.field.segments import choose
 from ntalker_ns.field.talker_field import FaceMotions, FrameConditions, TalkerField, TalkerFieldConfig
 from ntalker_ns.head_renderer import HeadRenderer
@@ -123,6 +123,7 @@ class TalkerModel(Model):
         self.pose_refinement = PoseRefinement(poses)
         self.appearance = nn.Embedding(frames, max(self.config.field.appearance_dim, 1))
         nn.init.zeros_(self.appearance.weight)
+        self._appearances = KeptMap()
         between_eyes = np.linalg.norm(sequence.anchors["left_eye"] - sequence.anchors["right_eye"])
         self._mouth_radius = MOUTH * float(between_eyes)
         self.register_buffer("_mouth", torch.tensor(sequence.anchors["mouth"]).float(), persistent=False)
@@ -249,7 +250,7 @@ class TalkerModel(Model):
 
         Args:
             frames: of the driving sequence, on the host.
-            poses: of the cameras that see them; the sequence's own where None.
+            poses: of the cameras that see them, on the host; the sequence's own where None.
         """
         if self.training:
             appearance = self.appearance(to_device(frames, self.device))
@@ -268,11 +269,7 @@ class TalkerModel(Model):
         Light stays in the room while the head turns: most of a training frame's code follows from its pose, and what
         does not is an accident of that frame.
         """
-        trained = self.pose_refinement.trained
-        if not bool(trained.any()):
-            return self.appearance.weight.mean(dim=0, keepdim=True).expand(len(poses), -1)
-        known = self.pose_refinement.tracked[trained]
-        return follow_poses(known, self.appearance.weight[trained], poses.to(known))
+        return to_device(self._appearances.at(self.pose_refinement, self.appearance.weight, poses), self.device)
 
     def _frames_of_times(self, times: Float[Tensor, "rays 1"]) -> Int[Tensor, "rays"]:
         """The audio clock: time t in [0, 1] is frame round(t (n - 1)) of the driving sequence."""
@@ -449,9 +446,7 @@ class TalkerModel(Model):
         """What of a picture is the head's, ray by ray."""
         pose = camera.camera_to_worlds
         conditions = self._conditions(torch.tensor([frame]), pose)
-        corrections = None
-        if self.config.refine_poses:
-            corrections = self.pose_refinement.of_pose(to_device(pose[0], self.device))
+        corrections = self.pose_refinement.of_pose(pose[0]) if self.config.refine_poses else None
         names = ("depth", "accumulation", "audio_motion", "head")
         at_once = self.config.eval_num_rays_per_chunk
         if self.device.type == "cpu":
@@ -459,7 +454,9 @@ class TalkerModel(Model):
 
         def render(chosen: Tensor, marks: bool) -> dict[str, Tensor]:
             parts = [
-                self._renderer.picture(rays[chunk], conditions, corrections, marks) for chunk in chosen.split(at_once)
+                # All rays need not be picked out.
+                self._renderer.picture(rays if len(chunk) == len(rays) else rays[chunk], conditions, corrections, marks)
+                for chunk in chosen.split(at_once)
             ]
             return {name: torch.cat([part[name] for part in parts]) for name in (*names, *(["live"] if marks else []))}
 

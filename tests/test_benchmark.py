@@ -4,6 +4,7 @@ import json
 import math
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ import torch
 from test_scripts import script
 from tiny_clip import write_tiny_clip
 from tiny_run import tiny_config
+from torch.autograd import DeviceType  # pyright: ignore[reportPrivateImportUsage]
 
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation import runs
-from ntalker_ns.evaluation.speed import encodings, kernels, timing
+from ntalker_ns.evaluation.speed import ceilings, encodings, kernels, timing
 from ntalker_ns.evaluation.speed.ceilings import Ceilings, Work, kernel_milliseconds, measure_ceilings
 from ntalker_ns.evaluation.speed.curve import CurveSizes, held_out, measure_curves, scores
 from ntalker_ns.evaluation.speed.frames import MOVING, REFINED, STILL, FrameSizes, pixel_rays, resized
@@ -219,12 +221,12 @@ def test_a_kernel_that_differs_is_an_error():
 
 
 def test_what_bounds_a_kernel_is_the_slower_of_memory_and_products():
-    ceilings = Ceilings(bytes_per_second=1e12, float32_flops=1e13, float16_flops=1e14)
+    measured = Ceilings(bytes_per_second=1e12, float32_flops=1e13, float16_flops=1e14)
     # 4e9 bytes take 4 ms at least, 2e10 operations 2 ms in float32 and 0.2 ms in float16.
-    assert ceilings.share(Work(4_000_000_000, 20_000_000_000), milliseconds=8.0) == ("memory", pytest.approx(0.5))
-    assert ceilings.share(Work(1_000_000_000, 20_000_000_000), milliseconds=8.0) == ("products", pytest.approx(0.25))
+    assert measured.share(Work(4_000_000_000, 20_000_000_000), milliseconds=8.0) == ("memory", pytest.approx(0.5))
+    assert measured.share(Work(1_000_000_000, 20_000_000_000), milliseconds=8.0) == ("products", pytest.approx(0.25))
     half = Work(100_000_000, 20_000_000_000, half=True)
-    assert ceilings.share(half, milliseconds=0.8) == ("products", pytest.approx(0.25))
+    assert measured.share(half, milliseconds=0.8) == ("products", pytest.approx(0.25))
 
 
 def test_ceilings_and_the_time_of_kernels_are_measured():
@@ -232,8 +234,23 @@ def test_ceilings_and_the_time_of_kernels_are_measured():
     found = measure_ceilings(device, repeats=1, width=64)
     assert min(found.bytes_per_second, found.float32_flops, found.float16_flops) > 0
     ones = torch.ones(1000, device=device)
-    alone = kernel_milliseconds(lambda: ones + 1, device, times=3)
-    assert alone is None if device.type == "cpu" else alone is not None and alone > 0
+    alone = kernel_milliseconds({"add": lambda: ones + 1}, device, times=3)
+    assert not alone if device.type == "cpu" else alone["add"] > 0
+
+
+def test_kernels_count_for_the_case_that_ran_when_they_started():
+    def event(name: str, where: DeviceType, start: float, end: float) -> SimpleNamespace:
+        span = SimpleNamespace(start=start, end=end, elapsed_us=lambda: end - start)
+        return SimpleNamespace(name=name, device_type=where, time_range=span)
+
+    events = [
+        *(event("case: one", where, 0.0, 100.0) for where in (DeviceType.CPU, DeviceType.CUDA)),
+        event("case: two", DeviceType.CPU, 100.0, 900.0),
+        event("kernel", DeviceType.CUDA, 20.0, 60.0),
+        event("kernel", DeviceType.CUDA, 60.0, 80.0),
+        event("other", DeviceType.CUDA, 100.0, 880.0),
+    ]
+    assert ceilings._milliseconds(events, times=2) == {"one": pytest.approx(0.03), "two": pytest.approx(0.39)}
 
 
 def test_the_table_names_the_ceiling():

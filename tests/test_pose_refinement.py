@@ -38,10 +38,10 @@ def test_samples_are_not_rounded_under_autocast() -> None:
 
 
 def test_points_of_corrected_rays_are_corrected_points() -> None:
-    origins, directions, corrections = (torch.randn(size, dtype=torch.float64) for size in ((5, 3), (5, 3), (2, 6)))
+    origins, directions, correction = (torch.randn(size, dtype=torch.float64) for size in ((5, 3), (5, 3), 6))
     distances = torch.rand(5, 1, dtype=torch.float64)
-    points = apply_per_frame(origins + distances * directions, corrections, [2, 3])
-    moved_origins, moved_directions = corrected_rays(origins, directions, corrections, [2, 3])
+    points = apply_per_frame(origins + distances * directions, correction[None], [5])
+    moved_origins, moved_directions = corrected_rays(origins, directions, correction)
     torch.testing.assert_close(moved_origins + distances * moved_directions, points)
 
 

@@ -18,7 +18,7 @@ from triton.runtime.jit import JITFunction, mangle_type
 
 from ntalker_ns.encodings import triton_backend
 from ntalker_ns.encodings.layout import grid_layout
-from ntalker_ns.field import triton_bends, triton_mlp
+from ntalker_ns.field import triton_bends, triton_harmonics, triton_mlp
 from ntalker_ns.field.segments import SparseInputs, choose
 from ntalker_ns.rendering import triton_compositing, triton_marching
 
@@ -83,6 +83,11 @@ def test_gates_and_bends_compile(compiled: list[str]):
     face = triton_bends.Face(balls, balls, marks, marks, torch.zeros(2, 5, 4), torch.zeros(2))
     triton_bends.calm(torch.rand(5, 3), torch.rand(5, 1), [2, 3], face)
     assert compiled == ["gate_samples", "calm_samples"]
+
+
+def test_harmonics_compile(compiled: list[str]):
+    assert triton_harmonics.spherical_harmonics(4, torch.rand(5, 3), torch.float16).shape == (5, 16)
+    assert compiled == ["harmonics"]
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,13 @@ that do not agree on where things are cannot all be sharp. Gradients of the phot
 through the hash grid, and from there these corrections.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ntalker_ns.async_copies import Indices
+from ntalker_ns.async_copies import Indices, to_device
 
 SMALL = 1e-4
 """Squared angle, radians squared, below which its sine and cosine are taken from their series: three terms are exact
@@ -90,6 +90,7 @@ class PoseRefinement(nn.Module):
         self.register_buffer("trained", torch.zeros(frames, dtype=torch.bool))
         self.register_buffer("tracked", camera_to_worlds.clone())
         self._trained = Indices(on_host=True)
+        self._map = KeptMap(ridge)
 
     def mark_trained(self, frames: Int[Tensor, "trained"]) -> None:
         """Says which clip frames are trained on."""
@@ -103,17 +104,13 @@ class PoseRefinement(nn.Module):
         """Rotation vector (radians) and translation (world units) of training frames."""
         return self.vectors[frames]
 
-    @torch.no_grad()
     def of_pose(self, camera_to_world: Float[Tensor, "3 4"]) -> Float[Tensor, "1 6"]:
-        """What the corrections of the training frames say of a camera that was not trained.
+        """What the corrections of the training frames say of a camera that was not trained; on the host.
 
         Args:
             camera_to_world: the tracker's pose, or a free camera's.
         """
-        if not bool(self.trained.any()):
-            return torch.zeros_like(self.vectors[:1])
-        poses, corrections = self.tracked[self.trained], self.vectors[self.trained]
-        return follow_poses(poses, corrections, camera_to_world[None], self.ridge)
+        return self._map.at(self, self.vectors, camera_to_world[None])
 
     def spread(self) -> Tensor:
         """Mean squared size of the corrections: a weak pull towards the tracker."""
@@ -135,15 +132,75 @@ def follow_poses(
             be trusted there.
         ridge: pull of the map towards the mean value, as a share of the frames.
     """
+    return fit_poses(poses, values, ridge).at(asked).to(values.dtype)
+
+
+class PoseMap(NamedTuple):
+    """An affine map from poses to values, see `follow_poses`; float64."""
+
+    center: Float[Tensor, "3 3"]
+    """The mean orientation."""
+    lowest: Float[Tensor, "6"]
+    highest: Float[Tensor, "6"]
+    """Of the known poses' features."""
+    mean: Float[Tensor, "6"]
+    slopes: Float[Tensor, "6 channels"]
+    usual: Float[Tensor, "channels"]
+    """The value at the mean."""
+
+    def at(self, asked: Float[Tensor, "others 3 4"]) -> Float[Tensor, "others channels"]:
+        """The values of poses."""
+        places = _pose_features(asked.double(), self.center)
+        places = torch.minimum(torch.maximum(places, self.lowest), self.highest)
+        return self.usual + (places - self.mean) @ self.slopes
+
+
+def fit_poses(poses: Float[Tensor, "frames 3 4"], values: Float[Tensor, "frames channels"], ridge: float) -> PoseMap:
+    """The map that `follow_poses` follows; for the arguments see there."""
     center = poses[:, :, :3].double().mean(dim=0)
-    inputs, places = _pose_features(poses.double(), center), _pose_features(asked.double(), center)
-    places = torch.minimum(torch.maximum(places, inputs.amin(dim=0)), inputs.amax(dim=0))
+    inputs = _pose_features(poses.double(), center)
     mean, scale = inputs.mean(dim=0), inputs.std(dim=0, correction=0) + 1e-9
-    inputs, places = (inputs - mean) / scale, (places - mean) / scale
+    scaled = (inputs - mean) / scale
     usual = values.double().mean(dim=0)
-    normal = inputs.T @ inputs + ridge * len(inputs) * torch.eye(6, dtype=inputs.dtype, device=inputs.device)
-    slopes = torch.linalg.solve(normal, inputs.T @ (values.double() - usual))
-    return (usual + places @ slopes).to(values.dtype)
+    normal = scaled.T @ scaled + ridge * len(scaled) * torch.eye(6, dtype=scaled.dtype, device=scaled.device)
+    slopes = torch.linalg.solve(normal, scaled.T @ (values.double() - usual))
+    return PoseMap(center, inputs.amin(dim=0), inputs.amax(dim=0), mean, slopes / scale[:, None], usual)
+
+
+class KeptMap:
+    """What values of training frames say of other poses: fitted again only after they were written, since all frames of
+    a video ask for it, and on the host, where a camera's pose is."""
+
+    def __init__(self, ridge: float = 0.05) -> None:
+        """
+        Args:
+            ridge: see `follow_poses`.
+        """
+        self._ridge = ridge
+        self._key: tuple[int, ...] | None = None
+        self._map: PoseMap | None = None
+        self._mean = torch.zeros(0)
+
+    @torch.no_grad()
+    def at(
+        self, known: PoseRefinement, values: Float[Tensor, "frames channels"], asked: Float[Tensor, "others 3 4"]
+    ) -> Float[Tensor, "others channels"]:
+        """Values at poses, on the host; where nothing was trained, the mean of all.
+
+        Args:
+            known: says which frames are trained, and their poses.
+            values: of all frames.
+            asked: poses, on the host.
+        """
+        key = (values._version, known.trained._version, known.tracked._version)
+        if key != self._key:
+            self._key, trained = key, known.trained_frames()
+            poses, host = known.tracked.cpu(), values.detach().cpu()
+            self._map = fit_poses(poses[trained], host[trained], self._ridge) if len(trained) else None
+            self._mean = host.mean(dim=0)
+        if self._map is None:
+            return self._mean.expand(len(asked), -1)
+        return self._map.at(asked).to(values.dtype)
 
 
 def _pose_features(
@@ -174,18 +231,15 @@ def apply_per_frame(
 
 @torch.no_grad()
 def corrected_rays(
-    origins: Float[Tensor, "rays 3"],
-    directions: Float[Tensor, "rays 3"],
-    corrections: Float[Tensor, "frames 6"],
-    counts: list[int],
+    origins: Float[Tensor, "rays 3"], directions: Float[Tensor, "rays 3"], correction: Float[Tensor, "6"]
 ) -> tuple[Float[Tensor, "rays 3"], Float[Tensor, "rays 3"]]:
-    """The rays whose points are those of the frames' rays after `apply_per_frame`; no gradient.
+    """The rays whose points are those of a frame's rays after `apply_per_frame`; no gradient.
 
     Args:
-        origins: world, grouped by frame.
+        origins: world.
         directions: unit.
-        corrections: rotation vectors and translations.
-        counts: rays of each frame.
+        correction: rotation vector and translation of the frame, on the host.
     """
-    turns = torch.cat([corrections[:, :3], torch.zeros_like(corrections[:, 3:])], dim=-1)
-    return apply_per_frame(origins, corrections, counts), apply_per_frame(directions, turns, counts)
+    rotation, shift = rotation_matrices(correction[None, :3])[0], correction[3:]
+    turn, shift = to_device(torch.stack([*rotation.T, shift]), origins.device).split([3, 1])
+    return torch.addmm(shift, origins, turn), directions @ turn

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from nerfstudio.utils.math import components_from_spherical_harmonics
 from torch import Tensor, nn
 
 from ntalker_ns.encodings.hash_grid import HashGrid, automatic_backend
 from ntalker_ns.field.audio_encoder import AudioEncoder
 from ntalker_ns.field.gates import brow_gate, eye_gate, speech_gate
+from ntalker_ns.field.harmonics import spherical_harmonics
 from ntalker_ns.field.landmark_warp import LandmarkWarp
 from ntalker_ns.field.lid_fold import LidFold
 from ntalker_ns.field.mlp import FrameMLP, at_least_float32, truncated_exp
@@ -343,7 +343,8 @@ class TalkerField(nn.Module):
         density = truncated_exp(inputs[:, :1])
         if self.config.direction_levels:
             assert directions is not None
-            harmonics = components_from_spherical_harmonics(self.config.direction_levels, directions)
+            # In the networks' own type, which they would be rounded to: a wider one would widen all channels.
+            harmonics = spherical_harmonics(self.config.direction_levels, directions, inputs.dtype)
             inputs = torch.cat([harmonics, inputs], dim=-1)
         rgb = torch.sigmoid(at_least_float32(self.color_net(inputs, self._light(frames), frames.counts)))
         return FieldOutputs(density=density, rgb=rgb, audio_motion=motion)

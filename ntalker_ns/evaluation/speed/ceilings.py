@@ -1,12 +1,12 @@
 """What a CUDA device can do at most, measured, and how near to it a kernel comes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.autograd import DeviceType  # pyright: ignore[reportPrivateImportUsage]
-from torch.profiler import ProfilerActivity, profile
+from torch.profiler import ProfilerActivity, profile, record_function
 
 from ntalker_ns.evaluation.speed.timing import Run, fastest, synchronize
 
@@ -15,6 +15,10 @@ COPIED_BYTES = 2**30
 
 PRODUCT_WIDTH = 8192
 """Rows and columns of the matrices whose product is timed."""
+
+
+CASE = "case: "
+"""What the marks of cases begin with in a profile."""
 
 
 @dataclass(frozen=True)
@@ -80,23 +84,38 @@ def measure_ceilings(device: torch.device, repeats: int, width: int = PRODUCT_WI
     return Ceilings(2e3 * source.nbytes / times["copy"], 1e3 * flops / times["float32"], 1e3 * flops / times["float16"])
 
 
-def kernel_milliseconds(run: Run, device: torch.device, times: int) -> float | None:
-    """Time that the kernels of something take on a CUDA device, without the host that starts them; None elsewhere.
+def kernel_milliseconds(cases: Mapping[str, Run], device: torch.device, times: int) -> dict[str, float]:
+    """Time that the kernels of something take on a CUDA device, without the host that starts them.
 
     Args:
-        run: what is done.
+        cases: what is done, by name; each has run before.
         device: where.
         times: how often; the mean counts.
+
+    Returns:
+        Milliseconds by name; nothing where the device is another one.
     """
     if device.type != "cuda":
-        return None
-    run()
-    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
-        for _ in range(times):
-            run()
-        synchronize(device)
-    return 1e-3 * _microseconds(profiler.events() or []) / times
+        return {}
+    # One profile of all: to begin one takes seconds.
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
+        for name, run in cases.items():
+            with record_function(f"{CASE}{name}"):
+                for _ in range(times):
+                    run()
+                synchronize(device)
+    return _milliseconds(profiler.events() or [], times)
 
 
-def _microseconds(events: Iterable[Any]) -> float:
-    return sum(event.time_range.elapsed_us() for event in events if event.device_type == DeviceType.CUDA)
+def _milliseconds(events: Iterable[Any], times: int) -> dict[str, float]:
+    """Time in kernels that started while a case was run, by its name; marks of functions are no kernels."""
+    events = list(events)
+    marks = {event.name for event in events if event.device_type == DeviceType.CPU}
+    spans = [event for event in events if event.name.startswith(CASE) and event.device_type == DeviceType.CPU]
+    kernels = [event for event in events if event.device_type == DeviceType.CUDA and event.name not in marks]
+    found = {}
+    for span in spans:
+        begin, end = span.time_range.start, span.time_range.end
+        inside = (each for each in kernels if begin <= each.time_range.start < end)
+        found[span.name.removeprefix(CASE)] = 1e-3 * sum(each.time_range.elapsed_us() for each in inside) / times
+    return found

@@ -5,7 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
 import torch
+from nerfstudio.utils.math import components_from_spherical_harmonics
 from rich.table import Table
 from torch import Tensor
 
@@ -14,11 +16,17 @@ from ntalker_ns.encodings.hash_grid import Encode
 from ntalker_ns.encodings.layout import grid_layout
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation.speed.ceilings import Ceilings, Work, kernel_milliseconds, measure_ceilings
-from ntalker_ns.evaluation.speed.timing import CUDA_BATCH, fastest
-from ntalker_ns.field.segments import add_per_frame
+from ntalker_ns.evaluation.speed.timing import fastest
+from ntalker_ns.field.gates import Gate
+from ntalker_ns.field.landmark_warp import LandmarkWarp
+from ntalker_ns.field.lid_fold import LidFold
+from ntalker_ns.field.segments import add_per_frame, expand_per_frame
 from ntalker_ns.frame_samples import fit, pack
 from ntalker_ns.rendering.compositing import composite_torch
 from ntalker_ns.rendering.marching import Lattice, intersect_box, march_torch
+
+PROFILED = 5
+"""How often kernels run under the profiler."""
 
 PER_RAY = ("origins", "directions", "near", "far", "jitter")
 """Of a lattice."""
@@ -135,6 +143,9 @@ def measure_kernels(sizes: KernelSizes, device: torch.device, repeats: int) -> K
         _marching(sizes, device),
         _rooms(sizes, device),
         _compositing(sizes, device),
+        _gates(sizes, device),
+        _bending(sizes, device),
+        _harmonics(sizes, device),
         *(_network((65, 64, 64, 65), half, 2e-2 if half else 1e-4, sizes, device) for half in (False, True)),
         *(_network((80, 64, 3), half, 2e-2 if half else 1e-4, sizes, device) for half in (False, True)),
     ]
@@ -142,10 +153,10 @@ def measure_kernels(sizes: KernelSizes, device: torch.device, repeats: int) -> K
     cases = {(check.name, who): getattr(check, who) for check in checks for who in ("ours", "reference")}
     times = fastest(cases, repeats, device, "Triton kernels")
     ceilings = measure_ceilings(device, repeats) if device.type == "cuda" else None
-    alone = {check.name: kernel_milliseconds(check.ours, device, CUDA_BATCH) for check in checks}
+    alone = kernel_milliseconds({check.name: check.ours for check in checks}, device, PROFILED)
 
     def result(check: Check) -> KernelResult:
-        milliseconds = alone[check.name]
+        milliseconds = alone.get(check.name)
         reached = ceilings.share(check.work, milliseconds) if ceilings and milliseconds else None
         both = (times[check.name, "ours"], times[check.name, "reference"])
         return KernelResult(differences[check.name], check.tolerance, *both, milliseconds, reached)
@@ -264,6 +275,77 @@ def _compositing(sizes: KernelSizes, device: torch.device) -> Check:
         1e-4,
         # Both passes read samples; weights are written, theirs are given; sample and ray have gradients or sums.
         Work(2 * (density.nbytes + deltas.nbytes + values.nbytes + 4 * total) + density.nbytes + values.nbytes),
+    )
+
+
+def _gates(sizes: KernelSizes, device: torch.device) -> Check:
+    from ntalker_ns.field import triton_bends
+
+    gate = Gate(((0.1, -0.4, 0.2), (-0.2, -0.4, 0.2)), inner=0.2, outer=0.5)
+    points = (1.6 * torch.rand(sizes.points, 3, device=device) - 0.8).requires_grad_()
+    exact = points.detach().double().requires_grad_()
+    upstream = torch.randn(sizes.points, 1, device=device)
+
+    def numbers(found: Tensor, at: Tensor) -> tuple[Tensor, ...]:
+        return found, *torch.autograd.grad(found, at, upstream.to(found.dtype))
+
+    return Check(
+        "gate",
+        lambda: numbers(triton_bends.gate(points, gate.balls(device)), points),
+        # In double precision a gate is computed by torch, operation by operation.
+        lambda: numbers(gate(exact), exact),
+        1e-4,
+        Work(3 * points.nbytes + 8 * sizes.points),
+    )
+
+
+def _bending(sizes: KernelSizes, device: torch.device) -> Check:
+    from ntalker_ns.field import triton_bends
+
+    counts = [sizes.points // 3, sizes.points - sizes.points // 3]
+    gates = [Gate(((0.1, -0.4, 0.2), (-0.2, -0.4, 0.2)), inner, outer) for inner, outer in ((0.2, 0.5), (0.1, 0.6))]
+    warps = [
+        LandmarkWarp(0.2 * np.random.randn(60, 2), 0.05 * np.random.randn(3, 60, 2), softness=0.05).to(device)
+        for _ in range(2)
+    ]
+    columns = np.linspace(-0.3, 0.3, 12)
+    lids = np.stack(
+        [np.stack([columns + at, 0 * columns - 0.1, 0 * columns, 0 * columns + 0.3], 1) for at in (-0.3, 0.3)]
+    )
+    fold = LidFold(lids).to(device)
+    shapes, openness = (
+        torch.randn(2, 3, dtype=torch.float64, device=device),
+        torch.tensor([[0.3], [0.8]], device=device),
+    )
+    points = 1.2 * torch.rand(sizes.points, 3, device=device) - 0.6
+    # As along rays, runs of samples are near the lips and others are not.
+    speech = torch.rand(sizes.points, 1, device=device)
+    speech = torch.where(torch.arange(sizes.points, device=device)[:, None] % 1024 < 512, speech, 0.0)
+    lips, brows = (triton_bends.Landmarks(*warp.landmarks(shapes), warp.softness) for warp in warps)
+    brow, eye = (gate.balls(device) for gate in gates)
+    face = triton_bends.Face(brow, eye, lips, brows, fold.lids, openness.view(-1))
+
+    def torch_numbers() -> tuple[Tensor, ...]:
+        exact = points.double()
+        shift = -speech * warps[0](exact, shapes, counts) - gates[0](exact) * warps[1](exact, shapes, counts)
+        opened = expand_per_frame(openness.double(), counts)
+        shift[:, 2:] += gates[1](exact) * fold(exact + shift, opened)[:, None]
+        return shift, gates[1](exact) * (1.0 - opened)
+
+    work = Work(2 * points.nbytes + 2 * speech.nbytes)
+    return Check("bending", lambda: triton_bends.calm(points, speech, counts, face), torch_numbers, 1e-4, work)
+
+
+def _harmonics(sizes: KernelSizes, device: torch.device) -> Check:
+    from ntalker_ns.field import triton_harmonics
+
+    directions = torch.nn.functional.normalize(torch.randn(sizes.points, 3, device=device), dim=1)
+    return Check(
+        "spherical harmonics",
+        lambda: (triton_harmonics.spherical_harmonics(4, directions, torch.float16),),
+        lambda: (components_from_spherical_harmonics(4, directions),),
+        1e-3,
+        Work(directions.nbytes + 2 * 16 * sizes.points),
     )
 
 

@@ -98,9 +98,12 @@ def _parents(event: Any) -> Iterator[Any]:
 
 def _cuda_seconds(events: Iterable[Any]) -> dict[str, float]:
     """Time in kernels of each part, and of none."""
+    events = list(events)
+    # The marks that functions make of themselves lie on the device as well.
+    marks = {event.name for event in events if event.device_type == DeviceType.CPU}
     seconds = dict.fromkeys((*CUDA_PARTS, ELSE), 0.0)
     for event in events:
-        if event.device_type == DeviceType.CUDA:
+        if event.device_type == DeviceType.CUDA and event.name not in marks:
             parts = (part for part, names in CUDA_PARTS.items() if any(name in event.name for name in names))
             seconds[next(parts, ELSE)] += 1e-6 * event.time_range.elapsed_us()
     return seconds
