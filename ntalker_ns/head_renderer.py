@@ -89,7 +89,9 @@ class HeadRenderer:
         density, values = self._ask(field, positions, ray_bundle, ray, middles - near[ray])
         steps = torch.full_like(middles, self.step_size)
         summed = composite(density, steps, values, samples.ray_counts, samples.ray_ends)
-        outputs = _outputs(ray_bundle, summed.values, summed.accumulation, near)
+        # In training the box of the rays is the whole one.
+        whole = far if training else _far(ray_bundle)
+        outputs = _outputs(ray_bundle, summed.values, summed.accumulation, near, whole)
         outputs["samples_per_ray"] = samples.ray_counts.sum() / max(len(near), 1)
         return outputs, Samples(positions.detach(), summed.weights)
 
@@ -157,7 +159,7 @@ class HeadRenderer:
         middle, most = torch.full_like(near, 0.5), PICTURE_SAMPLES * self.max_samples
         steps = walk(self._lattice(ray_bundle, near, far, middle, self.occupancy.solid, most))
         sums, opacity = composite_in_rounds(ask, steps, self.step_size, SUMMED)
-        outputs = _outputs(ray_bundle, sums, opacity, near)
+        outputs = _outputs(ray_bundle, sums, opacity, near, _far(ray_bundle))
         outputs["samples_per_ray"] = near.new_tensor(asked / max(len(near), 1))
         return outputs | ({"live": live[:, None]} if marks else {})
 
@@ -183,11 +185,19 @@ class HeadRenderer:
         return found.density.squeeze(-1), values
 
 
+def _far(ray_bundle: RayBundle) -> Float[Tensor, "rays"]:
+    """Where rays leave the box."""
+    return intersect_box(ray_bundle.origins, ray_bundle.directions)[1]
+
+
 def _outputs(
-    ray_bundle: RayBundle, sums: Float[Tensor, "rays 6"], opacity: Float[Tensor, "rays 1"], near: Float[Tensor, "rays"]
+    ray_bundle: RayBundle,
+    sums: Float[Tensor, "rays 6"],
+    opacity: Float[Tensor, "rays 1"],
+    near: Float[Tensor, "rays"],
+    far: Float[Tensor, "rays"],
 ) -> dict[str, Tensor]:
-    """What the sums along rays say, by the names that losses and users know; what is empty ends with the box."""
-    _, far = intersect_box(ray_bundle.origins, ray_bundle.directions)
+    """What the sums along rays say, by the names that losses and users know; what is empty ends at far."""
     head, motion, inside, squared = sums.split([3, 1, 1, 1], dim=-1)
     empty = 1.0 - opacity
     return {

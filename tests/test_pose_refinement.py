@@ -1,11 +1,13 @@
 """Pose corrections: rotations against scipy, the mean over training frames, gradients."""
 
 import numpy as np
+import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
 from ntalker_ns.field.pose_refinement import (
     PoseRefinement,
+    _skew,
     apply_per_frame,
     corrected_rays,
     follow_poses,
@@ -49,6 +51,23 @@ def test_gradients_at_no_correction_are_exact() -> None:
     positions = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
     corrections = torch.zeros(2, 6, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda p, c: apply_per_frame(p, c, [1, 3]), (positions, corrections))
+
+
+@pytest.mark.parametrize("angle", [1e-3, 0.009, 0.011, 0.5, 3.0])
+def test_gradients_of_rotations_equal_finite_differences(angle: float) -> None:
+    torch.manual_seed(0)
+    vectors = angle * torch.nn.functional.normalize(torch.randn(3, 3, dtype=torch.float64), dim=1)
+    assert torch.autograd.gradcheck(rotation_matrices, (vectors.requires_grad_(),))
+
+
+def test_gradients_of_small_rotations_hold_in_single_precision() -> None:
+    torch.manual_seed(0)
+    vectors, upstream = 0.012 * torch.nn.functional.normalize(torch.randn(4, 3), dim=1), torch.randn(4, 3, 3)
+    found, exact = (each.requires_grad_() for each in (vectors.clone(), vectors.double()))
+    (rotation_matrices(found) * upstream).sum().backward()
+    (torch.linalg.matrix_exp(_skew(exact)) * upstream).sum().backward()
+    assert found.grad is not None and exact.grad is not None
+    torch.testing.assert_close(found.grad.double(), exact.grad, rtol=0, atol=2e-6)
 
 
 def poses_near_one_place(count: int) -> torch.Tensor:

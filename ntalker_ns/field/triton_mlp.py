@@ -126,8 +126,8 @@ class _RunMLP(torch.autograd.Function):
         programs = min(max(triton.cdiv(len(samples), BACKWARD_TILE), 1), _programs(samples.device))
         to_samples = torch.empty_like(samples)
         to_gates = None if gates is None else torch.empty_like(gates)
-        shares = samples.new_zeros(programs, sum(each.numel() for each in parameters), dtype=torch.float32)
-        to_rows = samples.new_zeros(programs, *frame_rows.shape, dtype=torch.float32)
+        sizes = [each.numel() for each in (*parameters, frame_rows)]
+        shares = samples.new_zeros(programs, sum(sizes), dtype=torch.float32)
         if len(samples):
             with torch.cuda.device_of(samples):
                 mlp_backward[(programs,)](
@@ -136,7 +136,6 @@ class _RunMLP(torch.autograd.Function):
                     to_samples,
                     # Without gates the kernel does not write their gradient; it is given something to point to.
                     to_samples if to_gates is None else to_gates,
-                    to_rows,
                     shares,
                     shares.shape[1],
                     **_constants(samples, parameters, ctx.kind),
@@ -146,9 +145,9 @@ class _RunMLP(torch.autograd.Function):
                     num_warps=8,
                     enable_fp_fusion=True,
                 )
-        flat = shares.sum(dim=0).split([each.numel() for each in parameters])
-        to_parameters = [part.view(each.shape).to(each.dtype) for part, each in zip(flat, parameters, strict=True)]
-        return to_samples, to_rows.sum(dim=0).to(frame_rows.dtype), to_gates, None, None, None, None, *to_parameters
+        flat = zip(shares.sum(dim=0).split(sizes), (*parameters, frame_rows), strict=True)
+        *to_parameters, to_rows = (part.view(each.shape).to(each.dtype) for part, each in flat)
+        return to_samples, to_rows, to_gates, None, None, None, None, *to_parameters
 
 
 def _programs(device: torch.device) -> int:
@@ -352,9 +351,8 @@ def mlp_backward(
     gradient,
     to_samples,
     to_gates,
-    to_rows,
     shares,
-    num_parameters,
+    num_shares,
     INPUTS: tl.constexpr,
     COLUMNS: tl.constexpr,
     HIDDEN: tl.constexpr,
@@ -368,9 +366,11 @@ def mlp_backward(
     EXTRA: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    """Writes the gradients of samples and gates, and into this program's row of `shares` and `to_rows` its share of
-    those of the parameters (weights and then biases, layer by layer) and of the frames' rows."""
+    """Writes the gradients of samples and gates, and into this program's row of `shares` its share of those of the
+    parameters (weights and then biases, layer by layer), followed by those of the frames' rows."""
     program = tl.program_id(0)
+    place_of_shares = shares + program.to(tl.int64) * num_shares
+    to_rows = place_of_shares + num_shares - num_frames * HIDDEN
     first = _matrix(first_weight, HIDDEN, INPUTS, COLUMNS, HIDDEN, PADDED_IN).to(KIND)
     last = _matrix(last_weight, OUTPUTS, HIDDEN, HIDDEN, PADDED_OUT, HIDDEN).to(KIND)
     inner = _matrix(inner_weight, HIDDEN, HIDDEN, HIDDEN, HIDDEN, HIDDEN).to(KIND) if INNER else last
@@ -436,8 +436,8 @@ def mlp_backward(
         end = tl.max(tl.max(seen, axis=1), axis=0)
         for each in range(begin, end + 1):
             to_row = tl.sum(tl.where(there & (frame == each), gate * back, 0.0), axis=0)
-            tl.atomic_add(to_rows + (program * num_frames + each) * HIDDEN + hidden_channel, to_row, sem="relaxed")
-    place = shares + program.to(tl.int64) * num_parameters
+            tl.atomic_add(to_rows + each * HIDDEN + hidden_channel, to_row, sem="relaxed")
+    place = place_of_shares
     row, out = hidden_channel[:, None], tl.arange(0, PADDED_OUT)
     tl.store(place + row * COLUMNS + column, to_first, mask=column < INPUTS)
     if EXTRA:
