@@ -49,18 +49,12 @@ class FrameStore:
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def gather(self, frame: int, x: Int[np.ndarray, " r"], y: Int[np.ndarray, " r"]) -> UInt8[np.ndarray, "r 8"]:
-        """Image RGB, underlay RGB, label and face mask of some pixels of a frame."""
-        values = self.pixels[frame].take(y * self.width + x)
-        self._release(frame)
-        return values.view(np.uint8).reshape(-1, BYTES)
-
     def frame(self, index: int) -> Frame:
         """A whole frame."""
         values = self._bytes(index)
         image, underlay = (np.ascontiguousarray(values[..., i : i + 3]) for i in (0, 3))
         frame = Frame(image, underlay, values[..., 6].copy(), values[..., 7].astype(bool))
-        self._release(index)
+        self.release(index)
         return frame
 
     def put(self, index: int, frame: Frame) -> None:
@@ -69,12 +63,12 @@ class FrameStore:
         values[..., 0:3], values[..., 3:6] = frame.image, frame.underlay
         values[..., 6], values[..., 7] = frame.labels, frame.face_mask
         self.head_spans[index] = row_spans(dilate(frame.labels >= HEAD, dilation_of(self.width)))
-        self._release(index)
+        self.release(index)
 
     def _bytes(self, index: int) -> UInt8[np.ndarray, "h w 8"]:
         return self.pixels[index].view(np.uint8).reshape(self.height, self.width, BYTES)
 
-    def _release(self, index: int) -> None:
+    def release(self, index: int) -> None:
         """Lets go of a frame's pages: what was written stays in the file, and the process stays small."""
         if len(self.memory) <= RESIDENT_LIMIT:
             return

@@ -121,9 +121,8 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
 
     `next_train` gives a `RayBundle` of R rays, those of one frame contiguous and equally many for each, with unit
     directions, times (R, 1), camera_indices (R, 1) in the train split, and in metadata underlay (R, 3) in [0, 1],
-    driving_index (R, 1) in the driving sequence, frames, a list of the same frame by frame, pixel (R, 2), x and y of
-    pixel centres in px at training size, place (R, 2), the same over the picture's size, and plate (R, 3), the plate's
-    colours there.
+    frames, a list of the F frames in the driving sequence, place (R, 2), x and y of pixel centres over the picture's
+    width and height, and plate (R, 3), the plate's colours there.
     The batch has image (R, 3) in [0, 1], labels (R,), indices (R, 3) as camera, row, column, and per frame face_boxes
     and lip_boxes (F, 4) in px at training size and frames (F,), its index in the driving sequence. Some batches of
     training have other pixels of other frames in rest: place (R, 2), plate, image and underlay (R, 3), labels (R,),
@@ -252,39 +251,29 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
             for boxes in (dataset.driving.face_boxes, dataset.driving.lip_boxes)
         )
         x, y = (np.empty(len(chosen) * rays_per_frame, np.int64) for _ in range(2))
-        values = np.empty((len(x), 8), np.uint8)
-        origins, directions = (np.empty((len(x), 3), np.float32) for _ in range(2))
-        areas = np.empty((len(x), 1), np.float32)
-        intrinsics = self._intrinsics(dataset)
         for i, index in enumerate(chosen):
             rays = slice(i * rays_per_frame, (i + 1) * rays_per_frame)
             spans = store.head_spans[index]
             x[rays], y[rays] = self._pixels(rng, rays_per_frame, spans, face_boxes[i], lip_boxes[i], dataset.size)
-            values[rays] = store.gather(int(index), x[rays], y[rays])
-            pose = dataset.driving.camera_to_worlds[driving_indices[i]]
-            origins[rays] = pose[:, 3]
-            directions[rays], areas[rays] = pixel_sampling.pixel_rays(x[rays], y[rays], pose, intrinsics)
-        cameras, frames = (np.repeat(i, rays_per_frame)[:, None] for i in (chosen, driving_indices))
-        colours = values[:, :6].astype(np.float32) / np.float32(255)
+        columns = Columns(len(x), SEEN | RAYS | {"times": 1})
+        labels = self._look(dataset, chosen, x, y, columns)
+        self._cast(dataset, driving_indices, x, y, columns)
+        columns.host["times"][:, 0] = np.repeat(dataset.driving.times[driving_indices], rays_per_frame)
+        found = columns.on(self.device)
+        indices = self._tensor(np.stack([np.repeat(chosen, rays_per_frame), y, x], axis=1))
         bundle = RayBundle(
-            origins=self._tensor(origins),
-            directions=self._tensor(directions),
-            pixel_area=self._tensor(areas),
-            camera_indices=self._tensor(cameras),
-            times=self._tensor(dataset.driving.times[frames]),
-            metadata={
-                "underlay": self._tensor(np.ascontiguousarray(colours[:, 3:])),
-                "driving_index": self._tensor(frames),
-                "frames": driving_indices.tolist(),
-                "pixel": self._tensor(np.stack([x, y], axis=1).astype(np.float32) + np.float32(0.5)),
-                "place": self._tensor(places(x, y, dataset.size)),
-                "plate": self._tensor(unit(dataset.plate()[y, x])),
-            },
+            origins=found["origins"],
+            directions=found["directions"],
+            pixel_area=found["areas"],
+            camera_indices=indices[:, :1],
+            times=found["times"],
+            metadata={name: found[name] for name in ("underlay", "place", "plate")}
+            | {"frames": driving_indices.tolist()},
         )
         batch = {
-            "image": self._tensor(np.ascontiguousarray(colours[:, :3])),
-            "labels": self._tensor(np.ascontiguousarray(values[:, 6])),
-            "indices": self._tensor(np.concatenate([cameras, y[:, None], x[:, None]], axis=1)),
+            "image": found["image"],
+            "labels": self._tensor(labels),
+            "indices": indices,
             "face_boxes": self._tensor(face_boxes),
             "lip_boxes": self._tensor(lip_boxes),
             "frames": self._tensor(driving_indices),
@@ -293,23 +282,47 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
 
     def _sample_rest(self) -> RestPixels:
         dataset, rng = self.train_dataset, self._train_rng
-        store = dataset.store()
         num_frames = min(self.config.rest_frames, len(dataset))
         each = max(1, self.config.rest_pixels * self.config.rest_interval // num_frames)
         chosen = rng.choice(len(dataset), num_frames, replace=False)
         x, y = pixel_sampling.anywhere(rng, num_frames * each, dataset.size)
-        values = np.empty((len(x), 8), np.uint8)
-        for i, index in enumerate(chosen):
-            pixels = slice(i * each, (i + 1) * each)
-            values[pixels] = store.gather(int(index), x[pixels], y[pixels])
-        return RestPixels(
-            place=self._tensor(places(x, y, dataset.size)),
-            plate=self._tensor(unit(dataset.plate()[y, x])),
-            image=self._tensor(unit(values[:, :3])),
-            underlay=self._tensor(unit(values[:, 3:6])),
-            labels=self._tensor(np.ascontiguousarray(values[:, 6])),
-            frames=torch.from_numpy(dataset.frame_indices[chosen]),
-        )
+        columns = Columns(len(x), SEEN)
+        labels = self._look(dataset, chosen, x, y, columns)
+        frames = torch.from_numpy(dataset.frame_indices[chosen])
+        return RestPixels(**columns.on(self.device), labels=self._tensor(labels), frames=frames)
+
+    @staticmethod
+    def _look(
+        dataset: TalkerDataset,
+        chosen: Int[np.ndarray, " f"],
+        x: Int[np.ndarray, " r"],
+        y: Int[np.ndarray, " r"],
+        columns: "Columns",
+    ) -> UInt8[np.ndarray, " r"]:
+        """Writes what chosen frames show at pixels into columns, and gives the labels."""
+        from ntalker_ns.numba_pixels import Looks, look
+
+        store, labels = dataset.store(), np.empty(len(x), np.uint8)
+        found = Looks(**{name: columns.host[name] for name in SEEN}, labels=labels)
+        look(store.pixels, dataset.plate(), chosen, x, y, found)
+        for index in chosen:
+            store.release(int(index))
+        return labels
+
+    @staticmethod
+    def _cast(
+        dataset: TalkerDataset,
+        frames: Int[np.ndarray, " f"],
+        x: Int[np.ndarray, " r"],
+        y: Int[np.ndarray, " r"],
+        columns: "Columns",
+    ) -> None:
+        """Writes the rays through pixels of frames of the driving sequence into columns."""
+        from ntalker_ns.numba_pixels import Rays, cast
+
+        driving, (scale_x, scale_y) = dataset.driving, dataset.scale
+        intrinsics = (driving.fl_x * scale_x, driving.fl_y * scale_y, driving.cx * scale_x, driving.cy * scale_y)
+        cast(driving.camera_to_worlds[frames], intrinsics, x, y, Rays(**{name: columns.host[name] for name in RAYS}))
 
     def _pixels(
         self,
@@ -335,20 +348,33 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
         )
         return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
-    @staticmethod
-    def _intrinsics(dataset: TalkerDataset) -> tuple[float, float, float, float]:
-        driving, (scale_x, scale_y) = dataset.driving, dataset.scale
-        return driving.fl_x * scale_x, driving.fl_y * scale_y, driving.cx * scale_x, driving.cy * scale_y
-
     def _tensor(self, array: np.ndarray) -> Tensor:
         return to_device(torch.from_numpy(array), self.device)
 
 
-def places(x: Int[np.ndarray, " r"], y: Int[np.ndarray, " r"], size: tuple[int, int]) -> Float[np.ndarray, "r 2"]:
-    """Pixel centres over a picture's width and height, float32."""
-    return ((np.stack([x, y], axis=1) + 0.5) / np.array(size)).astype(np.float32)
+SEEN = {"image": 3, "underlay": 3, "plate": 3, "place": 2}
+"""Float columns of what is seen at a pixel."""
+
+RAYS = {"origins": 3, "directions": 3, "areas": 1}
+"""Those of the ray through it."""
 
 
-def unit(colours: UInt8[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
-    """Colours in [0, 1], float32."""
-    return colours.astype(np.float32) / np.float32(255)
+class Columns:
+    """Float columns that lie in one piece of memory, so that they are brought to a device at once."""
+
+    def __init__(self, rows: int, widths: dict[str, int]) -> None:
+        """
+        Args:
+            rows: of every column.
+            widths: numbers in a row of each, by name.
+        """
+        self._sizes = {name: rows * width for name, width in widths.items()}
+        self._flat = np.empty(sum(self._sizes.values()), np.float32)
+        parts = np.split(self._flat, np.cumsum(list(self._sizes.values()))[:-1])
+        self.host = {name: part.reshape(rows, -1) for name, part in zip(widths, parts, strict=True)}
+        """Each (rows, width), to be written."""
+
+    def on(self, device: torch.device | str) -> dict[str, Float[Tensor, "rows width"]]:
+        """All columns on a device."""
+        parts = to_device(torch.from_numpy(self._flat), device).split(list(self._sizes.values()))
+        return {name: part.view(self.host[name].shape) for name, part in zip(self._sizes, parts, strict=True)}

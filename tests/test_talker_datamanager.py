@@ -50,9 +50,7 @@ def test_shapes_and_types(trained):
     assert rays.camera_indices is not None and rays.times is not None
     assert rays.camera_indices.shape == rays.times.shape == (1000, 1)
     assert rays.metadata["underlay"].shape == (1000, 3) and rays.metadata["underlay"].dtype == torch.float32
-    assert rays.metadata["driving_index"].shape == (1000, 1)
-    assert rays.metadata["driving_index"].dtype == torch.int64
-    assert rays.metadata["pixel"].shape == (1000, 2)
+    assert rays.metadata["place"].shape == (1000, 2)
     shapes = {"image": (1000, 3), "labels": (1000,), "indices": (1000, 3), "face_boxes": (4, 4), "frames": (4,)}
     assert {name: tuple(batch[name].shape) for name in shapes} == shapes
     assert batch["image"].dtype == torch.float32 and batch["labels"].dtype == torch.uint8
@@ -68,7 +66,10 @@ def test_pixels_are_those_of_the_frames(trained):
         torch.testing.assert_close(batch["image"][n], item["image"][row, column])
         torch.testing.assert_close(rays.metadata["underlay"][n], item["underlay"][row, column])
         assert batch["labels"][n] == item["labels"][row, column]
-        assert rays.metadata["pixel"][n].tolist() == [column + 0.5, row + 0.5]
+        place = torch.tensor([column + 0.5, row + 0.5]) / SIZE
+        torch.testing.assert_close(rays.metadata["place"][n], place)
+        plate = torch.from_numpy(trained.train_dataset.plate()[row, column] / 255).float()
+        torch.testing.assert_close(rays.metadata["plate"][n], plate)
 
 
 def test_rays_are_nerfstudios_and_grouped_by_frame(trained):
@@ -79,8 +80,8 @@ def test_rays_are_nerfstudios_and_grouped_by_frame(trained):
     torch.testing.assert_close(rays.origins, expected.origins)
     torch.testing.assert_close(rays.times, expected.times)
     torch.testing.assert_close(rays.camera_indices, indices[:, :1])
-    frames, counts = torch.unique_consecutive(rays.metadata["driving_index"], return_counts=True)
-    torch.testing.assert_close(frames, batch["frames"])
+    frames, counts = torch.unique_consecutive(indices[:, 0], return_counts=True)
+    assert trained.train_dataset.frame_indices[frames.numpy()].tolist() == batch["frames"].tolist()
     assert counts.tolist() == [250] * 4
 
 
@@ -145,9 +146,7 @@ def test_frames_are_known_on_the_host(clip):
     for patch_size in (None, 16):
         rays, batch = manager(clip, rays_per_step=600, patch_size=patch_size).next_train(0)
         frames = rays.metadata["frames"]
-        each = len(rays) // len(frames)
         assert isinstance(frames, list) and frames == batch["frames"].tolist()
-        assert rays.metadata["driving_index"].flatten().tolist() == [frame for frame in frames for _ in range(each)]
 
 
 @pytest.mark.parametrize("interval", [1, 3])

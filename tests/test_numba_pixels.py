@@ -1,0 +1,58 @@
+"""Pixels looked up in one pass against plain indexing, and rays against those of single frames."""
+
+import numpy as np
+import pytest
+from test_frame_store import random_frames
+
+from ntalker_ns.frame_store import build_store
+from ntalker_ns.numba_pixels import Looks, Rays, cast, look
+from ntalker_ns.pixel_sampling import pixel_rays
+
+
+def _looks(count: int) -> Looks:
+    widths = (3, 3, 3, 2)
+    return Looks(
+        *(np.full((count, width), np.nan, np.float32) for width in widths), labels=np.full(count, 99, np.uint8)
+    )
+
+
+@pytest.mark.parametrize("chosen", [[1], [4, 0, 2]])
+@pytest.mark.parametrize("each", [1, 50])
+def test_pixels_are_those_of_the_frames(chosen: list[int], each: int) -> None:
+    width, height = 37, 29
+    frames = random_frames(5, width, height)
+    store = build_store(frames.__getitem__, 5, (width, height))
+    rng = np.random.default_rng(0)
+    plate = rng.integers(0, 256, (height, width, 3), np.uint8)
+    x, y = rng.integers(0, width, each * len(chosen)), rng.integers(0, height, each * len(chosen))
+    x[0], y[0] = width - 1, height - 1
+    found = _looks(len(x))
+    look(store.pixels, plate, np.array(chosen), x, y, found)
+    for i, index in enumerate(np.repeat(chosen, each)):
+        frame, at = frames[index], (y[i], x[i])
+        for name, true in (("image", frame.image), ("underlay", frame.underlay), ("plate", plate)):
+            np.testing.assert_array_equal(getattr(found, name)[i], true[at].astype(np.float32) / np.float32(255))
+        assert found.labels[i] == frame.labels[at]
+        np.testing.assert_allclose(found.place[i], [(x[i] + 0.5) / width, (y[i] + 0.5) / height], rtol=1e-6)
+
+
+def test_rays_are_those_of_each_frame() -> None:
+    rng = np.random.default_rng(1)
+    intrinsics = (500.0, 480.0, 130.0, 121.5)
+    poses = rng.normal(size=(3, 3, 4)).astype(np.float32)
+    x, y = rng.integers(0, 256, 60), rng.integers(0, 240, 60)
+    found = Rays(*(np.full((60, width), np.nan, np.float32) for width in (3, 3, 1)))
+    cast(poses, intrinsics, x, y, found)
+    for i, pose in enumerate(poses):
+        part = slice(20 * i, 20 * i + 20)
+        directions, areas = pixel_rays(x[part], y[part], pose, intrinsics)
+        np.testing.assert_allclose(found.directions[part], directions, atol=1e-6)
+        np.testing.assert_allclose(found.areas[part], areas, rtol=1e-5)
+        np.testing.assert_array_equal(found.origins[part], np.tile(pose[:, 3], (20, 1)))
+
+
+def test_no_pixels() -> None:
+    store = build_store(random_frames(1, 8, 8).__getitem__, 1, (8, 8))
+    none = np.zeros(0, np.int64)
+    look(store.pixels, np.zeros((8, 8, 3), np.uint8), np.array([0]), none, none, _looks(0))
+    cast(np.zeros((1, 3, 4), np.float32), (1.0, 1.0, 0.0, 0.0), none, none, Rays(*(np.zeros((0, 3), np.float32),) * 3))
