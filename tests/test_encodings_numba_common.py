@@ -27,8 +27,9 @@ def thrice(x):
 def test_no_two_compiled_functions_have_one_name() -> None:
     """numba tells functions apart, in what it keeps for other processes, by their names alone."""
     names: dict[tuple[str, str], Dispatcher] = {}
-    for path in (Path(ntalker_ns.__file__).parent).rglob("numba_*.py"):
-        module = importlib.import_module(f"ntalker_ns.{path.parent.name}.{path.stem}")
+    package = Path(ntalker_ns.__file__).parent
+    for path in package.rglob("numba_*.py"):
+        module = importlib.import_module(".".join(path.relative_to(package.parent).with_suffix("").parts))
         for value in vars(module).values():
             if isinstance(value, Dispatcher):
                 key = (value.py_func.__module__, value.py_func.__qualname__)
