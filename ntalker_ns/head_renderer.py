@@ -10,6 +10,7 @@ from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor
 
 from ntalker_ns.field.pose_refinement import apply_per_frame, corrected_rays
+from ntalker_ns.field.segments import PerRay
 from ntalker_ns.field.talker_field import AskFrame, FieldOutputs, FrameConditions, TalkerField
 from ntalker_ns.frame_samples import Room, march_frames
 from ntalker_ns.rendering.compositing import composite
@@ -86,7 +87,8 @@ class HeadRenderer:
             # Corrections are learned by where samples are: of rays, gradients would have to be gathered.
             positions = apply_per_frame(positions, corrections, conditions.counts)
         field = partial(self.field, frames=conditions)
-        density, values = self._ask(field, positions, ray_bundle, ray, middles - near[ray])
+        views = self.field.views(ray_bundle.directions)
+        density, values = self._ask(field, positions, views, ray, middles - near[ray])
         steps = torch.full_like(middles, self.step_size)
         summed = composite(density, steps, values, samples.ray_counts, samples.ray_ends)
         # In training the box of the rays is the whole one.
@@ -120,7 +122,9 @@ class HeadRenderer:
         if corrections is not None:
             with torch.no_grad():
                 points = apply_per_frame(points, corrections, conditions.counts)
-        return self.field(points, directions if self.field.config.direction_levels else None, conditions)
+        views = self.field.views(directions)
+        seen = None if views is None else PerRay(views, torch.arange(len(points), device=points.device))
+        return self.field(points, seen, conditions)
 
     @torch.no_grad()
     def picture(
@@ -146,7 +150,8 @@ class HeadRenderer:
         if corrections is not None:
             origins, directions = corrected_rays(origins, directions, corrections[0])
         live = torch.zeros_like(near, dtype=torch.bool)
-        field, asked = self.field.at_frame(conditions), 0
+        # Viewing directions keep the tracker's pose: the corrections are fractions of a degree.
+        field, views, asked = self.field.at_frame(conditions), self.field.views(ray_bundle.directions), 0
 
         def ask(ray: Tensor, middles: Tensor) -> tuple[Tensor, Tensor]:
             nonlocal asked
@@ -154,7 +159,7 @@ class HeadRenderer:
             positions = points_along(origins, directions, ray, middles)
             if marks:
                 live[ray[self.field.moves(positions)]] = True
-            return self._ask(field, positions, ray_bundle, ray, middles - near[ray])
+            return self._ask(field, positions, views, ray, middles - near[ray])
 
         middle, most = torch.full_like(near, 0.5), PICTURE_SAMPLES * self.max_samples
         steps = walk(self._lattice(ray_bundle, near, far, middle, self.occupancy.solid, most))
@@ -173,14 +178,12 @@ class HeadRenderer:
         self,
         field: AskFrame,
         positions: Float[Tensor, "samples 3"],
-        ray_bundle: RayBundle,
+        views: Float[Tensor, "rays components"] | None,
         ray: Int[Tensor, "samples"],
         inside: Float[Tensor, "samples"],
     ) -> tuple[Float[Tensor, "samples"], Float[Tensor, "samples 6"]]:
         """Density of samples and what is summed of them along rays; `inside` is how far they are from the box's rim."""
-        # Viewing directions keep the tracker's pose: the corrections are fractions of a degree.
-        views = ray_bundle.directions[ray] if self.field.config.direction_levels else None
-        found = field(positions, views)
+        found = field(positions, None if views is None else PerRay(views, ray))
         values = torch.cat([found.rgb, found.audio_motion, inside[:, None], inside[:, None].square()], dim=-1)
         return found.density.squeeze(-1), values
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from made_up_lids import open_lids
 
+from ntalker_ns.field.segments import PerRay
 from ntalker_ns.field.talker_field import FaceMotions, FrameConditions, TalkerField, TalkerFieldConfig
 
 ANCHORS = {
@@ -85,7 +86,9 @@ def test_fields_that_the_kernel_does_not_know_are_asked_part_by_part(sizes: dict
     field = make_field(**sizes)
     frame = conditions(field, 1.0)
     positions = torch.rand(10, 3)
-    views = torch.nn.functional.normalize(torch.randn(10, 3), dim=-1)
+    directions = torch.nn.functional.normalize(torch.randn(10, 3), dim=-1)
     frame.counts = [10]
     with torch.no_grad():
+        known = field.views(directions)
+        views = None if known is None else PerRay(known, torch.arange(10))
         assert torch.equal(field.at_frame(frame)(positions, views).rgb, field(positions, views, frame).rgb)

@@ -11,6 +11,7 @@ from made_up_lids import open_lids
 from ntalker_ns import async_copies
 from ntalker_ns.encodings.hash_grid import Backend
 from ntalker_ns.field.mlp import FrameMLP, network_backend, truncated_exp
+from ntalker_ns.field.segments import PerRay
 from ntalker_ns.field.talker_field import FaceMotions, FrameConditions, TalkerField, TalkerFieldConfig
 
 ANCHORS = {
@@ -54,12 +55,18 @@ def points_at(anchor: str, count: int = 20) -> torch.Tensor:
     return torch.tensor(ANCHORS[anchor], dtype=torch.float32) + around
 
 
+def views(field: TalkerField, directions: torch.Tensor) -> PerRay | None:
+    """What the field is told of directions, one for each sample."""
+    known = field.views(directions)
+    return None if known is None else PerRay(known, torch.arange(len(directions)))
+
+
 def test_audio_moves_the_mouth_and_nothing_else(field: TalkerField) -> None:
     positions = torch.cat([points_at("mouth"), torch.rand(200, 3) * torch.tensor([1.6, 1.6, 0.6]) - 0.8])
     positions[20:, 2] += 1.0  # above the eyes
     directions = torch.nn.functional.normalize(torch.randn(220, 3), dim=-1)
-    one = field(positions, directions, conditions(field, [220], audio=-2.0))
-    two = field(positions, directions, conditions(field, [220], audio=2.0))
+    one = field(positions, views(field, directions), conditions(field, [220], audio=-2.0))
+    two = field(positions, views(field, directions), conditions(field, [220], audio=2.0))
     assert (one.density[:20] - two.density[:20]).abs().min() > 0
     assert torch.equal(one.density[20:], two.density[20:])
     assert torch.equal(one.rgb[20:], two.rgb[20:])
@@ -104,11 +111,11 @@ def test_frames_do_not_mix(field: TalkerField) -> None:
     counts = [7, 0, 23]
     lips, brows, eyes, light = torch.randn(3, 3), torch.randn(3, 2), torch.rand(3, 1), torch.randn(3, 4)
     together = FrameConditions(lips, codes, brows, eyes, light, counts)
-    out = field(positions, directions, together)
+    out = field(positions, views(field, directions), together)
     for frame, (part, direction) in enumerate(zip(positions.split(counts), directions.split(counts), strict=True)):
         lips_, code, brows_, eyes_, light_ = (each[[frame]] for each in (lips, codes, brows, eyes, light))
         alone = FrameConditions(lips_, code, brows_, eyes_, light_, [len(part)])
-        expected = field(part, direction, alone)
+        expected = field(part, views(field, direction), alone)
         torch.testing.assert_close(out.rgb.split(counts)[frame], expected.rgb)
         torch.testing.assert_close(out.density.split(counts)[frame], expected.density)
 
@@ -117,7 +124,8 @@ def test_gradients_reach_positions_audio_and_tables(field: TalkerField) -> None:
     positions = points_at("mouth").requires_grad_()
     frames = conditions(field, [20])
     frames.speech_code.requires_grad_()
-    out = field(positions, torch.nn.functional.normalize(torch.randn(20, 3), dim=-1), frames)
+    directions = torch.nn.functional.normalize(torch.randn(20, 3), dim=-1)
+    out = field(positions, views(field, directions), frames)
     (out.density.sum() + out.rgb.sum()).backward()
     for tensor in (positions, frames.speech_code, *field.grid_parameters()):
         assert tensor.grad is not None and float(tensor.grad.abs().sum()) > 0
@@ -174,11 +182,11 @@ def test_half_precision_is_for_the_networks_alone(field: TalkerField) -> None:
     last = field.density_net.layers[-1]
     assert isinstance(last, torch.nn.Linear)
     last.bias.data[0] += 12.0  # float16 ends at exp(11)
-    expected = field(positions, directions, frames)
+    expected = field(positions, views(field, directions), frames)
     # What is heard under autocast comes in half precision as well.
     half = replace(frames, lip_shapes=frames.lip_shapes.half(), speech_code=frames.speech_code.half())
     with torch.autocast("cpu", torch.float16):
-        found = field(positions, directions, half)
+        found = field(positions, views(field, directions), half)
     for name, tolerance in (("density", 0.02), ("rgb", 0.002), ("audio_motion", 0.002)):
         one, other = getattr(found, name), getattr(expected, name)
         assert one.dtype == torch.float32
@@ -209,7 +217,7 @@ def test_asking_all_samples_is_asking_those_that_differ(field: TalkerField, monk
     directions = torch.nn.functional.normalize(torch.randn(110, 3).double(), dim=-1)
 
     def run() -> list[torch.Tensor]:
-        found = field(positions, directions, asked)
+        found = field(positions, views(field, directions), asked)
         outputs = [found.density, found.rgb, found.audio_motion]
         parameters = [each for each in field.parameters() if each.requires_grad]
         loss = found.density.log().square().mean() + found.rgb.square().mean()

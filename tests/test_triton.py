@@ -19,7 +19,7 @@ from triton.runtime.jit import JITFunction, mangle_type
 from ntalker_ns.encodings import triton_backend
 from ntalker_ns.encodings.layout import grid_layout
 from ntalker_ns.field import triton_bends, triton_harmonics, triton_mlp
-from ntalker_ns.field.segments import SparseInputs, choose
+from ntalker_ns.field.segments import PerRay, SparseInputs, choose
 from ntalker_ns.rendering import triton_compositing, triton_marching
 
 CASES = Path(__file__).parent / "triton_cases"
@@ -86,7 +86,7 @@ def test_gates_and_bends_compile(compiled: list[str]):
 
 
 def test_harmonics_compile(compiled: list[str]):
-    assert triton_harmonics.spherical_harmonics(4, torch.rand(5, 3), torch.float16).shape == (5, 16)
+    assert triton_harmonics.spherical_harmonics(4, torch.rand(5, 3)).shape == (5, 16)
     assert compiled == ["harmonics"]
 
 
@@ -100,7 +100,10 @@ def test_networks_compile(compiled: list[str], widths: list[int], kind: torch.dt
     with torch.autocast("cpu", kind, enabled=kind != torch.float32):
         rows, gates = torch.zeros(2, widths[1]), torch.ones(9, 1)
         triton_mlp.run_mlp(torch.zeros(9, widths[0]), rows, [4, 5], gates, weights, biases).sum().backward()
-    assert compiled == ["mlp_forward", "mlp_backward"]
+        shared = PerRay(torch.zeros(3, 16), torch.zeros(9, dtype=torch.int64))
+        own = torch.zeros(9, widths[0] - 16)
+        triton_mlp.run_mlp(own, rows, [4, 5], None, weights, biases, shared=shared).sum().backward()
+    assert compiled == ["mlp_forward", "mlp_backward"] * 2
 
 
 def test_networks_with_sparse_inputs_compile(compiled: list[str]):

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ntalker_ns.encodings.hash_grid import Backend, unavailable
-from ntalker_ns.field.segments import SparseInputs, add_per_frame
+from ntalker_ns.field.segments import PerRay, SparseInputs, add_per_frame
 
 
 def network_backend(backend: Backend, device_type: str, half: bool) -> Literal["torch", "numba", "triton"]:
@@ -64,14 +64,16 @@ class FrameMLP(nn.Module):
         counts: list[int],
         gates: Float[Tensor, "samples 1"] | None = None,
         sparse: SparseInputs | None = None,
+        shared: PerRay | None = None,
     ) -> Float[Tensor, "samples out_dim"]:
         """
         Args:
-            samples: grouped by frame; all input channels, or those before the ones in `sparse`.
+            samples: grouped by frame; all input channels, or those between the ones in `shared` and in `sparse`.
             frames: one row a frame, None where `frame_dim` is 0.
             counts: samples of each frame.
             gates: factor on the frame's part for each sample, 1 where None.
-            sparse: the other input channels, which most samples share.
+            sparse: the last input channels, which most samples share.
+            shared: the first input channels, which the samples of a ray share.
 
         Returns:
             In autocast's type where it is on.
@@ -81,7 +83,9 @@ class FrameMLP(nn.Module):
         if run is not None:
             if rows is None:
                 rows, counts = samples.new_zeros(1, self.width), [len(samples)]
-            return run(samples, rows, counts, gates, *self.parameters_by_kind(), sparse)
+            return run(samples, rows, counts, gates, *self.parameters_by_kind(), sparse, shared)
+        if shared is not None:
+            samples = torch.cat([shared.columns(samples.dtype), samples], dim=-1)
         if sparse is not None:
             samples = torch.cat([samples, sparse.columns()], dim=-1)
         hidden = self.layers[0](samples)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ntalker_ns.encodings.numba_common import KERNEL_LOCK
 from ntalker_ns.field import numba_mlp_kernels as kernels
-from ntalker_ns.field.segments import SparseInputs
+from ntalker_ns.field.segments import PerRay, SparseInputs
 
 _LANES = 16
 """Channels in and out are padded to a multiple of this: one wide vector of float32."""
@@ -30,6 +30,7 @@ def run_mlp(
     weights: Sequence[Tensor],
     biases: Sequence[Tensor],
     sparse: SparseInputs | None = None,
+    shared: PerRay | None = None,
 ) -> Float[Tensor, "samples outputs"]:
     """A ReLU network on samples, whose first layer also gets each sample's gate times its frame's row.
 
@@ -44,7 +45,10 @@ def run_mlp(
         weights: (out, in) of each layer, at least two; hidden layers are all equally wide.
         biases: (out,) of each layer.
         sparse: further inputs behind those of `samples`.
+        shared: further inputs before those of `samples`, without gradient.
     """
+    if shared is not None:
+        samples = torch.cat([shared.columns(samples.dtype), samples], dim=-1)
     further = (None, None, None, None)
     if sparse is not None:
         further = (sparse.values, sparse.special.index, sparse.common, sparse.last)

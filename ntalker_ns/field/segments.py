@@ -152,6 +152,18 @@ def choose(mask: Bool[Tensor, "samples"], counts: list[int]) -> Chosen:
     return Chosen(mask, None, counts)
 
 
+class PerRay(NamedTuple):
+    """Input channels that all samples of a ray share; no gradient."""
+
+    values: Float[Tensor, "rays channels"]
+    rays: Int[Tensor, "samples"]
+    """The ray of each sample."""
+
+    def columns(self, kind: torch.dtype) -> Float[Tensor, "samples channels"]:
+        """Written out for each sample, in a type."""
+        return self.values.to(kind).index_select(0, self.rays)
+
+
 @dataclass(frozen=True)
 class SparseInputs:
     """Input channels of a network that are the same for most samples; behind them one that is mostly 0."""

@@ -17,7 +17,7 @@ from ntalker_ns.field.harmonics import spherical_harmonics
 from ntalker_ns.field.landmark_warp import LandmarkWarp
 from ntalker_ns.field.lid_fold import LidFold
 from ntalker_ns.field.mlp import FrameMLP, at_least_float32, truncated_exp
-from ntalker_ns.field.segments import SparseInputs, choose, expand_per_frame
+from ntalker_ns.field.segments import PerRay, SparseInputs, choose, expand_per_frame
 
 if TYPE_CHECKING:
     from ntalker_ns.field import triton_bends
@@ -107,8 +107,8 @@ class FieldOutputs:
     """Length of the gated audio coordinate: how much speech acts here; no gradient."""
 
 
-AskFrame = Callable[[Tensor, Tensor | None], FieldOutputs]
-"""From positions (samples, 3) and directions (samples, 3), where colour depends on them."""
+AskFrame = Callable[[Tensor, PerRay | None], FieldOutputs]
+"""From positions (samples, 3) and views, see `TalkerField.views`."""
 
 
 class TalkerField(nn.Module):
@@ -329,25 +329,30 @@ class TalkerField(nn.Module):
     def forward(
         self,
         positions: Float[Tensor, "samples 3"],
-        directions: Float[Tensor, "samples 3"] | None,
+        views: PerRay | None,
         frames: FrameConditions,
     ) -> FieldOutputs:
         """Density, colour and audio motion of samples grouped by frame.
 
         Args:
             positions: world; outside the box [-1, 1]^3 as on its rim.
-            directions: unit viewing directions; not needed where colour does not depend on them.
+            views: see there.
             frames: what each frame's samples share.
         """
         inputs, motion = self._geometry(positions, frames)
         density = truncated_exp(inputs[:, :1])
-        if self.config.direction_levels:
-            assert directions is not None
-            # In the networks' own type, which they would be rounded to: a wider one would widen all channels.
-            harmonics = spherical_harmonics(self.config.direction_levels, directions, inputs.dtype)
-            inputs = torch.cat([harmonics, inputs], dim=-1)
-        rgb = torch.sigmoid(at_least_float32(self.color_net(inputs, self._light(frames), frames.counts)))
+        colour = self.color_net(inputs, self._light(frames), frames.counts, shared=views)
+        rgb = torch.sigmoid(at_least_float32(colour))
         return FieldOutputs(density=density, rgb=rgb, audio_motion=motion)
+
+    def views(self, directions: Float[Tensor, "rays 3"]) -> Float[Tensor, "rays components"] | None:
+        """What colour is told of viewing directions; None where it does not depend on them.
+
+        Args:
+            directions: unit.
+        """
+        levels = self.config.direction_levels
+        return spherical_harmonics(levels, directions) if levels else None
 
     def _light(self, frames: FrameConditions) -> Tensor | None:
         return frames.appearance if self.config.appearance_dim else None
@@ -379,18 +384,18 @@ class TalkerField(nn.Module):
             frames=(frames.speech_code, frames.speech_code, self._light(frames)),
         )
 
-        def ask_frame(positions: Tensor, directions: Tensor | None) -> FieldOutputs:
+        def ask_frame(positions: Tensor, views: PerRay | None) -> FieldOutputs:
             density, rgb, moved = ask(positions)
             return FieldOutputs(density=truncated_exp(density), rgb=rgb.sigmoid_(), audio_motion=moved)
 
         return ask_frame
 
     def _part_by_part(
-        self, frames: FrameConditions, kind: torch.dtype, positions: Tensor, directions: Tensor | None
+        self, frames: FrameConditions, kind: torch.dtype, positions: Tensor, views: PerRay | None
     ) -> FieldOutputs:
         """`forward` at one frame, whose networks multiply in a type."""
         with torch.autocast(positions.device.type, kind, enabled=kind != torch.float32):
-            return self(positions, directions, replace(frames, counts=[len(positions)]))
+            return self(positions, views, replace(frames, counts=[len(positions)]))
 
 
 class _Fade(torch.autograd.Function):

@@ -19,7 +19,7 @@ import triton.language as tl
 from jaxtyping import Float
 from torch import Tensor
 
-from ntalker_ns.field.segments import SparseInputs, ends_on
+from ntalker_ns.field.segments import PerRay, SparseInputs, ends_on
 
 FORWARD_TILE, BACKWARD_TILE = 128, 64
 """Samples of a tile."""
@@ -53,12 +53,13 @@ def run_mlp(
     weights: Sequence[Tensor],
     biases: Sequence[Tensor],
     sparse: SparseInputs | None = None,
+    shared: PerRay | None = None,
 ) -> Float[Tensor, "samples outputs"]:
     """A ReLU network on samples, whose first layer also gets each sample's gate times its frame's row.
 
     The same numbers as torch's linear layers up to rounding, with gradients to every floating-point argument but
-    `sparse.last`. Under autocast matrices are multiplied in its type and summed in float32; otherwise in the type of
-    the samples, where float32 follows `torch.backends.cuda.matmul.allow_tf32`.
+    `sparse.last` and `shared`. Under autocast matrices are multiplied in its type and summed in float32; otherwise in
+    the type of the samples, where float32 follows `torch.backends.cuda.matmul.allow_tf32`.
 
     Args:
         samples: on a CUDA device, grouped by frame.
@@ -68,6 +69,7 @@ def run_mlp(
         weights: (out, in) of each layer; see `fits`.
         biases: (out,) of each layer.
         sparse: further inputs behind those of `samples`.
+        shared: further inputs before those of `samples`.
 
     Returns:
         Outputs in the type of the products.
@@ -83,7 +85,9 @@ def run_mlp(
     extra = None
     if sparse is not None:
         samples, extra = torch.cat([samples, sparse.without_last()], dim=-1), sparse.last
-    return _RunMLP.apply(samples, frame_rows, gates, extra, ends, kind, len(weights), *weights, *biases)  # type: ignore[no-any-return]
+    per_ray = (None, None) if shared is None else shared
+    rest = (extra, *per_ray, ends, kind, len(weights))
+    return _RunMLP.apply(samples, frame_rows, gates, *rest, *weights, *biases)  # type: ignore[no-any-return]
 
 
 class _RunMLP(torch.autograd.Function):
@@ -94,35 +98,38 @@ class _RunMLP(torch.autograd.Function):
         frame_rows: Tensor,
         gates: Tensor | None,
         extra: Tensor | None,
+        per_ray: Tensor | None,
+        rays: Tensor | None,
         ends: Tensor,
         kind: torch.dtype,
         layers: int,
         *parameters: Tensor,
     ) -> Tensor:
         samples, frame_rows = samples.contiguous(), frame_rows.contiguous()
-        gates, extra = (None if each is None else each.contiguous() for each in (gates, extra))
+        given = (gates, extra, per_ray, rays)
+        gates, extra, per_ray, rays = (None if each is None else each.contiguous() for each in given)
         parameters = tuple(parameter.contiguous() for parameter in parameters)
         output = samples.new_empty(len(samples), len(parameters[-1]), dtype=kind)
         if len(samples):
             with torch.cuda.device_of(samples):
                 mlp_forward[(triton.cdiv(len(samples), FORWARD_TILE),)](
-                    *_arguments(samples, frame_rows, gates, extra, ends, parameters),
+                    *_arguments(samples, frame_rows, gates, extra, per_ray, rays, ends, parameters),
                     output,
-                    **_constants(samples, parameters, kind),
+                    **_constants(samples, per_ray, parameters, kind),
                     GATED=gates is not None,
                     EXTRA=extra is not None,
                     TILE=FORWARD_TILE,
                     num_warps=4,
                     enable_fp_fusion=True,
                 )
-        ctx.save_for_backward(samples, frame_rows, gates, extra, ends, *parameters)
+        ctx.save_for_backward(samples, frame_rows, gates, extra, per_ray, rays, ends, *parameters)
         ctx.kind = kind
         return output
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        samples, frame_rows, gates, extra, ends, *parameters = ctx.saved_tensors
+        samples, frame_rows, gates, extra, per_ray, rays, ends, *parameters = ctx.saved_tensors
         programs = min(max(triton.cdiv(len(samples), BACKWARD_TILE), 1), _programs(samples.device))
         to_samples = torch.empty_like(samples)
         to_gates = None if gates is None else torch.empty_like(gates)
@@ -131,14 +138,14 @@ class _RunMLP(torch.autograd.Function):
         if len(samples):
             with torch.cuda.device_of(samples):
                 mlp_backward[(programs,)](
-                    *_arguments(samples, frame_rows, gates, extra, ends, parameters),
+                    *_arguments(samples, frame_rows, gates, extra, per_ray, rays, ends, parameters),
                     gradient.contiguous(),
                     to_samples,
                     # Without gates the kernel does not write their gradient; it is given something to point to.
                     to_samples if to_gates is None else to_gates,
                     shares,
                     shares.shape[1],
-                    **_constants(samples, parameters, ctx.kind),
+                    **_constants(samples, per_ray, parameters, ctx.kind),
                     GATED=gates is not None,
                     EXTRA=extra is not None,
                     TILE=BACKWARD_TILE,
@@ -147,7 +154,7 @@ class _RunMLP(torch.autograd.Function):
                 )
         flat = zip(shares.sum(dim=0).split(sizes), (*parameters, frame_rows), strict=True)
         *to_parameters, to_rows = (part.view(each.shape).to(each.dtype) for part, each in flat)
-        return to_samples, to_rows, to_gates, None, None, None, None, *to_parameters
+        return to_samples, to_rows, to_gates, *(None,) * 6, *to_parameters
 
 
 def _programs(device: torch.device) -> int:
@@ -162,16 +169,21 @@ def _arguments(
     frame_rows: Tensor,
     gates: Tensor | None,
     extra: Tensor | None,
+    per_ray: Tensor | None,
+    rays: Tensor | None,
     ends: Tensor,
     parameters: Sequence[Tensor],
 ) -> tuple[Any, ...]:
-    """What both kernels begin with. Without an inner layer, gates or extra inputs, their pointers are not read."""
+    """What both kernels begin with. Pointers to what a network has not (an inner layer, gates, extra inputs, those of
+    rays) are not read."""
     weights, biases = parameters[: len(parameters) // 2], parameters[len(parameters) // 2 :]
     return (
         samples,
         frame_rows,
         samples if gates is None else gates,
         samples if extra is None else extra,
+        samples if per_ray is None else per_ray,
+        samples if rays is None else rays,
         ends,
         weights[0],
         biases[0],
@@ -184,10 +196,14 @@ def _arguments(
     )
 
 
-def _constants(samples: Tensor, parameters: Sequence[Tensor], kind: torch.dtype) -> dict[str, Any]:
+def _constants(
+    samples: Tensor, per_ray: Tensor | None, parameters: Sequence[Tensor], kind: torch.dtype
+) -> dict[str, Any]:
     weights = parameters[: len(parameters) // 2]
-    inputs, (hidden, columns), outputs = samples.shape[1], weights[0].shape, len(weights[-1])
+    shared = 0 if per_ray is None else per_ray.shape[1]
+    inputs, (hidden, columns), outputs = samples.shape[1] + shared, weights[0].shape, len(weights[-1])
     return {
+        "SHARED": shared,
         "INPUTS": inputs,
         "COLUMNS": columns,
         "HIDDEN": hidden,
@@ -210,6 +226,19 @@ def _matrix(
     """
     row, column = tl.arange(0, SHAPE0)[:, None], tl.arange(0, SHAPE1)[None, :]
     return tl.load(matrix + row * STRIDE + column, mask=(row < ROWS) & (column < COLUMNS), other=0)
+
+
+@triton.jit
+def _inputs(
+    samples, per_ray, rays, place, there, column, INPUTS: tl.constexpr, SHARED: tl.constexpr, KIND: tl.constexpr
+):
+    """A tile of inputs: first those of the samples' rays, then the samples' own."""
+    own = samples + place.to(tl.int64) * (INPUTS - SHARED) + (column - SHARED)
+    inputs = tl.load(own, mask=there & (column >= SHARED) & (column < INPUTS), other=0).to(KIND)
+    if SHARED:
+        ray = tl.load(rays + place, mask=there, other=0)
+        inputs += tl.load(per_ray + ray * SHARED + column, mask=there & (column < SHARED), other=0).to(KIND)
+    return inputs
 
 
 @triton.jit
@@ -274,6 +303,8 @@ def mlp_forward(
     frame_rows,
     gates,
     extra,
+    per_ray,
+    rays,
     ends,
     first_weight,
     first_bias,
@@ -284,6 +315,7 @@ def mlp_forward(
     num_samples,
     num_frames,
     output,
+    SHARED: tl.constexpr,
     INPUTS: tl.constexpr,
     COLUMNS: tl.constexpr,
     HIDDEN: tl.constexpr,
@@ -302,7 +334,7 @@ def mlp_forward(
     there = place < num_samples
     column = tl.arange(0, PADDED_IN)[None, :]
     wide = place.to(tl.int64)
-    inputs = tl.load(samples + wide * INPUTS + column, mask=there & (column < INPUTS), other=0).to(KIND)
+    inputs = _inputs(samples, per_ray, rays, place, there, column, INPUTS, SHARED, KIND)
     weight = _matrix(first_weight, HIDDEN, INPUTS, COLUMNS, HIDDEN, PADDED_IN).to(KIND)
     hidden, _, _, _, _ = _first_layer(
         inputs,
@@ -339,6 +371,8 @@ def mlp_backward(
     frame_rows,
     gates,
     extra,
+    per_ray,
+    rays,
     ends,
     first_weight,
     first_bias,
@@ -353,6 +387,7 @@ def mlp_backward(
     to_gates,
     shares,
     num_shares,
+    SHARED: tl.constexpr,
     INPUTS: tl.constexpr,
     COLUMNS: tl.constexpr,
     HIDDEN: tl.constexpr,
@@ -387,8 +422,7 @@ def mlp_backward(
         place = tile * TILE + tl.arange(0, TILE)[:, None]
         there = place < num_samples
         wide = place.to(tl.int64)
-        input_mask = there & (column < INPUTS)
-        inputs = tl.load(samples + wide * INPUTS + column, mask=input_mask, other=0).to(KIND)
+        inputs = _inputs(samples, per_ray, rays, place, there, column, INPUTS, SHARED, KIND)
         before, frame, row, gate, more = _first_layer(
             inputs,
             frame_rows,
@@ -426,7 +460,9 @@ def mlp_backward(
             to_extra += tl.sum(more * back, axis=0)
         to_first += tl.dot(tl.trans(back.to(KIND)), inputs, input_precision=PRECISION)
         to_input = tl.dot(back.to(KIND), first, input_precision=PRECISION)
-        tl.store(to_samples + wide * INPUTS + column, to_input.to(to_samples.dtype.element_ty), mask=input_mask)
+        own = there & (column >= SHARED) & (column < INPUTS)
+        place_of_own = to_samples + wide * (INPUTS - SHARED) + (column - SHARED)
+        tl.store(place_of_own, to_input.to(to_samples.dtype.element_ty), mask=own)
         if GATED:
             to_gate = tl.sum(back * row, axis=1)[:, None]
             tl.store(to_gates + place, to_gate.to(to_gates.dtype.element_ty), mask=there)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ntalker_ns.field.mlp import FrameMLP
-from ntalker_ns.field.segments import Chosen, SparseInputs
+from ntalker_ns.field.segments import Chosen, PerRay, SparseInputs
 from ntalker_ns.field.triton_mlp import fits, run_mlp
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -59,6 +59,25 @@ def test_equals_linear_layers(counts, widths, gated):
     theirs = torch.autograd.grad(expected, doubles, upstream.double())
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-5 * float(other.abs().max()))
+
+
+@pytest.mark.parametrize("widths", [[81, 64, 3], [20, 32, 32, 5]])
+def test_inputs_that_rays_share_are_those_of_each_sample(widths):
+    torch.manual_seed(0)
+    counts, channels = [100, 57], 16
+    weights, biases = _parameters(widths)
+    samples = torch.randn(157, widths[0] - channels, device=DEVICE, requires_grad=True)
+    rows = torch.randn(2, widths[1], device=DEVICE)
+    shared = PerRay(torch.randn(9, channels, device=DEVICE), torch.randint(9, (157,), device=DEVICE))
+    tensors = [samples, *(each.requires_grad_() for each in (rows, *weights, *biases))]
+    found = run_mlp(samples, rows, counts, None, weights, biases, shared=shared)
+    columns = torch.cat([shared.values[shared.rays], samples], dim=1)
+    expected = run_mlp(columns, rows, counts, None, weights, biases)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    upstream = torch.randn_like(found)
+    ours, theirs = (torch.autograd.grad(each, tensors, upstream) for each in (found, expected))
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5 * float(other.abs().max()))
 
 
 def test_half_precision_under_autocast():
