@@ -73,7 +73,7 @@ ntalker_base = MethodSpecification(
                 dataparser=TalkerDataParserConfig(),
                 rays_per_step=16_384,
             ),
-            model=TalkerModelConfig(coarse_steps=5_000),
+            model=TalkerModelConfig(coarse_share=0.1),
             target_samples=1 << 18,
             # As RAD-NeRF ends its training; the small preset has no weights for it, and gains nothing without.
             lips=LipsPhaseConfig(share=0.1),
@@ -108,7 +108,7 @@ ntalker_base_small = MethodSpecification(
                     direction_levels=0,
                 ),
                 portrait=PortraitConfig(torso=TorsoFieldConfig(max_resolution=192, log2_hashmap_size=16)),
-                coarse_steps=600,
+                coarse_share=0.2,
                 thickness_weight=0.03,
                 occupancy_resolution=64,
                 occupancy_cells=8_192,

@@ -48,9 +48,9 @@ class TalkerModelConfig(ModelConfig):
     """Torso and background around the head."""
     field: TalkerFieldConfig = field(default_factory=TalkerFieldConfig)
     """Sizes of the radiance field."""
-    coarse_steps: int = 0
-    """Steps over which the finer half of the grid levels is added, level by level: coarse pictures pull poses and
-    shapes from further away. 0: all levels from the start."""
+    coarse_share: float = 0.0
+    """Part of the training, 0 to 1, over which the finer half of the grid levels is added, level by level: coarse
+    pictures pull poses and shapes from further away. 0: all levels from the start."""
     occupancy_resolution: int = 128
     """Cells along an edge of the occupancy grid."""
     occupancy_interval: int = 16
@@ -177,8 +177,8 @@ class TalkerModel(Model):
         self, training_callback_attributes: TrainingCallbackAttributes
     ) -> list[TrainingCallback]:
         """Carves the occupancy grid by the masks before the first step and refreshes it every few steps."""
-        pipeline = training_callback_attributes.pipeline
-        assert pipeline is not None
+        pipeline, trainer = training_callback_attributes.pipeline, training_callback_attributes.trainer
+        assert pipeline is not None and trainer is not None
         self._know_face(pipeline.datamanager.train_dataset)
 
         carved = False
@@ -186,7 +186,8 @@ class TalkerModel(Model):
         def prepare(step: int) -> None:
             nonlocal carved
             self._step = step
-            self.field.show_levels(step / self.config.coarse_steps if self.config.coarse_steps else 1.0)
+            coarse_steps = self.config.coarse_share * trainer.config.max_num_iterations
+            self.field.show_levels(step / coarse_steps if coarse_steps else 1.0)
             if not carved and not bool(self.occupancy.carved):
                 self._carve(pipeline.datamanager.train_dataset)
             carved = True

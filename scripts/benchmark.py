@@ -50,6 +50,9 @@ class Benchmark:
     """A run's config.yml: step, frames and precision take its head."""
     method: str = "ntalker-base-small"
     """Method that is trained where no run is loaded."""
+    max_num_iterations: int | None = None
+    """Steps that its schedules are made for; None: as many as it is trained for by itself. Curves of fewer seconds want
+    fewer."""
     train_steps: int = 300
     """Steps that it is trained for before step, frames and precision: empty space has to be found first."""
     encodings: EncodingSizes = field(default_factory=EncodingSizes)
@@ -166,7 +169,8 @@ class Bench:
 
         options = self._options
         assert options.data is not None
-        return start_ours(options.method, options.data, self._folder, self._device)
+        changes = {} if options.max_num_iterations is None else {"max_num_iterations": options.max_num_iterations}
+        return start_ours(options.method, options.data, self._folder, self._device, **changes)
 
     def _head(self) -> "Training":
         """The run that is loaded, the head that curve trained, or one that is trained now."""

@@ -212,11 +212,11 @@ def test_regions_add_up(trainer: EditTrainer):
 
 def test_the_bases_configuration_is_taken_over(base: TalkerTrainer):
     theirs = base.config.pipeline.model
-    theirs.coarse_steps = 700
+    theirs.coarse_share = 0.7
     own = edited_model_config(tiny_edit(Path()).pipeline.model, theirs)
-    theirs.coarse_steps = 0
+    theirs.coarse_share = 0.0
     assert own._target is EditModel
-    assert own.coarse_steps == 0
+    assert own.coarse_share == 0
     assert own.field == theirs.field
     assert own.field is not theirs.field
     assert own.discriminator_channels == (4, 8)

@@ -393,4 +393,4 @@ def test_presets_give_words_captions_and_bounds(base: TalkerTrainer, tmp_path: P
 
 def test_editing_does_not_change_base_configs():
     before = dataclasses.asdict(tiny_config(Path("x"), Path("y")).pipeline.model)
-    assert before["coarse_steps"] == 0
+    assert before["coarse_share"] == 0

@@ -4,6 +4,7 @@ import copy
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
+from nerfstudio.engine.callbacks import TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.engine.trainer import Trainer
 from synthetic_clip import write_clip
 
@@ -59,6 +61,23 @@ def test_pictures_and_steps_share_the_cores(pipeline: Any, monkeypatch: pytest.M
     trainer.device = "cuda:1"
     assert trainer.train_iteration(7) == 7
     assert shared == ["cpu", "cuda"]
+
+
+@pytest.mark.parametrize(("share", "levels"), [(0.5, [4, 6, 8, 8]), (0.0, [8, 8, 8, 8])])
+def test_finer_levels_come_over_a_share_of_the_training(
+    pipeline: Any, monkeypatch: pytest.MonkeyPatch, share: float, levels: list[int]
+) -> None:
+    model = pipeline.model
+    monkeypatch.setattr(model.config, "coarse_share", share)
+    monkeypatch.setattr(model, "_carve", lambda dataset: None)
+    trainer: Any = SimpleNamespace(config=SimpleNamespace(max_num_iterations=40))
+    attributes = TrainingCallbackAttributes(optimizers=None, grad_scaler=None, pipeline=pipeline, trainer=trainer)
+    before = model.get_training_callbacks(attributes)[0]
+    found = []
+    for step in (0, 10, 20, 39):
+        before.run_callback_at_location(step, TrainingCallbackLocation.BEFORE_TRAIN_ITERATION)
+        found.append(model.field.active_levels)
+    assert found == levels
 
 
 def test_outputs_of_a_camera(pipeline: Any) -> None:

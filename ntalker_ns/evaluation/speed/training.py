@@ -50,7 +50,7 @@ class Training:
             self.step()
 
 
-def start_ours(method: str, data: Path, output_dir: Path, device: torch.device) -> Training:
+def start_ours(method: str, data: Path, output_dir: Path, device: torch.device, **changes: Any) -> Training:
     """Our method before its first step.
 
     Args:
@@ -58,11 +58,12 @@ def start_ours(method: str, data: Path, output_dir: Path, device: torch.device) 
         data: data set.
         output_dir: where its run folder goes.
         device: where it trains.
+        changes: fields of the method's configuration that are to be others.
 
     Raises:
         NTalkerError: the data cannot be used.
     """
-    config = runs.method_config(method, data=data, output_dir=output_dir)
+    config = runs.method_config(method, data=data, output_dir=output_dir, **changes)
     config.machine.device_type = device.type
     runs.prepare(config)
     return Training(config)
@@ -88,8 +89,10 @@ def resume_ours(load_config: Path, output_dir: Path, device: torch.device) -> Tr
     # By its old time it would be found where it was trained, and its config overwritten.
     config.timestamp = "{timestamp}"
     config.machine.device_type = device.type
-    # The schedules keep the end that they had; only the number of steps left must not be zero.
+    # The schedules keep the end that they had; only the number of steps left must not be zero, of which no more are
+    # coarse.
     config.max_num_iterations *= 10
+    config.pipeline.model.coarse_share = 0.0
     runs.prepare(config)
     training = Training(config)
     training.pipeline.load_training_state(read_checkpoint(checkpoint)["training"]["pipeline"])
