@@ -98,7 +98,7 @@ class TalkerModelConfig(ModelConfig):
     lip_noise: float = 0.1
     """Standard deviation of noise on measured lip shapes in training, in units of their first component's."""
     eval_num_rays_per_chunk: int = 1 << 18
-    """Most rays of a picture rendered at a time, about 2 GB; a CPU renders fewer."""
+    """Most rays of a picture rendered at a time: a few GB on a GPU; a CPU renders fewer."""
 
 
 class TalkerModel(Model):
