@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from ntalker_ns.rendering import rounds
 from ntalker_ns.rendering.compositing import composite_torch
 from ntalker_ns.rendering.marching import Lattice, RaySamples, WalkMarched, intersect_box, march, walk
 from ntalker_ns.rendering.rounds import INVISIBLE, SAMPLES_A_ROUND, composite_in_rounds
@@ -47,6 +48,25 @@ def test_same_picture_as_all_samples_at_once(counts: list[int], opaque: float) -
         # Nothing is hidden, so everything is asked for, and the sums differ by rounding alone.
         assert bool((times == 1).all())
         torch.testing.assert_close(summed, whole.values, rtol=0, atol=1e-5)
+
+
+def test_rounds_grow_where_the_host_waits_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples, density, values = _scene([21 * SAMPLES_A_ROUND + 1, 3], 0.1)
+    # So thin that no ray ends early.
+    density[:] = 0.01
+    expected = _asked(samples, density, values)
+    asked: list[int] = []
+
+    def ask(ray: Tensor, middles: Tensor) -> tuple[Tensor, Tensor]:
+        place = (ray == 1) * (21 * SAMPLES_A_ROUND + 1) + ((middles - 0.5 * STEP) / STEP).round().long()
+        asked.append(len(ray))
+        return density[place], values[place]
+
+    monkeypatch.setattr(rounds, "host_would_wait", lambda tensor: True)
+    summed, opacity = composite_in_rounds(ask, WalkMarched(samples), STEP, 3)
+    assert asked == [SAMPLES_A_ROUND + 3, 4 * SAMPLES_A_ROUND, 16 * SAMPLES_A_ROUND, 1]
+    torch.testing.assert_close(summed, expected[0])
+    torch.testing.assert_close(opacity, expected[1])
 
 
 def test_what_is_hidden_is_not_asked_for() -> None:
