@@ -454,11 +454,10 @@ class TalkerModel(Model):
             at_once = min(at_once, CPU_CHUNK)
 
         def render(chosen: Tensor, marks: bool) -> dict[str, Tensor]:
-            parts = [
-                # All rays need not be picked out.
-                self._renderer.picture(rays if len(chunk) == len(rays) else rays[chunk], conditions, corrections, marks)
-                for chunk in chosen.split(at_once)
-            ]
+            # All rays need not be picked out one by one.
+            spans = [slice(first, first + at_once) for first in range(0, len(chosen), at_once)] or [slice(0, 0)]
+            picked = spans if len(chosen) == len(rays) else [chosen[span] for span in spans]
+            parts = [self._renderer.picture(rays[each], conditions, corrections, marks) for each in picked]
             return {name: torch.cat([part[name] for part in parts]) for name in (*names, *(["live"] if marks else []))}
 
         written = versions((*self.parameters(), *self.buffers()))

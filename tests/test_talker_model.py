@@ -70,6 +70,9 @@ def test_finer_levels_come_over_a_share_of_the_training(
     model = pipeline.model
     monkeypatch.setattr(model.config, "coarse_share", share)
     monkeypatch.setattr(model, "_carve", lambda dataset: None)
+    # Put back for the tests that follow.
+    monkeypatch.setattr(model, "_step", model._step)
+    monkeypatch.setattr(model.field, "active_levels", model.field.active_levels)
     trainer: Any = SimpleNamespace(config=SimpleNamespace(max_num_iterations=40))
     attributes = TrainingCallbackAttributes(optimizers=None, grad_scaler=None, pipeline=pipeline, trainer=trainer)
     before = model.get_training_callbacks(attributes)[0]

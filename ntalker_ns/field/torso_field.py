@@ -189,9 +189,13 @@ def displacements(
         conditions: how much of each motion there is in each frame.
         counts: places of each frame.
     """
-    repeats = to_device(torch.tensor(counts), shares.device)
-    amounts = conditions.repeat_interleave(repeats, dim=0, output_size=len(shares))
-    return MOTION_SCALE * (shares * amounts[:, None]).sum(dim=-1)
+    # In half precision places would be rounded to pixels.
+    with torch.autocast(shares.device.type, enabled=False):
+        if len(counts) == 1:
+            return MOTION_SCALE * (shares.to(conditions.dtype) @ conditions[0])
+        repeats = to_device(torch.tensor(counts), shares.device)
+        amounts = conditions.repeat_interleave(repeats, dim=0, output_size=len(shares))
+        return MOTION_SCALE * (shares * amounts[:, None]).sum(dim=-1)
 
 
 def _frequencies(places: Float[Tensor, "pixels 2"], octaves: int) -> Float[Tensor, "pixels channels"]:
