@@ -371,7 +371,7 @@ class Columns:
         self._sizes = {name: rows * width for name, width in widths.items()}
         self._flat = np.empty(sum(self._sizes.values()), np.float32)
         parts = np.split(self._flat, np.cumsum(list(self._sizes.values()))[:-1])
-        self.host = {name: part.reshape(rows, -1) for name, part in zip(widths, parts, strict=True)}
+        self.host = {name: part.reshape(rows, widths[name]) for name, part in zip(widths, parts, strict=True)}
         """Each (rows, width), to be written."""
 
     def on(self, device: torch.device | str) -> dict[str, Float[Tensor, "rows width"]]:
