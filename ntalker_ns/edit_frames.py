@@ -10,6 +10,7 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
 
 from ntalker_ns import pixel_sampling
+from ntalker_ns.async_copies import to_device
 from ntalker_ns.driving import DrivingSequence
 from ntalker_ns.driving_folder import scaled_boxes
 from ntalker_ns.errors import NTalkerError
@@ -80,20 +81,23 @@ class EditFrames:
         directions, areas = pixel_sampling.pixel_rays(x, y, pose, self._intrinsics())
 
         def put(values: np.ndarray) -> torch.Tensor:
-            return torch.from_numpy(np.ascontiguousarray(values)).to(device)
+            return to_device(torch.from_numpy(np.ascontiguousarray(values)), device)
 
         edited = _unit(self.edited[frame][y, x])
+        # The frame on the host, which would have to wait for a GPU to know it by the rays' times.
+        metadata: dict[str, Any] = {
+            "place": put(((np.stack([x, y], axis=1) + 0.5) / np.array(self.size)).astype(np.float32)),
+            "plate": put(self.plate[y, x]),
+            "edited": put(edited),
+            "frames": [int(self.indices[frame])],
+        }
         bundle = RayBundle(
             origins=put(np.broadcast_to(pose[:, 3], directions.shape)),
             directions=put(directions),
             pixel_area=put(areas),
             camera_indices=torch.full((len(x), 1), frame, device=device),
             times=torch.full((len(x), 1), float(self.driving.times[self.indices[frame]]), device=device),
-            metadata={
-                "place": put(((np.stack([x, y], axis=1) + 0.5) / np.array(self.size)).astype(np.float32)),
-                "plate": put(self.plate[y, x]),
-                "edited": put(edited),
-            },
+            metadata=metadata,
         )
         batch: dict[str, Any] = {
             "edited": put(_planes(edited, side)),

@@ -154,8 +154,8 @@ class EditModel(TalkerModel):
 
         Args:
             ray_bundle: rays of the patch, row by row, with `times`, and in metadata `place` (rays, 2), `plate`
-                (rays, 3) as for `Portrait.at`, and `edited` (rays, 3), the edited frame. Without the latter they are
-                rays of any frames, rendered as the base does.
+                (rays, 3) as for `Portrait.at`, `frames`, a list of the one frame in the driving sequence, and `edited`
+                (rays, 3), the edited frame. Without the latter they are rays of any frames, rendered as the base does.
 
         Returns:
             rendered and final (1, 3, side, side): I_r and I_f; the discriminator's two losses, generator and critic;
@@ -163,14 +163,12 @@ class EditModel(TalkerModel):
         """
         if "edited" not in ray_bundle.metadata:
             return super().get_outputs(ray_bundle)
-        assert ray_bundle.times is not None
-        rays = len(ray_bundle)
-        frame = self._frames_of_times(ray_bundle.times[:1]).cpu()
-        rest = self.portrait.at(ray_bundle.metadata["place"], ray_bundle.metadata["plate"], frame, [rays])
+        frame, rays = self._frames_and_rays(ray_bundle)
+        rest = self.portrait.at(ray_bundle.metadata["place"], ray_bundle.metadata["plate"], frame, rays)
         ray_bundle.metadata["underlay"] = rest.colour
         pose = torch.from_numpy(self.driving.camera_to_worlds[int(frame)])
         corrections = to_device(self.pose_refinement.of_pose(pose), self.device)
-        outputs = self._render(ray_bundle, [rays], self._conditions(frame), corrections)
+        outputs = self._render(ray_bundle, rays, self._conditions(frame), corrections)
         rendered = as_picture(outputs["rgb"])
         # Adversarial and feature losses are not for half precision: sums over a patch overflow.
         with torch.autocast(rendered.device.type, enabled=False):

@@ -111,7 +111,7 @@ class EditPipeline(TalkerPipeline):
         training = self.training
         self.eval()
         try:
-            return self.model.get_outputs_for_camera(camera.to(self.device))
+            return self.model.get_outputs_for_camera(camera)
         finally:
             self.train(training)
 

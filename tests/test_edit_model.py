@@ -58,6 +58,8 @@ def patch(trainer: EditTrainer, frames: EditFrames, on_lips: bool = False) -> An
 def test_a_training_patch_is_a_piece_of_the_rendered_picture(trainer: EditTrainer, frames: EditFrames):
     model = head(trainer)
     bundle, batch = patch(trainer, frames)
+    # On the host, which would have to wait for a GPU to know it by the rays' times.
+    assert bundle.metadata["frames"] == model._frames_of_times(bundle.times).unique().tolist()
     picture = trainer._render(2)
     model.eval()  # No jitter: the samples of rendering.
     outputs = model(bundle)
