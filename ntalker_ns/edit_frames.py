@@ -74,11 +74,14 @@ class EditFrames:
             on_lips: whether it lies on the lips, and comes with what the lip-edge loss needs.
             device: where to.
         """
+        from ntalker_ns.numba_pixels import Rays, cast
+
         side = min(side, *self.size)
         box = self._lip_box(frame) if on_lips else None
         x, y = pixel_sampling.patch(rng, side, box, self.size)
-        pose = self.driving.camera_to_worlds[self.indices[frame]]
-        directions, areas = pixel_sampling.pixel_rays(x, y, pose, self._intrinsics())
+        poses = self.driving.camera_to_worlds[self.indices[[frame]]]
+        rays = Rays.of(len(x))
+        cast(poses, self._intrinsics(), x, y, rays)
 
         def put(values: np.ndarray) -> torch.Tensor:
             return to_device(torch.from_numpy(np.ascontiguousarray(values)), device)
@@ -92,9 +95,9 @@ class EditFrames:
             "frames": [int(self.indices[frame])],
         }
         bundle = RayBundle(
-            origins=put(np.broadcast_to(pose[:, 3], directions.shape)),
-            directions=put(directions),
-            pixel_area=put(areas),
+            origins=put(rays.origins),
+            directions=put(rays.directions),
+            pixel_area=put(rays.areas),
             camera_indices=torch.full((len(x), 1), frame, device=device),
             times=torch.full((len(x), 1), float(self.driving.times[self.indices[frame]]), device=device),
             metadata=metadata,

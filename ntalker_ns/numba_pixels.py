@@ -31,6 +31,11 @@ class Rays(NamedTuple):
     directions: Float[np.ndarray, "r 3"]
     areas: Float[np.ndarray, "r 1"]
 
+    @classmethod
+    def of(cls, count: int) -> "Rays":
+        """Room for some."""
+        return cls(*(np.empty((count, width), np.float32) for width in (3, 3, 1)))
+
 
 def look(
     pixels: UInt64[np.ndarray, "n hw"],
@@ -61,7 +66,10 @@ def cast(
     y: Int[np.ndarray, " r"],
     found: Rays,
 ) -> None:
-    """What `pixel_sampling.pixel_rays` gives, for pixels of several frames.
+    """Unit directions in the world, through pixel centres, their origins, and the areas of the pixels at distance 1.
+
+    Directions are those of nerfstudio's `Cameras.generate_rays`, which takes much longer for a few rays of a camera;
+    its areas are finite differences, ours their limit.
 
     Args:
         poses: of the frames, OpenGL, float32.

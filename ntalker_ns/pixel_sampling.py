@@ -1,4 +1,4 @@
-"""Which pixels to look at, and the rays through them."""
+"""Which pixels to look at."""
 
 from typing import NamedTuple
 
@@ -95,32 +95,3 @@ def frame_chances(eye_openness: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"
     frames = np.bincount(level, minlength=EYE_LEVELS)
     by_level = 1.0 / (frames[level] * (frames > 0).sum())
     return (1.0 - EYE_SHARE) / len(level) + EYE_SHARE * by_level
-
-
-def pixel_rays(
-    x: Int[np.ndarray, " r"],
-    y: Int[np.ndarray, " r"],
-    camera_to_world: Float[np.ndarray, "3 4"],
-    intrinsics: tuple[float, float, float, float],
-) -> tuple[Float[np.ndarray, "r 3"], Float[np.ndarray, "r 1"]]:
-    """Unit directions in the world, through pixel centres, and the areas of the pixels at distance 1.
-
-    Directions are those of nerfstudio's `Cameras.generate_rays`, which takes much longer for a few rays of one camera;
-    its areas are finite differences, ours their limit.
-
-    Args:
-        x: columns.
-        y: rows.
-        camera_to_world: OpenGL.
-        intrinsics: fl_x, fl_y, cx, cy in px of the same picture.
-    """
-    fl_x, fl_y, cx, cy = intrinsics
-    in_camera = np.empty((len(x), 3), np.float32)
-    in_camera[:, 0] = (x + (0.5 - cx)) / fl_x
-    in_camera[:, 1] = (y + (0.5 - cy)) / -fl_y
-    in_camera[:, 2] = -1
-    inverse = 1 / np.sqrt(np.einsum("ij,ij->i", in_camera, in_camera))
-    in_camera *= inverse[:, None]
-    sides = np.sqrt((1 - in_camera[:, 0] ** 2) * (1 - in_camera[:, 1] ** 2))
-    area = sides * inverse**2 / np.float32(fl_x * fl_y)
-    return in_camera @ camera_to_world[:, :3].T, area[:, None].astype(np.float32)

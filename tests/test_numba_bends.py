@@ -6,7 +6,7 @@ import torch
 
 from ntalker_ns.field.gates import Gate
 from ntalker_ns.field.lid_fold import LidFold
-from ntalker_ns.field.numba_bends import Face, balls, calm, gate, landmarks
+from ntalker_ns.field.numba_bends import FaceArrays, balls, calm, gate, landmarks
 
 CENTERS = ((0.1, -0.4, 0.2), (-0.2, -0.4, 0.2))
 
@@ -55,9 +55,9 @@ def test_calming_equals_warps_and_lids_one_after_the_other() -> None:
     openness = np.array([1.0, 0.3, 0.0])
     counts = [200, 0, 300]
     positions, speech = torch.rand(500, 3) * 1.2 - 0.6, torch.rand(500, 1) * (torch.rand(500, 1) < 0.5)
-    face = Face(
-        balls(brow_gate.centers, brow_gate.inner, brow_gate.outer),
-        balls(eye_gate.centers, eye_gate.inner, eye_gate.outer),
+    face = FaceArrays(
+        balls(brow_gate),
+        balls(eye_gate),
         landmarks(torch.from_numpy(lips), torch.from_numpy(lip_motion), 0.05),
         landmarks(torch.from_numpy(brows), torch.from_numpy(brow_motion), 0.05),
         lids.astype(np.float32),

@@ -1,12 +1,14 @@
-"""Pixels looked up in one pass against plain indexing, and rays against those of single frames."""
+"""Pixels looked up in one pass against plain indexing, and rays against nerfstudio's."""
 
 import numpy as np
 import pytest
+import torch
+from nerfstudio.cameras.cameras import Cameras
+from synthetic_clip import poses
 from test_frame_store import random_frames
 
 from ntalker_ns.frame_store import build_store
 from ntalker_ns.numba_pixels import Looks, Rays, cast, look
-from ntalker_ns.pixel_sampling import pixel_rays
 
 
 def _looks(count: int) -> Looks:
@@ -36,23 +38,25 @@ def test_pixels_are_those_of_the_frames(chosen: list[int], each: int) -> None:
         np.testing.assert_allclose(found.place[i], [(x[i] + 0.5) / width, (y[i] + 0.5) / height], rtol=1e-6)
 
 
-def test_rays_are_those_of_each_frame() -> None:
-    rng = np.random.default_rng(1)
-    intrinsics = (500.0, 480.0, 130.0, 121.5)
-    poses = rng.normal(size=(3, 3, 4)).astype(np.float32)
-    x, y = rng.integers(0, 256, 60), rng.integers(0, 240, 60)
-    found = Rays(*(np.full((60, width), np.nan, np.float32) for width in (3, 3, 1)))
-    cast(poses, intrinsics, x, y, found)
-    for i, pose in enumerate(poses):
-        part = slice(20 * i, 20 * i + 20)
-        directions, areas = pixel_rays(x[part], y[part], pose, intrinsics)
-        np.testing.assert_allclose(found.directions[part], directions, atol=1e-6)
-        np.testing.assert_allclose(found.areas[part], areas, rtol=1e-5)
-        np.testing.assert_array_equal(found.origins[part], np.tile(pose[:, 3], (20, 1)))
+@pytest.mark.parametrize("intrinsics", [(500.0, 480.0, 130.0, 121.5), (90.0, 95.0, 32.0, 30.0)])
+def test_rays_are_those_of_nerfstudio_for_each_frame(intrinsics: tuple[float, float, float, float]) -> None:
+    rng, each = np.random.default_rng(0), 500
+    cameras_to_world = poses(3)[:, :3].astype(np.float32)
+    cameras = Cameras(torch.from_numpy(cameras_to_world), *intrinsics, width=256, height=240)
+    x, y = rng.integers(0, 256, 3 * each), rng.integers(0, 240, 3 * each)
+    found = Rays.of(3 * each)
+    cast(cameras_to_world, intrinsics, x, y, found)
+    indices = torch.arange(3).repeat_interleave(each)[:, None]
+    expected = cameras.generate_rays(indices, coords=torch.from_numpy(np.stack([y, x], axis=1) + 0.5).float())
+    np.testing.assert_allclose(found.directions, expected.directions.numpy(), atol=2e-6)
+    np.testing.assert_allclose(found.origins, expected.origins.numpy(), atol=1e-6)
+    assert expected.pixel_area is not None
+    np.testing.assert_allclose(found.areas, expected.pixel_area.numpy(), rtol=0.03)
+    assert found.directions.dtype == found.areas.dtype == found.origins.dtype == np.float32
 
 
 def test_no_pixels() -> None:
     store = build_store(random_frames(1, 8, 8).__getitem__, 1, (8, 8))
     none = np.zeros(0, np.int64)
     look(store.pixels, np.zeros((8, 8, 3), np.uint8), np.array([0]), none, none, _looks(0))
-    cast(np.zeros((1, 3, 4), np.float32), (1.0, 1.0, 0.0, 0.0), none, none, Rays(*(np.zeros((0, 3), np.float32),) * 3))
+    cast(np.zeros((1, 3, 4), np.float32), (1.0, 1.0, 0.0, 0.0), none, none, Rays.of(0))

@@ -1,14 +1,11 @@
-"""Random pixels lie where they should, and rays are nerfstudio's."""
+"""Random pixels lie where they should."""
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from nerfstudio.cameras.cameras import Cameras
-from synthetic_clip import poses
 
-from ntalker_ns.pixel_sampling import EYE_SHARE, anywhere, frame_chances, in_box, in_spans, patch, pixel_rays
+from ntalker_ns.pixel_sampling import EYE_SHARE, anywhere, frame_chances, in_box, in_spans, patch
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -73,22 +70,6 @@ def test_patch_centres_lie_in_the_box():
     )
     assert (centres >= box[:2] - 0.5).all() and (centres <= box[2:] + 0.5).all()
     assert len(np.unique(centres[:, 0])) > 3
-
-
-@pytest.mark.parametrize("intrinsics", [(500.0, 480.0, 130.0, 121.5), (90.0, 95.0, 32.0, 30.0)])
-def test_rays_are_those_of_nerfstudio(intrinsics):
-    fx, fy, cx, cy = intrinsics
-    pose = poses(3)[2, :3].astype(np.float32)
-    cameras = Cameras(torch.from_numpy(pose)[None], fx, fy, cx, cy, width=256, height=240)
-    x, y = anywhere(rng(), 500, (256, 240))
-    coords = torch.from_numpy(np.stack([y, x], axis=1) + 0.5).float()
-    expected = cameras.generate_rays(torch.zeros(500, 1, dtype=torch.int64), coords=coords)
-    directions, areas = pixel_rays(x, y, pose, intrinsics)
-    np.testing.assert_allclose(directions, expected.directions.numpy(), atol=2e-6)
-    np.testing.assert_allclose(np.tile(pose[:, 3], (500, 1)), expected.origins.numpy(), atol=1e-6)
-    assert expected.pixel_area is not None
-    np.testing.assert_allclose(areas, expected.pixel_area.numpy(), rtol=0.03)
-    assert directions.dtype == areas.dtype == np.float32
 
 
 def test_a_rare_blink_is_drawn_more_often() -> None:

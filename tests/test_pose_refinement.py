@@ -10,7 +10,7 @@ from ntalker_ns.field.pose_refinement import (
     _skew,
     apply_per_frame,
     corrected_rays,
-    follow_poses,
+    fit_poses,
     rotation_matrices,
 )
 
@@ -127,4 +127,4 @@ def test_values_follow_poses_as_ridge_regression_does() -> None:
     inputs = np.concatenate([skew[:, [2, 0, 1], [1, 2, 0]], poses[:, :, 3].numpy()], axis=1)
     inputs = (inputs - inputs.mean(axis=0)) / inputs.std(axis=0)
     expected = Ridge(alpha=0.1 * 60).fit(inputs, values.numpy()).predict(inputs)
-    np.testing.assert_allclose(follow_poses(poses, values, poses, ridge=0.1).numpy(), expected, atol=1e-4)
+    np.testing.assert_allclose(fit_poses(poses, values, ridge=0.1).at(poses).numpy(), expected, atol=1e-4)

@@ -19,6 +19,9 @@ from triton.runtime.jit import JITFunction, mangle_type
 from ntalker_ns.encodings import triton_backend
 from ntalker_ns.encodings.layout import grid_layout
 from ntalker_ns.field import triton_bends, triton_harmonics, triton_mlp
+from ntalker_ns.field.face import Face
+from ntalker_ns.field.gates import Gate
+from ntalker_ns.field.landmark_warp import Landmarks
 from ntalker_ns.field.segments import PerRay, SparseInputs, choose
 from ntalker_ns.rendering import triton_compositing, triton_marching
 
@@ -77,10 +80,10 @@ def test_compositing_compiles(compiled: list[str]):
 
 
 def test_gates_and_bends_compile(compiled: list[str]):
-    balls = triton_bends.Balls(torch.zeros(2, 3), 0.1, 0.2)
+    balls = Gate(((0.0, 0.0, 0.0), (0.1, 0.0, 0.0)), 0.1, 0.2)
     triton_bends.gate(torch.rand(5, 3, requires_grad=True), balls).sum().backward()
-    marks = triton_bends.Landmarks(torch.zeros(2, 7, 2), torch.zeros(2, 7, 2), 0.1)
-    face = triton_bends.Face(balls, balls, marks, marks, torch.zeros(2, 5, 4), torch.zeros(2))
+    marks = Landmarks(torch.zeros(2, 7, 2), torch.zeros(2, 7, 2), 0.1)
+    face = Face(balls, balls, marks, marks, torch.zeros(2, 5, 4), torch.zeros(2))
     triton_bends.calm(torch.rand(5, 3), torch.rand(5, 1), [2, 3], face)
     assert compiled == ["gate_samples", "calm_samples"]
 

@@ -9,7 +9,6 @@ What speech does not move then cannot depend on speech, by construction and not 
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,9 +17,6 @@ from torch import Tensor
 
 from ntalker_ns.async_copies import to_device
 from ntalker_ns.encodings.hash_grid import automatic_backend
-
-if TYPE_CHECKING:
-    from ntalker_ns.field.triton_bends import Balls
 
 
 @dataclass(frozen=True)
@@ -43,19 +39,17 @@ class Gate:
         if backend == "triton" and positions.dtype == torch.float32:
             from ntalker_ns.field import triton_bends
 
-            return triton_bends.gate(positions, self.balls(positions.device))
-        centers = _on_device(self.centers, positions.device, positions.dtype)
+            return triton_bends.gate(positions, self)
+        centers = self.centers_on(positions.device, positions.dtype)
         squared = ((positions[:, None, :] - centers) ** 2).sum(dim=-1).amin(dim=1, keepdim=True)
         # The tiny floor keeps the square root's gradient finite at a centre.
         distance = torch.sqrt(squared + 1e-12)
         x = ((self.outer - distance) / (self.outer - self.inner)).clamp(0.0, 1.0)
         return x * x * (3.0 - 2.0 * x)
 
-    def balls(self, device: torch.device) -> "Balls":
-        """The gate, as Triton's kernels take it."""
-        from ntalker_ns.field.triton_bends import Balls
-
-        return Balls(_on_device(self.centers, device, torch.float32), self.inner, self.outer)
+    def centers_on(self, device: torch.device, kind: torch.dtype = torch.float32) -> Float[Tensor, "balls 3"]:
+        """The centres on a device, brought there once."""
+        return _on_device(self.centers, device, kind)
 
 
 @lru_cache

@@ -7,10 +7,23 @@ distances. What bending cannot show (teeth and tongue behind lips that part) is 
 shape as well.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+
+class Landmarks(NamedTuple):
+    """Of frames, world units."""
+
+    places: Float[Tensor, "frames points 2"]
+    """x and z."""
+    motion: Float[Tensor, "frames points 2"]
+    """How they have moved from the mean face."""
+    softness: float
+    """See `LandmarkWarp`."""
 
 
 class LandmarkWarp(nn.Module):
@@ -53,23 +66,22 @@ class LandmarkWarp(nn.Module):
             shapes: one row a frame.
             counts: samples of each frame.
         """
+        marks = self.landmarks(shapes)
         parts = [
             self._interpolate(points, places, moved)
-            for points, places, moved in zip(positions[:, ::2].split(counts), *self.landmarks(shapes), strict=True)
+            for points, places, moved in zip(positions[:, ::2].split(counts), marks.places, marks.motion, strict=True)
         ]
         flat = torch.cat(parts)
         return torch.stack([flat[:, 0], torch.zeros_like(flat[:, 0]), flat[:, 1]], dim=1)
 
-    def landmarks(
-        self, shapes: Float[Tensor, "frames dim"]
-    ) -> tuple[Float[Tensor, "frames points 2"], Float[Tensor, "frames points 2"]]:
-        """Where the landmarks are in frames, and how they have moved from the mean face, world units.
+    def landmarks(self, shapes: Float[Tensor, "frames dim"]) -> Landmarks:
+        """Where the landmarks are in frames.
 
         Args:
             shapes: one row a frame.
         """
         motion = (shapes.to(self.motions) @ self.motions.flatten(start_dim=1)).view(-1, *self.places.shape)
-        return self.places + motion, motion
+        return Landmarks(self.places + motion, motion, self.softness)
 
     def _interpolate(self, points: Tensor, places: Tensor, motion: Tensor) -> Float[Tensor, "samples 2"]:
         """Mean of the landmarks' motion at points of the frame, weighted by the inverse fourth power of distance."""

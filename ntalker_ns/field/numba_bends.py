@@ -3,8 +3,7 @@
 Importing this module imports numba; import it where samples are first gated or bent.
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +12,10 @@ from numba import get_num_threads, njit, prange
 from torch import Tensor
 
 from ntalker_ns.encodings.numba_common import FASTMATH, KERNEL_LOCK, kernel
+
+if TYPE_CHECKING:
+    from ntalker_ns.field.face import Face
+    from ntalker_ns.field.gates import Gate
 
 
 class Balls(NamedTuple):
@@ -23,7 +26,7 @@ class Balls(NamedTuple):
     per_unit: np.float32
 
 
-class Landmarks(NamedTuple):
+class LandmarkArrays(NamedTuple):
     """Where landmarks of a part of the face are in frames and how they have moved, (frames, landmarks) each."""
 
     x: np.ndarray
@@ -34,35 +37,48 @@ class Landmarks(NamedTuple):
     """The square of `LandmarkWarp.softness`."""
 
 
-class Face(NamedTuple):
-    """What moves in the frames but does not speak, and where the lips are: all that brings positions to their places
-    in the mean face with open eyes."""
+class FaceArrays(NamedTuple):
+    """A `Face`, as kernels take it."""
 
     brow_gate: Balls
     eye_gate: Balls
-    lips: Landmarks
-    brows: Landmarks
+    lips: LandmarkArrays
+    brows: LandmarkArrays
     lids: np.ndarray
     """See `LidFold`."""
     openness: np.ndarray
     """(frames,) of the eyes."""
 
 
-def balls(centers: Sequence[tuple[float, float, float]], inner: float, outer: float) -> Balls:
-    """A gate with these balls, see `ntalker_ns.field.gates.Gate`."""
-    return Balls(np.array(centers, np.float32), np.float32(outer), np.float32(1.0 / (outer - inner)))
+def balls(gate: "Gate") -> Balls:
+    """A gate, as kernels take it."""
+    return Balls(
+        np.array(gate.centers, np.float32), np.float32(gate.outer), np.float32(1.0 / (gate.outer - gate.inner))
+    )
 
 
-def landmarks(places: Tensor, motion: Tensor, softness: float) -> Landmarks:
+def face_arrays(face: "Face") -> FaceArrays:
+    """A face, as kernels take it; its tensors are on the host."""
+    return FaceArrays(
+        balls(face.brow_gate),
+        balls(face.eye_gate),
+        landmarks(*face.lips),
+        landmarks(*face.brows),
+        face.lids.numpy(),
+        face.openness.float().numpy(),
+    )
+
+
+def landmarks(places: Tensor, motion: Tensor, softness: float) -> LandmarkArrays:
     """What `LandmarkWarp.landmarks` says of frames, (frames, points, 2) each."""
     x, z, motion_x, motion_z = (
         np.ascontiguousarray(each.numpy()[..., axis], np.float32) for each in (places, motion) for axis in (0, 1)
     )
-    return Landmarks(x, z, motion_x, motion_z, np.float32(softness**2))
+    return LandmarkArrays(x, z, motion_x, motion_z, np.float32(softness**2))
 
 
 def calm(
-    positions: Float[Tensor, "samples 3"], speech: Float[Tensor, "samples 1"], counts: list[int], face: Face
+    positions: Float[Tensor, "samples 3"], speech: Float[Tensor, "samples 1"], counts: list[int], face: FaceArrays
 ) -> tuple[Float[Tensor, "samples 3"], Float[Tensor, "samples 1"]]:
     """What `TalkerField` says of how positions are brought to the mean face with open eyes, and where lids are closed.
 
@@ -218,7 +234,9 @@ def _calm(positions, speech, ends, brow_gate, eye_gate, lips, brows, lids, openn
     """Writes what `calm` gives."""
     samples = positions.shape[0]
     for thread in prange(threads):
-        face = Face(brow_gate, eye_gate, lips, brows, lids, openness)  # parallel loops take in no tuples of tuples
+        face = FaceArrays(
+            brow_gate, eye_gate, lips, brows, lids, openness
+        )  # parallel loops take in no tuples of tuples
         frame = 0
         for i in range(samples * thread // threads, samples * (thread + 1) // threads):
             while i >= ends[frame]:

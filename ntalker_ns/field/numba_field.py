@@ -20,7 +20,7 @@ from ntalker_ns.encodings.numba_backend import arguments
 from ntalker_ns.encodings.numba_common import FASTMATH, KERNEL_LOCK, kernel
 from ntalker_ns.encodings.numba_kernels import encode, scratch
 from ntalker_ns.field.mlp import FrameMLP
-from ntalker_ns.field.numba_bends import Balls, Face, open_at, settle_at
+from ntalker_ns.field.numba_bends import Balls, FaceArrays, open_at, settle_at
 from ntalker_ns.field.numba_mlp import pack, padded
 from ntalker_ns.field.numba_mlp_kernels import TILE, Frames, Network, Samples, hidden_layers, last_layer
 
@@ -48,7 +48,7 @@ class PictureField:
     def __init__(
         self,
         speech_gate: Balls,
-        face: Face,
+        face: FaceArrays,
         lid_features: int,
         grids: tuple[HashGrid, HashGrid],
         active_levels: int,
@@ -201,7 +201,9 @@ def _ask(
     features, channels = len(space.scales) * len(LANES), len(common)
     layers = max(coordinate_net.layers, density_net.layers, color_net.layers)
     for thread in prange(threads):
-        face = Face(brow_gate, eye_gate, lips, brows, lids, openness)  # parallel loops take in no tuples of tuples
+        face = FaceArrays(
+            brow_gate, eye_gate, lips, brows, lids, openness
+        )  # parallel loops take in no tuples of tuples
         points, places = np.empty((TILE, 3), kind), np.empty((TILE, 2), kind)
         gates, ones, last = np.empty(TILE, kind), np.ones(TILE, kind), np.empty(TILE, kind)
         place, inside = np.empty(TILE, np.int64), np.empty(TILE, np.int64)

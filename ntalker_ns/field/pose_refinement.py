@@ -159,26 +159,8 @@ class PoseRefinement(nn.Module):
         return self.vectors.square().mean()
 
 
-def follow_poses(
-    poses: Float[Tensor, "frames 3 4"],
-    values: Float[Tensor, "frames channels"],
-    asked: Float[Tensor, "others 3 4"],
-    ridge: float = 0.05,
-) -> Float[Tensor, "others channels"]:
-    """What values of frames have in common with their poses, at other poses: an affine map fitted by least squares.
-
-    Args:
-        poses: of the frames whose values are known, at least one.
-        values: theirs.
-        asked: poses; beyond the known ones each counts as the nearest of them, axis by axis: an affine map is not to
-            be trusted there.
-        ridge: pull of the map towards the mean value, as a share of the frames.
-    """
-    return fit_poses(poses, values, ridge).at(asked).to(values.dtype)
-
-
 class PoseMap(NamedTuple):
-    """An affine map from poses to values, see `follow_poses`; float64."""
+    """An affine map from poses to values, see `fit_poses`; float64."""
 
     center: Float[Tensor, "3 3"]
     """The mean orientation."""
@@ -191,14 +173,21 @@ class PoseMap(NamedTuple):
     """The value at the mean."""
 
     def at(self, asked: Float[Tensor, "others 3 4"]) -> Float[Tensor, "others channels"]:
-        """The values of poses."""
+        """The values of poses. Beyond the known ones each counts as the nearest of them, axis by axis: an affine map is
+        not to be trusted there."""
         places = _pose_features(asked.double(), self.center)
         places = torch.minimum(torch.maximum(places, self.lowest), self.highest)
         return self.usual + (places - self.mean) @ self.slopes
 
 
 def fit_poses(poses: Float[Tensor, "frames 3 4"], values: Float[Tensor, "frames channels"], ridge: float) -> PoseMap:
-    """The map that `follow_poses` follows; for the arguments see there."""
+    """What values of frames have in common with their poses: an affine map fitted by least squares.
+
+    Args:
+        poses: of the frames whose values are known, at least one.
+        values: theirs.
+        ridge: pull of the map towards the mean value, as a share of the frames.
+    """
     center = poses[:, :, :3].double().mean(dim=0)
     inputs = _pose_features(poses.double(), center)
     mean, scale = inputs.mean(dim=0), inputs.std(dim=0, correction=0) + 1e-9
@@ -216,7 +205,7 @@ class KeptMap:
     def __init__(self, ridge: float = 0.05) -> None:
         """
         Args:
-            ridge: see `follow_poses`.
+            ridge: see `fit_poses`.
         """
         self._ridge = ridge
         self._key: tuple[int, ...] | None = None

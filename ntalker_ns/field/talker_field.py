@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -12,16 +12,13 @@ from torch import Tensor, nn
 
 from ntalker_ns.encodings.hash_grid import HashGrid, automatic_backend
 from ntalker_ns.field.audio_encoder import AudioEncoder
+from ntalker_ns.field.face import Face
 from ntalker_ns.field.gates import brow_gate, eye_gate, speech_gate
 from ntalker_ns.field.harmonics import spherical_harmonics
 from ntalker_ns.field.landmark_warp import LandmarkWarp
 from ntalker_ns.field.lid_fold import LidFold
 from ntalker_ns.field.mlp import FrameMLP, at_least_float32, truncated_exp
 from ntalker_ns.field.segments import PerRay, SparseInputs, choose, expand_per_frame
-
-if TYPE_CHECKING:
-    from ntalker_ns.field import triton_bends
-    from ntalker_ns.field.numba_bends import Face
 
 WARP_SOFTNESS = 0.05
 """Softness of the warps of lips and brows over the distance between the eyes: about the distance between landmarks of a
@@ -261,11 +258,11 @@ class TalkerField(nn.Module):
         if backend == "numba" and positions.dtype == torch.float32:
             from ntalker_ns.field import numba_bends
 
-            return numba_bends.calm(positions, speech, frames.counts, self._face(frames))
+            return numba_bends.calm(positions, speech, frames.counts, numba_bends.face_arrays(self._face(frames)))
         if backend == "triton" and positions.dtype == torch.float32:
             from ntalker_ns.field import triton_bends
 
-            return triton_bends.calm(positions, speech, frames.counts, self._face_on_device(frames))
+            return triton_bends.calm(positions, speech, frames.counts, self._face(frames))
         eyes = self.eye_gate(positions)
         shift = torch.zeros_like(positions)
         bends = (
@@ -282,29 +279,13 @@ class TalkerField(nn.Module):
         shift[:, 2:] += inside.spread(rise[:, None] * inside.of(eyes))
         return shift, eyes * expand_per_frame(1.0 - frames.eye_openness, frames.counts)
 
-    def _face(self, frames: FrameConditions) -> "Face":
-        """What the CPU's kernels know of the frames' faces."""
-        from ntalker_ns.field.numba_bends import Face, balls, landmarks
-
+    def _face(self, frames: FrameConditions) -> Face:
+        """The frames' faces."""
         return Face(
-            brow_gate=balls(self.brow_gate.centers, self.brow_gate.inner, self.brow_gate.outer),
-            eye_gate=balls(self.eye_gate.centers, self.eye_gate.inner, self.eye_gate.outer),
-            lips=landmarks(*self.lip_warp.landmarks(frames.lip_shapes), self.lip_warp.softness),
-            brows=landmarks(*self.brow_warp.landmarks(frames.brow_shapes), self.brow_warp.softness),
-            lids=self.lid_fold.lids.numpy(),
-            openness=frames.eye_openness.view(-1).float().numpy(),
-        )
-
-    def _face_on_device(self, frames: FrameConditions) -> "triton_bends.Face":
-        """What CUDA's kernels know of the frames' faces."""
-        from ntalker_ns.field.triton_bends import Face, Landmarks
-
-        device = frames.eye_openness.device
-        return Face(
-            brow_gate=self.brow_gate.balls(device),
-            eye_gate=self.eye_gate.balls(device),
-            lips=Landmarks(*self.lip_warp.landmarks(frames.lip_shapes), self.lip_warp.softness),
-            brows=Landmarks(*self.brow_warp.landmarks(frames.brow_shapes), self.brow_warp.softness),
+            brow_gate=self.brow_gate,
+            eye_gate=self.eye_gate,
+            lips=self.lip_warp.landmarks(frames.lip_shapes),
+            brows=self.brow_warp.landmarks(frames.brow_shapes),
             lids=self.lid_fold.lids,
             openness=frames.eye_openness.view(-1),
         )
@@ -371,12 +352,12 @@ class TalkerField(nn.Module):
         single = table.device.type == "cpu" and table.dtype == kind == torch.float32
         if not single or self.config.direction_levels or backend not in ("auto", "numba"):
             return partial(self._part_by_part, frames, kind)
-        from ntalker_ns.field.numba_bends import balls
+        from ntalker_ns.field.numba_bends import balls, face_arrays
         from ntalker_ns.field.numba_field import PictureField
 
         ask = PictureField(
-            speech_gate=balls(self.speech_gate.centers, self.speech_gate.inner, self.speech_gate.outer),
-            face=self._face(frames),
+            speech_gate=balls(self.speech_gate),
+            face=face_arrays(self._face(frames)),
             lid_features=self._lid_features,
             grids=(self.space_grid, self.audio_grid),
             active_levels=self.active_levels,

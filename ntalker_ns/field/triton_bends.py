@@ -6,7 +6,7 @@ Importing this module imports Triton; import it where samples are first gated or
 # What a kernel says is compiled by Triton, whose types (constants, ranges, subscripts) are not those of Python.
 # pyright: reportArgumentType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
 # pyright: reportCallIssue=false, reportAttributeAccessIssue=false
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import triton
@@ -14,49 +14,22 @@ import triton.language as tl
 from jaxtyping import Float
 from torch import Tensor
 
+from ntalker_ns.field.face import Face
+from ntalker_ns.field.gates import Gate
 from ntalker_ns.field.segments import ends_on
 
 BLOCK = 128
 """Samples of a program."""
 
 
-class Balls(NamedTuple):
-    """A gate, see `ntalker_ns.field.gates.Gate`."""
-
-    centers: Float[Tensor, "balls 3"]
-    inner: float
-    outer: float
-
-
-class Landmarks(NamedTuple):
-    """What `LandmarkWarp.landmarks` says of frames, world units."""
-
-    places: Float[Tensor, "frames points 2"]
-    motion: Float[Tensor, "frames points 2"]
-    softness: float
-
-
-class Face(NamedTuple):
-    """What moves in the frames but does not speak, and where the lips are."""
-
-    brow_gate: Balls
-    eye_gate: Balls
-    lips: Landmarks
-    brows: Landmarks
-    lids: Float[Tensor, "2 columns 4"]
-    """See `LidFold`."""
-    openness: Float[Tensor, "frames"]
-    """Of the eyes."""
-
-
-def gate(positions: Float[Tensor, "samples 3"], balls: Balls) -> Float[Tensor, "samples 1"]:
+def gate(positions: Float[Tensor, "samples 3"], balls: Gate) -> Float[Tensor, "samples 1"]:
     """The smoothstep of `Gate`, differentiable in the positions.
 
     Args:
         positions: world; computed in float32.
         balls: where it is open.
     """
-    return _Gate.apply(positions, *balls)  # type: ignore[no-any-return]
+    return _Gate.apply(positions, balls.centers_on(positions.device), balls.inner, balls.outer)  # type: ignore[no-any-return]
 
 
 def calm(
@@ -78,7 +51,8 @@ def calm(
     most = max(counts, default=0)
     if most:
         brow, eye, lips, brows, lids, openness = face
-        tensors = (*brow[:1], *eye[:1], *lips[:2], *brows[:2], lids, openness)
+        centers = (each.centers_on(positions.device) for each in (brow, eye))
+        tensors = (*centers, *lips[:2], *brows[:2], lids, openness)
         with torch.cuda.device_of(positions):
             calm_samples[(triton.cdiv(most, BLOCK), len(counts))](
                 positions,

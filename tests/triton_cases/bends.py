@@ -4,17 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from ntalker_ns.field.face import Face
 from ntalker_ns.field.gates import Gate
 from ntalker_ns.field.landmark_warp import LandmarkWarp
 from ntalker_ns.field.lid_fold import LidFold
-from ntalker_ns.field.triton_bends import Balls, Face, Landmarks, calm, gate
+from ntalker_ns.field.triton_bends import calm, gate
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 CENTERS = ((0.1, -0.4, 0.2), (-0.2, -0.4, 0.2))
-
-
-def _balls(plain: Gate) -> Balls:
-    return Balls(torch.tensor(plain.centers, device=DEVICE), plain.inner, plain.outer)
 
 
 @pytest.mark.parametrize("balls", [1, 2])
@@ -23,7 +20,7 @@ def test_gate_equals_the_plain_one_and_so_does_its_gradient(balls: int) -> None:
     plain = Gate(CENTERS[:balls], inner=0.2, outer=0.5)
     positions = (torch.rand(500, 3) * 1.6 - 0.8).to(DEVICE)
     fused, exact = positions.clone().requires_grad_(), positions.double().requires_grad_()
-    found = gate(fused, _balls(plain))
+    found = gate(fused, plain)
     expected = plain(exact)
     assert 0 < int((expected == 0).sum()) < 500 and bool((expected == 1).any())
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=2e-6)
@@ -32,12 +29,12 @@ def test_gate_equals_the_plain_one_and_so_does_its_gradient(balls: int) -> None:
     expected.backward(upstream.double())
     assert fused.grad is not None and exact.grad is not None
     torch.testing.assert_close(fused.grad.double(), exact.grad, rtol=0, atol=2e-5)
-    assert torch.equal(gate(positions, _balls(plain)), found)
+    assert torch.equal(gate(positions, plain), found)
 
 
 def test_gate_at_a_centre_and_of_no_samples() -> None:
-    balls = Balls(torch.tensor(CENTERS, device=DEVICE), 0.2, 0.5)
-    positions = balls.centers.clone().requires_grad_()
+    balls = Gate(CENTERS, 0.2, 0.5)
+    positions = torch.tensor(CENTERS, device=DEVICE).requires_grad_()
     values = gate(positions, balls)
     values.sum().backward()
     assert values.flatten().tolist() == [1, 1] and positions.grad is not None and not positions.grad.any()
@@ -62,8 +59,8 @@ def test_calming_equals_warps_and_lids_one_after_the_other(counts: list[int]) ->
     positions = (torch.rand(samples, 3) * 1.2 - 0.6).to(DEVICE)
     # In runs, as along rays: some blocks are all still.
     speech = (torch.rand(samples, 1) * (torch.arange(samples)[:, None] % 260 < 100)).to(DEVICE)
-    lips, brows = (Landmarks(*warp.landmarks(shape), warp.softness) for warp, shape in zip(warps, shapes, strict=True))
-    face = Face(_balls(brow_gate), _balls(eye_gate), lips, brows, fold.lids, openness)
+    lips, brows = (warp.landmarks(shape) for warp, shape in zip(warps, shapes, strict=True))
+    face = Face(brow_gate, eye_gate, lips, brows, fold.lids, openness)
     shift, closed = calm(positions, speech, counts, face)
 
     exact, frames = (

@@ -17,6 +17,7 @@ from ntalker_ns.encodings.layout import grid_layout
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation.speed.ceilings import Ceilings, Work, kernel_milliseconds, measure_ceilings
 from ntalker_ns.evaluation.speed.timing import fastest
+from ntalker_ns.field.face import Face
 from ntalker_ns.field.gates import Gate
 from ntalker_ns.field.landmark_warp import LandmarkWarp
 from ntalker_ns.field.lid_fold import LidFold
@@ -292,7 +293,7 @@ def _gates(sizes: KernelSizes, device: torch.device) -> Check:
 
     return Check(
         "gate",
-        lambda: numbers(triton_bends.gate(points, gate.balls(device)), points),
+        lambda: numbers(triton_bends.gate(points, gate), points),
         # In double precision a gate is computed by torch, operation by operation.
         lambda: numbers(gate(exact), exact),
         1e-4,
@@ -304,7 +305,8 @@ def _bending(sizes: KernelSizes, device: torch.device) -> Check:
     from ntalker_ns.field import triton_bends
 
     counts = [sizes.points // 3, sizes.points - sizes.points // 3]
-    gates = [Gate(((0.1, -0.4, 0.2), (-0.2, -0.4, 0.2)), inner, outer) for inner, outer in ((0.2, 0.5), (0.1, 0.6))]
+    centers = ((0.1, -0.4, 0.2), (-0.2, -0.4, 0.2))
+    gates = (Gate(centers, inner=0.2, outer=0.5), Gate(centers, inner=0.1, outer=0.6))
     warps = [
         LandmarkWarp(0.2 * np.random.randn(60, 2), 0.05 * np.random.randn(3, 60, 2), softness=0.05).to(device)
         for _ in range(2)
@@ -322,9 +324,8 @@ def _bending(sizes: KernelSizes, device: torch.device) -> Check:
     # As along rays, runs of samples are near the lips and others are not.
     speech = torch.rand(sizes.points, 1, device=device)
     speech = torch.where(torch.arange(sizes.points, device=device)[:, None] % 1024 < 512, speech, 0.0)
-    lips, brows = (triton_bends.Landmarks(*warp.landmarks(shapes), warp.softness) for warp in warps)
-    brow, eye = (gate.balls(device) for gate in gates)
-    face = triton_bends.Face(brow, eye, lips, brows, fold.lids, openness.view(-1))
+    lips, brows = (warp.landmarks(shapes) for warp in warps)
+    face = Face(*gates, lips, brows, fold.lids, openness.view(-1))
 
     def torch_numbers() -> tuple[Tensor, ...]:
         exact = points.double()
