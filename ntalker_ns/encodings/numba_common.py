@@ -34,6 +34,15 @@ def kernel(function: Callable[..., None]) -> Any:
     return compiled
 
 
+_LEAN: dict[str, Any] = {"fastmath": FASTMATH, "_nrt": False}
+lean: Any = njit(**_LEAN)
+"""Compiles a function for kernels that makes no arrays and returns none.
+
+numba would count who holds an array each time one is sliced or put into a tuple. Threads that count for the same array
+wait for one another: a fifth of the time of a kernel of small tiles.
+"""
+
+
 def forget_outdated(compiled: Any, changed: float) -> None:
     """Removes what numba has kept of a function.
 

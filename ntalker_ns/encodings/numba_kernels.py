@@ -24,7 +24,7 @@ from numba import njit, prange
 
 from ntalker_ns.encodings.layout import HASH_PRIMES
 from ntalker_ns.encodings.numba_cells import add_shares, add_slopes, interpolate
-from ntalker_ns.encodings.numba_common import FASTMATH, kernel
+from ntalker_ns.encodings.numba_common import kernel, lean
 
 CHUNK = 128
 """Points that go through a level together: their scratch fits a first-level cache."""
@@ -56,7 +56,7 @@ def scratch(points, axes):
     )
 
 
-@njit(fastmath=FASTMATH)
+@lean
 def _arrange(points, first, count, axes, places):
     """Lays a chunk's coordinates side by side, clamped to [0, 1]: strided ones would be read one by one."""
     for axis in range(len(axes)):
@@ -76,7 +76,7 @@ def _cell(place, scale):
     return np.uint32(np.int32(cell)), scaled - cell
 
 
-@njit(fastmath=FASTMATH)
+@lean
 def _locate_2d(places, count, scale, size, dense, corners, fractions):
     """Entries of each point's four corners (x fastest) within the level, and its fractions."""
     if dense:
@@ -100,7 +100,7 @@ def _locate_2d(places, count, scale, size, dense, corners, fractions):
             corners[2, p], corners[3, p] = (i ^ b) & mask, (i_next ^ b) & mask
 
 
-@njit(fastmath=FASTMATH)
+@lean
 def _locate_3d(places, count, scale, size, dense, corners, fractions):
     """Entries of each point's eight corners (x fastest) within the level, and its fractions."""
     if dense:
@@ -139,7 +139,7 @@ def _locate_3d(places, count, scale, size, dense, corners, fractions):
             corners[6, p], corners[7, p] = (i ^ d) & mask, (i_next ^ d) & mask
 
 
-@njit(fastmath=FASTMATH)
+@lean
 def _locate(between, count, scale, size, dense, axes):
     """Corners of each point of a chunk, and its fractions."""
     if len(axes) == 2:
@@ -148,7 +148,7 @@ def _locate(between, count, scale, size, dense, axes):
         _locate_3d(between.places, count, scale, size, dense, between.corners, between.fractions)
 
 
-@njit(fastmath=FASTMATH)
+@lean
 def encode(points, first, count, between, output, table, scales, offsets, sizes, dense, active, axes, lanes):
     """Writes the features of a chunk of points."""
     features, width = len(lanes), len(scales) * len(lanes)
@@ -196,28 +196,41 @@ def table_gradient(points, gradient, scales, offsets, sizes, dense, active, axes
                     add_shares(level_output, between.corners, between.fractions, p, axes, lanes, gradient, place)
 
 
+@lean
+def chunk_slopes(
+    points, first, count, between, slopes, gradient, table, scales, offsets, sizes, dense, active, axes, lanes, output
+):
+    """Writes the coordinates' gradient of a chunk of points into `output` (N, dims).
+
+    `slopes` has room for (CHUNK * dims * features,).
+    """
+    dims, features, levels = len(axes), len(lanes), len(scales)
+    slopes[: count * dims * features] = 0
+    _arrange(points, first, count, axes, between.places)
+    for level in range(active):
+        scale, size = scales[level], sizes[level]
+        level_table = table[offsets[level] * features : (offsets[level] + size) * features]
+        corners, fractions = between.corners, between.fractions
+        _locate(between, count, scale, size, dense[level], axes)
+        for p in range(count):
+            place, row = ((first + p) * levels + level) * features, p * dims * features
+            add_slopes(level_table, corners, fractions, p, axes, lanes, gradient, place, scale, slopes, row)
+    for p in range(count):
+        for axis in range(dims):
+            output[first + p, axis] = 0
+            # A clamped coordinate does not move its features.
+            if not (points[first + p, axis] < 0 or points[first + p, axis] > 1):
+                for lane in range(features):
+                    output[first + p, axis] += slopes[(p * dims + axis) * features + lane]
+
+
 @kernel
 def coordinate_gradient(points, gradient, table, scales, offsets, sizes, dense, active, axes, lanes, output):
     """Writes the coordinates' gradient into `output` (N, dims)."""
-    dims, features, levels = len(axes), len(lanes), len(scales)
     for chunk in prange((points.shape[0] + CHUNK - 1) // CHUNK):
         first = chunk * CHUNK
         count = min(CHUNK, points.shape[0] - first)
         between = scratch(points, axes)
-        slopes = np.zeros(CHUNK * dims * features, points.dtype)
-        _arrange(points, first, count, axes, between.places)
-        for level in range(active):
-            scale, size = scales[level], sizes[level]
-            level_table = table[offsets[level] * features : (offsets[level] + size) * features]
-            corners, fractions = between.corners, between.fractions
-            _locate(between, count, scale, size, dense[level], axes)
-            for p in range(count):
-                place, row = ((first + p) * levels + level) * features, p * dims * features
-                add_slopes(level_table, corners, fractions, p, axes, lanes, gradient, place, scale, slopes, row)
-        for p in range(count):
-            for axis in range(dims):
-                output[first + p, axis] = 0
-                # A clamped coordinate does not move its features.
-                if not (points[first + p, axis] < 0 or points[first + p, axis] > 1):
-                    for lane in range(features):
-                        output[first + p, axis] += slopes[(p * dims + axis) * features + lane]
+        slopes = np.empty(CHUNK * len(axes) * len(lanes), points.dtype)
+        shared = (scales, offsets, sizes, dense, active, axes, lanes)
+        chunk_slopes(points, first, count, between, slopes, gradient, table, *shared, output)

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from numba import get_num_threads, njit, prange
 from torch import Tensor
 
-from ntalker_ns.encodings.numba_common import FASTMATH, KERNEL_LOCK, kernel
+from ntalker_ns.encodings.numba_common import FASTMATH, KERNEL_LOCK, kernel, lean
 
 if TYPE_CHECKING:
     from ntalker_ns.field.face import Face
@@ -172,6 +172,18 @@ def open_at(x, y, z, balls):
     return rising * rising * (np.float32(3) - np.float32(2) * rising)
 
 
+@njit(inline="always")
+def gate_slope(x, y, z, balls):
+    """A number and a ball: a gate's gradient at a point is the number times the way there from the ball's centre."""
+    nearest, ball = nearest_ball(x, y, z, balls.centers)
+    distance = np.sqrt(nearest)
+    rising = (balls.outer - distance) * balls.per_unit
+    # Between the radii the distance is above 0.
+    if 0 < rising < 1:
+        return np.float32(-6) * rising * (np.float32(1) - rising) * balls.per_unit / distance, ball
+    return np.float32(0), ball
+
+
 @njit(fastmath=FASTMATH, inline="always")
 def _motion_at(px, pz, marks, frame):
     """Mean of the landmarks' motion at a point, weighted by 1 / (distance^2 + softness^2)^2.
@@ -189,7 +201,7 @@ def _motion_at(px, pz, marks, frame):
     return sum_x / total, sum_z / total
 
 
-@njit(fastmath=FASTMATH)
+@lean
 def _lid_rise_at(x, z, openness, lids):
     """How far above a point its place in the open-eyed face is (see `LidFold`)."""
     last = lids.shape[1] - 1

@@ -1,98 +1,247 @@
-"""The whole field at many samples of one frame, without gradients: one kernel for pictures on the CPU.
+"""The whole field at many samples on the CPU: one kernel each way behind a torch autograd function.
 
-`TalkerField` asks grids and networks one after the other and moves what they say through memory in between. Here a tile
-of samples goes through all of them while it stays in the cache; the parts are those of the other kernels.
+`TalkerField` asks grids and networks one after the other and moves what they say through memory in between; some
+hundred small operations of torch, and as many for their gradients, take as long as the products.
 
-Importing this module imports numba; import it where a picture is first rendered.
+Importing this module imports numba; import it where a field is first asked.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from numba import get_num_threads, njit, prange
+from numba import get_num_threads
 from torch import Tensor
 from torch.profiler import record_function
 
 from ntalker_ns.encodings.hash_grid import HashGrid
 from ntalker_ns.encodings.numba_backend import arguments
-from ntalker_ns.encodings.numba_common import FASTMATH, KERNEL_LOCK, kernel
-from ntalker_ns.encodings.numba_kernels import encode, scratch
+from ntalker_ns.encodings.numba_common import KERNEL_LOCK
+from ntalker_ns.encodings.numba_kernels import table_gradient
+from ntalker_ns.field.face import Face
+from ntalker_ns.field.gates import Gate
 from ntalker_ns.field.mlp import FrameMLP
-from ntalker_ns.field.numba_bends import Balls, FaceArrays, open_at, settle_at
-from ntalker_ns.field.numba_mlp import pack, padded
-from ntalker_ns.field.numba_mlp_kernels import TILE, Frames, Network, Samples, hidden_layers, last_layer
-
-SPACE, PLANE = (0, 0, 0), (0, 0)
-"""Tuples as long as there are axes and features of an entry: numbers that the compiler knows (see `numba_kernels`)."""
-LANES = (0, 0)
-NARROW = (0,) * padded(3)
-"""As long as the padded outputs of the networks of the audio coordinate and of colour."""
-
-
-class Grid(NamedTuple):
-    """A hash grid."""
-
-    table: np.ndarray
-    scales: np.ndarray
-    offsets: np.ndarray
-    sizes: np.ndarray
-    dense: np.ndarray
-    active: int
+from ntalker_ns.field.numba_bends import balls, face_arrays
+from ntalker_ns.field.numba_field_gradients import SampleGradients, ask_gradients
+from ntalker_ns.field.numba_field_kernels import LANES, NARROW, PLANE, SPACE, Grid, Kept, Tiles, Views, ask
+from ntalker_ns.field.numba_mlp import (
+    ParameterGradients,
+    no_sums,
+    pack,
+    padded,
+    parameter_gradients,
+    transposed,
+)
+from ntalker_ns.field.numba_mlp_kernels import TILE
+from ntalker_ns.field.segments import PerRay
 
 
-class PictureField:
-    """A field at one frame, as pictures ask it."""
+class Answers(NamedTuple):
+    """What is said of samples."""
+
+    density: Float[Tensor, "samples 1"]
+    rgb: Float[Tensor, "samples 3"]
+    audio_motion: Float[Tensor, "samples 1"]
+
+
+class PackedNetwork(NamedTuple):
+    """A network as kernels take it."""
+
+    network: FrameMLP
+    weights: list[np.ndarray]
+    """(out, in) of each layer; the first has as many inputs as are given, padding among them."""
+    biases: list[np.ndarray]
+    inputs: int
+    """Channels of the samples."""
+    common: np.ndarray
+    """(channels,) further values, which most samples share."""
+
+
+class NumbaField:
+    """A field at some frames."""
 
     def __init__(
         self,
-        speech_gate: Balls,
-        face: FaceArrays,
+        speech_gate: Gate,
+        face: Face,
         lid_features: int,
         grids: tuple[HashGrid, HashGrid],
         active_levels: int,
         networks: tuple[FrameMLP, FrameMLP, FrameMLP],
         frames: tuple[Tensor, Tensor, Tensor | None],
+        directions: int,
     ) -> None:
         """
         Args:
             speech_gate: where speech acts.
-            face: of the frame.
+            face: of the frames.
             lid_features: spatial features that stay where eyes close.
-            grids: of space and of the audio coordinate.
+            grids: of space and of the audio coordinate, float32.
             active_levels: levels of the grid of space in use.
             networks: of the audio coordinate, of density, of colour.
-            frames: the row that each of them gets, (1, channels).
+            frames: what each network is told of the frames, (frames, channels).
+            directions: channels of a viewing direction.
         """
         space, audio = grids
-        self._face = (speech_gate, *face, lid_features)
-        self._grids = (_grid(space, active_levels), _grid(audio, audio.layout.num_levels))
-        self._common = audio(audio.table.new_full((1, 2), 0.5)).detach().view(-1)
-        common = (self._common[:0], self._common, self._common[:0])
-        self._outs = (0,) * padded(networks[1].out_dim)
-        self._networks = tuple(
-            _network(network, space.output_width, shared) for network, shared in zip(networks, common, strict=True)
+        self.grids, self.directions, self._frames = grids, directions, len(frames[0])
+        self.rows = torch.stack([self._row(*each) for each in zip(networks, frames, strict=True)])
+        with torch.no_grad():
+            common = audio(audio.table.new_full((1, 2), 0.5)).view(-1).numpy()
+        outs = padded(networks[1].out_dim)
+        given = ((space.output_width, common[:0]), (space.output_width, common), (directions + outs, common[:0]))
+        self.networks = [_packed(network, *each) for network, each in zip(networks, given, strict=True)]
+        self.space, self.audio = _grid(space, active_levels), _grid(audio, audio.layout.num_levels)
+        self.widths = ((0,) * self.rows.shape[-1], (0,) * outs)
+        # Parallel loops take in no tuples of tuples.
+        self.parts = (
+            *(balls(speech_gate), *face_arrays(face), lid_features, self.space, self.audio, common),
+            *(pack(each.weights, each.biases, each.inputs, each.common) for each in self.networks),
+            *(self.rows.detach().numpy(), *self.widths),
         )
-        rows = [_frame_row(network, row) for network, row in zip(networks, frames, strict=True)]
-        self._rows = torch.cat(rows).numpy()
 
-    def __call__(
-        self, positions: Float[Tensor, "samples 3"]
-    ) -> tuple[Float[Tensor, "samples 1"], Float[Tensor, "samples 3"], Float[Tensor, "samples 1"]]:
-        """The density's logarithm, colour before the sigmoid, and audio motion, as `TalkerField.forward` has them.
+    def _row(self, network: FrameMLP, channels: Tensor | None) -> Float[Tensor, "frames hidden"]:
+        """What frames add to a network's first layer."""
+        if network.frame is None or channels is None:
+            return torch.zeros(self._frames, network.width)
+        return network.frame(channels)
+
+    def __call__(self, positions: Float[Tensor, "samples 3"], views: PerRay | None, counts: Sequence[int]) -> Answers:
+        """What the field says, as `TalkerField.forward` does, with gradients where they are asked for.
 
         Args:
-            positions: world, float32.
+            positions: world, float32, frame after frame.
+            views: of viewing directions; None: nothing is known of them.
+            counts: samples of each frame.
         """
-        density, motion = positions.new_empty(len(positions), 1), positions.new_empty(len(positions), 1)
-        rgb = torch.empty_like(positions)
-        outputs = (density.view(-1).numpy(), rgb.numpy(), motion.view(-1).numpy())
-        arguments = (*self._face, *self._grids, self._common.numpy(), *self._networks)
-        widths = (0,) * self._rows.shape[1], self._outs
-        with record_function("ask_picture_field"), KERNEL_LOCK:
-            _ask(positions.contiguous().numpy(), *arguments, self._rows, *widths, get_num_threads(), *outputs)  # pyright: ignore[reportCallIssue]
-        return density, rgb, motion
+        asked = Asked(self, _views(views, self.directions, len(positions)), _tiles(counts))
+        if not torch.is_grad_enabled():
+            return asked.answers(positions.contiguous())
+        parameters = [each for packed in self.networks for part in packed.network.parameters_by_kind() for each in part]
+        tables = (grid.table for grid in self.grids)
+        return Answers(*_Ask.apply(asked, positions.contiguous(), self.rows, *tables, *parameters))  # type: ignore[misc]
+
+    def room_to_keep(self, samples: int, tiles: int) -> Kept:
+        """Room for what kernels find of so many samples."""
+        return Kept(
+            points=np.empty((samples, 3), np.float32),
+            space=np.empty(samples * self.grids[0].output_width, np.float32),
+            speech=np.empty(samples, np.float32),
+            closed=np.empty(samples, np.float32),
+            spoken=np.empty(tiles, np.int64),
+        )
+
+
+class Asked(NamedTuple):
+    """What is asked of a field."""
+
+    field: NumbaField
+    views: Views
+    tiles: Tiles
+
+    def answers(self, positions: Float[Tensor, "samples 3"], kept: Kept | None = None) -> Answers:
+        """The field's numbers; what the way back needs is written to `kept`."""
+        threads, samples, tiles = get_num_threads(), len(positions), len(self.tiles.first)
+        found = Answers(*(positions.new_empty(samples, channels) for channels in (1, 3, 1)))
+        outputs = (found.density.view(-1).numpy(), found.rgb.numpy(), found.audio_motion.view(-1).numpy())
+        room = self.field.room_to_keep(TILE * threads, tiles) if kept is None else kept
+        asked = (positions.detach().numpy(), self.views, self.tiles, room, kept is not None)
+        with record_function("ask_field"), KERNEL_LOCK:
+            ask(*self.field.parts, *asked, threads, *outputs)  # pyright: ignore[reportCallIssue]
+        return found
+
+
+class _Ask(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, asked: Asked, positions: Tensor, rows: Tensor, space: Tensor, audio: Tensor, *parameters: Tensor
+    ) -> Answers:
+        ctx.asked, ctx.kept = asked, asked.field.room_to_keep(len(positions), len(asked.tiles.first))
+        found = asked.answers(positions, ctx.kept)
+        ctx.mark_non_differentiable(found.audio_motion)
+        # The kernels read arrays; torch keeps an eye on who writes into what they lie in.
+        ctx.save_for_backward(positions, rows, space, audio, *parameters, found.density, found.rgb)
+        return found
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        positions, _, space, audio, *_, density, rgb = ctx.saved_tensors
+        asked: Asked = ctx.asked
+        answered = [each.detach().contiguous().numpy() for each in (density, rgb, *gradients[:2])]
+        wanted = ctx.needs_input_grad[1]
+        to = _room(asked, len(positions), len(positions) if wanted else 0, ctx.kept.spoken)
+        networks = _gradients(asked, positions.detach().numpy(), ctx.kept, answered, to)
+        # All samples began with the common values, and some got their difference from these.
+        # (Torch adds the rows with all cores.)
+        to.special[-1] = networks[1].common - torch.from_numpy(to.special[:-1]).sum(dim=0).numpy()
+        of_networks = (torch.from_numpy(array) for each in networks for array in (*each.weights, *each.biases))
+        return (
+            None,
+            torch.from_numpy(to.positions) if wanted else None,
+            torch.from_numpy(np.stack([each.rows for each in networks])),
+            _table_gradient(space, ctx.kept.points, to.space, asked.field.space, SPACE),
+            _table_gradient(audio, to.places, to.special, asked.field.audio, PLANE),
+            *of_networks,
+        )
+
+
+def _room(asked: Asked, samples: int, moved: int, spoken: np.ndarray) -> SampleGradients:
+    """Room for the gradients of samples, of which the positions of so many have one."""
+    ends = np.cumsum(spoken)
+    number = int(ends[-1]) + 1 if len(ends) else 1
+    space, audio = asked.field.grids
+    places = np.empty((number, 2), np.float32)
+    places[-1] = 0.5
+    return SampleGradients(
+        positions=np.empty((moved, 3), np.float32),
+        space=np.empty((samples, space.output_width), np.float32),
+        places=places,
+        special=np.empty((number, audio.output_width), np.float32),
+        before=ends - spoken,
+    )
+
+
+def _gradients(
+    asked: Asked, positions: np.ndarray, kept: Kept, answered: Sequence[np.ndarray], to: SampleGradients
+) -> list[ParameterGradients]:
+    """Writes the gradients of samples, and says those of the networks."""
+    field, threads = asked.field, get_num_threads()
+    narrow, outs = len(NARROW), len(field.widths[1])
+    wide, seen = (padded(max(each.inputs, len(each.common))) for each in field.networks[1:])
+    widths = ((wide, narrow), (wide, outs), (seen, narrow))
+    frames = field.rows.shape[1]
+    sums = [no_sums(each.weights, frames, out, threads) for each, (_, out) in zip(field.networks, widths, strict=True)]
+    back = [
+        transposed(each.weights, each.inputs, len(each.common), *width)
+        for each, width in zip(field.networks, widths, strict=True)
+    ]
+    given = (positions, asked.views, asked.tiles, kept, *answered, *back, (0,) * wide, (0,) * seen, threads)
+    with record_function("ask_field_gradients"), KERNEL_LOCK:
+        ask_gradients(*field.parts, *given, to, *sums)  # pyright: ignore[reportCallIssue]
+    return [
+        _unpadded(parameter_gradients(of, each.weights, each.biases, each.inputs, each.common), each.network)
+        for of, each in zip(sums, field.networks, strict=True)
+    ]
+
+
+def _unpadded(found: ParameterGradients, network: FrameMLP) -> ParameterGradients:
+    """Without the weights of padding behind a network's inputs."""
+    first, *others = found.weights
+    inputs = network.parameters_by_kind()[0][0].shape[1]
+    return found._replace(weights=[first[:, :inputs], *others])
+
+
+def _table_gradient(
+    table: Tensor, points: np.ndarray, gradient: np.ndarray, grid: Grid, axes: tuple[int, ...]
+) -> Tensor:
+    """The gradient of a grid's table, from that of what the grid says at points in [0, 1]."""
+    output = torch.empty_like(table)
+    shared = (grid.scales, grid.offsets, grid.sizes, grid.dense, grid.active, axes, LANES, get_num_threads())
+    with record_function("table_gradient"), KERNEL_LOCK:
+        table_gradient(points, gradient.reshape(-1), *shared, output.view(-1).numpy())  # pyright: ignore[reportCallIssue]
+    return output
 
 
 def _grid(grid: HashGrid, active_levels: int) -> Grid:
@@ -102,142 +251,28 @@ def _grid(grid: HashGrid, active_levels: int) -> Grid:
     return Grid(table, shared.scales, shared.offsets, shared.sizes, shared.dense, active_levels)
 
 
-def _network(network: FrameMLP, inputs: int, common: Tensor) -> Network:
+def _packed(network: FrameMLP, inputs: int, common: np.ndarray) -> PackedNetwork:
+    """A network; the first layer has weights of 0 for padding behind its inputs."""
     weights, biases = ([each.detach().numpy() for each in part] for part in network.parameters_by_kind())
-    # The colour network reads what the density network wrote, which ends with padding.
-    weights[0] = np.pad(weights[0], ((0, 0), (0, padded(weights[0].shape[1]) - weights[0].shape[1])))
-    return pack(weights, biases, inputs, common.numpy())
+    padding = inputs + len(common) - weights[0].shape[1]
+    # Behind them comes the last channel of samples with common values.
+    if padding > 0:
+        weights[0] = np.pad(weights[0], ((0, 0), (0, padding)))
+    return PackedNetwork(network, weights, biases, inputs, common)
 
 
-def _frame_row(network: FrameMLP, channels: Tensor | None) -> Float[Tensor, "1 hidden"]:
-    """What the frame adds to a network's first layer."""
-    if network.frame is None or channels is None:
-        return torch.zeros(1, network.width)
-    return network.frame(channels).detach()
+def _tiles(counts: Sequence[int]) -> Tiles:
+    """Tiles of samples that lie frame after frame, so many of each."""
+    samples = np.asarray(counts, np.int64)
+    tiles = -(-samples // TILE)
+    frame = np.repeat(np.arange(len(samples)), tiles)
+    within = TILE * (np.arange(len(frame)) - np.repeat(np.cumsum(tiles) - tiles, tiles))
+    first = np.repeat(np.cumsum(samples) - samples, tiles) + within
+    return Tiles(first, np.minimum(samples[frame] - within, TILE), frame)
 
 
-@njit(inline="always")
-def _encode(points, count, between, output, grid, axes):
-    """The features of a tile of points."""
-    scales, offsets, sizes, dense, active = grid.scales, grid.offsets, grid.sizes, grid.dense, grid.active
-    encode(points, 0, count, between, output, grid.table, scales, offsets, sizes, dense, active, axes, LANES)
-
-
-@njit(fastmath=FASTMATH)
-def _run(network, samples, rows, row, gates, hidden, outs, room, out):
-    """A network on a tile of samples, whose outputs are padded; `row` is what the frame adds to its first layer."""
-    nothing, ends, activations = room
-    hidden_layers(samples, Frames(row, ends, gates), network, 0, rows, 0, hidden, nothing, activations)
-    last_layer(network, rows, hidden, outs, nothing, activations, out)
-
-
-@njit(inline="always")
-def _settle(positions, first, rows, speech_gate, face, points, speech, last, place, inside):
-    """Where a tile's samples are in the mean face with open eyes, in [0, 1]; how speech and closed eyes act on them.
-
-    Returns how many speech acts on; `inside` says which they are.
-    """
-    one, half = np.float32(1), np.float32(0.5)
-    count = 0
-    for t in range(rows):
-        x, y, z = positions[first + t, 0], positions[first + t, 1], positions[first + t, 2]
-        speech[t], place[t] = open_at(x, y, z, speech_gate), -1
-        if speech[t] > 0:
-            place[t], inside[count] = count, t
-            count += 1
-        x, z, last[t] = settle_at(x, y, z, speech[t], 0, face)
-        points[t, 0], points[t, 1], points[t, 2] = (x + one) * half, (y + one) * half, (z + one) * half
-    return count
-
-
-@njit(fastmath=FASTMATH)
-def _fade(x, features, kept, rows, closed):
-    """Fades finer features where eyes close."""
-    for t in range(rows):
-        if closed[t] > 0:
-            for k in range(kept, features):
-                x[t * features + k] *= np.float32(1) - closed[t]
-
-
-@njit(fastmath=FASTMATH)
-def _place(raw, count, inside, gates, first, places, motion):
-    """The audio coordinates of the samples that speech acts on, in [0, 1], and their lengths."""
-    one, half = np.float32(1), np.float32(0.5)
-    for c in range(count):
-        t = inside[c]
-        x, y = gates[t] * np.tanh(raw[c * len(NARROW)]), gates[t] * np.tanh(raw[c * len(NARROW) + 1])
-        motion[first + t] = np.sqrt(x * x + y * y)
-        places[c, 0], places[c, 1] = (x + one) * half, (y + one) * half
-
-
-@kernel
-def _ask(
-    positions,
-    speech_gate,
-    brow_gate,
-    eye_gate,
-    lips,
-    brows,
-    lids,
-    openness,
-    kept,
-    space,
-    audio,
-    common,
-    coordinate_net,
-    density_net,
-    color_net,
-    frame_rows,
-    hidden,
-    outs,
-    threads,
-    density,
-    rgb,
-    motion,
-):
-    """Writes what `PictureField` gives."""
-    kind, w, o, n = np.float32, len(hidden), len(outs), len(NARROW)
-    tiles = (positions.shape[0] + TILE - 1) // TILE
-    features, channels = len(space.scales) * len(LANES), len(common)
-    layers = max(coordinate_net.layers, density_net.layers, color_net.layers)
-    for thread in prange(threads):
-        face = FaceArrays(
-            brow_gate, eye_gate, lips, brows, lids, openness
-        )  # parallel loops take in no tuples of tuples
-        points, places = np.empty((TILE, 3), kind), np.empty((TILE, 2), kind)
-        gates, ones, last = np.empty(TILE, kind), np.ones(TILE, kind), np.empty(TILE, kind)
-        place, inside = np.empty(TILE, np.int64), np.empty(TILE, np.int64)
-        of_space, of_audio = scratch(points, SPACE), scratch(places, PLANE)
-        x, special = np.empty(TILE * features, kind), np.empty(TILE * len(audio.scales) * len(LANES), kind)
-        gathered, raw = np.empty(TILE * features, kind), np.empty(TILE * n, kind)
-        out, colour = np.empty(TILE * o, kind), np.empty(TILE * n, kind)
-        nothing = np.zeros(max(TILE, w, o), kind)
-        room = nothing, np.full(1, TILE, np.int64), np.empty((layers - 1, TILE * w), kind)
-        unused = np.empty(0, np.int64)
-        begin, end = tiles * thread // threads, tiles * (thread + 1) // threads
-        for number in range(begin, end):
-            first = number * TILE
-            rows = min(TILE, positions.shape[0] - first)
-            count = _settle(positions, first, rows, speech_gate, face, points, gates, last, place, inside)
-            _encode(points, rows, of_space, x, space, SPACE)
-            _fade(x, features, kept, rows, last)
-            motion[first : first + rows] = 0
-            if count:
-                for c in range(count):
-                    for k in range(features):
-                        gathered[c * features + k] = x[inside[c] * features + k]
-                plain = Samples(gathered, features, nothing, 0, unused, nothing)
-                _run(coordinate_net, plain, count, frame_rows[:1], ones, hidden, NARROW, room, raw)
-                _place(raw, count, inside, gates, first, places, motion)
-                _encode(places, count, of_audio, special, audio, PLANE)
-                for c in range(count):
-                    for k in range(channels):
-                        special[c * channels + k] -= common[k]
-            shaped = Samples(x, features, special, channels, place, last)
-            _run(density_net, shaped, rows, frame_rows[1:2], gates, hidden, outs, room, out)
-            coloured = Samples(out, o, nothing, 0, unused, nothing)
-            _run(color_net, coloured, rows, frame_rows[2:], ones, hidden, NARROW, room, colour)
-            for t in range(rows):
-                density[first + t] = out[t * o]
-                for k in range(3):
-                    rgb[first + t, k] = colour[t * n + k]
+def _views(views: PerRay | None, directions: int, samples: int) -> Views:
+    """What is known of viewing directions; zeros, where nothing is."""
+    if views is None:
+        return Views(np.zeros((1, directions), np.float32), np.zeros(samples, np.int64))
+    return Views(views.values.numpy(), views.rays.numpy())

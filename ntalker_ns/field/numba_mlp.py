@@ -4,7 +4,7 @@ Importing this module imports numba; import it where a network is first used.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from ntalker_ns.field.segments import PerRay, SparseInputs
 
 _LANES = 16
 """Channels in and out are padded to a multiple of this: one wide vector of float32."""
-_NARROW = 32
+NARROWEST = 32
 """Inputs are padded at least to this: kernels are compiled for each combination of widths."""
 
 
@@ -103,7 +103,7 @@ class _RunMLP(torch.autograd.Function):
         arrays = [_array(each) for each in parameters]
         weights, biases = arrays[: ctx.layers], arrays[ctx.layers :]
         inputs, channels, width = samples.shape[1], len(ctx.shared), frame_rows.shape[1]
-        wide = max(padded(inputs), padded(channels), _NARROW)
+        wide = max(padded(inputs), padded(channels), NARROWEST)
         outs = padded(gradient.shape[1])
         threads, kind = get_num_threads(), ctx.shared.dtype
         to_samples, to_special = (
@@ -111,13 +111,11 @@ class _RunMLP(torch.autograd.Function):
             for each in (samples, special)
         )
         to_gates = np.empty(len(samples), kind)
-        inner = (ctx.layers - 2) * width**2
-        sizes = (frame_rows.shape, (weights[0].size,), (inner + width * outs,), ((ctx.layers - 1) * width + outs,))
-        sums = [np.zeros((threads, *size), kind) for size in sizes]
+        sums = no_sums(weights, len(frame_rows), outs, threads)
         arguments = (
             *ctx.asked,
             ctx.network,
-            _transposed(weights, inputs, channels, wide, outs),
+            transposed(weights, inputs, channels, wide, outs),
             *((0,) * size for size in (wide, width, outs)),
             threads,
             _array(gradient),
@@ -125,26 +123,81 @@ class _RunMLP(torch.autograd.Function):
         )
         with KERNEL_LOCK:
             kernels.backward(*arguments)  # pyright: ignore[reportCallIssue]
-        to_rows, to_first, to_weights, to_biases = (total.sum(axis=0) for total in sums)
-        to_first = to_first.reshape(-1, width).T
+        found = parameter_gradients(sums, weights, biases, inputs, ctx.shared)
         to_common = None
         if ctx.sparse:
-            # All samples began with the bias and the common values, and some got their difference from these.
-            further = slice(inputs, inputs + channels)
-            to_first[:, further] += np.outer(to_biases[:width], ctx.shared)
-            by_bias = to_biases[:width] @ weights[0][:, further]
-            to_common = (torch.from_numpy(by_bias) - to_special.sum(dim=0))[None]
+            # All samples began with the common values, and some got their difference from these.
+            to_common = (torch.from_numpy(found.common) - to_special.sum(dim=0))[None]
         return (
             to_samples,
-            torch.from_numpy(to_rows),
+            torch.from_numpy(found.rows),
             torch.from_numpy(to_gates)[:, None] if ctx.gated else None,
             *((to_special, None, to_common, None) if ctx.sparse else (None,) * 4),
             None,
             None,
-            torch.from_numpy(to_first),
-            *(torch.from_numpy(each) for each in _unpack_weights(to_weights, weights[1:])),
-            *(torch.from_numpy(each) for each in _unpack_biases(to_biases, biases)),
+            *(torch.from_numpy(each) for each in (*found.weights, *found.biases)),
         )
+
+
+class Sums(NamedTuple):
+    """Sums of gradients, (threads, ...) each, see `kernels.Gradients`."""
+
+    rows: np.ndarray
+    first_weights: np.ndarray
+    weights: np.ndarray
+    biases: np.ndarray
+
+
+def no_sums(weights: Sequence[np.ndarray], frames: int, outs: int, threads: int) -> Sums:
+    """Zeros, to which gradients are added.
+
+    Args:
+        weights: (out, in) of each layer.
+        frames: rows that the first layer may get.
+        outs: outputs, padded.
+        threads: that add.
+    """
+    first = weights[0]
+    width, layers = len(first), len(weights)
+    inner = (layers - 2) * width**2
+    sizes = ((frames, width), (first.size,), (inner + width * outs,), ((layers - 1) * width + outs,))
+    return Sums(*(np.zeros((threads, *size), first.dtype) for size in sizes))
+
+
+class ParameterGradients(NamedTuple):
+    """Gradients of what belongs to no sample."""
+
+    rows: np.ndarray
+    """(frames, hidden) of what frames add to the first layer."""
+    common: np.ndarray
+    """(channels,) of the values that most samples share, had all samples begun with them."""
+    weights: list[np.ndarray]
+    """(out, in) of each layer."""
+    biases: list[np.ndarray]
+
+
+def parameter_gradients(
+    sums: Sums, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray], inputs: int, common: np.ndarray
+) -> ParameterGradients:
+    """What the sums say.
+
+    Args:
+        sums: of the kernels.
+        weights: (out, in) of each layer.
+        biases: (out,) of each layer.
+        inputs: channels of the samples, before those that `common` has.
+        common: (channels,) values that most samples share.
+    """
+    to_rows, to_first, to_weights, to_biases = (total.sum(axis=0) for total in sums)
+    to_first = to_first.reshape(-1, to_rows.shape[1]).T
+    of_bias = to_biases[: len(to_first)]
+    further = slice(inputs, inputs + len(common))
+    # All samples began with the bias and the common values, which are a part of it.
+    to_first[:, further] += np.outer(of_bias, common)
+    to_others = list(_unpack_weights(to_weights, weights[1:]))
+    return ParameterGradients(
+        to_rows, of_bias @ weights[0][:, further], [to_first, *to_others], list(_unpack_biases(to_biases, biases))
+    )
 
 
 def _kind(tensor: Tensor) -> Any:
@@ -196,8 +249,16 @@ def _with_columns(matrix: np.ndarray, columns: int) -> np.ndarray:
     return wider
 
 
-def _transposed(weights: Sequence[np.ndarray], inputs: int, channels: int, wide: int, outs: int) -> kernels.Transposed:
-    """Matrices as (out, in); the first one's inputs are padded to `wide`, the outputs of the last one to `outs`."""
+def transposed(weights: Sequence[np.ndarray], inputs: int, channels: int, wide: int, outs: int) -> kernels.Transposed:
+    """A network's matrices as the kernels' gradients take them.
+
+    Args:
+        weights: (out, in) of each layer.
+        inputs: channels of the samples.
+        channels: further ones.
+        wide: as many as the first layer's inputs are, padded.
+        outs: outputs, padded.
+    """
     first, *others = weights
     parts = (first[:, :inputs], first[:, inputs : inputs + channels])
     of_x, of_channels = (_with_columns(part, wide).reshape(-1) for part in parts)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, prange
 
-from ntalker_ns.encodings.numba_common import FASTMATH, kernel
+from ntalker_ns.encodings.numba_common import kernel, lean
 from ntalker_ns.field.numba_products import linear_layer, multiply_add, rectified_layer
 
 TILE = 64
@@ -79,7 +79,7 @@ class Transposed(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """Where gradients are written to; the last four are sums, one for each thread."""
+    """Where gradients are written to; the last four are sums, which each thread has of its own."""
 
     x: np.ndarray
     """(N, inputs)."""
@@ -95,7 +95,21 @@ class Gradients(NamedTuple):
     biases: np.ndarray
 
 
-@njit(fastmath=FASTMATH)
+class Room(NamedTuple):
+    """What a thread writes in between."""
+
+    activations: np.ndarray
+    """(layers - 1, TILE * hidden)."""
+    into: np.ndarray
+    """(TILE * hidden,) the gradient of a layer's outputs, and so the next."""
+    inner: np.ndarray
+    x_out: np.ndarray
+    """(TILE * wide,) the gradient of the padded inputs."""
+    nothing: np.ndarray
+    """Zeros, as many as anything is wide."""
+
+
+@lean
 def _rectify(count, c):
     """ReLU in place; NaN stays."""
     zero = c.dtype.type(0)
@@ -103,7 +117,7 @@ def _rectify(count, c):
         c[i] = zero if c[i] < zero else c[i]
 
 
-@njit(fastmath=FASTMATH)
+@lean
 def _block(count, activations, gradient):
     """Zeroes a gradient where ReLU let nothing through."""
     zero = gradient.dtype.type(0)
@@ -111,7 +125,7 @@ def _block(count, activations, gradient):
         gradient[i] = gradient[i] if activations[i] > zero else zero
 
 
-@njit(fastmath=FASTMATH)
+@lean
 def _add_rows(rows, gradient, width, total):
     """Adds the sum over rows to a bias's gradient."""
     w = len(width)
@@ -120,7 +134,7 @@ def _add_rows(rows, gradient, width, total):
             total[j] += gradient[t * w + j]
 
 
-@njit(fastmath=FASTMATH)
+@lean
 def _has_own(place, last, first, rows):
     """Whether samples of a tile have further channels of their own."""
     for t in range(first, min(first + rows, len(place))):  # noqa: SIM110 (the compiler has no `any`)
@@ -140,7 +154,7 @@ def _next_run(place, first, rows, begin):
     return begin, end, place[first + begin] if begin < rows else 0
 
 
-@njit(fastmath=FASTMATH)
+@lean
 def hidden_layers(samples, frames, network, first, rows, frame, hidden, nothing, activations):
     """Writes the activations of all hidden layers of a tile; returns the frame of its last sample.
 
@@ -185,7 +199,7 @@ def hidden_layers(samples, frames, network, first, rows, frame, hidden, nothing,
     return frame
 
 
-@njit(fastmath=FASTMATH)
+@lean
 def last_layer(network, rows, hidden, outs, nothing, activations, out):
     """Writes the padded outputs of a tile whose hidden activations are known."""
     w, layers = len(hidden), network.layers
@@ -194,7 +208,7 @@ def last_layer(network, rows, hidden, outs, nothing, activations, out):
 
 
 @njit(inline="always")
-def _share(tiles, threads, thread):
+def share(tiles, threads, thread):
     """The tiles of a thread: as many for each, side by side."""
     return tiles * thread // threads, tiles * (thread + 1) // threads
 
@@ -208,7 +222,7 @@ def forward(samples, frames, network, hidden, outs, threads, y):
         activations = np.empty((network.layers - 1, TILE * w), kind)
         out, nothing = np.empty(TILE * o, kind), np.zeros(max(TILE, w, o), kind)
         frame = 0
-        begin, end = _share(tiles, threads, thread)
+        begin, end = share(tiles, threads, thread)
         for number in range(begin, end):
             first = number * TILE
             rows = min(TILE, y.shape[0] - first)
@@ -219,7 +233,7 @@ def forward(samples, frames, network, hidden, outs, threads, y):
                     y[first + t, j] = out[t * o + j]
 
 
-@njit(fastmath=FASTMATH)
+@lean
 def _frame_gradients(first, rows, gradient, frames, frame, width, to_rows, to_gates):
     """The first layer's gradient, shared out to the frames' rows and the gates."""
     w = len(width)
@@ -234,7 +248,7 @@ def _frame_gradients(first, rows, gradient, frames, frame, width, to_rows, to_ga
         to_gates[first + t] = along
 
 
-@njit(fastmath=FASTMATH)
+@lean
 def _input_gradient(gradient, count, transposed, hidden, width, nothing, out, channels, into, row):
     """Writes the gradient of some samples' inputs into rows of `into` from `row` on."""
     w, i = len(hidden), len(width)
@@ -244,69 +258,92 @@ def _input_gradient(gradient, count, transposed, hidden, width, nothing, out, ch
             into[row + t, k] = out[t * i + k]
 
 
-@njit(fastmath=FASTMATH)
-def _own_gradients(samples, first, rows, gradient, transposed, hidden, wide, nothing, x_out, total, to_special):
+@lean
+def _own_gradients(samples, first, rows, gradient, transposed, hidden, wide, room, to):
     """The gradients that come of a tile's further channels and the last one: of the first matrix, and of `special`."""
-    w, inputs, channels = len(hidden), samples.inputs, samples.channels
+    w, inputs, channels, total = len(hidden), samples.inputs, samples.channels, to.first_weights
     end = 0
     while end < rows:
         begin, end, found = _next_run(samples.place, first, rows, end)
-        part, of_run = samples.special[found * channels :], gradient[begin * w :]
-        multiply_add(part, 1, channels, channels, end - begin, of_run, hidden, total[inputs * w :])
-        _input_gradient(of_run, end - begin, transposed, hidden, wide, nothing, x_out, channels, to_special, found)
+        part, of_run, count = samples.special[found * channels :], gradient[begin * w :], end - begin
+        multiply_add(part, 1, channels, channels, count, of_run, hidden, total[inputs * w :])
+        _input_gradient(of_run, count, transposed, hidden, wide, room.nothing, room.x_out, channels, to.special, found)
     multiply_add(samples.last[first:], 1, 1, 1, rows, gradient, hidden, total[(inputs + channels) * w :])
+
+
+@lean
+def tile_gradients(
+    samples, frames, network, transposed, first, rows, frame, wide, hidden, room, out_gradient, outs, to
+):
+    """The gradients of everything but `last` that come of a tile.
+
+    Args:
+        samples, frames, network, transposed: see the classes.
+        first: sample of the tile.
+        rows: samples of the tile.
+        frame: of the sample before the tile.
+        wide: as long as the inputs of the first matrix are, padded.
+        hidden, outs: see above.
+        room: what is written in between; its `activations` are those of the tile.
+        out_gradient: (TILE * outs,) of the padded outputs.
+        to: where gradients are written to, the sums without the axis of threads.
+    """
+    w, inputs, layers, nothing = len(hidden), samples.inputs, network.layers, room.nothing
+    activations, into, inner = room.activations, room.into, room.inner
+    at = (layers - 2) * w * w
+    multiply_add(activations[layers - 2], 1, w, w, rows, out_gradient, outs, to.weights[at:])
+    _add_rows(rows, out_gradient, outs, to.biases[(layers - 1) * w :])
+    linear_layer(
+        out_gradient, len(outs), 1, rows, len(outs), transposed.weights[at:], hidden, into, nothing, nothing, nothing
+    )
+    _block(rows * w, activations[layers - 2], into)
+    for layer in range(layers - 2, 0, -1):
+        at = (layer - 1) * w * w
+        multiply_add(activations[layer - 1], 1, w, w, rows, into, hidden, to.weights[at:])
+        _add_rows(rows, into, hidden, to.biases[layer * w :])
+        linear_layer(into, w, 1, rows, w, transposed.weights[at:], hidden, inner, nothing, nothing, nothing)
+        _block(rows * w, activations[layer - 1], inner)
+        into, inner = inner, into
+    multiply_add(samples.x[first * inputs :], 1, inputs, inputs, rows, into, hidden, to.first_weights)
+    _add_rows(rows, into, hidden, to.biases)
+    _frame_gradients(first, rows, into, frames, frame, hidden, to.rows, to.gates)
+    _input_gradient(into, rows, transposed.inputs, hidden, wide, nothing, room.x_out, inputs, to.x, first)
+    if _has_own(samples.place, samples.last, first, rows):
+        _own_gradients(samples, first, rows, into, transposed.channels, hidden, wide, room, to)
+
+
+@njit
+def room_for(layers, wide, hidden, outs, kind):
+    """Room for what a thread writes in between, for networks of at most so many layers and so wide."""
+    w, i = len(hidden), len(wide)
+    return Room(
+        np.empty((layers - 1, TILE * w), kind.dtype),
+        np.empty(TILE * w, kind.dtype),
+        np.empty(TILE * w, kind.dtype),
+        np.empty(TILE * i, kind.dtype),
+        np.zeros(max(TILE, w, len(outs), i), kind.dtype),
+    )
 
 
 @kernel
 def backward(samples, frames, network, transposed, wide, hidden, outs, threads, y_gradient, to):
-    """The gradients of everything but `last`, from `y_gradient` (N, outputs), into `to`.
-
-    `wide` is as long as the inputs of the first matrix are, padded.
-    """
-    i, w, o, outputs, kind = len(wide), len(hidden), len(outs), y_gradient.shape[1], y_gradient.dtype
-    inputs, layers = samples.inputs, network.layers
+    """The gradients of everything but `last`, from `y_gradient` (N, outputs), into `to`, see `tile_gradients`."""
+    o, outputs = len(outs), y_gradient.shape[1]
     tiles = (y_gradient.shape[0] + TILE - 1) // TILE
     for thread in prange(threads):
-        activations = np.empty((layers - 1, TILE * w), kind)
-        out, nothing = np.zeros(TILE * o, kind), np.zeros(max(TILE, w, o, i), kind)
-        into, inner, x_out = np.empty(TILE * w, kind), np.empty(TILE * w, kind), np.empty(TILE * i, kind)
-        first_total, total, bias_total = to.first_weights[thread], to.weights[thread], to.biases[thread]
+        room = room_for(network.layers, wide, hidden, outs, y_gradient)
+        out = np.zeros(TILE * o, y_gradient.dtype)
+        sums = (to.rows[thread], to.first_weights[thread], to.weights[thread], to.biases[thread])
+        into = Gradients(to.x, to.special, to.gates, *sums)
         frame = 0
-        begin, end = _share(tiles, threads, thread)
+        begin, end = share(tiles, threads, thread)
         for number in range(begin, end):
             first, before = number * TILE, frame
             rows = min(TILE, y_gradient.shape[0] - first)
-            frame = hidden_layers(samples, frames, network, first, rows, before, hidden, nothing, activations)
+            frame = hidden_layers(samples, frames, network, first, rows, before, hidden, room.nothing, room.activations)
             for t in range(rows):
                 for j in range(outputs):
                     out[t * o + j] = y_gradient[first + t, j]
-            at = (layers - 2) * w * w
-            multiply_add(activations[layers - 2], 1, w, w, rows, out, outs, total[at:])
-            _add_rows(rows, out, outs, bias_total[(layers - 1) * w :])
-            linear_layer(out, o, 1, rows, o, transposed.weights[at:], hidden, into, nothing, nothing, nothing)
-            _block(rows * w, activations[layers - 2], into)
-            for layer in range(layers - 2, 0, -1):
-                at = (layer - 1) * w * w
-                multiply_add(activations[layer - 1], 1, w, w, rows, into, hidden, total[at:])
-                _add_rows(rows, into, hidden, bias_total[layer * w :])
-                linear_layer(into, w, 1, rows, w, transposed.weights[at:], hidden, inner, nothing, nothing, nothing)
-                _block(rows * w, activations[layer - 1], inner)
-                into, inner = inner, into
-            multiply_add(samples.x[first * inputs :], 1, inputs, inputs, rows, into, hidden, first_total)
-            _add_rows(rows, into, hidden, bias_total)
-            _frame_gradients(first, rows, into, frames, before, hidden, to.rows[thread], to.gates)
-            _input_gradient(into, rows, transposed.inputs, hidden, wide, nothing, x_out, inputs, to.x, first)
-            if _has_own(samples.place, samples.last, first, rows):
-                _own_gradients(
-                    samples,
-                    first,
-                    rows,
-                    into,
-                    transposed.channels,
-                    hidden,
-                    wide,
-                    nothing,
-                    x_out,
-                    first_total,
-                    to.special,
-                )
+            tile_gradients(
+                samples, frames, network, transposed, first, rows, before, wide, hidden, room, out, outs, into
+            )

@@ -15,11 +15,11 @@ from typing import Any, Literal
 
 import llvmlite.binding as llvm
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ntalker_ns.encodings.numba_common import FASTMATH, repeated
+from ntalker_ns.encodings.numba_common import lean, repeated
 
 _FEATURES = llvm.get_host_cpu_features()
 VECTOR_BYTES = 64 if _FEATURES.get("avx512f") else 32 if _FEATURES.get("avx") else 16
@@ -142,7 +142,7 @@ def _product(kind: _Kind) -> Any:
     # numba finds code that it has kept by name and by a number that counts the functions of a process. Were there three
     # of one name, those kept by two processes could be taken for each other.
     product.__name__ = product.__qualname__ = f"{kind}_product"
-    return njit(fastmath=FASTMATH)(product)
+    return lean(product)
 
 
 _sum, linear_layer, rectified_layer = _product("sum"), _product("linear"), _product("rectified")
@@ -150,7 +150,7 @@ _sum, linear_layer, rectified_layer = _product("sum"), _product("linear"), _prod
 of `_product`."""
 
 
-@njit(fastmath=FASTMATH)
+@lean
 def multiply_add(a, row_stride, column_stride, rows, depth, b, width, c):
     """c += a b."""
     _sum(a, row_stride, column_stride, rows, depth, b, width, c, c, c, c)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,9 @@ from ntalker_ns.field.landmark_warp import LandmarkWarp
 from ntalker_ns.field.lid_fold import LidFold
 from ntalker_ns.field.mlp import FrameMLP, at_least_float32, truncated_exp
 from ntalker_ns.field.segments import PerRay, SparseInputs, choose, expand_per_frame
+
+if TYPE_CHECKING:
+    from ntalker_ns.field.numba_field import NumbaField
 
 WARP_SOFTNESS = 0.05
 """Softness of the warps of lips and brows over the distance between the eyes: about the distance between landmarks of a
@@ -305,6 +308,8 @@ class TalkerField(nn.Module):
 
     def density(self, positions: Float[Tensor, "samples 3"], frames: FrameConditions) -> Float[Tensor, "samples 1"]:
         """Density alone, per world unit, for the occupancy grid."""
+        if self._in_one_kernel(positions):
+            return self._numba_field(frames)(positions, None, frames.counts).density
         return truncated_exp(self._geometry(positions, frames)[0][:, :1])
 
     def forward(
@@ -320,11 +325,34 @@ class TalkerField(nn.Module):
             views: see there.
             frames: what each frame's samples share.
         """
+        if self._in_one_kernel(positions):
+            return FieldOutputs(*self._numba_field(frames)(positions, views, frames.counts))
         inputs, motion = self._geometry(positions, frames)
         density = truncated_exp(inputs[:, :1])
         colour = self.color_net(inputs, self._light(frames), frames.counts, shared=views)
         rgb = torch.sigmoid(at_least_float32(colour))
         return FieldOutputs(density=density, rgb=rgb, audio_motion=motion)
+
+    def _in_one_kernel(self, positions: Tensor) -> bool:
+        """Whether one kernel does all: on the CPU, where nothing asks for another precision or implementation."""
+        alone = self.config.backend in ("auto", "numba") and not torch.is_autocast_enabled("cpu")
+        kinds = {positions.dtype, self.space_grid.table.dtype}
+        return alone and positions.device.type == "cpu" and kinds == {torch.float32}
+
+    def _numba_field(self, frames: FrameConditions) -> "NumbaField":
+        """The field at some frames in one kernel each way."""
+        from ntalker_ns.field.numba_field import NumbaField
+
+        return NumbaField(
+            self.speech_gate,
+            self._face(frames),
+            self._lid_features,
+            (self.space_grid, self.audio_grid),
+            self.active_levels,
+            (self.audio_coordinate_net, self.density_net, self.color_net),
+            (frames.speech_code, frames.speech_code, self._light(frames)),
+            self.config.direction_levels**2,
+        )
 
     def views(self, directions: Float[Tensor, "rays 3"]) -> Float[Tensor, "rays components"] | None:
         """What colour is told of viewing directions; None where it does not depend on them.
@@ -347,29 +375,17 @@ class TalkerField(nn.Module):
         Args:
             frames: a single one; its counts are not used.
         """
-        table, backend = self.space_grid.table, self.config.backend
+        table = self.space_grid.table
         kind = self.picture_type or (torch.float16 if table.device.type == "cuda" else torch.float32)
-        single = table.device.type == "cpu" and table.dtype == kind == torch.float32
-        if not single or self.config.direction_levels or backend not in ("auto", "numba"):
+        if kind != torch.float32 or not self._in_one_kernel(table):
             return partial(self._part_by_part, frames, kind)
-        from ntalker_ns.field.numba_bends import balls, face_arrays
-        from ntalker_ns.field.numba_field import PictureField
+        field = self._numba_field(frames)
 
-        ask = PictureField(
-            speech_gate=balls(self.speech_gate),
-            face=face_arrays(self._face(frames)),
-            lid_features=self._lid_features,
-            grids=(self.space_grid, self.audio_grid),
-            active_levels=self.active_levels,
-            networks=(self.audio_coordinate_net, self.density_net, self.color_net),
-            frames=(frames.speech_code, frames.speech_code, self._light(frames)),
-        )
+        @torch.no_grad()
+        def ask(positions: Tensor, views: PerRay | None) -> FieldOutputs:
+            return FieldOutputs(*field(positions, views, [len(positions)]))
 
-        def ask_frame(positions: Tensor, views: PerRay | None) -> FieldOutputs:
-            density, rgb, moved = ask(positions)
-            return FieldOutputs(density=truncated_exp(density), rgb=rgb.sigmoid_(), audio_motion=moved)
-
-        return ask_frame
+        return ask
 
     def _part_by_part(
         self, frames: FrameConditions, kind: torch.dtype, positions: Tensor, views: PerRay | None
