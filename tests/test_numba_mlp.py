@@ -5,7 +5,6 @@ import torch
 from torch import Tensor
 
 from ntalker_ns.field.numba_mlp import run_mlp
-from ntalker_ns.field.segments import SparseInputs, choose
 
 
 def parameters(widths: list[int], kind: torch.dtype) -> tuple[list[Tensor], list[Tensor]]:
@@ -74,36 +73,3 @@ def test_what_is_not_a_number_reaches_the_output():
     samples[66, 1] = float("nan")
     out = run_mlp(samples, torch.zeros(1, 16), [70], None, weights, biases)
     assert out.isnan().any(dim=1).nonzero().flatten().tolist() == [66]
-
-
-def sparse_inputs(samples: int, special: list[int], kind: torch.dtype) -> SparseInputs:
-    """Five further channels of some samples, and a last one that is 0 but for a few."""
-    last = torch.zeros(samples, 1, dtype=kind)
-    last[samples // 2 : samples // 2 + 3] = 0.7
-    values = torch.randn(len(special), 5, dtype=kind)
-    mask = torch.zeros(samples, dtype=torch.bool)
-    mask[special] = True
-    return SparseInputs(values, choose(mask, [samples]), torch.randn(1, 5, dtype=kind), last)
-
-
-# Tiles with special samples, with a last channel, with both, with neither; and none that is special at all.
-@pytest.mark.parametrize("special", [[3, 60, 61, 290], []])
-@pytest.mark.parametrize("kind", [torch.float64, torch.float32])
-def test_sparse_inputs_are_as_if_written_out(special: list[int], kind: torch.dtype):
-    torch.manual_seed(3)
-    weights, biases = parameters([13, 16, 16, 20], kind)
-    sparse = sparse_inputs(301, special, kind)
-    samples, rows, gates = torch.randn(301, 7, dtype=kind), torch.randn(2, 16, dtype=kind), torch.rand(301, 1).to(kind)
-    inputs = [samples, rows, gates, sparse.values, sparse.common, *weights, *biases]
-    for tensor in inputs:
-        tensor.requires_grad_()
-    found = run_mlp(samples, rows, [100, 201], gates, weights, biases, sparse)
-    written = torch.cat([samples, sparse.columns()], dim=1)
-    expected = layer_by_layer(written, rows, [100, 201], gates, weights, biases)
-    tolerance = {torch.float64: 1e-12, torch.float32: 1e-5}[kind]
-    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
-    gradient = torch.randn_like(expected)
-    for one, other in zip(
-        torch.autograd.grad(found, inputs, gradient), torch.autograd.grad(expected, inputs, gradient), strict=True
-    ):
-        torch.testing.assert_close(one, other, rtol=10 * tolerance, atol=100 * tolerance)

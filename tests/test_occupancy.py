@@ -27,6 +27,20 @@ def test_updates_find_the_ball_and_close_the_rest() -> None:
     assert not grid.occupied[distance > 0.5 + 3 * 2 / 16].any()
 
 
+def test_a_cell_remembers_the_most_that_was_seen_of_it() -> None:
+    torch.manual_seed(1)
+    grid = OccupancyGrid(4)
+    before = grid.visible.copy_(torch.rand(4, 4, 4)).clone()
+    # Some on the rim and beyond it, many in one cell.
+    positions = torch.cat([2.4 * torch.rand(200, 3) - 1.2, torch.tensor([[1.0, -1.0, 0.0]])])
+    weights = torch.rand(201)
+    grid.see(positions, weights)
+    cells = (2.0 * (positions + 1.0)).floor().clamp(0, 3).long()
+    for cell in ((x, y, z) for x in range(4) for y in range(4) for z in range(4)):
+        there = weights[(cells == torch.tensor(cell)).all(dim=1)]
+        assert grid.visible[cell] == max([float(before[cell]), *there.tolist()])
+
+
 def test_what_moved_away_stays_open_for_a_while_and_then_closes() -> None:
     torch.manual_seed(0)
     grid = OccupancyGrid(8, decay=0.5)

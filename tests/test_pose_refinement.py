@@ -53,6 +53,20 @@ def test_gradients_at_no_correction_are_exact() -> None:
     assert torch.autograd.gradcheck(lambda p, c: apply_per_frame(p, c, [1, 3]), (positions, corrections))
 
 
+def test_many_samples_of_uneven_frames_move_as_autograd_has_it() -> None:
+    torch.manual_seed(2)
+    counts, weights = [700, 0, 1, 299], torch.randn(1000, 3)
+    positions, corrections = torch.randn(1000, 3), (0.3 * torch.randn(4, 6)).requires_grad_()
+    apply_per_frame(positions, corrections, counts).mul(weights).sum().backward()
+    exact = corrections.detach().double().requires_grad_()
+    rotations = torch.linalg.matrix_exp(_skew(exact[:, :3]))
+    of_samples = torch.repeat_interleave(torch.arange(4), torch.tensor(counts))
+    moved = (rotations[of_samples] @ positions.double()[:, :, None]).squeeze(-1) + exact[of_samples, 3:]
+    (moved * weights).sum().backward()
+    assert corrections.grad is not None and exact.grad is not None
+    torch.testing.assert_close(corrections.grad.double(), exact.grad, rtol=1e-5, atol=1e-4)
+
+
 @pytest.mark.parametrize("angle", [1e-3, 0.009, 0.011, 0.5, 3.0])
 def test_gradients_of_rotations_equal_finite_differences(angle: float) -> None:
     torch.manual_seed(0)

@@ -1,6 +1,5 @@
 """The small networks of the field."""
 
-from collections.abc import Callable
 from functools import lru_cache
 from itertools import pairwise
 from typing import Literal
@@ -79,34 +78,28 @@ class FrameMLP(nn.Module):
             In autocast's type where it is on.
         """
         rows = None if self.frame is None or frames is None else self.frame(frames)
-        run = self._kernel(samples.device.type) if len(samples) else None
-        if run is not None:
-            if rows is None:
-                rows, counts = samples.new_zeros(1, self.width), [len(samples)]
-            return run(samples, rows, counts, gates, *self.parameters_by_kind(), sparse, shared)
+        device = samples.device.type
+        backend = _network_backend(self.backend, device, torch.is_autocast_enabled(device)) if len(samples) else "torch"
+        told = (samples.new_zeros(1, self.width), [len(samples)]) if rows is None else (rows, counts)
+        if backend == "triton":
+            from ntalker_ns.field import triton_mlp
+
+            if triton_mlp.fits(self.parameters_by_kind()[0]):
+                return triton_mlp.run_mlp(samples, *told, gates, *self.parameters_by_kind(), sparse, shared)
         if shared is not None:
             samples = torch.cat([shared.columns(samples.dtype), samples], dim=-1)
         if sparse is not None:
             samples = torch.cat([samples, sparse.columns()], dim=-1)
+        if backend == "numba":
+            from ntalker_ns.field import numba_mlp
+
+            return numba_mlp.run_mlp(samples, *told, gates, *self.parameters_by_kind())
         hidden = self.layers[0](samples)
         if rows is not None:
             hidden = add_per_frame(hidden, rows, counts, None if gates is None else gates.to(hidden.dtype))
         for layer in self.layers[1:]:
             hidden = layer(hidden.relu_())
         return hidden
-
-    def _kernel(self, device_type: str) -> Callable[..., Tensor] | None:
-        """The `run_mlp` that takes all layers in one go; None where torch takes them one by one."""
-        backend = _network_backend(self.backend, device_type, torch.is_autocast_enabled(device_type))
-        if backend == "numba":
-            from ntalker_ns.field import numba_mlp
-
-            return numba_mlp.run_mlp
-        if backend == "triton":
-            from ntalker_ns.field import triton_mlp
-
-            return triton_mlp.run_mlp if triton_mlp.fits(self.parameters_by_kind()[0]) else None
-        return None
 
     def parameters_by_kind(self) -> tuple[list[Tensor], list[Tensor]]:
         """Weights and biases, layer by layer."""

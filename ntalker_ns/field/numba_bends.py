@@ -3,6 +3,7 @@
 Importing this module imports numba; import it where samples are first gated or bent.
 """
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -50,6 +51,7 @@ class FaceArrays(NamedTuple):
     """(frames,) of the eyes."""
 
 
+@lru_cache
 def balls(gate: "Gate") -> Balls:
     """A gate, as kernels take it."""
     return Balls(

@@ -14,11 +14,10 @@ from torch import Tensor
 
 from ntalker_ns.encodings.numba_common import KERNEL_LOCK
 from ntalker_ns.field import numba_mlp_kernels as kernels
-from ntalker_ns.field.segments import PerRay, SparseInputs
 
 _LANES = 16
 """Channels in and out are padded to a multiple of this: one wide vector of float32."""
-NARROWEST = 32
+_NARROWEST = 32
 """Inputs are padded at least to this: kernels are compiled for each combination of widths."""
 
 
@@ -29,13 +28,10 @@ def run_mlp(
     gates: Float[Tensor, "samples 1"] | None,
     weights: Sequence[Tensor],
     biases: Sequence[Tensor],
-    sparse: SparseInputs | None = None,
-    shared: PerRay | None = None,
 ) -> Float[Tensor, "samples outputs"]:
     """A ReLU network on samples, whose first layer also gets each sample's gate times its frame's row.
 
-    The same numbers as torch's linear layers up to rounding, with gradients to every floating-point argument but
-    `sparse.last`.
+    The same numbers as torch's linear layers up to rounding, with gradients to every floating-point argument.
 
     Args:
         samples: on the CPU, grouped by frame.
@@ -44,15 +40,8 @@ def run_mlp(
         gates: factor on the frame's row for each sample, 1 where None.
         weights: (out, in) of each layer, at least two; hidden layers are all equally wide.
         biases: (out,) of each layer.
-        sparse: further inputs behind those of `samples`.
-        shared: further inputs before those of `samples`, without gradient.
     """
-    if shared is not None:
-        samples = torch.cat([shared.columns(samples.dtype), samples], dim=-1)
-    further = (None, None, None, None)
-    if sparse is not None:
-        further = (sparse.values, sparse.special.index, sparse.common, sparse.last)
-    return _RunMLP.apply(samples, frame_rows, gates, *further, tuple(counts), len(weights), *weights, *biases)  # type: ignore[no-any-return]
+    return _RunMLP.apply(samples, frame_rows, gates, tuple(counts), len(weights), *weights, *biases)  # type: ignore[no-any-return]
 
 
 class _RunMLP(torch.autograd.Function):
@@ -62,34 +51,22 @@ class _RunMLP(torch.autograd.Function):
         samples: Tensor,
         frame_rows: Tensor,
         gates: Tensor | None,
-        special: Tensor | None,
-        index: Tensor | None,
-        common: Tensor | None,
-        last: Tensor | None,
         counts: tuple[int, ...],
         layers: int,
         *parameters: Tensor,
     ) -> Tensor:
-        ctx.gated, ctx.sparse = gates is not None, special is not None
-        factors = np.ones(len(samples), _kind(samples)) if gates is None else _array(gates).reshape(-1)
-        if special is None or index is None or common is None or last is None:
-            nothing = np.empty(0, _kind(samples))
-            further, shared = (nothing, 0, np.empty(0, np.int64), nothing), nothing
-        else:
-            shared, places = _array(common).reshape(-1), _array(index)
-            place = np.full(len(samples), -1, np.int64)
-            place[places] = np.arange(len(places))
-            further = ((_array(special) - shared).reshape(-1), special.shape[1], place, _array(last).reshape(-1))
-        inputs = samples.shape[1]
+        ctx.gated, kind = gates is not None, _kind(samples)
+        factors = np.ones(len(samples), kind) if gates is None else _array(gates).reshape(-1)
+        inputs, nothing = samples.shape[1], np.empty(0, kind)
         arrays = [_array(each) for each in parameters]
         weights, biases = arrays[:layers], arrays[layers:]
         ctx.asked = (
-            kernels.Samples(_array(samples).reshape(-1), inputs, *further),
+            kernels.Samples(_array(samples).reshape(-1), inputs, nothing, 0, np.empty(0, np.int64), nothing),
             kernels.Frames(_array(frame_rows), np.cumsum(counts, dtype=np.int64), factors),
         )
-        ctx.layers, ctx.network, ctx.shared = layers, pack(weights, biases, inputs, shared), shared
+        ctx.layers, ctx.network = layers, pack(weights, biases, inputs, nothing)
         # The kernels read the arrays above; torch keeps an eye on who writes into what they lie in.
-        ctx.save_for_backward(samples, frame_rows, gates, special, common, *parameters)
+        ctx.save_for_backward(samples, frame_rows, gates, *parameters)
         output = samples.new_empty(len(samples), len(biases[-1]))
         hidden, outs = (0,) * frame_rows.shape[1], (0,) * padded(output.shape[1])
         with KERNEL_LOCK:
@@ -99,40 +76,31 @@ class _RunMLP(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        samples, frame_rows, _, special, _, *parameters = ctx.saved_tensors
+        samples, frame_rows, _, *parameters = ctx.saved_tensors
         arrays = [_array(each) for each in parameters]
         weights, biases = arrays[: ctx.layers], arrays[ctx.layers :]
-        inputs, channels, width = samples.shape[1], len(ctx.shared), frame_rows.shape[1]
-        wide = max(padded(inputs), padded(channels), NARROWEST)
-        outs = padded(gradient.shape[1])
-        threads, kind = get_num_threads(), ctx.shared.dtype
-        to_samples, to_special = (
-            samples.new_empty(0, 0) if each is None else torch.empty_like(each, memory_format=torch.contiguous_format)
-            for each in (samples, special)
-        )
-        to_gates = np.empty(len(samples), kind)
+        inputs, width = samples.shape[1], frame_rows.shape[1]
+        wide, outs = max(padded(inputs), _NARROWEST), padded(gradient.shape[1])
+        threads, nothing = get_num_threads(), np.empty(0, _kind(samples))
+        to_samples = torch.empty_like(samples, memory_format=torch.contiguous_format)
+        to_gates = np.empty(len(samples), nothing.dtype)
         sums = no_sums(weights, len(frame_rows), outs, threads)
         arguments = (
             *ctx.asked,
             ctx.network,
-            transposed(weights, inputs, channels, wide, outs),
+            transposed(weights, inputs, 0, wide, outs),
             *((0,) * size for size in (wide, width, outs)),
             threads,
             _array(gradient),
-            kernels.Gradients(to_samples.numpy(), to_special.numpy(), to_gates, *sums),
+            kernels.Gradients(to_samples.numpy(), np.empty((0, 0), nothing.dtype), to_gates, *sums),
         )
         with KERNEL_LOCK:
             kernels.backward(*arguments)  # pyright: ignore[reportCallIssue]
-        found = parameter_gradients(sums, weights, biases, inputs, ctx.shared)
-        to_common = None
-        if ctx.sparse:
-            # All samples began with the common values, and some got their difference from these.
-            to_common = (torch.from_numpy(found.common) - to_special.sum(dim=0))[None]
+        found = parameter_gradients(sums, weights, biases, inputs, nothing)
         return (
             to_samples,
             torch.from_numpy(found.rows),
             torch.from_numpy(to_gates)[:, None] if ctx.gated else None,
-            *((to_special, None, to_common, None) if ctx.sparse else (None,) * 4),
             None,
             None,
             *(torch.from_numpy(each) for each in (*found.weights, *found.biases)),

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ntalker_ns.async_copies import Indices, to_device
+from ntalker_ns.encodings.hash_grid import automatic_backend
 
 SMALL = 1e-4
 """Squared angle, radians squared, below which its sine and cosine are taken from their series: three terms are exact
@@ -83,6 +84,10 @@ class _MovePerFrame(torch.autograd.Function):
     def forward(ctx: Any, positions: Tensor, rotations: Tensor, shifts: Tensor, counts: list[int]) -> Tensor:
         ctx.save_for_backward(positions, rotations)
         ctx.counts = counts
+        if automatic_backend(positions.device.type) == "numba":
+            from ntalker_ns.field import numba_poses
+
+            return numba_poses.move(positions, rotations, shifts, counts)
         if len(set(counts)) == 1:
             grouped = positions.reshape(len(counts), -1, 3)
             return torch.baddbmm(shifts[:, None], grouped, rotations.transpose(1, 2)).view(-1, 3)
@@ -96,12 +101,16 @@ class _MovePerFrame(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
         positions, rotations = ctx.saved_tensors
         parts = grads[0].split(ctx.counts)
-        # Not one batched product: three rows and columns of it would be summed over all samples by a single block.
-        to_rotations = [grad.T @ part for grad, part in zip(parts, positions.split(ctx.counts), strict=True)]
-        to_shifts = [grad.sum(dim=0) for grad in parts]
         back = None
         if ctx.needs_input_grad[0]:
             back = torch.cat([grad @ rotation for grad, rotation in zip(parts, rotations, strict=True)])
+        if automatic_backend(positions.device.type) == "numba":
+            from ntalker_ns.field import numba_poses
+
+            return back, *numba_poses.move_gradients(positions, grads[0], ctx.counts), None
+        # Not one batched product: three rows and columns of it would be summed over all samples by a single block.
+        to_rotations = [grad.T @ part for grad, part in zip(parts, positions.split(ctx.counts), strict=True)]
+        to_shifts = [grad.sum(dim=0) for grad in parts]
         return back, torch.stack(to_rotations), torch.stack(to_shifts), None
 
 

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ntalker_ns.async_copies import Indices
+from ntalker_ns.encodings.hash_grid import automatic_backend
 
 VISIBLE_DECAY = 0.99
 """Factor on how visible a cell is remembered to be, at each update: slow, since a closed cell is never seen again. A
@@ -115,6 +116,10 @@ class OccupancyGrid(nn.Module):
             positions: world, in [-1, 1].
             weights: compositing weights.
         """
+        if automatic_backend(positions.device.type) == "numba":
+            from ntalker_ns.rendering import numba_occupancy
+
+            return numba_occupancy.see(positions, weights, self.visible)
         cells = ((positions + 1.0) * (0.5 * self.resolution)).long().clamp(0, self.resolution - 1)
         flat = (cells[:, 0] * self.resolution + cells[:, 1]) * self.resolution + cells[:, 2]
         self.visible.view(-1).scatter_reduce_(0, flat, weights.to(self.visible.dtype), "amax")
