@@ -9,6 +9,7 @@ Sums over samples are made thread by thread, so that their last digits depend on
 that are equal to the last digit sets OMP_NUM_THREADS and NUMBA_NUM_THREADS to 1.
 """
 
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -16,8 +17,9 @@ from functools import cache
 
 import torch
 
-WINDOW = 0.5
-"""Seconds of work after which the number of threads is judged."""
+WINDOW, PIECES = 0.5, 3
+"""Seconds of work, and steps or pictures, after which the number of threads is judged. One alone may have compiled or
+loaded something with a single thread."""
 
 SHORTEST_WAIT, LONGEST_WAIT = 4.0, 64.0
 """Seconds of work between two attempts with all threads: twice as many after each that found the cores still taken."""
@@ -84,7 +86,9 @@ class CoreShare:
         """
         self.most = self.threads = most
         self._use, self._clock, self._processor_clock = use, clock, processor_clock
-        self._seconds = self._processor_seconds = 0.0
+        self._seconds = 0.0
+        self._cores: list[float] = []
+        self._enough = PIECES
         self._wait = self._until_attempt = SHORTEST_WAIT
 
     @contextmanager
@@ -96,14 +100,17 @@ class CoreShare:
         self._use(self.threads)
         begin, processor_begin = self._clock(), self._processor_clock()
         yield
-        self._seconds += self._clock() - begin
-        self._processor_seconds += self._processor_clock() - processor_begin
-        if self._seconds >= WINDOW:
+        seconds = self._clock() - begin
+        self._seconds += seconds
+        self._cores.append((self._processor_clock() - processor_begin) / max(seconds, 1e-9))
+        if self._seconds >= WINDOW and len(self._cores) >= self._enough:
             self._judge()
-            self._seconds = self._processor_seconds = 0.0
+            self._seconds = 0.0
+            self._cores.clear()
 
     def _judge(self) -> None:
-        cores = self._processor_seconds / self._seconds
+        cores = statistics.median(self._cores)
+        self._enough = PIECES
         if self.threads == 1 or cores > self.threads - 0.5:
             self._stay()
         else:
@@ -120,3 +127,5 @@ class CoreShare:
         self._until_attempt -= self._seconds
         if self._until_attempt <= 0.0:
             self.threads = self.most
+            # Where cores are still taken, one slow piece of work is enough of them.
+            self._enough = 1
