@@ -88,7 +88,8 @@ def test_same_numbers_and_gradients_as_torch_in_float64(sizes: dict[str, Any]):
     reference, openness, counts = by_torch(field), [1.0, 0.5, 0.3], [150, 0, 210]
     positions = places(2)
     views = views_of(field, 360)
-    weights = [torch.randn(360, channels) for channels in (1, 3)]
+    # Of some samples nobody asks a thing: those behind surfaces.
+    weights = [torch.randn(360, channels) * (torch.arange(360) % 3 > 0)[:, None] for channels in (1, 3)]
     results = []
     for each in (field, reference):
         kind = each.space_grid.table.dtype

@@ -24,7 +24,7 @@ from ntalker_ns.field.face import Face
 from ntalker_ns.field.gates import Gate
 from ntalker_ns.field.mlp import FrameMLP
 from ntalker_ns.field.numba_bends import balls, face_arrays
-from ntalker_ns.field.numba_field_gradients import SampleGradients, ask_gradients
+from ntalker_ns.field.numba_field_gradients import SampleGradients, ask_gradients, with_gradient
 from ntalker_ns.field.numba_field_kernels import LANES, NARROW, PLANE, SPACE, Grid, Kept, Tiles, Views, ask
 from ntalker_ns.field.numba_mlp import (
     ParameterGradients,
@@ -115,21 +115,20 @@ class NumbaField:
             views: of viewing directions; None: nothing is known of them.
             counts: samples of each frame.
         """
-        asked = Asked(self, _views(views, self.directions, len(positions)), _tiles(counts))
+        asked = Asked(self, _views(views, self.directions, len(positions)), counts)
         if not torch.is_grad_enabled():
             return asked.answers(positions.contiguous())
         parameters = [each for packed in self.networks for part in packed.network.parameters_by_kind() for each in part]
         tables = (grid.table for grid in self.grids)
         return Answers(*_Ask.apply(asked, positions.contiguous(), self.rows, *tables, *parameters))  # type: ignore[misc]
 
-    def room_to_keep(self, samples: int, tiles: int) -> Kept:
+    def room_to_keep(self, samples: int) -> Kept:
         """Room for what kernels find of so many samples."""
         return Kept(
             points=np.empty((samples, 3), np.float32),
             space=np.empty(samples * self.grids[0].output_width, np.float32),
             speech=np.empty(samples, np.float32),
             closed=np.empty(samples, np.float32),
-            spoken=np.empty(tiles, np.int64),
         )
 
 
@@ -138,15 +137,16 @@ class Asked(NamedTuple):
 
     field: NumbaField
     views: Views
-    tiles: Tiles
+    counts: Sequence[int]
+    """Samples of each frame."""
 
     def answers(self, positions: Float[Tensor, "samples 3"], kept: Kept | None = None) -> Answers:
         """The field's numbers; what the way back needs is written to `kept`."""
-        threads, samples, tiles = get_num_threads(), len(positions), len(self.tiles.first)
+        threads, samples = get_num_threads(), len(positions)
         found = Answers(*(positions.new_empty(samples, channels) for channels in (1, 3, 1)))
         outputs = (found.density.view(-1).numpy(), found.rgb.numpy(), found.audio_motion.view(-1).numpy())
-        room = self.field.room_to_keep(TILE * threads, tiles) if kept is None else kept
-        asked = (positions.detach().numpy(), self.views, self.tiles, room, kept is not None)
+        room = self.field.room_to_keep(TILE * threads) if kept is None else kept
+        asked = (positions.detach().numpy(), self.views, _tiles(self.counts), room, kept is not None)
         with record_function("ask_field"), KERNEL_LOCK:
             ask(*self.field.parts, *asked, threads, *outputs)  # pyright: ignore[reportCallIssue]
         return found
@@ -157,7 +157,7 @@ class _Ask(torch.autograd.Function):
     def forward(
         ctx: Any, asked: Asked, positions: Tensor, rows: Tensor, space: Tensor, audio: Tensor, *parameters: Tensor
     ) -> Answers:
-        ctx.asked, ctx.kept = asked, asked.field.room_to_keep(len(positions), len(asked.tiles.first))
+        ctx.asked, ctx.kept = asked, asked.field.room_to_keep(len(positions))
         found = asked.answers(positions, ctx.kept)
         ctx.mark_non_differentiable(found.audio_motion)
         # The kernels read arrays; torch keeps an eye on who writes into what they lie in.
@@ -170,9 +170,10 @@ class _Ask(torch.autograd.Function):
         positions, _, space, audio, *_, density, rgb = ctx.saved_tensors
         asked: Asked = ctx.asked
         answered = [each.detach().contiguous().numpy() for each in (density, rgb, *gradients[:2])]
-        wanted = ctx.needs_input_grad[1]
-        to = _room(asked, len(positions), len(positions) if wanted else 0, ctx.kept.spoken)
-        networks = _gradients(asked, positions.detach().numpy(), ctx.kept, answered, to)
+        wanted, world = ctx.needs_input_grad[1], positions.detach().numpy()
+        found = _found(asked, answered[2:])
+        to = _room(asked, found, world if wanted else world[:0], ctx.kept)
+        networks = _gradients(asked, found, world, ctx.kept, answered, to)
         # All samples began with the common values, and some got their difference from these.
         # (Torch adds the rows with all cores.)
         to.special[-1] = networks[1].common - torch.from_numpy(to.special[:-1]).sum(dim=0).numpy()
@@ -181,30 +182,52 @@ class _Ask(torch.autograd.Function):
             None,
             torch.from_numpy(to.positions) if wanted else None,
             torch.from_numpy(np.stack([each.rows for each in networks])),
-            _table_gradient(space, ctx.kept.points, to.space, asked.field.space, SPACE),
+            _table_gradient(space, to.points, to.space, asked.field.space, SPACE),
             _table_gradient(audio, to.places, to.special, asked.field.audio, PLANE),
             *of_networks,
         )
 
 
-def _room(asked: Asked, samples: int, moved: int, spoken: np.ndarray) -> SampleGradients:
-    """Room for the gradients of samples, of which the positions of so many have one."""
-    ends = np.cumsum(spoken)
-    number = int(ends[-1]) + 1 if len(ends) else 1
+class Found(NamedTuple):
+    """Samples that have a gradient."""
+
+    index: np.ndarray
+    """Which they are, ascending."""
+    tiles: Tiles
+    """Of these."""
+
+
+def _found(asked: Asked, gradients: Sequence[np.ndarray]) -> Found:
+    """Those whose answers have a gradient."""
+    index = with_gradient(*gradients)
+    ends = np.searchsorted(index, np.cumsum([0, *asked.counts]))
+    return Found(index, _tiles(np.diff(ends).tolist()))
+
+
+def _room(asked: Asked, found: Found, world: np.ndarray, kept: Kept) -> SampleGradients:
+    """Room for gradients, of positions for those that are given."""
+    spoken = np.cumsum(np.concatenate([[0], kept.speech[found.index] > 0]))
     space, audio = asked.field.grids
+    number = int(spoken[-1]) + 1
     places = np.empty((number, 2), np.float32)
     places[-1] = 0.5
     return SampleGradients(
-        positions=np.empty((moved, 3), np.float32),
-        space=np.empty((samples, space.output_width), np.float32),
+        positions=np.zeros_like(world),
+        points=np.empty((len(found.index), 3), np.float32),
+        space=np.empty((len(found.index), space.output_width), np.float32),
         places=places,
         special=np.empty((number, audio.output_width), np.float32),
-        before=ends - spoken,
+        before=spoken[found.tiles.first],
     )
 
 
 def _gradients(
-    asked: Asked, positions: np.ndarray, kept: Kept, answered: Sequence[np.ndarray], to: SampleGradients
+    asked: Asked,
+    found: Found,
+    positions: np.ndarray,
+    kept: Kept,
+    answered: Sequence[np.ndarray],
+    to: SampleGradients,
 ) -> list[ParameterGradients]:
     """Writes the gradients of samples, and says those of the networks."""
     field, threads = asked.field, get_num_threads()
@@ -217,7 +240,7 @@ def _gradients(
         transposed(each.weights, each.inputs, len(each.common), *width)
         for each, width in zip(field.networks, widths, strict=True)
     ]
-    given = (positions, asked.views, asked.tiles, kept, *answered, *back, (0,) * wide, (0,) * seen, threads)
+    given = (positions, asked.views, *found, kept, *answered, *back, (0,) * wide, (0,) * seen, threads)
     with record_function("ask_field_gradients"), KERNEL_LOCK:
         ask_gradients(*field.parts, *given, to, *sums)  # pyright: ignore[reportCallIssue]
     return [

@@ -31,21 +31,39 @@ class SampleGradients(NamedTuple):
     """Where the gradients of what belongs to samples are written to."""
 
     positions: np.ndarray
-    """(samples, 3); none where nobody asks."""
+    """(samples, 3) zeros; none where nobody asks."""
+    points: np.ndarray
+    """(asked, 3) no gradient: where in the mean face with open eyes the samples are that have a gradient at all."""
     space: np.ndarray
-    """(samples, features) of what the first grid says."""
+    """(asked, features) of what the first grid says there."""
     places: np.ndarray
-    """(spoken + 1, 2) no gradient: the audio coordinates of the samples that speech acts on, in [0, 1]; the last is
-    where all others are."""
+    """(spoken + 1, 2) no gradient: the audio coordinates of those that speech acts on, in [0, 1]; the last is where all
+    others are."""
     special: np.ndarray
     """(spoken + 1, channels) of what the second grid says there."""
     before: np.ndarray
-    """(tiles,) no gradient: how many samples of the tiles before speech acts on."""
+    """(tiles,) no gradient: how many of the tiles before speech acts on."""
+
+
+@njit(cache=True)
+def with_gradient(to_density, to_rgb):
+    """The samples whose answers have a gradient; behind surfaces none has, and that are a third of them."""
+    found, count = np.empty(len(to_density), np.int64), 0
+    for i in range(len(to_density)):
+        if to_density[i, 0] != 0 or to_rgb[i, 0] != 0 or to_rgb[i, 1] != 0 or to_rgb[i, 2] != 0:
+            found[count] = i
+            count += 1
+    return found[:count]
 
 
 class Back(NamedTuple):
     """What a thread writes in between of a tile on the way back."""
 
+    x: np.ndarray
+    """(TILE * features,) what the first grid says; this and the next three as on the way there."""
+    speech: np.ndarray
+    closed: np.ndarray
+    rays: np.ndarray
     color: np.ndarray
     """(TILE * NARROW,) the gradient of what the colour network says."""
     seen: np.ndarray
@@ -60,6 +78,8 @@ class Back(NamedTuple):
     """(TILE * NARROW,) of what the network of the audio coordinate says."""
     gathered: np.ndarray
     """(TILE, features) of what it is asked."""
+    points: np.ndarray
+    """(TILE, 3) of the places in the mean face."""
     slopes: np.ndarray
     """Scratch of the grids."""
     unused: np.ndarray
@@ -71,6 +91,10 @@ def _back_room(field, views, kind):
     """Room for what a thread writes in between; what is padded is zero and stays so."""
     features, outs = len(field.space.scales) * len(LANES), len(field.outs)
     return Back(
+        np.empty(TILE * features, kind.dtype),
+        np.empty(TILE, kind.dtype),
+        np.empty(TILE, kind.dtype),
+        np.empty(TILE, np.int64),
         np.zeros(TILE * len(NARROW), kind.dtype),
         np.empty((TILE, views.values.shape[1] + outs), kind.dtype),
         np.empty(TILE * outs, kind.dtype),
@@ -78,6 +102,7 @@ def _back_room(field, views, kind):
         np.empty((TILE, 2), kind.dtype),
         np.zeros(TILE * len(NARROW), kind.dtype),
         np.empty((TILE, features), kind.dtype),
+        np.empty((TILE, 3), kind.dtype),
         np.empty(CHUNK * len(SPACE) * len(LANES), kind.dtype),
         np.empty(TILE, kind.dtype),
     )
@@ -104,17 +129,30 @@ def _slopes(points, first, count, between, slopes, gradient, grid, axes, output)
 
 
 @lean
-def _before_activations(first, rows, outs, answered, back):
+def _gather(asked, first, rows, features, kept, rays, points, back):
+    """Puts side by side what was found of a tile's samples on the way there."""
+    for t in range(rows):
+        i = asked[first + t]
+        back.speech[t], back.closed[t], back.rays[t] = kept.speech[i], kept.closed[i], rays[i]
+        for axis in range(3):
+            points[first + t, axis] = kept.points[i, axis]
+        for k in range(features):
+            back.x[t * features + k] = kept.space[i * features + k]
+
+
+@lean
+def _before_activations(asked, first, rows, outs, answered, back):
     """The gradients of the density's logarithm, in `back.out`, and of colour before the sigmoid."""
     one, n = np.float32(1), len(NARROW)
     density, rgb, to_density, to_rgb = answered
     back.out[: rows * outs] = 0
     for t in range(rows):
+        i = asked[first + t]
         # As `truncated_exp`: it does not vanish where the logarithm was too large.
-        back.out[t * outs] = to_density[first + t, 0] * density[first + t, 0]
+        back.out[t * outs] = to_density[i, 0] * density[i, 0]
         for k in range(3):
-            value = rgb[first + t, k]
-            back.color[t * n + k] = to_rgb[first + t, k] * value * (one - value)
+            value = rgb[i, k]
+            back.color[t * n + k] = to_rgb[i, k] * value * (one - value)
 
 
 @lean
@@ -132,14 +170,14 @@ def _before_tanh(count, speech, within, back, places):
 
 
 @lean
-def _to_world(positions, first, rows, speech_gate, to_gates, output):
-    """The gradient of world positions, from those of settled ones in `output` and of the speech gate."""
+def _to_world(positions, asked, first, rows, speech_gate, back, output):
+    """The gradient of world positions, from those of settled ones and of the speech gate."""
     for t in range(rows):
-        x, y, z = positions[first + t, 0], positions[first + t, 1], positions[first + t, 2]
-        slope, ball = gate_slope(x, y, z, speech_gate)
+        i = asked[first + t]
+        slope, ball = gate_slope(positions[i, 0], positions[i, 1], positions[i, 2], speech_gate)
         for axis in range(3):
-            along = to_gates[t] * slope * (positions[first + t, axis] - speech_gate.centers[ball, axis])
-            output[first + t, axis] = np.float32(0.5) * output[first + t, axis] + along
+            along = back.gates[t] * slope * (positions[i, axis] - speech_gate.centers[ball, axis])
+            output[i, axis] = np.float32(0.5) * back.points[t, axis] + along
 
 
 @lean
@@ -160,7 +198,23 @@ def _add_gathered(count, features, within, back, to_space):
 
 @lean
 def _of_tiles(
-    field, positions, views, tiles, begin, end, kept, answered, matrices, wides, between, within, back, rooms, to, sums
+    field,
+    positions,
+    views,
+    asked,
+    tiles,
+    begin,
+    end,
+    kept,
+    answered,
+    matrices,
+    wides,
+    between,
+    within,
+    back,
+    rooms,
+    to,
+    sums,
 ):
     """Writes the gradients of the samples of some tiles, and adds those of the networks."""
     hidden, outs, features, directions = field.hidden, field.outs, within.features, views.values.shape[1]
@@ -171,10 +225,12 @@ def _of_tiles(
     unused, flat = to.special[:0], to.space.reshape(-1)
     for number in range(begin, end):
         first, rows, frame, base = tiles.first[number], tiles.rows[number], tiles.frame[number], to.before[number]
-        x, speech, closed = kept.space[first * features :], kept.speech[first:], kept.closed[first:]
-        count, shape, color = to_color(field, views, x, speech, closed, first, rows, frame, of_plane, within, rooms)
-
-        _before_activations(first, rows, len(outs), answered, back)
+        _gather(asked, first, rows, features, kept, views.rays, to.points, back)
+        x, rays, speech, closed = back.x, back.rays, back.speech, back.closed
+        count, shape, color = to_color(
+            field, views.values, rays, x, speech, closed, rows, frame, of_plane, within, rooms
+        )
+        _before_activations(asked, first, rows, len(outs), answered, back)
         frames, network = told(field, 2, frame, within.ends, within.ones), field.color_net
         into = _into(back.seen, unused, back.unused, sums[2], frame)
         tile_gradients(
@@ -196,10 +252,11 @@ def _of_tiles(
                 heard, frames, network, of_coordinate, 0, count, 0, wide, hidden, hear_room, back.raw, NARROW, into
             )
             _add_gathered(count, features, within, back, to_space)
-        fade(flat[first * features :], features, field.lid_features, rows, closed)
+        of_x = flat[first * features :]
+        fade(of_x, features, field.lid_features, rows, closed)
         if len(to.positions):
-            _slopes(kept.points, first, rows, of_space, back.slopes, flat, field.space, SPACE, to.positions)
-            _to_world(positions, first, rows, field.speech_gate, back.gates, to.positions)
+            _slopes(to.points[first:], 0, rows, of_space, back.slopes, of_x, field.space, SPACE, back.points)
+            _to_world(positions, asked, first, rows, field.speech_gate, back, to.positions)
 
 
 @kernel
@@ -223,6 +280,7 @@ def ask_gradients(
     outs,
     positions,
     views,
+    asked,
     tiles,
     kept,
     density,
@@ -243,7 +301,9 @@ def ask_gradients(
     """Writes the gradients of samples, and adds those of the networks.
 
     Args:
-        positions, views, tiles, kept, density, rgb: as they went in and out on the way there.
+        positions, views, kept, density, rgb: as they went in and out on the way there.
+        asked: (asked,) the samples that have a gradient, ascending.
+        tiles: of these.
         to_density, to_rgb: (samples, 1), (samples, 3) the gradients of the last two.
         coordinate_matrices, density_matrices, color_matrices: see `Transposed`.
         wide, seen_wide: tuples as long as the padded inputs of the first two networks, and of that of colour.
@@ -270,6 +330,7 @@ def ask_gradients(
             field,
             positions,
             views,
+            asked,
             tiles,
             begin,
             end,

@@ -94,8 +94,6 @@ class Kept(NamedTuple):
     """(samples,) the speech gate."""
     closed: np.ndarray
     """(samples,) how far eyes are closed."""
-    spoken: np.ndarray
-    """(tiles,) on how many samples speech acts."""
 
 
 class Within(NamedTuple):
@@ -222,28 +220,28 @@ def _hear(field, x, speech, frame, count, of_plane, within, room):
 
 
 @lean
-def _look(views, first, rows, outs, within):
+def _look(views, rays, rows, outs, within):
     """Puts what colour is told of viewing directions before what the density network says."""
-    directions = views.values.shape[1]
+    directions = views.shape[1]
     width = directions + outs
     for t in range(rows if directions else 0):
         for k in range(directions):
-            within.seen[t * width + k] = views.values[views.rays[first + t], k]
+            within.seen[t * width + k] = views[rays[t], k]
         for k in range(outs):
             within.seen[t * width + directions + k] = within.out[t * outs + k]
 
 
 @njit(inline="always")
-def to_color(field, views, x, speech, closed, first, rows, frame, of_plane, within, rooms):
+def to_color(field, views, rays, x, speech, closed, rows, frame, of_plane, within, rooms):
     """Takes a tile, of which the first grid is asked, up to the last hidden layer of colour.
 
     Args:
         field: see there.
-        views: see there.
-        x: (rows * features,) what the first grid says of the tile.
-        speech, closed: see `Kept`; of the tile.
-        first: sample of the tile.
-        rows: samples of the tile.
+        views: the values of `Views`.
+        rays: of the tile's samples.
+        x: (rows * features,) what the first grid says of them.
+        speech, closed: see `Kept`; of them.
+        rows: how many they are.
         frame: of the tile.
         of_plane: scratch of the second grid.
         within: room, written.
@@ -261,8 +259,8 @@ def to_color(field, views, x, speech, closed, first, rows, frame, of_plane, with
     network, frames = field.density_net, told(field, 1, frame, within.ends, speech)
     hidden_layers(shape, frames, network, 0, rows, 0, hidden, shape_room.nothing, shape_room.activations)
     last_layer(network, rows, hidden, outs, shape_room.nothing, shape_room.activations, within.out)
-    _look(views, first, rows, len(outs), within)
-    color = plain(within.seen, views.values.shape[1] + len(outs), within, color_room.nothing)
+    _look(views, rays, rows, len(outs), within)
+    color = plain(within.seen, views.shape[1] + len(outs), within, color_room.nothing)
     frames = told(field, 2, frame, within.ends, within.ones)
     hidden_layers(color, frames, field.color_net, 0, rows, 0, hidden, color_room.nothing, color_room.activations)
     return count, shape, color
@@ -280,8 +278,8 @@ def _answer_all(field, positions, views, tiles, begin, end, kept, place, between
         _settle(positions, first, rows, frame, field.speech_gate, field.face, points, speech, closed)
         encode_tile(points, 0, rows, of_space, x, field.space, SPACE)
         fade(x, features, field.lid_features, rows, closed)
-        count, _, _ = to_color(field, views, x, speech, closed, first, rows, frame, of_plane, within, rooms)
-        kept.spoken[number] = count
+        rays = views.rays[first:]
+        to_color(field, views.values, rays, x, speech, closed, rows, frame, of_plane, within, rooms)
         last_layer(field.color_net, rows, field.hidden, NARROW, room.nothing, room.activations, within.color)
         _answer(first, rows, outs, speech, within, answers)
 
