@@ -1,11 +1,14 @@
 """What numba's kernels have in common: outdated code is forgotten, current code is kept."""
 
 import importlib.util
+import math
 import os
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
+from numba import njit
 from numba.core.dispatcher import Dispatcher
 
 import ntalker_ns
@@ -69,14 +72,23 @@ def test_current_code_is_kept(compiled):
     assert _indices(compiled) == {"numba_made_up.twice", "numba_made_up.thrice"}
 
 
-def test_a_first_run_says_that_it_compiles(compiled):
+def test_only_compiling_is_announced() -> None:
+    """Once in a process, and neither where a kernel is not called nor where other code is compiled."""
     announce_compiling.cache_clear()
     with CONSOLE.capture() as capture:
-        kernel(_made_up_kernel)
-        kernel(_made_up_kernel)
+        made_up = kernel(_made_up_kernel)
+        njit(_made_up_function)(1)
+    assert "Compiling" not in capture.get()
+    with CONSOLE.capture() as capture:
+        for kind in (np.float32, np.float64):
+            made_up(np.zeros(1, kind))
     assert capture.get().count("Compiling") == 1
+    forget_outdated(made_up, math.inf)
 
 
 def _made_up_kernel(x):
-    """Nothing of it was ever kept."""
     x[0] = 1
+
+
+def _made_up_function(x):
+    return x

@@ -1,6 +1,6 @@
 """What all fused numba kernels have in common."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from threading import RLock
@@ -9,6 +9,7 @@ from typing import Any
 from llvmlite import ir
 from nerfstudio.utils.rich_utils import CONSOLE
 from numba import njit
+from numba.core import event
 
 FASTMATH = {"contract", "reassoc", "nsz"}
 """What the compiler may do to sums. Neither "nnan" nor "ninf": what is not a number must reach the output, and never an
@@ -29,8 +30,7 @@ def kernel(function: Callable[..., None]) -> Any:
     """
     compiled = njit(parallel=True, fastmath=FASTMATH, cache=True)(function)
     forget_outdated(compiled, max(source.stat().st_mtime for source in _PACKAGE.rglob("numba_*.py")))
-    if not any(_kept(compiled)):
-        announce_compiling()
+    _kernels.add(compiled)
     return compiled
 
 
@@ -50,21 +50,33 @@ def forget_outdated(compiled: Any, changed: float) -> None:
         compiled: the function, with `cache=True`.
         changed: when its source was changed, seconds since 1970; what was kept later stays.
     """
-    for index in _kept(compiled):
+    # numba lists in such files what it has kept.
+    name = f"{Path(compiled.py_func.__code__.co_filename).stem}.{compiled.py_func.__qualname__}-*.nbi"
+    for index in Path(compiled.stats.cache_path).glob(name):
         if index.stat().st_mtime < changed:
             index.unlink(missing_ok=True)
 
 
-def _kept(compiled: Any) -> Iterable[Path]:
-    """The files in which numba lists what it has kept of a function."""
-    name = f"{Path(compiled.py_func.__code__.co_filename).stem}.{compiled.py_func.__qualname__}-*.nbi"
-    return Path(compiled.stats.cache_path).glob(name)
+class _Announcer(event.Listener):
+    """Says why nothing seems to happen, when numba begins to compile a kernel of which it has kept nothing."""
+
+    def on_start(self, event: Any) -> None:
+        """Called for all that numba compiles."""
+        if event.data["dispatcher"] in _kernels:
+            announce_compiling()
+
+    def on_end(self, event: Any) -> None:
+        """Called when it is compiled."""
+
+
+_kernels: set[Any] = set()
+event.register("numba:compile", _Announcer())
 
 
 @cache
 def announce_compiling() -> None:
-    """Says, once in a process, why nothing seems to happen."""
-    CONSOLE.print("Compiling kernels for this machine: once, a minute or so.")
+    """Says it once in a process."""
+    CONSOLE.print("Compiling kernels for this machine: once, a minute or two.")
 
 
 def repeated(builder: Any, value: Any, vector: ir.VectorType) -> Any:

@@ -1,7 +1,7 @@
 """The whole field at many samples on the CPU: one kernel each way behind a torch autograd function.
 
-`TalkerField` asks grids and networks one after the other and moves what they say through memory in between; some
-hundred small operations of torch, and as many for their gradients, take as long as the products.
+Where `TalkerField` asks grids and networks one after the other, what they say moves through memory in between, and some
+150 small operations of torch and their gradients surround the products.
 
 Importing this module imports numba; import it where a field is first asked.
 """

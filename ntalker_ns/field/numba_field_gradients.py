@@ -47,7 +47,7 @@ class SampleGradients(NamedTuple):
 
 @njit(cache=True)
 def with_gradient(to_density, to_rgb):
-    """The samples whose answers have a gradient; behind surfaces none has, and that are a third of them."""
+    """The samples whose answers have a gradient: a third of them has none, those behind surfaces."""
     found, count = np.empty(len(to_density), np.int64), 0
     for i in range(len(to_density)):
         if to_density[i, 0] != 0 or to_rgb[i, 0] != 0 or to_rgb[i, 1] != 0 or to_rgb[i, 2] != 0:
