@@ -95,17 +95,17 @@ def test_step_and_frames_of_a_run_beside_nerfacto(tiny: Path, tmp_path: Path, ca
     parts = {
         "matrix products",
         "encodings",
+        "both in one kernel",
         "marching",
         "compositing",
         "drawing pixels",
         "optimiser",
         "everything else",
     }
-    assert {name for name, share in shares.items() if share > 0}
+    assert {name for name, share in shares.items() if share > 0} == parts
     shares = sections["frames"]["shares_of_our_frame"]
     assert math.isclose(sum(shares.values()), 1.0)
-    # The tiny head's colour depends on the viewing direction, so its field is asked part by part.
-    parts = {"matrix products", "encodings", "marching", "everything else"}
+    parts = {"matrix products", "encodings", "both in one kernel", "marching", "everything else"}
     assert {name for name, share in shares.items() if share > 0} == parts
     rates = sections["frames"]["frames_per_second"]
     assert set(rates) == {"16", "24"}
