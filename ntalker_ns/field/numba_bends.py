@@ -158,8 +158,7 @@ def _gate(positions, centers, inner, outer, values, slopes):
         x = min(max((kind(outer) - distance) * rim, kind(0)), kind(1))
         values[i] = x * x * (3 - 2 * x)
         if sloped:
-            # Between the radii the distance is above 0.
-            slope = -6 * x * (1 - x) * rim / distance if 0 < x < 1 else kind(0)
+            slope = _slope(x, rim, distance)
             for axis in range(3):
                 slopes[i, axis] = slope * (positions[i, axis] - centers[ball, axis])
 
@@ -175,15 +174,18 @@ def open_at(x, y, z, balls):
 
 
 @njit(inline="always")
+def _slope(rising, per_unit, distance):
+    """The smoothstep's derivative, over the distance to the centre: times the way from there, a gate's gradient."""
+    # Between the radii the distance is above 0.
+    return -6 * rising * (1 - rising) * per_unit / distance if 0 < rising < 1 else 0.0
+
+
+@njit(inline="always")
 def gate_slope(x, y, z, balls):
     """A number and a ball: a gate's gradient at a point is the number times the way there from the ball's centre."""
     nearest, ball = nearest_ball(x, y, z, balls.centers)
     distance = np.sqrt(nearest)
-    rising = (balls.outer - distance) * balls.per_unit
-    # Between the radii the distance is above 0.
-    if 0 < rising < 1:
-        return np.float32(-6) * rising * (np.float32(1) - rising) * balls.per_unit / distance, ball
-    return np.float32(0), ball
+    return _slope((balls.outer - distance) * balls.per_unit, balls.per_unit, distance), ball
 
 
 @njit(fastmath=FASTMATH, inline="always")

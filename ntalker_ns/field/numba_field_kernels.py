@@ -147,7 +147,7 @@ def within_tile(field, views, kind):
 
 
 @njit(inline="always")
-def encode_tile(points, first, count, between, output, grid, axes):
+def _encode_tile(points, first, count, between, output, grid, axes):
     """The features of a tile of points."""
     scales, offsets, sizes, dense, active = grid.scales, grid.offsets, grid.sizes, grid.dense, grid.active
     encode(points, first, count, between, output, grid.table, scales, offsets, sizes, dense, active, axes, LANES)
@@ -165,7 +165,7 @@ def _settle(positions, first, rows, frame, speech_gate, face, points, speech, cl
 
 
 @lean
-def find_spoken(speech, rows, within):
+def _find_spoken(speech, rows, within):
     """Finds the samples of a tile that speech acts on; returns how many."""
     count = 0
     for t in range(rows):
@@ -213,7 +213,7 @@ def _hear(field, x, speech, frame, count, of_plane, within, room):
         for axis in range(2):
             within.raw[c * n + axis] = np.tanh(within.raw[c * n + axis])
             within.places[c, axis] = (speech[within.inside[c]] * within.raw[c * n + axis] + one) * half
-    encode_tile(within.places, 0, count, of_plane, within.special, field.audio, PLANE)
+    _encode_tile(within.places, 0, count, of_plane, within.special, field.audio, PLANE)
     for c in range(count):
         for k in range(channels):
             within.special[c * channels + k] -= field.common[k]
@@ -252,7 +252,7 @@ def to_color(field, views, rays, x, speech, closed, rows, frame, of_plane, withi
     """
     hear_room, shape_room, color_room = rooms
     hidden, outs = field.hidden, field.outs
-    count = find_spoken(speech, rows, within)
+    count = _find_spoken(speech, rows, within)
     if count:
         _hear(field, x, speech, frame, count, of_plane, within, hear_room)
     shape = Samples(x, within.features, within.special, len(field.common), within.place[:rows], closed)
@@ -276,7 +276,7 @@ def _answer_all(field, positions, views, tiles, begin, end, kept, place, between
         at = first if place < 0 else place
         points, x, speech, closed = kept.points[at:], kept.space[at * features :], kept.speech[at:], kept.closed[at:]
         _settle(positions, first, rows, frame, field.speech_gate, field.face, points, speech, closed)
-        encode_tile(points, 0, rows, of_space, x, field.space, SPACE)
+        _encode_tile(points, 0, rows, of_space, x, field.space, SPACE)
         fade(x, features, field.lid_features, rows, closed)
         rays = views.rays[first:]
         to_color(field, views.values, rays, x, speech, closed, rows, frame, of_plane, within, rooms)
