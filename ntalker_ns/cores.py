@@ -22,7 +22,7 @@ WINDOW, PIECES = 0.5, 3
 loaded something with a single thread."""
 
 SHORTEST_WAIT, LONGEST_WAIT = 4.0, 64.0
-"""Seconds of work between two attempts with all threads: twice as many after each that found the cores still taken."""
+"""Seconds of work between two attempts with all threads, or with fewer: twice as many after each that was in vain."""
 
 TORCH_THREADS = torch.get_num_threads()
 """What torch, or its user, chose."""
@@ -67,7 +67,8 @@ class CoreShare:
     Threads that wait awake count as work, so that a process which has its cores for itself gets as much processor time
     a second as it has threads. If it gets less, others are at work, or it is not allowed more (containers are seldom
     allowed all cores that they see): then it continues with as many threads as it got cores. Now and then it tries
-    all of them again.
+    all of them again. Where that is no faster, threads only wait asleep (OMP_WAIT_POLICY=passive, or a numba that runs
+    on TBB), and all of them go on.
     """
 
     def __init__(
@@ -88,8 +89,11 @@ class CoreShare:
         self._use, self._clock, self._processor_clock = use, clock, processor_clock
         self._seconds = 0.0
         self._cores: list[float] = []
+        self._pieces: list[float] = []
+        self._piece_of_all: float | None = None
         self._enough = PIECES
         self._wait = self._until_attempt = SHORTEST_WAIT
+        self._until_judged = 0.0
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -102,23 +106,38 @@ class CoreShare:
         yield
         seconds = self._clock() - begin
         self._seconds += seconds
+        self._pieces.append(seconds)
         self._cores.append((self._processor_clock() - processor_begin) / max(seconds, 1e-9))
         if self._seconds >= WINDOW and len(self._cores) >= self._enough:
             self._judge()
             self._seconds = 0.0
             self._cores.clear()
+            self._pieces.clear()
 
     def _judge(self) -> None:
-        cores = statistics.median(self._cores)
+        cores, piece = statistics.median(self._cores), statistics.median(self._pieces)
         self._enough = PIECES
-        if self.threads == 1 or cores > self.threads - 0.5:
+        of_all, self._piece_of_all = self._piece_of_all, None
+        if self._until_judged > 0.0:
+            self._until_judged -= self._seconds
+        elif of_all is not None and piece >= of_all:
+            self.threads = self.most
+            self._until_judged = self._wait
+            self._wait_longer()
+        elif self.threads == 1 or cores > self.threads - 0.5:
             self._stay()
         else:
-            failed_again = self.threads == self.most
-            self.threads = max(1, round(cores))
-            self._until_attempt = self._wait
-            if failed_again:
-                self._wait = min(2.0 * self._wait, LONGEST_WAIT)
+            self._take_fewer(round(cores), piece)
+
+    def _take_fewer(self, threads: int, piece: float) -> None:
+        self._until_attempt = self._wait
+        if self.threads == self.most:
+            self._piece_of_all = piece
+            self._wait_longer()
+        self.threads = max(1, threads)
+
+    def _wait_longer(self) -> None:
+        self._wait = min(2.0 * self._wait, LONGEST_WAIT)
 
     def _stay(self) -> None:
         if self.threads == self.most:

@@ -10,13 +10,15 @@ from ntalker_ns.cores import LONGEST_WAIT, PIECES, SHORTEST_WAIT, WINDOW, CoreSh
 
 
 class Machine:
-    """A machine whose other programs leave some cores; threads that wait do so awake.
+    """A machine whose other programs leave some cores; threads that wait do so awake, unless they sleep.
 
     A step of work takes a second of one core. Where threads outnumber the free cores, it takes twenty times as long.
+    A share of it is one thread's, while the others wait.
     """
 
-    def __init__(self, most: int, free: float) -> None:
+    def __init__(self, most: int, free: float, alone: float = 0.0, asleep: bool = False) -> None:
         self.free, self.threads, self.time, self.processor_time = free, most, 0.0, 0.0
+        self.alone, self.asleep = alone, asleep
         self.share = CoreShare(most, self.use, lambda: self.time, lambda: self.processor_time)
 
     def use(self, threads: int) -> None:
@@ -25,9 +27,9 @@ class Machine:
     def step(self) -> float:
         """Works; gives the seconds it took."""
         with self.share.working():
-            seconds = 1.0 / self.threads if self.threads <= self.free else 20.0
+            seconds = self.alone + (1.0 - self.alone) / self.threads if self.threads <= self.free else 20.0
             self.time += seconds
-            self.processor_time += seconds * min(self.threads, self.free)
+            self.processor_time += 1.0 if self.asleep else seconds * min(self.threads, self.free)
         return seconds
 
 
@@ -60,7 +62,16 @@ def test_attempts_with_all_threads_are_rare():
     assert slow[:PIECES] == list(range(PIECES)) and slow[PIECES] - PIECES == pytest.approx(SHORTEST_WAIT, abs=PIECES)
     distances = [b - a for a, b in pairwise(slow[PIECES:])]
     assert distances == sorted(distances)
-    assert distances[-1] == pytest.approx(LONGEST_WAIT, abs=PIECES)
+    assert distances[-1] == pytest.approx(LONGEST_WAIT, abs=2 * PIECES)
+
+
+@pytest.mark.parametrize("most", [2, 8])
+def test_threads_that_sleep_while_one_works_are_no_lack_of_cores(most: int):
+    machine = Machine(most, free=most, alone=0.6, asleep=True)
+    fastest = 0.6 + 0.4 / most
+    slow = [number for number in range(2000) if machine.step() > fastest + 1e-9]
+    assert slow[:PIECES] == list(range(PIECES, 2 * PIECES))
+    assert fastest * (slow[-PIECES] - slow[-PIECES - 1]) == pytest.approx(LONGEST_WAIT, abs=2 * PIECES)
 
 
 def test_all_threads_come_back_when_others_are_gone():

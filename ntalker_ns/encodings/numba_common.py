@@ -34,9 +34,15 @@ def kernel(function: Callable[..., None]) -> Any:
     return compiled
 
 
-_LEAN: dict[str, Any] = {"fastmath": FASTMATH, "_nrt": False}
-lean: Any = njit(**_LEAN)
-"""Compiles a function for kernels that makes no arrays and returns none.
+_INNER: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+inner: Any = njit(**_INNER)
+"""Compiles a function for kernels, which Python must not call.
+
+What would bring Python's arguments to it and its results back is left out: that takes a tenth of the time of compiling.
+"""
+
+lean: Any = njit(fastmath=FASTMATH, _nrt=False, **_INNER)
+"""The same of a function that makes no arrays and returns none.
 
 numba would count who holds an array each time one is sliced or put into a tuple. Threads that count for the same array
 wait for one another: a fifth of the time of a kernel of small tiles.

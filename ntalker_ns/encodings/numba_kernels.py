@@ -24,7 +24,7 @@ from numba import njit, prange
 
 from ntalker_ns.encodings.layout import HASH_PRIMES
 from ntalker_ns.encodings.numba_cells import add_shares, add_slopes, interpolate
-from ntalker_ns.encodings.numba_common import kernel, lean
+from ntalker_ns.encodings.numba_common import inner, kernel, lean
 
 CHUNK = 128
 """Points that go through a level together: their scratch fits a first-level cache."""
@@ -45,7 +45,7 @@ class Between(NamedTuple):
     """(dims, CHUNK) where in the cell."""
 
 
-@njit
+@inner
 def scratch(points, axes):
     """Room for what `encode` writes in between."""
     dims = len(axes)

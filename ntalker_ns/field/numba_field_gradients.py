@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, prange
 
-from ntalker_ns.encodings.numba_common import kernel, lean
+from ntalker_ns.encodings.numba_common import inner, kernel, lean
 from ntalker_ns.encodings.numba_kernels import CHUNK, chunk_slopes, scratch
 from ntalker_ns.field.numba_bends import FaceArrays, gate_slope
 from ntalker_ns.field.numba_field_kernels import (
@@ -86,7 +86,7 @@ class Back(NamedTuple):
     """(TILE,) gates that are 1 everywhere."""
 
 
-@njit
+@inner
 def _back_room(field, views, kind):
     """Room for what a thread writes in between; what is padded is zero and stays so."""
     features, outs = len(field.space.scales) * len(LANES), len(field.outs)
@@ -108,7 +108,7 @@ def _back_room(field, views, kind):
     )
 
 
-@njit
+@inner
 def _own(sums, thread):
     """The sums of a thread."""
     return sums.rows[thread], sums.first_weights[thread], sums.weights[thread], sums.biases[thread]

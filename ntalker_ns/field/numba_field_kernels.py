@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, prange
 
-from ntalker_ns.encodings.numba_common import kernel, lean
+from ntalker_ns.encodings.numba_common import inner, kernel, lean
 from ntalker_ns.encodings.numba_kernels import encode, scratch
 from ntalker_ns.field.numba_bends import Balls, FaceArrays, open_at, settle_at
 from ntalker_ns.field.numba_mlp import padded
@@ -125,7 +125,7 @@ class Within(NamedTuple):
     """(1,) where the only frame of a tile ends."""
 
 
-@njit
+@inner
 def within_tile(field, views, kind):
     """Room for what a thread writes in between."""
     features, channels, outs = len(field.space.scales) * len(LANES), len(field.common), len(field.outs)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, prange
 
-from ntalker_ns.encodings.numba_common import kernel, lean
+from ntalker_ns.encodings.numba_common import inner, kernel, lean
 from ntalker_ns.field.numba_products import linear_layer, multiply_add, rectified_layer
 
 TILE = 64
@@ -312,7 +312,7 @@ def tile_gradients(
         _own_gradients(samples, first, rows, into, transposed.channels, hidden, wide, room, to)
 
 
-@njit
+@inner
 def room_for(layers, wide, hidden, outs, kind):
     """Room for what a thread writes in between, for networks of at most so many layers and so wide."""
     w, i = len(hidden), len(wide)

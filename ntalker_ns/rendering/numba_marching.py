@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 from numba import njit, prange
 
-from ntalker_ns.encodings.numba_common import KERNEL_LOCK
+from ntalker_ns.encodings.numba_common import KERNEL_LOCK, inner
 
 BLOCK_SHIFT = 2
 BLOCK = 1 << BLOCK_SHIFT
@@ -128,7 +128,7 @@ def _first_of(a_x, b_x, x, a_y, b_y, y, a_z, b_z, z):
     return min(a_x + b_x * np.float32(x), a_y + b_y * np.float32(y), a_z + b_z * np.float32(z))
 
 
-@njit
+@inner
 def _walk(origins, directions, nears, fars, jitters, cells, blocks, step, ray, k, most, kept):
     """Writes which samples of a ray, from k on, lie in open cells, `most` at most.
 
