@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from ntalker_ns.field import pose_refinement
 from ntalker_ns.field.pose_refinement import (
     PoseRefinement,
     _skew,
@@ -15,12 +16,20 @@ from ntalker_ns.field.pose_refinement import (
 )
 
 
+@pytest.fixture(params=["numba", "torch"])
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The CPU's kernels, and what a GPU runs."""
+    monkeypatch.setattr(pose_refinement, "automatic_backend", lambda device: request.param)
+    return request.param
+
+
 def test_rotations_equal_scipy() -> None:
     vectors = np.random.default_rng(0).normal(size=(6, 3))
     expected = Rotation.from_rotvec(vectors).as_matrix()
     np.testing.assert_allclose(rotation_matrices(torch.from_numpy(vectors)).numpy(), expected, atol=1e-12)
 
 
+@pytest.mark.usefixtures("backend")
 def test_samples_move_with_their_frame() -> None:
     positions = torch.randn(5, 3, dtype=torch.float64)
     corrections = torch.zeros(2, 6, dtype=torch.float64)
@@ -32,6 +41,7 @@ def test_samples_move_with_their_frame() -> None:
     torch.testing.assert_close(moved[2:], torch.stack([-y + 1.0, x + 2.0, z + 3.0], dim=-1))
 
 
+@pytest.mark.usefixtures("backend")
 def test_samples_are_not_rounded_under_autocast() -> None:
     positions, corrections = torch.randn(5, 3), 0.1 * torch.randn(2, 6)
     expected = apply_per_frame(positions, corrections, [2, 3])
@@ -39,6 +49,7 @@ def test_samples_are_not_rounded_under_autocast() -> None:
         assert torch.equal(apply_per_frame(positions, corrections, [2, 3]), expected)
 
 
+@pytest.mark.usefixtures("backend")
 def test_points_of_corrected_rays_are_corrected_points() -> None:
     origins, directions, correction = (torch.randn(size, dtype=torch.float64) for size in ((5, 3), (5, 3), 6))
     distances = torch.rand(5, 1, dtype=torch.float64)
@@ -47,12 +58,14 @@ def test_points_of_corrected_rays_are_corrected_points() -> None:
     torch.testing.assert_close(moved_origins + distances * moved_directions, points)
 
 
+@pytest.mark.usefixtures("backend")
 def test_gradients_at_no_correction_are_exact() -> None:
     positions = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
     corrections = torch.zeros(2, 6, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda p, c: apply_per_frame(p, c, [1, 3]), (positions, corrections))
 
 
+@pytest.mark.usefixtures("backend")
 def test_many_samples_of_uneven_frames_move_as_autograd_has_it() -> None:
     torch.manual_seed(2)
     counts, weights = [700, 0, 1, 299], torch.randn(1000, 3)
@@ -65,6 +78,16 @@ def test_many_samples_of_uneven_frames_move_as_autograd_has_it() -> None:
     (moved * weights).sum().backward()
     assert corrections.grad is not None and exact.grad is not None
     torch.testing.assert_close(corrections.grad.double(), exact.grad, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.usefixtures("backend")
+@pytest.mark.parametrize("angle", [1e-3, 0.009, 0.011, 0.5, 3.0])
+def test_gradients_of_corrections_equal_finite_differences(angle: float) -> None:
+    torch.manual_seed(0)
+    corrections = torch.randn(2, 6, dtype=torch.float64)
+    corrections[:, :3] *= angle / corrections[:, :3].norm(dim=1, keepdim=True)
+    positions = torch.randn(4, 3, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda c: apply_per_frame(positions, c, [1, 3]), (corrections.requires_grad_(),))
 
 
 @pytest.mark.parametrize("angle", [1e-3, 0.009, 0.011, 0.5, 3.0])

@@ -1,7 +1,9 @@
-"""Moving the samples of frames on the CPU: one pass over them each way.
+"""Moving the samples of frames by the frames' corrections on the CPU: one pass over them each way.
 
 Importing this module imports numba; import it where samples are first moved.
 """
+
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,39 +12,39 @@ from numba import get_num_threads, prange
 from torch import Tensor
 
 from ntalker_ns.encodings.numba_common import KERNEL_LOCK, kernel, lean
+from ntalker_ns.field.pose_refinement import SERIES, SMALL, rotation_matrices
 
 
-def move(
-    positions: Float[Tensor, "samples 3"],
-    rotations: Float[Tensor, "frames 3 3"],
-    shifts: Float[Tensor, "frames 3"],
-    counts: list[int],
+def apply_per_frame(
+    positions: Float[Tensor, "samples 3"], corrections: Float[Tensor, "frames 6"], counts: list[int]
 ) -> Float[Tensor, "samples 3"]:
-    """R x + t of the samples' frames; no gradient.
-
-    Args:
-        positions: grouped by frame.
-        rotations: R of each frame.
-        shifts: t of each frame.
-        counts: samples of each frame.
-    """
-    moved = torch.empty_like(positions)
-    frames = (rotations.detach().contiguous().numpy(), shifts.detach().contiguous().numpy())
-    with KERNEL_LOCK:
-        _move(positions.detach().contiguous().numpy(), *frames, *_spans(counts), moved.numpy())  # pyright: ignore[reportCallIssue]
-    return moved
+    """`ntalker_ns.field.pose_refinement.apply_per_frame`, the same numbers."""
+    return _Correct.apply(positions, corrections, counts)  # type: ignore[no-any-return]
 
 
-def move_gradients(
-    positions: Float[Tensor, "samples 3"], gradient: Float[Tensor, "samples 3"], counts: list[int]
-) -> tuple[Float[Tensor, "frames 3 3"], Float[Tensor, "frames 3"]]:
-    """The gradients of R and t, from that of what `move` gave."""
-    ends, threads = _spans(counts)
-    sums = np.zeros((threads, len(counts), 3, 4), positions.detach().numpy().dtype)
-    with KERNEL_LOCK:
-        _add_gradients(positions.detach().contiguous().numpy(), gradient.contiguous().numpy(), ends, threads, sums)
-    total = torch.from_numpy(sums.sum(axis=0))
-    return total[:, :, :3], total[:, :, 3]
+class _Correct(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, positions: Tensor, corrections: Tensor, counts: list[int]) -> Tensor:
+        positions, corrections = positions.contiguous(), corrections.to(positions.dtype).contiguous()
+        ctx.save_for_backward(positions, corrections)
+        ctx.counts, moved = counts, torch.empty_like(positions)
+        arrays = (each.detach().numpy() for each in (positions, corrections))
+        with KERNEL_LOCK:
+            _correct(*arrays, *_spans(counts), moved.numpy())
+        return moved
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, None]:
+        positions, corrections = ctx.saved_tensors
+        back, found = None, torch.empty_like(corrections)
+        if ctx.needs_input_grad[0]:
+            frames = zip(gradient.split(ctx.counts), rotation_matrices(corrections[:, :3]), strict=True)
+            back = torch.cat([grad @ rotation for grad, rotation in frames])
+        arrays = (each.contiguous().detach().numpy() for each in (positions, corrections, gradient))
+        with KERNEL_LOCK:
+            _add_gradients(*arrays, *_spans(ctx.counts), found.numpy())
+        return back, found, None
 
 
 def _spans(counts: list[int]) -> tuple[np.ndarray, int]:
@@ -51,17 +53,48 @@ def _spans(counts: list[int]) -> tuple[np.ndarray, int]:
 
 
 @kernel
-def _move(positions, rotations, shifts, ends, threads, moved):
-    """Writes `moved`."""
-    samples = positions.shape[0]
+def _correct(positions, corrections, ends, threads, moved):
+    """Writes the moved positions."""
+    samples, poses = positions.shape[0], np.empty((len(ends), 3, 4), positions.dtype)
+    for frame in range(len(ends)):
+        _write_pose(corrections[frame], poses[frame])
     for thread in prange(threads):
-        _move_some(
-            positions, rotations, shifts, ends, samples * thread // threads, samples * (thread + 1) // threads, moved
-        )
+        _move_some(positions, poses, ends, samples * thread // threads, samples * (thread + 1) // threads, moved)
 
 
 @lean
-def _move_some(positions, rotations, shifts, ends, begin, end, moved):
+def _factors(squared):
+    """sin(a) / a, (1 - cos(a)) / a^2 and (a - sin(a)) / a^3 of a squared angle, see `pose_refinement.SERIES`."""
+    if squared < SMALL:
+        one, two, three = SERIES
+        powers = squared * squared
+        return (
+            one[0] + squared * two[0] + powers * three[0],
+            one[1] + squared * two[1] + powers * three[1],
+            one[2] + squared * two[2] + powers * three[2],
+        )
+    angle = np.sqrt(squared)
+    sine, half = np.sin(angle) / angle, np.sin(0.5 * angle) / angle
+    return sine, 2.0 * half * half, (1.0 - sine) / squared
+
+
+@lean
+def _write_pose(correction, pose):
+    """Writes R and, behind its columns, t: R = cos(a) I + sin(a) / a [w] + (1 - cos(a)) / a^2 w w^T."""
+    x, y, z = np.float64(correction[0]), np.float64(correction[1]), np.float64(correction[2])
+    squared = x * x + y * y + z * z
+    sine, versine, _ = _factors(squared)
+    cosine = 1.0 - versine * squared
+    vector, skew = (x, y, z), ((0.0, -z, y), (z, 0.0, -x), (-y, x, 0.0))
+    for i in range(3):
+        for j in range(3):
+            pose[i, j] = sine * skew[i][j] + versine * vector[i] * vector[j]
+        pose[i, i] += cosine
+        pose[i, 3] = correction[3 + i]
+
+
+@lean
+def _move_some(positions, poses, ends, begin, end, moved):
     """Moves the samples from one to another."""
     frame = 0
     for i in range(begin, end):
@@ -69,27 +102,33 @@ def _move_some(positions, rotations, shifts, ends, begin, end, moved):
             frame += 1
         x, y, z = positions[i, 0], positions[i, 1], positions[i, 2]
         for axis in range(3):
-            row = rotations[frame, axis]
-            moved[i, axis] = row[0] * x + row[1] * y + row[2] * z + shifts[frame, axis]
+            row = poses[frame, axis]
+            moved[i, axis] = row[0] * x + row[1] * y + row[2] * z + row[3]
 
 
 @kernel
-def _add_gradients(positions, gradient, ends, threads, sums):
-    """Adds the gradients of R and, behind its columns, of t to `sums` (threads, frames, 3, 4)."""
-    samples = positions.shape[0]
+def _add_gradients(positions, corrections, gradient, ends, threads, found):
+    """Writes the gradients of corrections into `found` (frames, 6)."""
+    samples, frames = positions.shape[0], len(ends)
+    # In float64: thousands of numbers are added to each.
+    sums, pose = np.zeros((threads, frames, 3, 4)), np.empty((3, 4))
     for thread in prange(threads):
         _add_some(
             positions, gradient, ends, samples * thread // threads, samples * (thread + 1) // threads, sums[thread]
         )
+    for thread in range(1, threads):
+        sums[0] += sums[thread]
+    for frame in range(frames):
+        _write_pose(corrections[frame], pose)
+        _write_gradient(corrections[frame], pose, sums[0, frame], found[frame])
 
 
 @lean
 def _add_some(positions, gradient, ends, begin, end, sums):
-    """Adds those of the samples from one to another, frame by frame."""
+    """Adds the gradients of R and t over the samples from one to another, frame by frame."""
     first = 0
     for frame in range(len(ends)):
         for axis in range(3):
-            # In float64: thousands of numbers are added to each.
             to_x, to_y, to_z, to_shift = 0.0, 0.0, 0.0, 0.0
             for i in range(max(begin, first), min(end, ends[frame])):
                 along = gradient[i, axis]
@@ -100,3 +139,26 @@ def _add_some(positions, gradient, ends, begin, end, sums):
             row = sums[frame, axis]
             row[0], row[1], row[2], row[3] = to_x, to_y, to_z, to_shift
         first = ends[frame]
+
+
+@lean
+def _write_gradient(correction, pose, total, found):
+    """Writes the gradient of a correction, from those of R and t, by the left Jacobian (see `pose_refinement`)."""
+    x, y, z = np.float64(correction[0]), np.float64(correction[1]), np.float64(correction[2])
+    _, versine, third = _factors(x * x + y * y + z * z)
+    a, b, c = _turn(total, pose, 2, 1), _turn(total, pose, 0, 2), _turn(total, pose, 1, 0)
+    d, e, f = y * c - z * b, z * a - x * c, x * b - y * a
+    found[0] = a - versine * d + third * (y * f - z * e)
+    found[1] = b - versine * e + third * (z * d - x * f)
+    found[2] = c - versine * f + third * (x * e - y * d)
+    for axis in range(3):
+        found[3 + axis] = total[axis, 3]
+
+
+@lean
+def _turn(total, pose, i, j):
+    """An entry of G R^T less that of its transpose."""
+    turned = 0.0
+    for k in range(3):
+        turned += total[i, k] * pose[j, k] - total[j, k] * pose[i, k]
+    return turned

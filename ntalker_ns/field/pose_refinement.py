@@ -84,10 +84,6 @@ class _MovePerFrame(torch.autograd.Function):
     def forward(ctx: Any, positions: Tensor, rotations: Tensor, shifts: Tensor, counts: list[int]) -> Tensor:
         ctx.save_for_backward(positions, rotations)
         ctx.counts = counts
-        if automatic_backend(positions.device.type) == "numba":
-            from ntalker_ns.field import numba_poses
-
-            return numba_poses.move(positions, rotations, shifts, counts)
         if len(set(counts)) == 1:
             grouped = positions.reshape(len(counts), -1, 3)
             return torch.baddbmm(shifts[:, None], grouped, rotations.transpose(1, 2)).view(-1, 3)
@@ -104,10 +100,6 @@ class _MovePerFrame(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             frames = zip(grads[0].split(counts), rotations, strict=True)
             back = torch.cat([grad @ rotation for grad, rotation in frames])
-        if automatic_backend(positions.device.type) == "numba":
-            from ntalker_ns.field import numba_poses
-
-            return back, *numba_poses.move_gradients(positions, grads[0], counts), None
         parts = grads[0].split(counts)
         # Not one batched product: three rows and columns of it would be summed over all samples by a single block.
         to_rotations = [grad.T @ part for grad, part in zip(parts, positions.split(counts), strict=True)]
@@ -264,6 +256,10 @@ def apply_per_frame(
         corrections: rotation vectors and translations.
         counts: samples of each frame.
     """
+    if automatic_backend(positions.device.type) == "numba":
+        from ntalker_ns.field import numba_poses
+
+        return numba_poses.apply_per_frame(positions, corrections, counts)
     # The half precision of autocast would round positions to cells of the grid.
     with torch.autocast(positions.device.type, enabled=False):
         turned, shifts = corrections.split(3, dim=1)
