@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit, prange
 
 from ntalker_ns.encodings.numba_common import inner, kernel, lean
-from ntalker_ns.encodings.numba_kernels import CHUNK, chunk_slopes, scratch
+from ntalker_ns.encodings.numba_kernels import CHUNK, Between, chunk_slopes, scratch
 from ntalker_ns.field.numba_bends import FaceArrays, gate_slope
 from ntalker_ns.field.numba_field_kernels import (
     LANES,
@@ -18,13 +18,14 @@ from ntalker_ns.field.numba_field_kernels import (
     PLANE,
     SPACE,
     Field,
+    Within,
     fade,
     plain,
     to_color,
     told,
     within_tile,
 )
-from ntalker_ns.field.numba_mlp_kernels import TILE, Gradients, room_for, share, tile_gradients
+from ntalker_ns.field.numba_mlp_kernels import TILE, Gradients, Room, room_for, share, tile_gradients
 
 
 class SampleGradients(NamedTuple):
@@ -84,6 +85,23 @@ class Back(NamedTuple):
     """Scratch of the grids."""
     unused: np.ndarray
     """(TILE,) gates that are 1 everywhere."""
+
+
+class Mine(NamedTuple):
+    """What a thread has for itself."""
+
+    begin: int
+    """The first of its tiles."""
+    end: int
+    """Behind the last of them."""
+    between: tuple[Between, Between]
+    """Scratch of the two grids."""
+    within: Within
+    back: Back
+    rooms: tuple[Room, Room, Room]
+    """Of the networks of the audio coordinate, of density, of colour; and so the rest."""
+    sums: tuple[tuple[np.ndarray, ...], ...]
+    """To which it adds, in the order of `numba_mlp.Sums`."""
 
 
 @inner
@@ -197,38 +215,21 @@ def _add_gathered(count, features, within, back, to_space):
 
 
 @lean
-def _of_tiles(
-    field,
-    positions,
-    views,
-    asked,
-    tiles,
-    begin,
-    end,
-    kept,
-    answered,
-    matrices,
-    wides,
-    between,
-    within,
-    back,
-    rooms,
-    to,
-    sums,
-):
-    """Writes the gradients of the samples of some tiles, and adds those of the networks."""
+def _of_tiles(field, positions, views, asked, tiles, kept, answered, matrices, wides, to, mine):
+    """Writes the gradients of the samples of a thread's tiles, and adds those of the networks."""
+    within, back, sums = mine.within, mine.back, mine.sums
     hidden, outs, features, directions = field.hidden, field.outs, within.features, views.values.shape[1]
-    of_space, of_plane = between
-    hear_room, shape_room, color_room = rooms
+    of_space, of_plane = mine.between
+    hear_room, shape_room, color_room = mine.rooms
     of_coordinate, of_shape, of_color = matrices
     wide, seen_wide = wides
     unused, flat = to.special[:0], to.space.reshape(-1)
-    for number in range(begin, end):
+    for number in range(mine.begin, mine.end):
         first, rows, frame, base = tiles.first[number], tiles.rows[number], tiles.frame[number], to.before[number]
         _gather(asked, first, rows, features, kept, views.rays, to.points, back)
         x, rays, speech, closed = back.x, back.rays, back.speech, back.closed
         count, shape, color = to_color(
-            field, views.values, rays, x, speech, closed, rows, frame, of_plane, within, rooms
+            field, views.values, rays, x, speech, closed, rows, frame, of_plane, within, mine.rooms
         )
         _before_activations(asked, first, rows, len(outs), answered, back)
         frames, network = told(field, 2, frame, within.ends, within.ones), field.color_net
@@ -323,25 +324,7 @@ def ask_gradients(
             room_for(color_net.layers, seen_wide, hidden, outs, positions),
         )
         answered, matrices = (density, rgb, to_density, to_rgb), (coordinate_matrices, density_matrices, color_matrices)
-        wides, between = (wide, seen_wide), (scratch(positions, SPACE), scratch(positions, PLANE))
+        between = (scratch(positions, SPACE), scratch(positions, PLANE))
         sums = (_own(coordinate_sums, thread), _own(density_sums, thread), _own(color_sums, thread))
-        begin, end = share(len(tiles.first), threads, thread)
-        _of_tiles(
-            field,
-            positions,
-            views,
-            asked,
-            tiles,
-            begin,
-            end,
-            kept,
-            answered,
-            matrices,
-            wides,
-            between,
-            within,
-            back,
-            rooms,
-            to,
-            sums,
-        )
+        mine = Mine(*share(len(tiles.first), threads, thread), between, within, back, rooms, sums)
+        _of_tiles(field, positions, views, asked, tiles, kept, answered, matrices, (wide, seen_wide), to, mine)
