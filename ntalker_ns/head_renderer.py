@@ -1,7 +1,6 @@
 """The head along rays: where samples lie, what the field says there, and their sum."""
 
 from dataclasses import replace
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from ntalker_ns.field.pose_refinement import apply_per_frame, corrected_rays
 from ntalker_ns.field.segments import PerRay
-from ntalker_ns.field.talker_field import AskFrame, FieldOutputs, FrameConditions, TalkerField
+from ntalker_ns.field.talker_field import FieldOutputs, FrameConditions, TalkerField
 from ntalker_ns.frame_samples import Room, march_frames
 from ntalker_ns.rendering.compositing import composite
 from ntalker_ns.rendering.marching import Lattice, intersect_box, points_along, walk
@@ -22,8 +21,8 @@ PICTURE_SAMPLES = 4
 """Times as many samples of a ray as in training at most: rays that graze the head from aside pass many empty cells, and
 those that meet it end there."""
 
-SUMMED = 6
-"""Values summed along a ray: colour, audio motion, depth inside the box and its square."""
+SUMMED = 5
+"""Values summed along a ray of a picture: colour, audio motion, distance."""
 
 
 class Samples(NamedTuple):
@@ -69,7 +68,8 @@ class HeadRenderer:
             training: samples are shifted at random, and the host waits for no device.
 
         Returns:
-            What `_outputs` names, with the mean number of samples a ray; and the samples.
+            What `_outputs` names; thickness (rays, 1), the variance of depth along a ray times its opacity; the mean
+            number of samples a ray; and the samples.
         """
         near, far = intersect_box(
             ray_bundle.origins, ray_bundle.directions, *(() if training else self.occupancy.box())
@@ -86,14 +86,18 @@ class HeadRenderer:
         if corrections is not None:
             # Corrections are learned by where samples are: of rays, gradients would have to be gathered.
             positions = apply_per_frame(positions, corrections, conditions.counts)
-        field = partial(self.field, frames=conditions)
-        views = self.field.views(ray_bundle.directions)
-        density, values = self._ask(field, positions, views, ray, middles - near[ray])
+        found = self.field(positions, _per_ray(self.field.views(ray_bundle.directions), ray), conditions)
+        # From the box's rim: of distances from the camera the variance would be a difference of large numbers.
+        inside = (middles - near[ray])[:, None]
+        values = torch.cat([found.rgb, found.audio_motion, inside, inside.square()], dim=-1)
         steps = torch.full_like(middles, self.step_size)
-        summed = composite(density, steps, values, samples.ray_counts, samples.ray_ends)
+        summed = composite(found.density.squeeze(-1), steps, values, samples.ray_counts, samples.ray_ends)
+        head, motion, inside, squared = summed.values.split([3, 1, 1, 1], dim=-1)
+        opacity = summed.accumulation
         # In training the box of the rays is the whole one.
         whole = far if training else _far(ray_bundle)
-        outputs = _outputs(ray_bundle, summed.values, summed.accumulation, near, whole)
+        outputs = _outputs(ray_bundle, head, motion, inside + opacity * near[:, None], opacity, whole)
+        outputs["thickness"] = squared - inside.square() / opacity.clamp(min=1e-6)
         outputs["samples_per_ray"] = samples.ray_counts.sum() / max(len(near), 1)
         return outputs, Samples(positions.detach(), summed.weights)
 
@@ -123,8 +127,7 @@ class HeadRenderer:
             with torch.no_grad():
                 points = apply_per_frame(points, corrections, conditions.counts)
         views = self.field.views(directions)
-        seen = None if views is None else PerRay(views, torch.arange(len(points), device=points.device))
-        return self.field(points, seen, conditions)
+        return self.field(points, _per_ray(views, torch.arange(len(points), device=points.device)), conditions)
 
     @torch.no_grad()
     def picture(
@@ -143,7 +146,7 @@ class HeadRenderer:
             marks: say which rays are `live` (rays, 1): speech, brows or blinks may act on them.
 
         Returns:
-            As `rays`.
+            What `_outputs` names, and the mean number of samples a ray.
         """
         near, far = intersect_box(ray_bundle.origins, ray_bundle.directions, *self.occupancy.box())
         origins, directions = ray_bundle.origins, ray_bundle.directions
@@ -159,12 +162,14 @@ class HeadRenderer:
             positions = points_along(origins, directions, ray, middles)
             if marks:
                 live[ray[self.field.moves(positions)]] = True
-            return self._ask(field, positions, views, ray, middles - near[ray])
+            found = field(positions, _per_ray(views, ray))
+            return found.density.squeeze(-1), torch.cat([found.rgb, found.audio_motion, middles[:, None]], dim=-1)
 
         middle, most = torch.full_like(near, 0.5), PICTURE_SAMPLES * self.max_samples
         steps = walk(self._lattice(ray_bundle, near, far, middle, self.occupancy.solid, most))
         sums, opacity = composite_in_rounds(ask, steps, self.step_size, SUMMED)
-        outputs = _outputs(ray_bundle, sums, opacity, near, _far(ray_bundle))
+        head, motion, distance = sums.split([3, 1, 1], dim=-1)
+        outputs = _outputs(ray_bundle, head, motion, distance, opacity, _far(ray_bundle))
         outputs["samples_per_ray"] = near.new_tensor(asked / max(len(near), 1))
         return outputs | ({"live": live[:, None]} if marks else {})
 
@@ -174,18 +179,10 @@ class HeadRenderer:
         rays = (ray_bundle.origins, ray_bundle.directions, near, far)
         return Lattice(*rays, cells, self.step_size, shift, most)
 
-    def _ask(
-        self,
-        field: AskFrame,
-        positions: Float[Tensor, "samples 3"],
-        views: Float[Tensor, "rays components"] | None,
-        ray: Int[Tensor, "samples"],
-        inside: Float[Tensor, "samples"],
-    ) -> tuple[Float[Tensor, "samples"], Float[Tensor, "samples 6"]]:
-        """Density of samples and what is summed of them along rays; `inside` is how far they are from the box's rim."""
-        found = field(positions, None if views is None else PerRay(views, ray))
-        values = torch.cat([found.rgb, found.audio_motion, inside[:, None], inside[:, None].square()], dim=-1)
-        return found.density.squeeze(-1), values
+
+def _per_ray(views: Float[Tensor, "rays components"] | None, ray: Int[Tensor, "samples"]) -> PerRay | None:
+    """What colour is told of the viewing directions of samples' rays."""
+    return None if views is None else PerRay(views, ray)
 
 
 def _far(ray_bundle: RayBundle) -> Float[Tensor, "rays"]:
@@ -195,19 +192,18 @@ def _far(ray_bundle: RayBundle) -> Float[Tensor, "rays"]:
 
 def _outputs(
     ray_bundle: RayBundle,
-    sums: Float[Tensor, "rays 6"],
+    head: Float[Tensor, "rays 3"],
+    motion: Float[Tensor, "rays 1"],
+    distance: Float[Tensor, "rays 1"],
     opacity: Float[Tensor, "rays 1"],
-    near: Float[Tensor, "rays"],
     far: Float[Tensor, "rays"],
 ) -> dict[str, Tensor]:
     """What the sums along rays say, by the names that losses and users know; what is empty ends at far."""
-    head, motion, inside, squared = sums.split([3, 1, 1, 1], dim=-1)
     empty = 1.0 - opacity
     return {
         "rgb": head + empty * ray_bundle.metadata["underlay"],
         "head": head,
-        "depth": inside + opacity * near[:, None] + empty * far[:, None],
+        "depth": distance + empty * far[:, None],
         "accumulation": opacity,
         "audio_motion": motion,
-        "thickness": squared - inside.square() / opacity.clamp(min=1e-6),
     }

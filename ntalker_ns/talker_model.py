@@ -377,7 +377,7 @@ class TalkerModel(Model):
             losses["off_surface"] = self.config.surface_weight * outputs["off_surface"]
         if "hidden" in outputs:
             losses["hidden"] = self.config.hidden_weight * outputs["hidden"]
-        if self.config.thickness_weight:
+        if self.config.thickness_weight and "thickness" in outputs:
             losses["thickness"] = self.config.thickness_weight * outputs["thickness"].mean()
         if "hearing" in outputs:
             losses["lips"] = outputs["hearing"]

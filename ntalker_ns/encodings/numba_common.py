@@ -41,7 +41,8 @@ inner: Any = njit(**_INNER)
 What would bring Python's arguments to it and its results back is left out: that takes a tenth of the time of compiling.
 """
 
-lean: Any = njit(fastmath=FASTMATH, _nrt=False, **_INNER)
+_LEAN = {**_INNER, "fastmath": FASTMATH, "_nrt": False}
+lean: Any = njit(**_LEAN)
 """The same of a function that makes no arrays and returns none.
 
 numba would count who holds an array each time one is sliced or put into a tuple. Threads that count for the same array
