@@ -1,13 +1,24 @@
 """Marching: box intersections by hand, and the fast march against the dense one."""
 
+from collections.abc import Callable
+
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ntalker_ns.rendering.marching import Lattice, intersect_box, march, march_torch, points_along
+from ntalker_ns.rendering.marching import (
+    Lattice,
+    intersect_box,
+    intersect_box_torch,
+    march,
+    march_torch,
+    points_along,
+)
 
 
-def test_box_by_hand() -> None:
+@pytest.mark.parametrize("intersect_box", [intersect_box, intersect_box_torch])
+def test_box_by_hand(intersect_box: Callable[..., tuple[torch.Tensor, torch.Tensor]]) -> None:
     origins = torch.tensor([[0.0, -3.0, 0.0], [0.5, 0.0, 0.0], [0.0, -3.0, 2.0]])
     directions = torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
     near, far = intersect_box(origins, directions)
@@ -17,6 +28,19 @@ def test_box_by_hand() -> None:
     low, high = torch.tensor([-1.0, -0.5, -1.0]), torch.tensor([1.0, 0.25, 1.0])
     near, far = intersect_box(origins[:1], directions[:1], low, high)
     torch.testing.assert_close(torch.cat([near, far]), torch.tensor([2.5, 3.25]))
+
+
+def test_boxes_are_met_where_torch_meets_them() -> None:
+    torch.manual_seed(0)
+    origins, directions = 2.0 * torch.randn(500, 3), torch.nn.functional.normalize(torch.randn(500, 3), dim=-1)
+    directions[::7, 1], directions[3::7, 0], directions[5::7, 2] = 0.0, -1e-12, 1e-12
+    low, high = torch.tensor([-0.7, -1.0, -0.3]), torch.tensor([0.2, 0.5, 0.9])
+    for bounds in ((), (low, high), (torch.zeros(3), torch.zeros(3))):
+        for ours, theirs in zip(
+            intersect_box(origins, directions, *bounds), intersect_box_torch(origins, directions, *bounds), strict=True
+        ):
+            assert torch.equal(ours, theirs)
+    assert [len(each) for each in intersect_box(origins[:0], directions[:0])] == [0, 0]
 
 
 @settings(deadline=None, max_examples=25)

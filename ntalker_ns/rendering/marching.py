@@ -3,12 +3,16 @@
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.profiler import record_function
 
 from ntalker_ns.encodings.hash_grid import automatic_backend
+
+STILL = 1e-9
+"""A component of a unit direction that is smaller than this counts as this: the ray never leaves along its axis."""
 
 
 class Lattice(NamedTuple):
@@ -47,7 +51,7 @@ class RaySamples:
         return torch.repeat_interleave(self.ray_counts, output_size=len(self.starts))
 
 
-def intersect_box(
+def intersect_box_torch(
     origins: Float[Tensor, "rays 3"],
     directions: Float[Tensor, "rays 3"],
     low: Float[Tensor, "3"] | float = -1.0,
@@ -61,11 +65,28 @@ def intersect_box(
         low: the box's least coordinates.
         high: its greatest ones.
     """
-    safe = torch.where(directions.abs() < 1e-9, torch.full_like(directions, 1e-9), directions)
+    safe = torch.where(directions.abs() < STILL, torch.full_like(directions, STILL), directions)
     one, two = (low - origins) / safe, (high - origins) / safe
     near = torch.minimum(one, two).amax(dim=-1).clamp(min=0.0)
     far = torch.maximum(one, two).amin(dim=-1)
     return near, torch.maximum(far, near)
+
+
+def intersect_box(
+    origins: Float[Tensor, "rays 3"],
+    directions: Float[Tensor, "rays 3"],
+    low: Float[Tensor, "3"] | float = -1.0,
+    high: Float[Tensor, "3"] | float = 1.0,
+) -> tuple[Float[Tensor, "rays"], Float[Tensor, "rays"]]:
+    """`intersect_box_torch`, by the fastest implementation for the device (the same numbers); no gradient."""
+    if automatic_backend(origins.device.type) == "numba":
+        from ntalker_ns.rendering import numba_marching
+
+        bounds = (np.broadcast_to(np.asarray(bound, np.float32), 3) for bound in (low, high))
+        arrays = (each.detach().numpy() for each in (origins, directions))
+        near, far = numba_marching.intersect_box(*arrays, *bounds)
+        return torch.from_numpy(near), torch.from_numpy(far)
+    return intersect_box_torch(origins, directions, low, high)
 
 
 def march_torch(lattice: Lattice) -> RaySamples:

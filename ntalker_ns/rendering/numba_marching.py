@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float32, Int64
 from numba import njit, prange
 
 from ntalker_ns.encodings.numba_common import KERNEL_LOCK, inner
+from ntalker_ns.rendering.marching import STILL
 
 BLOCK_SHIFT = 2
 BLOCK = 1 << BLOCK_SHIFT
@@ -83,8 +84,35 @@ class Walk:
         return starts, counts
 
 
+def intersect_box(
+    origins: Float32[np.ndarray, "rays 3"],
+    directions: Float32[np.ndarray, "rays 3"],
+    low: Float32[np.ndarray, "3"],
+    high: Float32[np.ndarray, "3"],
+) -> tuple[Float32[np.ndarray, "rays"], Float32[np.ndarray, "rays"]]:
+    """`ntalker_ns.rendering.marching.intersect_box_torch` in one pass over the rays."""
+    near, far = (np.empty(len(origins), np.float32) for _ in range(2))
+    with KERNEL_LOCK:
+        _intersect(*(_contiguous(each) for each in (origins, directions, low, high)), near, far)  # pyright: ignore[reportCallIssue]
+    return near, far
+
+
 def _contiguous(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array, np.float32)
+
+
+@njit(parallel=True, cache=True)
+def _intersect(origins, directions, low, high, near, far):
+    """Writes where rays enter and leave a box."""
+    still = np.float32(STILL)
+    for ray in prange(origins.shape[0]):
+        enter, leave = np.float32(0), np.float32(np.inf)
+        for axis in range(3):
+            along, origin = directions[ray, axis], origins[ray, axis]
+            along = still if abs(along) < still else along
+            one, two = (low[axis] - origin) / along, (high[axis] - origin) / along
+            enter, leave = max(enter, min(one, two)), min(leave, max(one, two))
+        near[ray], far[ray] = enter, max(enter, leave)
 
 
 @njit(parallel=True, cache=True)
