@@ -127,7 +127,8 @@ class HeadRenderer:
             with torch.no_grad():
                 points = apply_per_frame(points, corrections, conditions.counts)
         views = self.field.views(directions)
-        return self.field(points, _per_ray(views, torch.arange(len(points), device=points.device)), conditions)
+        seen = None if views is None else PerRay(views, torch.arange(len(points), device=points.device))
+        return self.field(points, seen, conditions)
 
     @torch.no_grad()
     def picture(

@@ -96,13 +96,12 @@ class _MovePerFrame(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
         positions, rotations = ctx.saved_tensors
-        back, counts = None, ctx.counts
+        parts = grads[0].split(ctx.counts)
+        back = None
         if ctx.needs_input_grad[0]:
-            frames = zip(grads[0].split(counts), rotations, strict=True)
-            back = torch.cat([grad @ rotation for grad, rotation in frames])
-        parts = grads[0].split(counts)
+            back = torch.cat([grad @ rotation for grad, rotation in zip(parts, rotations, strict=True)])
         # Not one batched product: three rows and columns of it would be summed over all samples by a single block.
-        to_rotations = [grad.T @ part for grad, part in zip(parts, positions.split(counts), strict=True)]
+        to_rotations = [grad.T @ part for grad, part in zip(parts, positions.split(ctx.counts), strict=True)]
         to_shifts = [grad.sum(dim=0) for grad in parts]
         return back, torch.stack(to_rotations), torch.stack(to_shifts), None
 
