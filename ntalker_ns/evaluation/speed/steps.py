@@ -3,10 +3,12 @@
 import statistics
 from dataclasses import dataclass
 
+import torch
 from rich.console import Group
 from rich.table import Table
 from torch import Tensor
 
+from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation.peak_memory import PeakMemory, resident_gib
 from ntalker_ns.evaluation.speed.shares import shares_table, time_shares
 from ntalker_ns.evaluation.speed.timing import CUDA_BATCH, host_waits, timed
@@ -24,7 +26,7 @@ class StepSizes:
     """How steps are measured."""
 
     rays: int = 4096
-    """Rays of a step, ours and nerfacto's."""
+    """Rays of a step, ours and nerfacto's; nerfacto takes half as many, again and again, where a GPU has no room."""
     steps: int = 20
     """Timed steps of ours."""
     peer_steps: int = 3
@@ -137,20 +139,29 @@ def _ours(training: Training, steps: int, description: str) -> StepSpeed:
 
 
 def _nerfacto(ours: Training, sizes: StepSizes) -> StepSpeed:
+    rays = sizes.rays
+    while rays > 1:
+        try:
+            return _nerfacto_of(ours, rays, sizes.peer_steps)
+        except torch.cuda.OutOfMemoryError:
+            # Within the handler the traceback would still hold what did not fit.
+            rays //= 2
+        torch.cuda.empty_cache()
+    raise NTalkerError("nerfacto does not fit this GPU's memory, with however few rays a step.")
+
+
+def _nerfacto_of(ours: Training, rays: int, steps: int) -> StepSpeed:
     before = _taken(ours)
     memory = PeakMemory(gpu=ours.device.type == "cuda")
-    training = start_nerfacto(ours.config, sizes.rays)
+    training = start_nerfacto(ours.config, rays)
     training.step()
-    seconds = [timed(training.step, ours.device) for _ in track(range(sizes.peer_steps), "Steps of nerfacto")]
-    rays = training.pipeline.datamanager.get_train_rays_per_batch()
+    seconds = [timed(training.step, ours.device) for _ in track(range(steps), "Steps of nerfacto")]
     peak = memory.gib()
     return StepSpeed(statistics.median(seconds), rays, rays * NERFACTO_SAMPLES, peak, max(peak - before, 0.0))
 
 
 def _taken(training: Training) -> float:
     """Memory that is taken now, GiB."""
-    import torch
-
     if training.device.type == "cuda":
         return torch.cuda.memory_allocated(training.device) / 2**30
     return resident_gib()
