@@ -152,7 +152,6 @@ def test_frame_mlp_equals_repeated_columns() -> None:
         ("torch", "cpu", False, "torch"),
         ("auto", "cpu", True, "torch"),
         ("auto", "cuda", True, "triton"),
-        ("tcnn", "cuda", True, "triton"),
         ("auto", "cuda", False, "torch"),
         ("torch", "cuda", True, "torch"),
     ],

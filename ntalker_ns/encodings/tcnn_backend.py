@@ -10,7 +10,7 @@ our Triton kernels too: this backend is for comparison, and "auto" does not choo
 The numbers are the reference's up to float32 rounding of the place within a cell. Exactly on grid lines the slope
 jumps, and rounding may take either side's.
 
-Its fully fused networks have no biases, and a frame enters our networks as one, so they are not used.
+Its fully fused networks compute ours as well where that is asked for; see `ntalker_ns.field.tcnn_mlp`.
 """
 
 from functools import lru_cache

@@ -9,23 +9,34 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ntalker_ns.encodings.hash_grid import Backend, unavailable
+from ntalker_ns.field import tcnn_mlp
 from ntalker_ns.field.segments import PerRay, SparseInputs, add_per_frame
 
+NetworkBackend = Literal["torch", "numba", "triton", "tcnn"]
+"""What computes a network."""
 
-def network_backend(backend: Backend, device_type: str, half: bool) -> Literal["torch", "numba", "triton"]:
+
+def network_backend(backend: Backend, device_type: str, half: bool) -> NetworkBackend:
     """What computes the networks of a field: a kernel that takes all layers in one go, or torch layer by layer.
+
+    The kernel is tiny-cuda-nn's where that is asked for and installed.
 
     Args:
         backend: as the field's configuration has it.
         device_type: as in `torch.device.type`.
         half: matrices are multiplied in half precision, as autocast has it. Triton's kernel multiplies float32 without
-            the device's matrix units and numba's knows nothing shorter: torch then does better.
+            the device's matrix units, numba's knows nothing shorter and tiny-cuda-nn nothing longer: torch then does
+            better.
     """
     if backend == "torch":
         return "torch"
     if device_type == "cpu" and backend != "triton":  # Triton's interpreter, which is for tests, runs on the CPU too
         return "torch" if half else "numba"
-    return "triton" if half and unavailable("triton", device_type) is None else "torch"
+    if not half:
+        return "torch"
+    if backend == "tcnn" and unavailable("tcnn", device_type) is None:
+        return "tcnn"
+    return "triton" if unavailable("triton", device_type) is None else "torch"
 
 
 _network_backend = lru_cache(network_backend)
@@ -48,7 +59,8 @@ class FrameMLP(nn.Module):
             width: hidden channels.
             layers: linear layers in all, at least 2.
             out_dim: channels that come out, with no activation.
-            backend: see `network_backend`.
+            backend: see `network_backend`. A network that does not fit tiny-cuda-nn's is computed as with "triton", and
+                one that does not fit Triton's kernel layer by layer.
         """
         super().__init__()
         self.frame = nn.Linear(frame_dim, width, bias=False) if frame_dim else None
@@ -77,15 +89,16 @@ class FrameMLP(nn.Module):
         Returns:
             In autocast's type where it is on.
         """
+        backend = self._backend_for(samples)
+        if backend == "tcnn":
+            told = (frames, counts, gates, self._frame_weight)
+            return tcnn_mlp.run_mlp(samples, *told, *self.parameters_by_kind(), sparse, shared)
         rows = None if self.frame is None or frames is None else self.frame(frames)
-        device = samples.device.type
-        backend = _network_backend(self.backend, device, torch.is_autocast_enabled(device)) if len(samples) else "torch"
         told = (samples.new_zeros(1, self.width), [len(samples)]) if rows is None else (rows, counts)
         if backend == "triton":
             from ntalker_ns.field import triton_mlp
 
-            if triton_mlp.fits(self.parameters_by_kind()[0]):
-                return triton_mlp.run_mlp(samples, *told, gates, *self.parameters_by_kind(), sparse, shared)
+            return triton_mlp.run_mlp(samples, *told, gates, *self.parameters_by_kind(), sparse, shared)
         if shared is not None:
             samples = torch.cat([shared.columns(samples.dtype), samples], dim=-1)
         if sparse is not None:
@@ -100,6 +113,26 @@ class FrameMLP(nn.Module):
         for layer in self.layers[1:]:
             hidden = layer(hidden.relu_())
         return hidden
+
+    def _backend_for(self, samples: Tensor) -> NetworkBackend:
+        """What computes the network: what its backend stands for, or the next that takes a network of its size."""
+        if not len(samples):
+            return "torch"
+        device = samples.device.type
+        half = torch.is_autocast_enabled(device)
+        backend = _network_backend(self.backend, device, half)
+        weights, _ = self.parameters_by_kind()
+        if backend == "tcnn" and not tcnn_mlp.fits(weights, self._frame_weight):
+            backend = _network_backend("triton", device, half)
+        if backend == "triton":
+            from ntalker_ns.field import triton_mlp
+
+            return "triton" if triton_mlp.fits(weights) else "torch"
+        return backend
+
+    @property
+    def _frame_weight(self) -> Tensor | None:
+        return None if self.frame is None else self.frame.weight
 
     def parameters_by_kind(self) -> tuple[list[Tensor], list[Tensor]]:
         """Weights and biases, layer by layer."""

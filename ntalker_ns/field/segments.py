@@ -82,7 +82,7 @@ def _ends_on(counts: tuple[int, ...], device: torch.device) -> Tensor:
 
 
 def expand_per_frame(rows: Tensor, counts: list[int]) -> Tensor:
-    """Repeats each frame's row for its samples (for tensors that need no gradient, or few samples).
+    """Repeats each frame's row for its samples; `add_per_frame` does without the copies.
 
     Args:
         rows: (frames, ...).

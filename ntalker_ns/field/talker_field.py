@@ -61,8 +61,8 @@ class TalkerFieldConfig:
     """Channels of the per-frame appearance code; 0: none."""
     backend: Literal["auto", "torch", "numba", "triton", "tcnn"] = "auto"
     """Implementation of the hash grids; auto takes the fastest that runs on the device. torch is for the networks too,
-    layer by layer; with every other choice they run in one kernel: numba's on the CPU, Triton's on CUDA in half
-    precision."""
+    layer by layer; with every other choice they run in one kernel: numba's on the CPU; on CUDA in half precision
+    Triton's, or with tcnn tiny-cuda-nn's where fewer than 128 hidden channels leave room in it."""
 
 
 class FaceMotions(NamedTuple):
