@@ -33,8 +33,8 @@ Fused networks count as matrix products with their biases and activations; the t
 as everything else."""
 
 CUDA_PARTS: dict[str, tuple[str, ...]] = {
-    "matrix products": ("gemm", "cutlass", "xmma", "nvjet", "mlp_forward", "mlp_backward"),
-    "encodings": ("hash_grid_",),
+    "matrix products": ("gemm", "cutlass", "xmma", "nvjet", "mlp_"),
+    "encodings": ("hash_grid_", "kernel_grid"),
     "marching": ("march_",),
     "compositing": ("composite_",),
     "optimiser": ("FusedAdam", "fused_adam"),
