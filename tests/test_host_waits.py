@@ -20,13 +20,16 @@ from triton.runtime.jit import JITFunction
 
 from ntalker_ns.async_copies import Indices, LateNumbers
 from ntalker_ns.encodings import triton_backend
-from ntalker_ns.field import triton_bends, triton_harmonics, triton_mlp
+from ntalker_ns.field import triton_bends, triton_harmonics, triton_mlp, triton_poses
 from ntalker_ns.method_configs import ntalker_base
 from ntalker_ns.rendering import triton_compositing, triton_marching
 from ntalker_ns.rendering.face_shell import FaceShell
 
 # Triton decides at their import whether they are interpreted, which the fixture asks for.
-COMPILED = (triton_backend, triton_bends, triton_compositing, triton_harmonics, triton_marching, triton_mlp)
+COMPILED = (
+    *(triton_backend, triton_bends, triton_compositing, triton_harmonics),
+    *(triton_marching, triton_mlp, triton_poses),
+)
 
 READS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "equal")
 """What operations begin with whose result, or its shape, the host waits for."""
@@ -110,7 +113,7 @@ def test_a_training_step_waits_for_nothing(on_device: Any, on_lips: bool) -> Non
     without = {name for name, value in pipeline.model.named_parameters() if value.grad is None}
     assert without == {"device_indicator_param"}
     kernels = {"hash_grid_table_gradient", "mlp_backward", "composite_backward", "march_count", "march_write"}
-    kernels |= {"calm_samples", "gate_samples", "harmonics"}
+    kernels |= {"calm_samples", "gate_samples", "harmonics", "meet_box", "move_samples", "correction_gradient"}
     assert kernels <= set(launched)
 
 

@@ -18,7 +18,7 @@ from triton.runtime.jit import JITFunction, mangle_type
 
 from ntalker_ns.encodings import triton_backend
 from ntalker_ns.encodings.layout import grid_layout
-from ntalker_ns.field import triton_bends, triton_harmonics, triton_mlp
+from ntalker_ns.field import triton_bends, triton_harmonics, triton_mlp, triton_poses
 from ntalker_ns.field.face import Face
 from ntalker_ns.field.gates import Gate
 from ntalker_ns.field.landmark_warp import Landmarks
@@ -70,7 +70,8 @@ def test_hash_grids_compile(compiled: list[str], dims: int, kind: torch.dtype):
 def test_marching_compiles(compiled: list[str]):
     rows, values = torch.zeros(5, 3), torch.zeros(5)
     triton_marching.march(rows, rows, values, values, torch.ones(8, 8, 8) > 0, 0.1, values, 4)
-    assert compiled == ["march_count", "march_write"]
+    triton_marching.intersect_box(rows, rows, torch.zeros(3), 1.0)
+    assert compiled == ["march_count", "march_write", "meet_box"]
 
 
 def test_compositing_compiles(compiled: list[str]):
@@ -86,6 +87,12 @@ def test_gates_and_bends_compile(compiled: list[str]):
     face = Face(balls, balls, marks, marks, torch.zeros(2, 5, 4), torch.zeros(2))
     triton_bends.calm(torch.rand(5, 3), torch.rand(5, 1), [2, 3], face)
     assert compiled == ["gate_samples", "calm_samples"]
+
+
+def test_poses_compile(compiled: list[str]):
+    corrections = torch.zeros(2, 6, requires_grad=True)
+    triton_poses.apply_per_frame(torch.zeros(5, 3), corrections, [2, 3]).sum().backward()
+    assert compiled == ["move_samples", "sum_motions", "correction_gradient"]
 
 
 def test_harmonics_compile(compiled: list[str]):

@@ -12,20 +12,20 @@ from numba import get_num_threads, prange
 from torch import Tensor
 
 from ntalker_ns.encodings.numba_common import KERNEL_LOCK, kernel, lean
-from ntalker_ns.field.pose_refinement import SERIES, SMALL, rotation_matrices
+from ntalker_ns.field.pose_refinement import SERIES, SMALL
 
 
 def apply_per_frame(
     positions: Float[Tensor, "samples 3"], corrections: Float[Tensor, "frames 6"], counts: list[int]
 ) -> Float[Tensor, "samples 3"]:
-    """`ntalker_ns.field.pose_refinement.apply_per_frame`, the same numbers."""
+    """`ntalker_ns.field.pose_refinement.apply_per_frame_torch`, the same numbers."""
     return _Correct.apply(positions, corrections, counts)  # type: ignore[no-any-return]
 
 
 class _Correct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, positions: Tensor, corrections: Tensor, counts: list[int]) -> Tensor:
-        positions, corrections = positions.contiguous(), corrections.to(positions.dtype).contiguous()
+        positions, corrections = positions.contiguous(), corrections.contiguous()
         ctx.save_for_backward(positions, corrections)
         ctx.counts, moved = counts, torch.empty_like(positions)
         arrays = (each.detach().numpy() for each in (positions, corrections))
@@ -35,16 +35,13 @@ class _Correct(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor, None]:
         positions, corrections = ctx.saved_tensors
-        back, found = None, torch.empty_like(corrections)
-        if ctx.needs_input_grad[0]:
-            frames = zip(gradient.split(ctx.counts), rotation_matrices(corrections[:, :3]), strict=True)
-            back = torch.cat([grad @ rotation for grad, rotation in frames])
+        found = torch.empty_like(corrections)
         arrays = (each.contiguous().detach().numpy() for each in (positions, corrections, gradient))
         with KERNEL_LOCK:
             _add_gradients(*arrays, *_spans(ctx.counts), found.numpy())
-        return back, found, None
+        return None, found, None
 
 
 def _spans(counts: list[int]) -> tuple[np.ndarray, int]:

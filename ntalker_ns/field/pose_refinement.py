@@ -5,8 +5,7 @@ that do not agree on where things are cannot all be sharp. Gradients of the phot
 through the hash grid, and from there these corrections.
 """
 
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -19,55 +18,25 @@ SMALL = 1e-4
 """Squared angle, radians squared, below which its sine and cosine are taken from their series: three terms are exact
 there, and their gradients exist at 0."""
 
-
 SERIES = ((1.0, 0.5, 1.0 / 6.0), (-1.0 / 6.0, -1.0 / 24.0, -1.0 / 120.0), (1.0 / 120.0, 1.0 / 720.0, 1.0 / 5040.0))
 """Of sin(a) / a, (1 - cos(a)) / a^2 and (a - sin(a)) / a^3, a column each: what 1, a^2 and a^4 are multiplied by."""
 
 
 def rotation_matrices(vectors: Float[Tensor, "frames 3"]) -> Float[Tensor, "frames 3 3"]:
-    """Rotations from axis-angle vectors in radians (Rodrigues' formula); differentiable once.
+    """Rotations from axis-angle vectors in radians (Rodrigues' formula).
 
     R = I + sin(a) / a [w] + (1 - cos(a)) / a^2 [w]^2, where a is the length of w and [w] u = w x u.
     """
-    return _Rotate.apply(vectors)  # type: ignore[no-any-return]
-
-
-class _Rotate(torch.autograd.Function):
-    """The gradient by the left Jacobian J of rotations, dR = [J dw] R with
-    J = I + (1 - cos(a)) / a^2 [w] + (a - sin(a)) / a^3 [w]^2: a tenth of the operations that autograd makes of R."""
-
-    @staticmethod
-    def forward(ctx: Any, vectors: Tensor) -> Tensor:
-        squared = vectors.square().sum(dim=-1, keepdim=True)
-        small = squared < SMALL
-        powers = torch.cat([torch.ones_like(squared), squared, squared.square()], dim=-1)
-        angle = torch.where(small, 1.0, squared).sqrt()
-        sine = angle.sin() / angle
-        # 1 - cos(a) = 2 sin(a / 2)^2, without the difference of numbers that are almost the same.
-        versine = 2.0 * ((0.5 * angle).sin() / angle).square()
-        exact = torch.cat([sine, versine, (1.0 - sine) / angle.square()], dim=-1)
-        factors = torch.where(small, powers @ _series(vectors.device, vectors.dtype), exact)
-        sine, versine, third = factors[:, :, None, None].unbind(dim=1)
-        skew = _skew(vectors)
-        rotations = torch.eye(3, dtype=vectors.dtype, device=vectors.device) + sine * skew + versine * (skew @ skew)
-        ctx.save_for_backward(rotations, skew, versine, third)
-        return rotations
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        rotations, skew, versine, third = ctx.saved_tensors
-        turned = gradient @ rotations.transpose(1, 2)
-        along = (turned - turned.transpose(1, 2)).flatten(start_dim=1)
-        # [w]^T = -[w], and so J^T g = g - (1 - cos(a)) / a^2 [w] g + (a - sin(a)) / a^3 [w]^2 g.
-        along = torch.stack([along[:, 7], along[:, 2], along[:, 3]], dim=1)[:, :, None]
-        once = skew @ along
-        return (along - versine * once + third * (skew @ once)).squeeze(-1)
-
-
-@lru_cache
-def _series(device: torch.device, kind: torch.dtype) -> Float[Tensor, "3 3"]:
-    return to_device(torch.tensor(SERIES, dtype=kind), device)
+    squared = vectors.square().sum(dim=-1)[:, None, None]
+    small = squared < SMALL
+    angle = torch.where(small, 1.0, squared).sqrt()
+    series = (one + squared * two + squared.square() * three for one, two, three in zip(*SERIES, strict=True))
+    sine, versine, _ = series
+    sine = torch.where(small, sine, angle.sin() / angle)
+    # 1 - cos(a) = 2 sin(a / 2)^2, without the difference of numbers that are almost the same.
+    versine = torch.where(small, versine, 2.0 * ((0.5 * angle).sin() / angle).square())
+    skew = _skew(vectors)
+    return torch.eye(3, dtype=vectors.dtype, device=vectors.device) + sine * skew + versine * (skew @ skew)
 
 
 def _skew(vectors: Float[Tensor, "frames 3"]) -> Float[Tensor, "frames 3 3"]:
@@ -75,35 +44,6 @@ def _skew(vectors: Float[Tensor, "frames 3"]) -> Float[Tensor, "frames 3 3"]:
     x, y, z = vectors.unbind(dim=-1)
     zero = torch.zeros_like(x)
     return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).view(-1, 3, 3)
-
-
-class _MovePerFrame(torch.autograd.Function):
-    """x' = R x + t, with a rotation and a translation for each frame. Autograd takes these small products apart."""
-
-    @staticmethod
-    def forward(ctx: Any, positions: Tensor, rotations: Tensor, shifts: Tensor, counts: list[int]) -> Tensor:
-        ctx.save_for_backward(positions, rotations)
-        ctx.counts = counts
-        if len(set(counts)) == 1:
-            grouped = positions.reshape(len(counts), -1, 3)
-            return torch.baddbmm(shifts[:, None], grouped, rotations.transpose(1, 2)).view(-1, 3)
-        moved = torch.empty_like(positions)
-        frames = zip(moved.split(counts), positions.split(counts), rotations, shifts, strict=True)
-        for out, part, rotation, shift in frames:
-            torch.addmm(shift, part, rotation.T, out=out)
-        return moved
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
-        positions, rotations = ctx.saved_tensors
-        parts = grads[0].split(ctx.counts)
-        back = None
-        if ctx.needs_input_grad[0]:
-            back = torch.cat([grad @ rotation for grad, rotation in zip(parts, rotations, strict=True)])
-        # Not one batched product: three rows and columns of it would be summed over all samples by a single block.
-        to_rotations = [grad.T @ part for grad, part in zip(parts, positions.split(ctx.counts), strict=True)]
-        to_shifts = [grad.sum(dim=0) for grad in parts]
-        return back, torch.stack(to_rotations), torch.stack(to_shifts), None
 
 
 class PoseRefinement(nn.Module):
@@ -245,7 +185,7 @@ def _pose_features(
     return torch.cat([rotation, camera_to_worlds[:, :, 3]], dim=-1)
 
 
-def apply_per_frame(
+def apply_per_frame_torch(
     positions: Float[Tensor, "samples 3"], corrections: Float[Tensor, "frames 6"], counts: list[int]
 ) -> Float[Tensor, "samples 3"]:
     """Moves the samples of each frame by the frame's correction.
@@ -255,14 +195,27 @@ def apply_per_frame(
         corrections: rotation vectors and translations.
         counts: samples of each frame.
     """
-    if automatic_backend(positions.device.type) == "numba":
-        from ntalker_ns.field import numba_poses
-
-        return numba_poses.apply_per_frame(positions, corrections, counts)
     # The half precision of autocast would round positions to cells of the grid.
     with torch.autocast(positions.device.type, enabled=False):
         turned, shifts = corrections.split(3, dim=1)
-        return _MovePerFrame.apply(positions, rotation_matrices(turned), shifts, counts)  # type: ignore[no-any-return]
+        frames = zip(positions.split(counts), rotation_matrices(turned), shifts, strict=True)
+        return torch.cat([torch.addmm(shift, part, rotation.T) for part, rotation, shift in frames])
+
+
+def apply_per_frame(
+    positions: Float[Tensor, "samples 3"], corrections: Float[Tensor, "frames 6"], counts: list[int]
+) -> Float[Tensor, "samples 3"]:
+    """`apply_per_frame_torch`, by the fastest implementation for the device; positions have no gradient there."""
+    backend = automatic_backend(positions.device.type)
+    if backend == "numba":
+        from ntalker_ns.field import numba_poses
+
+        return numba_poses.apply_per_frame(positions, corrections, counts)
+    if backend == "triton":
+        from ntalker_ns.field import triton_poses
+
+        return triton_poses.apply_per_frame(positions, corrections, counts)
+    return apply_per_frame_torch(positions, corrections, counts)
 
 
 @torch.no_grad()

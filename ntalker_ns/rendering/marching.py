@@ -79,7 +79,12 @@ def intersect_box(
     high: Float[Tensor, "3"] | float = 1.0,
 ) -> tuple[Float[Tensor, "rays"], Float[Tensor, "rays"]]:
     """`intersect_box_torch`, by the fastest implementation for the device (the same numbers); no gradient."""
-    if automatic_backend(origins.device.type) == "numba":
+    backend = automatic_backend(origins.device.type)
+    if backend == "triton":
+        from ntalker_ns.rendering import triton_marching
+
+        return triton_marching.intersect_box(origins, directions, low, high)
+    if backend == "numba":
         from ntalker_ns.rendering import numba_marching
 
         bounds = (np.broadcast_to(np.asarray(bound, np.float32), 3) for bound in (low, high))

@@ -6,6 +6,7 @@ Importing this module imports Triton; import it where rays are first marched.
 # What a kernel says is compiled by Triton, whose types (constants, ranges, subscripts) are not those of Python.
 # pyright: reportArgumentType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
 # pyright: reportCallIssue=false, reportAttributeAccessIssue=false
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ import triton.language as tl
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ntalker_ns.rendering.marching import Lattice
+from ntalker_ns.rendering.marching import STILL, Lattice
 
 RAYS = 4
 """Rays of a tile."""
@@ -23,6 +24,41 @@ STEPS = 64
 # A fused multiply-add would round a point otherwise than torch does, and put it into another cell.
 TILE = {"RAYS": RAYS, "STEPS": STEPS, "num_warps": 2, "enable_fp_fusion": False}
 """How the kernels are launched."""
+
+
+RAYS_AT_ONCE = 128
+"""Rays of a program that meets them with a box."""
+
+
+def intersect_box(
+    origins: Float[Tensor, "rays 3"],
+    directions: Float[Tensor, "rays 3"],
+    low: Float[Tensor, "3"] | float,
+    high: Float[Tensor, "3"] | float,
+) -> tuple[Float[Tensor, "rays"], Float[Tensor, "rays"]]:
+    """`ntalker_ns.rendering.marching.intersect_box_torch` in one pass over the rays, to the last bit; float32."""
+    origins, directions = (each.detach().float().contiguous() for each in (origins, directions))
+    near, far = (origins.new_empty(len(origins)) for _ in range(2))
+    if len(origins):
+        low, high = (_bound(each, origins.device) for each in (low, high))
+        with torch.cuda.device_of(origins):
+            meet_box[(triton.cdiv(len(origins), RAYS_AT_ONCE),)](
+                *(origins, directions, low, high, near, far, len(origins), STILL),
+                RAYS=RAYS_AT_ONCE,
+                num_warps=4,
+                enable_fp_fusion=False,
+            )
+    return near, far
+
+
+def _bound(bound: Tensor | float, device: torch.device) -> Float[Tensor, "3"]:
+    """A corner of a box where rays are."""
+    return bound.float().contiguous() if isinstance(bound, Tensor) else _cube(bound, device)
+
+
+@lru_cache
+def _cube(bound: float, device: torch.device) -> Float[Tensor, "3"]:
+    return torch.full((3,), bound, device=device)
 
 
 def march(
@@ -94,6 +130,25 @@ def _shared(lattice: Lattice) -> tuple[Any, ...]:
     cells = lattice.occupied.contiguous().view(torch.uint8)
     rays = (each.detach().float().contiguous() for each in per_ray)
     return *rays, cells, len(lattice.near), float(lattice.step), lattice.occupied.shape[0]
+
+
+@triton.jit(do_not_specialize=["num_rays"])
+def meet_box(origins, directions, low, high, nears, fars, num_rays, still, RAYS: tl.constexpr):
+    """Writes where rays enter and leave a box (slab method)."""
+    ray = tl.program_id(0) * RAYS + tl.arange(0, RAYS)
+    there = ray < num_rays
+    near = tl.zeros([RAYS], tl.float32)
+    far = tl.full([RAYS], float("inf"), tl.float32)
+    for axis in tl.static_range(3):
+        origin = tl.load(origins + 3 * ray + axis, mask=there, other=0)
+        direction = tl.load(directions + 3 * ray + axis, mask=there, other=1)
+        direction = tl.where(tl.abs(direction) < still, still, direction)
+        one = tl.div_rn(tl.load(low + axis) - origin, direction)
+        two = tl.div_rn(tl.load(high + axis) - origin, direction)
+        near = tl.maximum(near, tl.minimum(one, two))
+        far = tl.minimum(far, tl.maximum(one, two))
+    tl.store(nears + ray, near, mask=there)
+    tl.store(fars + ray, tl.maximum(far, near), mask=there)
 
 
 @triton.jit

@@ -5,7 +5,7 @@ import torch
 
 from ntalker_ns.frame_samples import fit, pack
 from ntalker_ns.rendering import triton_marching
-from ntalker_ns.rendering.marching import Lattice, intersect_box, march_torch
+from ntalker_ns.rendering.marching import Lattice, intersect_box_torch, march_torch
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -28,7 +28,7 @@ def _scene(seed: int, rays: int, grid: int, open_share: float):
 )
 def test_keeps_the_same_samples_to_the_last_bit(grid, open_share, max_samples):
     origins, directions, occupied, jitter = _scene(grid, 18, grid, open_share)
-    near, far = intersect_box(origins, directions)
+    near, far = intersect_box_torch(origins, directions)
     lattice = Lattice(origins, directions, near, far, occupied, 0.03, jitter, max_samples)
     starts, ends, counts = triton_marching.march(*lattice)
     dense = march_torch(lattice)
@@ -36,6 +36,22 @@ def test_keeps_the_same_samples_to_the_last_bit(grid, open_share, max_samples):
     assert torch.equal(starts, dense.starts)
     assert torch.equal(ends, dense.ends)
     assert (max_samples == 0 or open_share == 0.0) == (len(starts) == 0)
+
+
+@pytest.mark.parametrize("box", [(-1.0, 1.0), ((-0.7, -0.2, 0.1), (0.5, 0.9, 0.6)), ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0))])
+def test_rays_meet_boxes_to_the_last_bit(box):
+    origins, directions, _, _ = _scene(3, triton_marching.RAYS_AT_ONCE + 40, 4, 0.5)
+    # From inside, away from the box, along an axis and to either side of it.
+    origins[:20] *= 0.1
+    directions[20:40] *= -1.0
+    directions[40:44, 0] = torch.tensor([0.0, -0.0, 1e-10, -1e-10])
+    low, high = (bound if isinstance(bound, float) else torch.tensor(bound, device=DEVICE) for bound in box)
+    found = triton_marching.intersect_box(origins, directions, low, high)
+    expected = intersect_box_torch(origins, directions, low, high)
+    assert torch.equal(found[0], expected[0]) and torch.equal(found[1], expected[1])
+    assert 0 < int((found[1] > found[0]).sum()) < len(origins) or box[0] == box[1]
+    none = triton_marching.intersect_box(origins[:0], directions[:0], low, high)
+    assert none[0].shape == none[1].shape == (0,)
 
 
 def test_rays_that_end_before_they_begin_and_no_rays():
@@ -63,7 +79,7 @@ def test_known_samples():
 @pytest.mark.parametrize("size", [3, 40, 400])
 def test_samples_go_into_rooms_of_their_frames(size):
     origins, directions, occupied, jitter = _scene(7, 18, 16, 0.4)
-    near, far = intersect_box(origins, directions)
+    near, far = intersect_box_torch(origins, directions)
     lattice = Lattice(origins, directions, near, far, occupied, 0.05, jitter, 30)
     counts, marched = triton_marching.count(lattice), march_torch(lattice)
     assert torch.equal(counts, marched.ray_counts)

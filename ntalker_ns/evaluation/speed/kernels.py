@@ -21,10 +21,11 @@ from ntalker_ns.field.face import Face
 from ntalker_ns.field.gates import Gate
 from ntalker_ns.field.landmark_warp import LandmarkWarp
 from ntalker_ns.field.lid_fold import LidFold
+from ntalker_ns.field.pose_refinement import apply_per_frame_torch
 from ntalker_ns.field.segments import add_per_frame, expand_per_frame
 from ntalker_ns.frame_samples import fit, pack
 from ntalker_ns.rendering.compositing import composite_torch
-from ntalker_ns.rendering.marching import Lattice, intersect_box, march_torch
+from ntalker_ns.rendering.marching import Lattice, intersect_box_torch, march_torch
 
 PROFILED = 5
 """How often kernels run under the profiler."""
@@ -141,10 +142,12 @@ def measure_kernels(sizes: KernelSizes, device: torch.device, repeats: int) -> K
         _hash_grid(3, torch.float32, 1e-4, sizes, device),
         _hash_grid(2, torch.float32, 1e-4, sizes, device),
         _hash_grid(3, torch.float16, 5e-3, sizes, device),
+        _boxes(sizes, device),
         _marching(sizes, device),
         _rooms(sizes, device),
         _compositing(sizes, device),
         _gates(sizes, device),
+        _poses(sizes, device),
         _bending(sizes, device),
         _harmonics(sizes, device),
         # In float32 nobody runs them: torch's layers are quicker, see `network_backend`.
@@ -199,10 +202,20 @@ def _hash_grid(dims: int, kind: torch.dtype, tolerance: float, sizes: KernelSize
 def _lattice(sizes: KernelSizes, device: torch.device) -> Lattice:
     origins = torch.nn.functional.normalize(torch.randn(sizes.rays, 3, device=device), dim=1) * 3.0
     directions = torch.nn.functional.normalize(torch.rand_like(origins) - 0.5 - origins, dim=1)
-    near, far = intersect_box(origins, directions)
+    near, far = intersect_box_torch(origins, directions)
     occupied = torch.rand(128, 128, 128, device=device) < 0.1
     # Sums of eighths are exact in any order.
     return Lattice(origins, directions, near, far, occupied, 0.0125, torch.rand_like(near), 32)
+
+
+def _boxes(sizes: KernelSizes, device: torch.device) -> Check:
+    from ntalker_ns.rendering import triton_marching
+
+    lattice = _lattice(sizes, device)
+    rays, box = (lattice.origins, lattice.directions), (-torch.rand(3, device=device), torch.rand(3, device=device))
+    ours, plain = triton_marching.intersect_box, intersect_box_torch
+    work = Work(sum(each.nbytes for each in (*rays, lattice.near, lattice.far)))
+    return Check("boxes around rays", lambda: ours(*rays, *box), lambda: plain(*rays, *box), 0.0, work)
 
 
 def _marching(sizes: KernelSizes, device: torch.device) -> Check:
@@ -298,6 +311,27 @@ def _gates(sizes: KernelSizes, device: torch.device) -> Check:
         lambda: numbers(gate(exact), exact),
         1e-4,
         Work(3 * points.nbytes + 8 * sizes.points),
+    )
+
+
+def _poses(sizes: KernelSizes, device: torch.device) -> Check:
+    from ntalker_ns.field import triton_poses
+
+    counts = [sizes.points // 3, sizes.points - sizes.points // 3]
+    points, corrections = torch.randn(sizes.points, 3, device=device), 0.3 * torch.randn(2, 6, device=device)
+    exact, upstream = corrections.double().requires_grad_(), torch.randn_like(points)
+    corrections.requires_grad_()
+
+    def numbers(moved: Tensor, by: Tensor) -> tuple[Tensor, ...]:
+        return moved, *torch.autograd.grad(moved, by, upstream.to(moved.dtype))
+
+    return Check(
+        "pose corrections",
+        lambda: numbers(triton_poses.apply_per_frame(points, corrections, counts), corrections),
+        # Float32 sums of so many numbers differ by more than their last bits, whoever adds them.
+        lambda: numbers(apply_per_frame_torch(points.double(), exact, counts), exact),
+        1e-4,
+        Work(4 * points.nbytes),
     )
 
 
