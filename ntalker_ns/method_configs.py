@@ -24,13 +24,16 @@ from ntalker_ns.talker_trainer import TalkerTrainerConfig
 print_as_sentence()
 
 
-def _optimizers(grids: float, networks: float) -> dict[str, dict]:
-    """Adam for each parameter group, with a short warm-up and a cosine decay to the end of the run."""
-    rates = {"grids": grids, "networks": networks, "audio": 1e-3, "codes": 1e-3, "poses": 2e-4}
-    rates |= {"torso": 1e-2, "background": 2e-3}
+def _optimizers(
+    grids: float, networks: float, others: float = 1.0, betas: tuple[float, float] = (0.9, 0.999)
+) -> dict[str, dict]:
+    """Adam for each parameter group, with a short warm-up and a cosine decay to the end of the run; `others` is a
+    factor on the rates of the other groups."""
+    rates = {"audio": 1e-3, "codes": 1e-3, "poses": 2e-4, "torso": 1e-2, "background": 2e-3}
+    rates = {"grids": grids, "networks": networks} | {name: others * rate for name, rate in rates.items()}
     return {
         name: {
-            "optimizer": FusedAdamConfig(lr=rate),
+            "optimizer": FusedAdamConfig(lr=rate, betas=betas),
             "scheduler": CosineDecayConfig(warmup_steps=100, final_factor=0.02),
         }
         for name, rate in rates.items()
@@ -87,7 +90,7 @@ ntalker_base = MethodSpecification(
 ntalker_base_small = MethodSpecification(
     config=TalkerTrainerConfig(
         method_name="ntalker-base-small",
-        max_num_iterations=3_000,
+        max_num_iterations=1_800,
         steps_per_save=1_000,
         steps_per_eval_image=500,
         steps_per_eval_batch=0,
@@ -116,9 +119,10 @@ ntalker_base_small = MethodSpecification(
                 step_size=0.025,
                 max_samples=24,
             ),
-            target_samples=36_000,
+            # As many samples again would halve what a step costs beside them, and be steps too few for the lips.
+            target_samples=72_000,
         ),
-        optimizers=_optimizers(grids=1e-2, networks=4e-3),
+        optimizers=_optimizers(grids=1.4e-2, networks=5.6e-3, others=1.4, betas=(0.9, 0.99)),
         viewer=_viewer(),
     ),
     description="The same for a laptop: 256 px, minutes on a CPU.",

@@ -15,6 +15,8 @@ class FusedAdamConfig(AdamOptimizerConfig):
 
     eps: float = 1e-15
     """Small, as for all hash grids: entries that are seldom touched have tiny gradients."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay of the running means of gradients and of their squares."""
     fused: bool = True
     """One kernel, on the CPU and on CUDA."""
 
