@@ -3,7 +3,7 @@
 A head is trained on two thirds of the frames and speaks the third one's own audio; its mouth opening is measured on
 the rendered pictures and compared with the true one, and with what circularly shifted audio reaches.
 
-Example: python scripts/lip_sync.py --data data/anna --steps 2000 --output-dir outputs
+Example: python scripts/lip_sync.py --data data/anna --steps 1200 --output-dir outputs
 """
 
 import dataclasses
@@ -42,7 +42,7 @@ class LipSyncOverThirds:
     """The config.yml of three runs trained with --pipeline.datamanager.dataparser.holdout third-1, third-2, third-3."""
     method: str = "ntalker-base-small"
     """Method to train."""
-    steps: int = 2000
+    steps: int = 1200
     """Training steps of each of the three heads."""
     output_dir: Path = Path("outputs")
     """Where runs and lip_sync.json go."""

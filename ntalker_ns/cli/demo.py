@@ -31,7 +31,7 @@ class Demo:
     """Length of the made-up clip in s, 3 to 120."""
     size: int = 256
     """Side of the made-up clip in px, even, 128 to 512."""
-    steps: int = 600
+    steps: int = 400
     """Training steps."""
     seed: int = 0
     """Draws head motion and blinks."""
