@@ -5,6 +5,7 @@ import math
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from torch.autograd import DeviceType  # pyright: ignore[reportPrivateImportUsag
 
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation import runs
-from ntalker_ns.evaluation.speed import ceilings, encodings, kernels, timing
+from ntalker_ns.evaluation.speed import ceilings, encodings, kernels, steps, timing
 from ntalker_ns.evaluation.speed.ceilings import Ceilings, Work, kernel_milliseconds, measure_ceilings
 from ntalker_ns.evaluation.speed.curve import CurveSizes, held_out, measure_curves, scores
 from ntalker_ns.evaluation.speed.frames import MOVING, REFINED, STILL, FrameSizes, pixel_rays, resized
@@ -159,6 +160,26 @@ def test_pictures_in_half_precision(tiny: Path, tmp_path: Path, capsys: pytest.C
             assert loss["truth"] == pytest.approx(each["float32"]["truth"], abs=0.2)
             assert loss["truth_on_head"] == pytest.approx(each["float32"]["truth_on_head"], abs=0.2)
     assert "bfloat16" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("room", [16, 1, 0])
+def test_nerfacto_takes_as_many_rays_as_a_gpu_has_room_for(room: int, monkeypatch: pytest.MonkeyPatch):
+    asked: list[int] = []
+
+    def measured(ours: object, rays: int, count: int) -> int:
+        asked.append(rays)
+        if rays > room:
+            raise torch.cuda.OutOfMemoryError("no room")
+        return rays
+
+    monkeypatch.setattr(steps, "_nerfacto_of", measured)
+    ours: Any = None
+    if room:
+        assert steps._nerfacto(ours, StepSizes(rays=64)) == room
+    else:
+        with pytest.raises(NTalkerError, match="does not fit"):
+            steps._nerfacto(ours, StepSizes(rays=64))
+    assert asked == [rays for rays in (64, 32, 16, 8, 4, 2, 1) if 2 * rays > room]
 
 
 def test_curves_of_ours_and_nerfacto(tiny: Path, tmp_path: Path):

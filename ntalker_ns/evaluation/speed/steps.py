@@ -140,7 +140,7 @@ def _ours(training: Training, steps: int, description: str) -> StepSpeed:
 
 def _nerfacto(ours: Training, sizes: StepSizes) -> StepSpeed:
     rays = sizes.rays
-    while rays > 1:
+    while rays:
         try:
             return _nerfacto_of(ours, rays, sizes.peer_steps)
         except torch.cuda.OutOfMemoryError:
