@@ -119,7 +119,7 @@ ntalker_base_small = MethodSpecification(
                 step_size=0.025,
                 max_samples=24,
             ),
-            # As many samples again would halve what a step costs beside them, and be steps too few for the lips.
+            # Each step costs something beside its samples; with more of them, steps get too few for the lips.
             target_samples=72_000,
         ),
         optimizers=_optimizers(grids=1.4e-2, networks=5.6e-3, others=1.4, betas=(0.9, 0.99)),

@@ -14,12 +14,15 @@ import triton.language as tl
 from jaxtyping import Float
 from torch import Tensor
 
+from ntalker_ns.field.pose_refinement import SMALL
 from ntalker_ns.field.segments import ends_on
 
 BLOCK = 256
 """Samples of a program that moves them."""
 SUMMED = 1024
 """Samples of a program that sums their gradients."""
+SERIES_BELOW = tl.constexpr(SMALL)
+"""Squared angle below which its functions are taken from their series, where kernels can read it."""
 
 
 def apply_per_frame(
@@ -63,7 +66,7 @@ class _Correct(torch.autograd.Function):
 def _factors(squared):
     """sin(a) / a, (1 - cos(a)) / a^2 and (a - sin(a)) / a^3 of a squared angle; of small ones from their series, see
     `pose_refinement.SERIES`."""
-    small = squared < 1e-4
+    small = squared < SERIES_BELOW
     angle = tl.sqrt(tl.where(small, 1.0, squared))
     half = tl.sin(0.5 * angle) / angle
     sine = tl.where(small, 1.0 + squared * (-1.0 / 6.0 + squared / 120.0), tl.sin(angle) / angle)
