@@ -21,8 +21,8 @@ PICTURE_SAMPLES = 4
 """Times as many samples of a ray as in training at most: rays that graze the head from aside pass many empty cells, and
 those that meet it end there."""
 
-SUMMED = 5
-"""Values summed along a ray of a picture: colour, audio motion, distance."""
+SUMMED = 4
+"""Values summed along a ray of a picture: colour, audio motion."""
 
 
 class Samples(NamedTuple):
@@ -87,17 +87,12 @@ class HeadRenderer:
             # Corrections are learned by where samples are: of rays, gradients would have to be gathered.
             positions = apply_per_frame(positions, corrections, conditions.counts)
         found = self.field(positions, _per_ray(self.field.views(ray_bundle.directions), ray), conditions)
-        # From the box's rim: of distances from the camera the variance would be a difference of large numbers.
-        inside = (middles - near[ray])[:, None]
-        values = torch.cat([found.rgb, found.audio_motion, inside, inside.square()], dim=-1)
-        steps = torch.full_like(middles, self.step_size)
-        summed = composite(found.density.squeeze(-1), steps, values, samples.ray_counts, samples.ray_ends)
-        head, motion, inside, squared = summed.values.split([3, 1, 1, 1], dim=-1)
-        opacity = summed.accumulation
+        packed = (middles, self.step_size, samples.ray_counts, samples.ray_ends)
+        summed = composite(found.density.squeeze(-1), found.rgb, *packed)
         # In training the box of the rays is the whole one.
         whole = far if training else _far(ray_bundle)
-        outputs = _outputs(ray_bundle, head, motion, inside + opacity * near[:, None], opacity, whole)
-        outputs["thickness"] = squared - inside.square() / opacity.clamp(min=1e-6)
+        outputs = _outputs(ray_bundle, summed.values, summed.distance, summed.accumulation, whole)
+        outputs["thickness"] = summed.thickness
         outputs["samples_per_ray"] = samples.ray_counts.sum() / max(len(near), 1)
         return outputs, Samples(positions.detach(), summed.weights)
 
@@ -147,7 +142,7 @@ class HeadRenderer:
             marks: say which rays are `live` (rays, 1): speech, brows or blinks may act on them.
 
         Returns:
-            What `_outputs` names, and the mean number of samples a ray.
+            What `_outputs` names; audio_motion (rays, 1); and the mean number of samples a ray.
         """
         near, far = intersect_box(ray_bundle.origins, ray_bundle.directions, *self.occupancy.box())
         origins, directions = ray_bundle.origins, ray_bundle.directions
@@ -164,13 +159,13 @@ class HeadRenderer:
             if marks:
                 live[ray[self.field.moves(positions)]] = True
             found = field(positions, _per_ray(views, ray))
-            return found.density.squeeze(-1), torch.cat([found.rgb, found.audio_motion, middles[:, None]], dim=-1)
+            return found.density.squeeze(-1), torch.cat([found.rgb, found.audio_motion], dim=-1)
 
         middle, most = torch.full_like(near, 0.5), PICTURE_SAMPLES * self.max_samples
         steps = walk(self._lattice(ray_bundle, near, far, middle, self.occupancy.solid, most))
         sums, opacity = composite_in_rounds(ask, steps, self.step_size, SUMMED)
         head, motion, distance = sums.split([3, 1, 1], dim=-1)
-        outputs = _outputs(ray_bundle, head, motion, distance, opacity, _far(ray_bundle))
+        outputs = _outputs(ray_bundle, head, distance, opacity, _far(ray_bundle)) | {"audio_motion": motion}
         outputs["samples_per_ray"] = near.new_tensor(asked / max(len(near), 1))
         return outputs | ({"live": live[:, None]} if marks else {})
 
@@ -194,7 +189,6 @@ def _far(ray_bundle: RayBundle) -> Float[Tensor, "rays"]:
 def _outputs(
     ray_bundle: RayBundle,
     head: Float[Tensor, "rays 3"],
-    motion: Float[Tensor, "rays 1"],
     distance: Float[Tensor, "rays 1"],
     opacity: Float[Tensor, "rays 1"],
     far: Float[Tensor, "rays"],
@@ -206,5 +200,4 @@ def _outputs(
         "head": head,
         "depth": distance + empty * far[:, None],
         "accumulation": opacity,
-        "audio_motion": motion,
     }

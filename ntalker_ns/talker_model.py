@@ -285,8 +285,8 @@ class TalkerModel(Model):
                 training also what `Portrait.composed` needs.
 
         Returns:
-            rgb and head (rays, 3), depth (rays, 1) world units, accumulation (rays, 1), audio_motion (rays, 1), for
-            the metrics the mean number of samples a ray, and in training what `Portrait.composed` gives.
+            rgb and head (rays, 3), depth (rays, 1) world units, accumulation (rays, 1), for the metrics the mean number
+            of samples a ray, and in training what `Portrait.composed` gives.
         """
         frames, rays = self._frames_and_rays(ray_bundle)
         corrections = self.pose_refinement.of_frames(to_device(frames, self.device))

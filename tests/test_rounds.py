@@ -40,14 +40,16 @@ def _asked(samples: RaySamples, density: Tensor, values: Tensor) -> tuple[Tensor
 def test_same_picture_as_all_samples_at_once(counts: list[int], opaque: float) -> None:
     samples, density, values = _scene(counts or [0], opaque)
     summed, opacity, times = _asked(samples, density, values)
-    whole = composite_torch(density, torch.full_like(density, STEP), values, samples.ray_counts)
-    torch.testing.assert_close(summed, whole.values, rtol=0, atol=2 * INVISIBLE)
+    whole = composite_torch(density, values, samples.starts + 0.5 * STEP, STEP, samples.ray_counts)
+    expected = torch.cat([whole.values, whole.distance], dim=-1)
+    # Distances in these rays are up to two and a half times as large as values.
+    torch.testing.assert_close(summed, expected, rtol=0, atol=5 * INVISIBLE)
     torch.testing.assert_close(opacity, whole.accumulation, rtol=0, atol=2 * INVISIBLE)
     assert bool((times <= 1).all())
     if opaque == 0.1:
         # Nothing is hidden, so everything is asked for, and the sums differ by rounding alone.
         assert bool((times == 1).all())
-        torch.testing.assert_close(summed, whole.values, rtol=0, atol=1e-5)
+        torch.testing.assert_close(summed, expected, rtol=0, atol=1e-5)
 
 
 def test_rounds_grow_where_the_host_waits_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +86,7 @@ def test_no_rays() -> None:
         return middles, middles[:, None].expand(-1, 3)
 
     values, opacity = composite_in_rounds(ask, WalkMarched(samples), STEP, 3)
-    assert values.shape == (0, 3) and opacity.shape == (0, 1)
+    assert values.shape == (0, 4) and opacity.shape == (0, 1)
 
 
 @pytest.mark.parametrize("max_samples", [3, SAMPLES_A_ROUND, 40])

@@ -76,7 +76,7 @@ def test_marching_compiles(compiled: list[str]):
 
 def test_compositing_compiles(compiled: list[str]):
     density, values = torch.zeros(6, requires_grad=True), torch.zeros(6, 5, requires_grad=True)
-    triton_compositing.composite(density, torch.ones(6), values, torch.tensor([2, 4]))[0].sum().backward()
+    triton_compositing.composite(density, values, torch.ones(6), 0.1, torch.tensor([2, 4]))[0].sum().backward()
     assert compiled == ["composite_forward", "composite_backward"]
 
 

@@ -1,6 +1,6 @@
 """Volume rendering of packed samples (paper, Eq. 1)."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -12,31 +12,37 @@ MIN_TRANSMITTANCE = 1e-4
 """A ray that lets less light through than this is finished; what lies behind adds nothing."""
 
 
-@dataclass
-class Composited:
+class Composited(NamedTuple):
     """Sums along rays."""
 
     values: Float[Tensor, "rays channels"]
     accumulation: Float[Tensor, "rays 1"]
+    """Sum of the weights, in [0, 1]."""
+    distance: Float[Tensor, "rays 1"]
+    """Sum of the distances, each times its weight."""
+    thickness: Float[Tensor, "rays 1"]
+    """Sum of squared distances from the ray's mean distance, each times its weight."""
     weights: Float[Tensor, "samples"]
 
 
 def composite_torch(
     density: Float[Tensor, "samples"],
-    deltas: Float[Tensor, "samples"],
     values: Float[Tensor, "samples channels"],
+    distances: Float[Tensor, "samples"],
+    step: float,
     ray_counts: Int[Tensor, "rays"],
     ray_ends: Int[Tensor, "rays"] | None = None,
 ) -> Composited:
     """Front-to-back compositing, readable and on any device: rays are padded to the longest.
 
-    w_i = T_i (1 - exp(-density_i delta_i)), T_i = exp(-sum of density_j delta_j over j < i), and w_i = 0 where
-    T_i < `MIN_TRANSMITTANCE`.
+    w_i = T_i (1 - exp(-density_i step)), T_i = exp(-sum of density_j step over j < i), and w_i = 0 where
+    T_i < `MIN_TRANSMITTANCE`. Differentiable in density and values, through all results.
 
     Args:
         density: per world unit, samples of a ray side by side and front to back.
-        deltas: step lengths in world units.
         values: what is summed.
+        distances: of samples from the origins of their rays, world units; no gradient.
+        step: length of each sample, world units.
         ray_counts: samples of each ray.
         ray_ends: the place behind each ray's last sample; samples that are of no ray weigh nothing. None: rays follow
             one another and have all samples.
@@ -48,48 +54,63 @@ def composite_torch(
     there = slots < ray_counts[:, None]
     ray, slot = there.nonzero(as_tuple=True)
     sample = (ends - ray_counts)[ray] + slot
-    depth = density.new_zeros(rays, longest).index_put((ray, slot), (density * deltas)[sample])
+    depth = density.new_zeros(rays, longest).index_put((ray, slot), density[sample] * step)
     before = torch.cumsum(depth, dim=1) - depth
     transmittance = torch.exp(-before)
     padded = transmittance * (1.0 - torch.exp(-depth)) * (transmittance >= MIN_TRANSMITTANCE)
-    weights = torch.zeros_like(density).index_put((sample,), padded[ray, slot])
-    summed = values.new_zeros(rays, values.shape[-1]).index_add(0, ray, padded[ray, slot][:, None] * values[sample])
-    return Composited(values=summed, accumulation=padded.sum(dim=1, keepdim=True), weights=weights)
+    weight, along = padded[ray, slot], distances[sample]
+
+    def summed(of_samples: Tensor) -> Tensor:
+        return of_samples.new_zeros(rays, of_samples.shape[-1]).index_add(0, ray, of_samples)
+
+    accumulation, distance = (summed(each[:, None]) for each in (weight, weight * along))
+    # A sum of weighted squares is least at the mean: to move that changes nothing.
+    mean = (distance / accumulation.clamp(min=torch.finfo(density.dtype).tiny)).detach()
+    return Composited(
+        values=summed(weight[:, None] * values[sample]),
+        accumulation=accumulation,
+        distance=distance,
+        thickness=summed((weight * (along - mean[ray, 0]).square())[:, None]),
+        weights=torch.zeros_like(density).index_put((sample,), weight),
+    )
 
 
 def composite(
     density: Float[Tensor, "samples"],
-    deltas: Float[Tensor, "samples"],
     values: Float[Tensor, "samples channels"],
+    distances: Float[Tensor, "samples"],
+    step: float,
     ray_counts: Int[Tensor, "rays"],
     ray_ends: Int[Tensor, "rays"] | None = None,
 ) -> Composited:
     """`composite_torch`, by the fastest implementation for the device (the same numbers)."""
     backend = automatic_backend(density.device.type)
     if backend == "torch":
-        return composite_torch(density, deltas, values, ray_counts, ray_ends)
+        return composite_torch(density, values, distances, step, ray_counts, ray_ends)
     if backend == "numba":
         from ntalker_ns.rendering.numba_compositing import composite as fused
     else:
         from ntalker_ns.rendering.triton_compositing import composite as fused
-    summed, accumulation, weights = fused(density, deltas, values, ray_counts, ray_ends)
-    return Composited(values=summed, accumulation=accumulation.view(-1, 1), weights=weights)
+    summed, accumulation, distance, thickness, weights = fused(density, values, distances, step, ray_counts, ray_ends)
+    return Composited(summed, accumulation.view(-1, 1), distance.view(-1, 1), thickness.view(-1, 1), weights)
 
 
 def add_samples(
     density: Float[Tensor, "samples"],
     values: Float[Tensor, "samples channels"],
+    distances: Float[Tensor, "samples"],
     step: float,
     rays: Int[Tensor, "chosen"],
     counts: Int[Tensor, "chosen"],
     light: Float[Tensor, "rays"],
-    sums: Float[Tensor, "rays channels"],
+    sums: Float[Tensor, "rays channels+1"],
 ) -> None:
     """Composites the next samples of some rays behind those that were composited before; no gradient.
 
     Args:
         density: per world unit, samples of a ray side by side and front to back.
         values: what is summed.
+        distances: summed behind them.
         step: length of each sample, world units.
         rays: whose samples they are, each once.
         counts: samples of each of these.
@@ -99,8 +120,8 @@ def add_samples(
     if automatic_backend(density.device.type) == "numba":
         from ntalker_ns.rendering import numba_compositing
 
-        return numba_compositing.add_samples(density, values, step, rays, counts, light, sums)
-    part = composite(density, torch.full_like(density, step), values, counts)
+        return numba_compositing.add_samples(density, values, distances, step, rays, counts, light, sums)
+    part = composite(density, values, distances, step, counts)
     before = light[rays]
-    sums.index_add_(0, rays, before[:, None] * part.values)
+    sums.index_add_(0, rays, before[:, None] * torch.cat([part.values, part.distance], dim=-1))
     light[rays] = before * (1.0 - part.accumulation[:, 0])

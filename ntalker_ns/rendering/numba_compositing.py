@@ -19,25 +19,16 @@ MIN_TRANSMITTANCE = 1e-4
 
 def composite(
     density: Float[Tensor, "samples"],
-    deltas: Float[Tensor, "samples"],
     values: Float[Tensor, "samples channels"],
+    distances: Float[Tensor, "samples"],
+    step: float,
     ray_counts: Int[Tensor, "rays"],
     ray_ends: Int[Tensor, "rays"] | None = None,
-) -> tuple[Float[Tensor, "rays channels"], Float[Tensor, "rays"], Float[Tensor, "samples"]]:
-    """Sums values along rays, front to back: w_i = T_i (1 - exp(-density_i delta_i)), and 0 once T_i is below 1e-4.
-
-    T_i = exp(-sum of density_j delta_j over j < i). Differentiable in density and values, through all three results.
-
-    Args:
-        density: (S,) float32 or float64, per world unit, samples of a ray side by side and front to back.
-        deltas: (S,) step lengths, world units; no gradient.
-        values: (S, C) what is summed.
-        ray_counts: (R,) samples of each ray.
-        ray_ends: (R,) the place behind each ray's last sample; samples that are of no ray weigh nothing. None: rays
-            follow one another and have all samples.
+) -> tuple[Tensor, ...]:
+    """`ntalker_ns.rendering.compositing.composite_torch`; float32 or float64, as the density is.
 
     Returns:
-        Sums (R, C), accumulated weights (R,) in [0, 1], and weights (S,), in the type of the density.
+        Sums of the values (R, C), accumulation, distance and thickness (R,), and weights (S,).
 
     Raises:
         ValueError: rays follow one another, and their counts do not add up to the samples.
@@ -45,122 +36,121 @@ def composite(
     if ray_ends is None and int(ray_counts.sum()) != len(density):
         raise ValueError(f"ray_counts add up to {int(ray_counts.sum())}, but there are {len(density)} samples.")
     kind = density.dtype
-    arguments = density, deltas.to(kind), values.to(kind), ray_counts.to(torch.int64), ray_ends
-    return _Composite.apply(*arguments)  # pyright: ignore[reportReturnType]
+    counts = ray_counts.to(torch.int64)
+    ends = torch.cumsum(counts, dim=0) if ray_ends is None else ray_ends
+    return _Composite.apply(density, values.to(kind), distances.to(kind), step, counts, ends)  # type: ignore[no-any-return]
 
 
 def add_samples(
     density: Float[Tensor, "samples"],
     values: Float[Tensor, "samples channels"],
+    distances: Float[Tensor, "samples"],
     step: float,
     rays: Int[Tensor, "chosen"],
     counts: Int[Tensor, "chosen"],
     light: Float[Tensor, "rays"],
-    sums: Float[Tensor, "rays channels"],
+    sums: Float[Tensor, "rays channels+1"],
 ) -> None:
     """`ntalker_ns.rendering.compositing.add_samples` in one pass over the rays."""
-    arrays = [each.contiguous().numpy() for each in (density, values, rays, counts)]
+    arrays = [each.contiguous().numpy() for each in (density, values, distances, rays, counts)]
     with KERNEL_LOCK:
-        _add_samples(*arrays, np.cumsum(arrays[3]), np.float32(step), light.numpy(), sums.numpy())  # pyright: ignore[reportCallIssue]
+        _add_samples(*arrays, np.cumsum(arrays[-1]), np.float32(step), light.numpy(), sums.numpy())  # pyright: ignore[reportCallIssue]
 
 
 @njit(parallel=True, cache=True)
-def _add_samples(density, values, rays, counts, ends, step, light, sums):
+def _add_samples(density, values, distances, rays, counts, ends, step, light, sums):
+    last = values.shape[1]
     for i in prange(rays.shape[0]):
         ray = rays[i]
         through = light[ray]
         for sample in range(ends[i] - counts[i], ends[i]):
             weight = through * -np.expm1(-density[sample] * step)
             through -= weight
-            for channel in range(values.shape[1]):
+            for channel in range(last):
                 sums[ray, channel] += weight * values[sample, channel]
+            sums[ray, last] += weight * distances[sample]
         light[ray] = through
 
 
 class _Composite(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, density: Tensor, deltas: Tensor, values: Tensor, ray_counts: Tensor, ray_ends: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        density, deltas, values = density.contiguous(), deltas.contiguous(), values.contiguous()
-        ray_counts = ray_counts.contiguous()
-        ends = torch.cumsum(ray_counts, dim=0) if ray_ends is None else ray_ends.contiguous()
-        sums = values.new_empty(len(ray_counts), values.shape[1])
-        accumulation = density.new_empty(len(ray_counts))
+        ctx: Any, density: Tensor, values: Tensor, distances: Tensor, step: float, counts: Tensor, ends: Tensor
+    ) -> tuple[Tensor, ...]:
+        given = [each.contiguous() for each in (density, values, distances, counts, ends)]
+        ctx.step = density.numpy().dtype.type(step)
         # What is of no ray stays as it is made here.
         weights = torch.zeros_like(density)
+        sums = values.new_empty(len(counts), values.shape[1])
+        of_rays = density.new_empty(4, len(counts))
         with KERNEL_LOCK:
-            _forward(
-                density.numpy(),
-                deltas.numpy(),
-                values.numpy(),
-                ray_counts.numpy(),
-                ends.numpy(),
-                sums.numpy(),
-                accumulation.numpy(),
-                weights.numpy(),
-            )
-        ctx.save_for_backward(density, deltas, values, ray_counts, ends, weights)
-        return sums, accumulation, weights
+            _forward(*(each.numpy() for each in given), ctx.step, sums.numpy(), of_rays.numpy(), weights.numpy())  # pyright: ignore[reportCallIssue]
+        accumulation, distance, thickness, mean = of_rays.unbind()
+        ctx.save_for_backward(*given, mean, weights)
+        return sums, accumulation, distance, thickness, weights
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, Tensor, None, None]:
-        density, deltas, values, ray_counts, ends, weights = ctx.saved_tensors
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        density, values, *_ = ctx.saved_tensors
         density_gradient, values_gradient = torch.zeros_like(density), torch.zeros_like(values)
-        sums_gradient, accumulation_gradient, weights_gradient = (each.contiguous() for each in gradients)
+        given = (*ctx.saved_tensors, *(each.contiguous() for each in gradients), density_gradient, values_gradient)
         with KERNEL_LOCK:
-            _backward(
-                density.numpy(),
-                deltas.numpy(),
-                values.numpy(),
-                ray_counts.numpy(),
-                ends.numpy(),
-                weights.numpy(),
-                sums_gradient.numpy(),
-                accumulation_gradient.numpy(),
-                weights_gradient.numpy(),
-                density_gradient.numpy(),
-                values_gradient.numpy(),
-            )
-        return density_gradient, None, values_gradient, None, None
+            _backward(ctx.step, *(each.numpy() for each in given))  # pyright: ignore[reportCallIssue]
+        return density_gradient, values_gradient, None, None, None, None
 
 
 @njit(parallel=True, cache=True)
-def _forward(density, deltas, values, counts, ends, sums, accumulation, weights):
+def _forward(density, values, distances, counts, ends, step, sums, of_rays, weights):
+    """Writes sums along rays; accumulation, distance, thickness and the mean distance; and the weights."""
     for ray in prange(counts.shape[0]):
+        first, last = ends[ray] - counts[ray], ends[ray]
         sums[ray] = 0
         transmittance = 1.0
-        total = 0.0
-        for i in range(ends[ray] - counts[ray], ends[ray]):
+        total, moment, squares = 0.0, 0.0, 0.0
+        # Distances are counted from the first sample: of those from the origin, squares would differ by too little.
+        begin = distances[first] if first < last else density.dtype.type(0)
+        for i in range(first, last):
             if transmittance < MIN_TRANSMITTANCE:
                 weights[i] = 0
                 continue
-            opacity = -np.expm1(-density[i] * deltas[i])
+            opacity = -np.expm1(-density[i] * step)
             weight = transmittance * opacity
             transmittance -= weight
-            total += weight
             weights[i] = weight
+            along = np.float64(distances[i] - begin)
+            total += weight
+            moment += weight * along
+            squares += weight * along * along
             for channel in range(values.shape[1]):
                 sums[ray, channel] += weight * values[i, channel]
-        accumulation[ray] = total
+        mean = moment / total if total > 0 else 0.0
+        of_rays[0, ray], of_rays[1, ray] = total, moment + total * begin
+        of_rays[2, ray], of_rays[3, ray] = max(squares - moment * mean, 0.0), mean + begin
 
 
 @njit(parallel=True, cache=True)
 def _backward(
+    step,
     density,
-    deltas,
     values,
+    distances,
     counts,
     ends,
+    mean,
     weights,
     sums_gradient,
     accumulation_gradient,
+    distance_gradient,
+    thickness_gradient,
     weights_gradient,
     density_gradient,
     values_gradient,
 ):
-    """With G_i the gradient of w_i: d/d(density_i delta_i) = G_i T_(i+1) - sum of G_j w_j over j > i."""
+    """With G_i the gradient of w_i: d/d(density_i step) = G_i T_(i+1) - sum of G_j w_j over j > i.
+
+    Thickness is the least sum of weighted squares, so that its mean may be taken as fixed.
+    """
     for ray in prange(counts.shape[0]):
         first, last = ends[ray] - counts[ray], ends[ray]
         transmittance = 1.0
@@ -172,13 +162,15 @@ def _backward(
                 values_gradient[i] = 0
                 continue
             # As in the forward pass, to the last bit, so that both end the ray at the same sample.
-            transmittance -= transmittance * -np.expm1(-density[i] * deltas[i])
+            transmittance -= transmittance * -np.expm1(-density[i] * step)
             density_gradient[i] = transmittance
         behind = 0.0
         for i in range(alive - 1, first - 1, -1):
+            off = distances[i] - mean[ray]
             gradient = accumulation_gradient[ray] + weights_gradient[i]
+            gradient += distance_gradient[ray] * distances[i] + thickness_gradient[ray] * off * off
             for channel in range(values.shape[1]):
                 gradient += sums_gradient[ray, channel] * values[i, channel]
                 values_gradient[i, channel] = weights[i] * sums_gradient[ray, channel]
-            density_gradient[i] = deltas[i] * (gradient * density_gradient[i] - behind)
+            density_gradient[i] = step * (gradient * density_gradient[i] - behind)
             behind += gradient * weights[i]

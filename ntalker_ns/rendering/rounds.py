@@ -29,7 +29,7 @@ Ask = Callable[[Int[Tensor, "samples"], Float[Tensor, "samples"]], tuple[Tensor,
 @torch.no_grad()
 def composite_in_rounds(
     ask: Ask, walk: Walk, step: float, channels: int
-) -> tuple[Float[Tensor, "rays channels"], Float[Tensor, "rays 1"]]:
+) -> tuple[Float[Tensor, "rays channels+1"], Float[Tensor, "rays 1"]]:
     """The sums and opacities of `composite`, up to `INVISIBLE`.
 
     Args:
@@ -39,18 +39,18 @@ def composite_in_rounds(
         channels: how many values are summed.
 
     Returns:
-        Sums along rays and accumulated opacity.
+        Sums along rays, of the distances of samples' middles behind the values, and accumulated opacity.
     """
     left = walk.left
-    values = torch.zeros(len(left), channels, device=left.device)
+    values = torch.zeros(len(left), channels + 1, device=left.device)
     light = torch.ones(len(left), device=left.device)
     going = torch.arange(len(left), device=left.device)
     most = SAMPLES_A_ROUND
     while len(going):
         starts, counts = walk.on(going, most)
         ray = torch.repeat_interleave(going, counts, output_size=len(starts))
-        density, found = ask(ray, starts + 0.5 * step)
-        add_samples(density, found, step, going, counts, light, values)
+        middles = starts + 0.5 * step
+        add_samples(*ask(ray, middles), middles, step, going, counts, light, values)
         going = going[(left[going] > 0) & (light[going] > INVISIBLE)]
         most *= 4 if host_would_wait(going) else 1
     return values, 1.0 - light[:, None]

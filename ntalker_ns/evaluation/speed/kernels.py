@@ -271,25 +271,26 @@ def _compositing(sizes: KernelSizes, device: torch.device) -> Check:
     counts = torch.randint(0, 33, (sizes.rays,), device=device)
     total = int(counts.sum())
     density = (20.0 * torch.rand(total, device=device)).requires_grad_()
-    deltas = torch.full((total,), 0.0125, device=device)
-    values = torch.rand(total, 5, device=device, requires_grad=True)
-    upstream = (torch.randn(sizes.rays, 5, device=device), torch.randn(sizes.rays, device=device))
-    upstream = (*upstream, torch.randn(total, device=device))
+    distances = 3.0 + 0.0125 * torch.arange(total, device=device)
+    values = torch.rand(total, 3, device=device, requires_grad=True)
+    of_rays = [torch.randn(sizes.rays, device=device) for _ in range(3)]
+    upstream = (torch.randn(sizes.rays, 3, device=device), *of_rays, torch.randn(total, device=device))
+    packed = (distances, 0.0125, counts)
 
     def with_gradients(results: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return *results, *torch.autograd.grad(results, (density, values), upstream)
 
     def padded() -> tuple[Tensor, ...]:
-        found = composite_torch(density, deltas, values, counts)
-        return with_gradients((found.values, found.accumulation.squeeze(1), found.weights))
+        summed, *of_rays, weights = composite_torch(density, values, *packed)
+        return with_gradients((summed, *(each.squeeze(1) for each in of_rays), weights))
 
     return Check(
         "compositing",
-        lambda: with_gradients(triton_compositing.composite(density, deltas, values, counts)),
+        lambda: with_gradients(triton_compositing.composite(density, values, *packed)),
         padded,
         1e-4,
         # Both passes read samples; weights are written, theirs are given; sample and ray have gradients or sums.
-        Work(2 * (density.nbytes + deltas.nbytes + values.nbytes + 4 * total) + density.nbytes + values.nbytes),
+        Work(2 * (density.nbytes + distances.nbytes + values.nbytes + 4 * total) + density.nbytes + values.nbytes),
     )
 
 
