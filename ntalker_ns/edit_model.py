@@ -73,8 +73,7 @@ class EditModel(TalkerModel):
     """A talking head that learns whole patches of edited frames.
 
     In training it is told what it is told in rendering: the lips that are heard and an appearance that follows from the
-    pose. An edited frame is an edited rendering, so its lips are the heard ones; and what hears them is not trained any
-    more.
+    pose. An edited frame is an edited rendering, so its lips are the heard ones.
     """
 
     config: EditModelConfig
@@ -90,7 +89,7 @@ class EditModel(TalkerModel):
         self.refinement_weight = ViewerSlider("Refinement weight", self.config.refinement_weight, 0.0, 1.0, 0.01)
 
     def get_param_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Fields, refinement and discriminator at rates of their own; what hears, and the tracked poses, rest."""
+        """Fields, refinement and discriminator at rates of their own; codes and the tracked poses rest."""
         groups = super().get_param_groups()
         learning = {name: groups[name] for name in ("grids", "networks", "torso", "background")}
         return learning | {
@@ -125,11 +124,9 @@ class EditModel(TalkerModel):
         """All frames of what drives the head: it is trained on what it says itself."""
         return torch.arange(len(self.driving))
 
-    @torch.no_grad()
     def _lips(self, frames: Int[Tensor, "frames"]) -> Float[Tensor, "frames lip_dim"]:
-        """The heard lips, without noise, in training too."""
-        with self._as_in_rendering():
-            return super()._heard_lips(frames)
+        """The heard lips, in training too."""
+        return self._heard_lips(frames)
 
     def _conditions(
         self, frames: Int[Tensor, "frames"], poses: Float[Tensor, "frames 3 4"] | None = None

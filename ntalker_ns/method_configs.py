@@ -29,7 +29,7 @@ def _optimizers(
 ) -> dict[str, dict]:
     """Adam for each parameter group, with a short warm-up and a cosine decay to the end of the run; `others` is a
     factor on the rates of the other groups."""
-    rates = {"audio": 1e-3, "codes": 1e-3, "poses": 2e-4, "torso": 1e-2, "background": 2e-3}
+    rates = {"codes": 1e-3, "poses": 2e-4, "torso": 1e-2, "background": 2e-3}
     rates = {"grids": grids, "networks": networks} | {name: others * rate for name, rate in rates.items()}
     return {
         name: {

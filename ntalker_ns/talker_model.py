@@ -19,7 +19,7 @@ from ntalker_ns.carving import carve
 from ntalker_ns.cores import shared_cores
 from ntalker_ns.driving import DrivingSequence
 from ntalker_ns.driving_controls import controlled
-from ntalker_ns.field.audio_encoder import neighbour_indices
+from ntalker_ns.field.lip_reader import LipReader
 from ntalker_ns.field.pose_refinement import KeptMap, PoseRefinement
 from ntalker_ns.field.segments import choose
 from ntalker_ns.field.talker_field import FaceMotions, FrameConditions, TalkerField, TalkerFieldConfig
@@ -88,13 +88,6 @@ class TalkerModelConfig(ModelConfig):
     hidden_interval: int = 4
     """Such points are learned in one step of so many, drawn at random, and of so many steps' rays at once: to begin
     costs as much as thousands of points."""
-    audio_epochs: float = 60.0
-    """How often the audio encoder sees each frame while it learns lip shapes; more, and it learns a short clip by
-    heart."""
-    audio_noise: float = 0.5
-    """Standard deviation of noise on the audio features in training, in the features' own units (about 1 for mel)."""
-    audio_batch: int = 64
-    """Frames of a step from which the audio encoder learns."""
     lip_noise: float = 0.1
     """Standard deviation of noise on measured lip shapes in training, in units of their first component's."""
     eval_num_rays_per_chunk: int = 1 << 18
@@ -114,7 +107,8 @@ class TalkerModel(Model):
         sequence: DrivingSequence = self.kwargs["metadata"]["driving"]
         frames = sequence.num_clip_frames
         face = FaceMotions(*(getattr(sequence, name) for name in FaceMotions._fields))
-        self.field = TalkerField(self.config.field, sequence.features.shape[-1], sequence.anchors, face)
+        self.field = TalkerField(self.config.field, sequence.anchors, face)
+        self.lip_reader = LipReader(sequence.features.shape[-1], sequence.lip_shapes.shape[-1], frames)
         self.occupancy = OccupancyGrid(self.config.occupancy_resolution, min_weight=self.config.occupancy_weight)
         self._renderer = HeadRenderer(self.field, self.occupancy, self.config.step_size, self.config.max_samples)
         # With new audio the sequence is a replay; the clip's own poses then come with the checkpoint.
@@ -132,7 +126,6 @@ class TalkerModel(Model):
         self.face_shell: FaceShell | None = None
         """Where the head is in depth; known in training, where the data set says so."""
         self._still_camera = StillCamera()
-        self._step = 0
         self._warned_no_time = False
         self.set_driving(sequence)
 
@@ -160,11 +153,10 @@ class TalkerModel(Model):
         self._shown_eyes = torch.from_numpy(controlled(self.driving, self.driving, eyes).eye_openness)
 
     def get_param_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Hash tables, networks, the audio encoder, codes and poses learn at rates of their own."""
+        """Hash tables, networks, codes and poses learn at rates of their own."""
         groups = {
             "grids": self.field.grid_parameters(),
             "networks": self.field.network_parameters(),
-            "audio": self.field.audio_parameters(),
             "codes": list(self.appearance.parameters()),
             "torso": list(self.portrait.torso.parameters()),
             "background": list(self.portrait.learned.parameters()),
@@ -176,21 +168,20 @@ class TalkerModel(Model):
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes
     ) -> list[TrainingCallback]:
-        """Carves the occupancy grid by the masks before the first step and refreshes it every few steps."""
+        """Takes what the clip says before the first step, and refreshes the occupancy grid every few steps."""
         pipeline, trainer = training_callback_attributes.pipeline, training_callback_attributes.trainer
         assert pipeline is not None and trainer is not None
         self._know_face(pipeline.datamanager.train_dataset)
 
-        carved = False
+        ready = False
 
         def prepare(step: int) -> None:
-            nonlocal carved
-            self._step = step
+            nonlocal ready
             coarse_steps = self.config.coarse_share * trainer.config.max_num_iterations
             self.field.show_levels(step / coarse_steps if coarse_steps else 1.0)
-            if not carved and not bool(self.occupancy.carved):
-                self._carve(pipeline.datamanager.train_dataset)
-            carved = True
+            if not ready and not bool(self.occupancy.carved):
+                self._take_clip(pipeline.datamanager.train_dataset)
+            ready = True
 
         return [
             TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], prepare),
@@ -212,9 +203,11 @@ class TalkerModel(Model):
                 "views from aside are worse for it.[/yellow]"
             )
 
-    def _carve(self, dataset: Any) -> None:
-        """Closes the cells where the head cannot be; also notes which frames train."""
+    def _take_clip(self, dataset: Any) -> None:
+        """Notes which frames train, learns from them which lips sounds ask for, and closes the cells where the head
+        cannot be."""
         trained = torch.as_tensor(dataset.metadata["frame_indices"]).long()
+        self.lip_reader.fit(self._features[trained], self._lip_shapes[trained])
         self.pose_refinement.mark_trained(trained.to(self.device))
         carve(self.occupancy, dataset, self.face_shell, self.driving.anchors, self.config.hidden_depth)
 
@@ -232,10 +225,7 @@ class TalkerModel(Model):
 
     def _heard_lips(self, frames: Int[Tensor, "frames"]) -> Float[Tensor, "frames lip_dim"]:
         """The lip shapes that the audio asks for at driving frames."""
-        windows = to_device(self._features[neighbour_indices(frames, len(self._features))], self.device)
-        if self.training:
-            windows = windows + self.config.audio_noise * torch.randn_like(windows)
-        return self.field.heard_lips(windows)
+        return self.lip_reader(to_device(self._features[frames], self.device))
 
     def _lips(self, frames: Int[Tensor, "frames"]) -> Float[Tensor, "frames lip_dim"]:
         """Measured lip shapes in training, blurred so that they cannot name a frame; otherwise the heard ones."""
@@ -291,12 +281,9 @@ class TalkerModel(Model):
         frames, rays = self._frames_and_rays(ray_bundle)
         corrections = self.pose_refinement.of_frames(to_device(frames, self.device))
         outputs = self._render(ray_bundle, rays, self._conditions(frames), corrections)
-        if self.training:
-            if "rest" in ray_bundle.metadata:
-                head, opacity = outputs["head"], outputs["accumulation"]
-                outputs |= self.portrait.composed(head, opacity, ray_bundle.metadata, frames, rays)
-            if self._step * self.config.audio_batch < self.config.audio_epochs * len(self._trained_frames()):
-                outputs["hearing"] = self._hearing_loss()
+        if self.training and "rest" in ray_bundle.metadata:
+            head, opacity = outputs["head"], outputs["accumulation"]
+            outputs |= self.portrait.composed(head, opacity, ray_bundle.metadata, frames, rays)
         return outputs
 
     def _frames_and_rays(self, ray_bundle: RayBundle) -> tuple[Int[Tensor, "frames"], list[int]]:
@@ -379,8 +366,6 @@ class TalkerModel(Model):
             losses["hidden"] = self.config.hidden_weight * outputs["hidden"]
         if self.config.thickness_weight and "thickness" in outputs:
             losses["thickness"] = self.config.thickness_weight * outputs["thickness"].mean()
-        if "hearing" in outputs:
-            losses["lips"] = outputs["hearing"]
         losses |= self.portrait.losses(outputs, batch)
         if self.config.refine_poses:
             losses["poses"] = self.config.pose_weight * self.pose_refinement.spread()
@@ -389,15 +374,6 @@ class TalkerModel(Model):
     def _trained_frames(self) -> Int[Tensor, "trained"]:
         """On the host."""
         return self.pose_refinement.trained_frames()
-
-    def _hearing_loss(self) -> Tensor:
-        """How far the lips that are heard are from the measured ones, over random training frames.
-
-        It shares no parameter with the picture's losses, so it needs no weight.
-        """
-        trained = self._trained_frames()
-        frames = trained[torch.randint(len(trained), (self.config.audio_batch,))]
-        return (self._heard_lips(frames) - to_device(self._lip_shapes[frames], self.device)).square().mean()
 
     def _time_of(self, camera: Cameras) -> float:
         if camera.times is not None:

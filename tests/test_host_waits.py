@@ -106,7 +106,7 @@ def test_a_training_step_waits_for_nothing(on_device: Any, on_lips: bool) -> Non
         _, losses, metrics = pipeline.get_train_loss_dict(0)
         torch.stack(list(losses.values())).sum().backward()
         pipeline.model._refresh_occupancy(16)
-    expected = {"rgb", "mask", "entropy", "off_surface", "hidden", "lips", "whole", "rest", "poses"}
+    expected = {"rgb", "mask", "entropy", "off_surface", "hidden", "whole", "rest", "poses"}
     assert expected | ({"lip_patches"} if on_lips else set()) <= set(losses) and {"psnr", "samples_per_ray"} <= set(
         metrics
     )

@@ -39,7 +39,7 @@ def make_field(**sizes: Any) -> TalkerField:
     brows = rng.uniform([-0.4, 0.2], [0.4, 0.6], (7, 2)).astype(np.float32)
     raised = (0.05 * rng.normal(size=(2, 7, 2))).astype(np.float32)
     face = FaceMotions(places, motions, brows, raised, open_lids(ANCHORS))
-    field = TalkerField(TalkerFieldConfig(**{**config, **sizes}), 6, ANCHORS, face)
+    field = TalkerField(TalkerFieldConfig(**{**config, **sizes}), ANCHORS, face)
     for table in field.grid_parameters():
         torch.nn.init.normal_(table)
     return field

@@ -34,7 +34,7 @@ def field() -> TalkerField:
     raised = np.zeros((2, 3, 2), np.float32)
     raised[0, :2, 1] = 0.05
     face = FaceMotions(places, motions, brows, raised, open_lids(ANCHORS))
-    field = TalkerField(config, feature_channels=6, anchors=ANCHORS, motions=face)
+    field = TalkerField(config, anchors=ANCHORS, motions=face)
     for table in field.grid_parameters():
         torch.nn.init.normal_(table)
     return field

@@ -69,9 +69,8 @@ def test_finer_levels_come_over_a_share_of_the_training(
 ) -> None:
     model = pipeline.model
     monkeypatch.setattr(model.config, "coarse_share", share)
-    monkeypatch.setattr(model, "_carve", lambda dataset: None)
+    monkeypatch.setattr(model, "_take_clip", lambda dataset: None)
     # Put back for the tests that follow.
-    monkeypatch.setattr(model, "_step", model._step)
     monkeypatch.setattr(model.field, "active_levels", model.field.active_levels)
     trainer: Any = SimpleNamespace(config=SimpleNamespace(max_num_iterations=40))
     attributes = TrainingCallbackAttributes(optimizers=None, grad_scaler=None, pipeline=pipeline, trainer=trainer)
@@ -293,7 +292,7 @@ def test_a_step_teaches_every_group(pipeline: Any) -> None:
     for name, parameters in model.get_param_groups().items():
         assert any(p.grad is not None and float(p.grad.abs().sum()) > 0 for p in parameters), name
     portrait = {"whole", "rest", "torso_opacity", "torso_codes"}
-    assert {"rgb", "mask", "entropy", "lips", "poses", "thickness", "hidden"} | portrait == set(losses)
+    assert {"rgb", "mask", "entropy", "poses", "thickness", "hidden"} | portrait == set(losses)
     assert float(metrics["samples_per_ray"]) > 0
 
 
@@ -435,12 +434,12 @@ def test_cells_off_the_known_face_are_closed(pipeline: Any) -> None:
     model = pipeline.model
     resolution = model.occupancy.resolution
     dataset = pipeline.datamanager.train_dataset
-    model._carve(dataset)
+    model._take_clip(dataset)
     alone = model.occupancy.hull.clone()
     flat = np.zeros((resolution, resolution))
     model.face_shell = FaceShell(flat - 0.2, flat, flat + 0.2, unit=0.4)
     try:
-        model._carve(dataset)
+        model._take_clip(dataset)
     finally:
         model.face_shell = None
     y = model.occupancy.centers()[..., 1]
@@ -452,18 +451,20 @@ def test_cells_off_the_known_face_are_closed(pipeline: Any) -> None:
     assert alone[near].any() and torch.equal(model.occupancy.hull[near], alone[near])
 
 
-def test_hearing_is_taught_for_so_many_epochs_and_no_longer(pipeline: Any) -> None:
-    pipeline.train()
-    model = pipeline.model
-    model.pose_refinement.mark_trained(torch.arange(20))
-    last = int(model.config.audio_epochs * 20 / model.config.audio_batch)
-    try:
-        model._step = last - 1
-        assert "lips" in pipeline.get_train_loss_dict(0)[1]
-        model._step = last + 1
-        assert "lips" not in pipeline.get_train_loss_dict(0)[1]
-    finally:
-        model._step = 0
+def test_lips_are_heard_as_the_training_frames_say(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, dataset = pipeline.model, pipeline.datamanager.train_dataset
+    asked: list[Any] = []
+    monkeypatch.setattr(model.lip_reader, "fit", lambda *given: asked.append(given))
+    model._take_clip(dataset)
+    trained = torch.tensor(dataset.metadata["frame_indices"])
+    assert 0 < len(trained) < len(model.driving)
+    torch.testing.assert_close(asked[0][0], torch.from_numpy(model.driving.features)[trained])
+    torch.testing.assert_close(asked[0][1], torch.from_numpy(model.driving.lip_shapes)[trained])
+    monkeypatch.undo()
+    model._take_clip(dataset)
+    heard = model.lip_reader(asked[0][0])
+    assert heard.std(dim=0).max() > 0.1
+    torch.testing.assert_close(model.eval()._lips(trained), heard)
 
 
 @pytest.mark.parametrize("hidden_opacity", [0.9, 1e-3])

@@ -46,7 +46,7 @@ def tiny_config(data: Path, output_dir: Path, **overrides: Any) -> TalkerTrainer
             min_rays=64,
         ),
         "optimizers": {
-            name: dict(optimizer) for name in ("grids", "networks", "audio", "codes", "poses", "torso", "background")
+            name: dict(optimizer) for name in ("grids", "networks", "codes", "poses", "torso", "background")
         },
     }
     config = TalkerTrainerConfig(**{**fields, **overrides})

@@ -11,7 +11,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ntalker_ns.encodings.hash_grid import HashGrid, automatic_backend
-from ntalker_ns.field.audio_encoder import AudioEncoder
 from ntalker_ns.field.face import Face
 from ntalker_ns.field.gates import brow_gate, eye_gate, speech_gate
 from ntalker_ns.field.harmonics import spherical_harmonics
@@ -47,8 +46,6 @@ class TalkerFieldConfig:
     """Base-2 logarithm of the entries of a hash table level."""
     speech_code_dim: int = 64
     """Channels of a frame's speech code."""
-    audio_dropout: float = 0.0
-    """Share of the audio encoder's hidden units dropped in training."""
     hidden_dim: int = 64
     """Channels of the hidden layers."""
     hidden_layers: int = 2
@@ -124,14 +121,12 @@ class TalkerField(nn.Module):
     def __init__(
         self,
         config: TalkerFieldConfig,
-        feature_channels: int,
         anchors: dict[str, np.ndarray],
         motions: FaceMotions,
     ) -> None:
         """
         Args:
             config: sizes.
-            feature_channels: channels of the audio features.
             anchors: (3,) world points of the face, see `DrivingSequence.anchors`.
             motions: how parts of the face move.
         """
@@ -148,8 +143,6 @@ class TalkerField(nn.Module):
         self.brow_warp = LandmarkWarp(motions.brow_places, motions.brow_motions, softness=WARP_SOFTNESS * between_eyes)
         self.lid_fold = LidFold(motions.lids)
         lip_dim = len(motions.lip_motions)
-        self.audio_encoder = AudioEncoder(feature_channels, dropout=config.audio_dropout)
-        self.lip_reader = nn.Linear(self.audio_encoder.code_dim, lip_dim)
         self.speech_net = nn.Sequential(
             nn.Linear(lip_dim, config.hidden_dim), nn.ReLU(), nn.Linear(config.hidden_dim, config.speech_code_dim)
         )
@@ -194,22 +187,10 @@ class TalkerField(nn.Module):
         """The hash tables, which learn at a rate of their own."""
         return [*self.space_grid.parameters(), *self.audio_grid.parameters()]
 
-    def audio_parameters(self) -> list[nn.Parameter]:
-        """What hears lip shapes: it learns from landmarks alone, at a rate of its own."""
-        return [*self.audio_encoder.parameters(), *self.lip_reader.parameters()]
-
     def network_parameters(self) -> list[nn.Parameter]:
         """Everything else."""
-        others = {id(parameter) for parameter in (*self.grid_parameters(), *self.audio_parameters())}
-        return [parameter for parameter in self.parameters() if id(parameter) not in others]
-
-    def heard_lips(self, windows: Float[Tensor, "frames 8 16 channels"]) -> Float[Tensor, "frames lip_dim"]:
-        """The shape of lips and jaw that the audio around each frame asks for.
-
-        Args:
-            windows: see `AudioEncoder`.
-        """
-        return self.lip_reader(self.audio_encoder(windows))
+        tables = {id(parameter) for parameter in self.grid_parameters()}
+        return [parameter for parameter in self.parameters() if id(parameter) not in tables]
 
     def speech_code(self, lip_shapes: Float[Tensor, "frames lip_dim"]) -> Float[Tensor, "frames code"]:
         """What the field is told of a shape of lips and jaw, measured or heard."""
