@@ -29,6 +29,7 @@ from ntalker_ns.portrait import Portrait, PortraitConfig, RestKind
 from ntalker_ns.rendering.face_shell import MOUTH, FaceShell
 from ntalker_ns.rendering.hidden import OPAQUE, off_hidden, scattered
 from ntalker_ns.rendering.occupancy import OccupancyGrid
+from ntalker_ns.rendering.off_surface import squared_off
 from ntalker_ns.rendering.rays import camera_rays
 from ntalker_ns.rendering.still_camera import StillCamera, lens, versions
 from ntalker_ns.talker_clip import Clip
@@ -123,8 +124,7 @@ class TalkerModel(Model):
         self.register_buffer("_mouth", torch.tensor(sequence.anchors["mouth"]).float(), persistent=False)
         self.portrait = Portrait(self.config.portrait, sequence)
         self.controls = PortraitControls(self.config.portrait.background, self.portrait.set_background, self.set_eyes)
-        self.face_shell: FaceShell | None = None
-        """Where the head is in depth; known in training, where the data set says so."""
+        self.set_face(None)
         self._still_camera = StillCamera()
         self._warned_no_time = False
         self.set_driving(sequence)
@@ -196,12 +196,21 @@ class TalkerModel(Model):
         """Takes the tracked face's shape from the data set, where it is there and knows it."""
         clip: Clip | None = dataset.clip
         if clip is not None and clip.face_shape is not None:
-            self.face_shell = FaceShell.around(clip.face_shape, self.occupancy.resolution)
+            self.set_face(FaceShell.around(clip.face_shape, self.occupancy.resolution))
         elif clip is not None:
             CONSOLE.print(
                 f"[yellow]{clip.folder} has no face_shape.npy: depth is learned from the pictures alone, and "
                 "views from aside are worse for it.[/yellow]"
             )
+
+    def set_face(self, shell: FaceShell | None) -> None:
+        """Says where the head is in depth: known in training, where the data set says so.
+
+        Args:
+            shell: of the model's occupancy resolution; None: not known.
+        """
+        self.face_shell = shell
+        self._surface = None if shell is None else torch.from_numpy(shell.surface).float().to(self.device)
 
     def _take_clip(self, dataset: Any) -> None:
         """Notes which frames train, learns from them which lips sounds ask for, and closes the cells where the head
@@ -311,8 +320,11 @@ class TalkerModel(Model):
         outputs, samples = self._renderer.rays(ray_bundle, rays, conditions, corrections, self.training)
         if self.training:
             self.occupancy.see(samples.positions, samples.weights.detach())
-            if self.face_shell is not None:
-                outputs["off_surface"] = self.face_shell.off_surface(*samples) / len(ray_bundle)
+            if self.face_shell is not None and self._surface is not None:
+                # In distances between the eyes.
+                scale = self.face_shell.unit**2 * len(ray_bundle)
+                off = squared_off(samples.positions, self._surface)
+                outputs["off_surface"] = torch.dot(samples.weights, off) / scale
             if self.config.hidden_weight and float(torch.rand(())) * self.config.hidden_interval < 1.0:
                 outputs["hidden"] = self._off_hidden(ray_bundle, rays, conditions, corrections, outputs)
         return outputs

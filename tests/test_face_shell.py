@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 from capture_scene import face_shape
 
 from ntalker_ns.capture.placing import FROM_CV
@@ -62,14 +61,3 @@ def test_beside_the_face_the_head_is_round_and_ends_behind_the_ears(face: np.nda
     assert (np.diff(beside) >= -1e-9).all()
     assert shell.surface[0, 0] == pytest.approx(ears)
     assert shell.back[0, 0] >= ears + face_shell.BEHIND_EARS * shell.unit
-
-
-def test_what_is_off_the_surface_counts_by_its_squared_distance():
-    resolution, (i, j) = 64, (30, 25)
-    y = np.broadcast_to(np.linspace(-0.5, 0.5, resolution)[:, None], (resolution, resolution))
-    shell = FaceShell(y - 0.1, y, y + 0.1, unit=0.4)
-    x, z = ((2 * k + 1) / resolution - 1 for k in (i, j))
-    at = torch.tensor([[x, y[i, j] + off, z] for off in (0.0, 0.2, -0.4)])
-    weights = torch.tensor([0.7, 0.2, 0.1], dtype=torch.float64)
-    found = shell.off_surface(at.double(), weights)
-    torch.testing.assert_close(found, torch.tensor(0.2 * 0.5**2 + 0.1 * 1.0**2).double(), rtol=1e-5, atol=0)

@@ -22,13 +22,13 @@ from ntalker_ns.async_copies import Indices, LateNumbers
 from ntalker_ns.encodings import triton_backend
 from ntalker_ns.field import triton_bends, triton_harmonics, triton_mlp, triton_poses
 from ntalker_ns.method_configs import ntalker_base
-from ntalker_ns.rendering import triton_compositing, triton_marching
+from ntalker_ns.rendering import triton_compositing, triton_marching, triton_surface
 from ntalker_ns.rendering.face_shell import FaceShell
 
 # Triton decides at their import whether they are interpreted, which the fixture asks for.
 COMPILED = (
     *(triton_backend, triton_bends, triton_compositing, triton_harmonics),
-    *(triton_marching, triton_mlp, triton_poses),
+    *(triton_marching, triton_mlp, triton_poses, triton_surface),
 )
 
 READS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "equal")
@@ -91,7 +91,7 @@ def on_device(base: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     pipeline.datamanager.device = "meta"
     resolution = pipeline.model.occupancy.resolution
     y = torch.linspace(-0.5, 0.5, resolution)[:, None].expand(-1, resolution).clone().numpy()
-    pipeline.model.face_shell = FaceShell(y - 0.1, y, y + 0.1, unit=0.4)
+    pipeline.model.set_face(FaceShell(y - 0.1, y, y + 0.1, unit=0.4))
     pipeline.train()
     return pipeline, launched
 
@@ -113,7 +113,16 @@ def test_a_training_step_waits_for_nothing(on_device: Any, on_lips: bool) -> Non
     without = {name for name, value in pipeline.model.named_parameters() if value.grad is None}
     assert without == {"device_indicator_param"}
     kernels = {"hash_grid_table_gradient", "mlp_backward", "composite_backward", "march_count", "march_write"}
-    kernels |= {"calm_samples", "gate_samples", "harmonics", "meet_box", "move_samples", "correction_gradient"}
+    kernels |= {
+        "calm_samples",
+        "gate_samples",
+        "harmonics",
+        "meet_box",
+        "move_samples",
+        "correction_gradient",
+        "see_cells",
+    }
+    kernels |= {"measure_off_surface"}
     assert kernels <= set(launched)
 
 

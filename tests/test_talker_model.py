@@ -324,7 +324,7 @@ def test_what_is_seen_is_drawn_to_the_known_face(pipeline: Any) -> None:
     model = pipeline.model
     resolution = model.occupancy.resolution
     y = torch.linspace(-0.5, 0.5, resolution)[:, None].expand(-1, resolution).numpy()
-    model.face_shell = FaceShell(y - 0.1, y, y + 0.1, unit=0.4)
+    model.set_face(FaceShell(y - 0.1, y, y + 0.1, unit=0.4))
     try:
         pipeline.train()
         model.pose_refinement.mark_trained(torch.arange(20))
@@ -332,7 +332,7 @@ def test_what_is_seen_is_drawn_to_the_known_face(pipeline: Any) -> None:
         expected = model.config.surface_weight * outputs["off_surface"]
         assert float(losses["off_surface"]) == pytest.approx(float(expected)) and float(expected) > 0
     finally:
-        model.face_shell = None
+        model.set_face(None)
 
 
 def test_what_is_hidden_becomes_solid_and_takes_the_colours_before_it(
@@ -427,7 +427,7 @@ def test_a_data_set_without_the_face_is_said_once(pipeline: Any, capsys: pytest.
         model._know_face(known)
         assert model.face_shell is not None and model.face_shell.surface.shape == (model.occupancy.resolution,) * 2
     finally:
-        model.face_shell = None
+        model.set_face(None)
 
 
 def test_cells_off_the_known_face_are_closed(pipeline: Any) -> None:
@@ -437,11 +437,11 @@ def test_cells_off_the_known_face_are_closed(pipeline: Any) -> None:
     model._take_clip(dataset)
     alone = model.occupancy.hull.clone()
     flat = np.zeros((resolution, resolution))
-    model.face_shell = FaceShell(flat - 0.2, flat, flat + 0.2, unit=0.4)
+    model.set_face(FaceShell(flat - 0.2, flat, flat + 0.2, unit=0.4))
     try:
         model._take_clip(dataset)
     finally:
-        model.face_shell = None
+        model.set_face(None)
     y = model.occupancy.centers()[..., 1]
     assert not model.occupancy.hull[y.abs() > 0.2 + 2.0 / resolution].any()
     deeper = model.occupancy.inner & ~model.occupancy.hull

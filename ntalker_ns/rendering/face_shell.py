@@ -7,11 +7,7 @@ The tracker's face says where the skin is; hair and ears are around it, on a sku
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
-
-from ntalker_ns.async_copies import to_device
 
 BEFORE, BEHIND, BEHIND_LIPS = 0.3, 0.35, 1.0
 """How far from the face's surface anything can be, over the distance between the eyes: glasses and fringes before it,
@@ -83,19 +79,3 @@ class FaceShell:
         half = 1.0 / len(self.surface)
         y = (np.arange(len(self.surface)) * 2.0 + 1.0)[:, None] * half - 1.0
         return (y > self.front[:, None] - half) & (y < self.back[:, None] + deeper + half)
-
-    def off_surface(
-        self, positions: Float[Tensor, "samples 3"], weights: Float[Tensor, "samples"]
-    ) -> Float[Tensor, ""]:
-        """The sum over samples of weight times squared distance from the surface along y, in distances between the
-        eyes.
-
-        Args:
-            positions: world.
-            weights: of the samples.
-        """
-        surface = to_device(torch.from_numpy(self.surface).to(positions.dtype), positions.device)[None, None]
-        # A list of columns would be copied to the device, and the host wait for it.
-        places = positions.flip(dims=[-1])[None, None, :, ::2]
-        found = torch.nn.functional.grid_sample(surface, places, padding_mode="border", align_corners=False)
-        return (weights * ((positions[:, 1] - found.flatten()) / self.unit).square()).sum()

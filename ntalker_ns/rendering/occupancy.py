@@ -116,10 +116,15 @@ class OccupancyGrid(nn.Module):
             positions: world, in [-1, 1].
             weights: compositing weights.
         """
-        if automatic_backend(positions.device.type) == "numba":
+        backend = automatic_backend(positions.device.type)
+        if backend == "numba":
             from ntalker_ns.rendering import numba_occupancy
 
             return numba_occupancy.see(positions, weights, self.visible)
+        if backend == "triton":
+            from ntalker_ns.rendering import triton_surface
+
+            return triton_surface.see(positions.float(), weights.float(), self.visible)
         cells = ((positions + 1.0) * (0.5 * self.resolution)).long().clamp(0, self.resolution - 1)
         flat = (cells[:, 0] * self.resolution + cells[:, 1]) * self.resolution + cells[:, 2]
         self.visible.view(-1).scatter_reduce_(0, flat, weights.to(self.visible.dtype), "amax")
