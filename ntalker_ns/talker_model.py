@@ -25,6 +25,7 @@ from ntalker_ns.field.segments import choose
 from ntalker_ns.field.talker_field import FaceMotions, FrameConditions, TalkerField, TalkerFieldConfig
 from ntalker_ns.head_renderer import HeadRenderer
 from ntalker_ns.kept_memory import keep_freed_memory
+from ntalker_ns.pauses import pauses
 from ntalker_ns.portrait import Portrait, PortraitConfig, RestKind
 from ntalker_ns.rendering.face_shell import MOUTH, FaceShell
 from ntalker_ns.rendering.hidden import OPAQUE, off_hidden, scattered
@@ -216,7 +217,9 @@ class TalkerModel(Model):
         """Notes which frames train, learns from them which lips sounds ask for, and closes the cells where the head
         cannot be."""
         trained = torch.as_tensor(dataset.metadata["frame_indices"]).long()
-        self.lip_reader.fit(self._features[trained], self._lip_shapes[trained])
+        silent, closed = pauses(self.driving, trained.numpy())
+        windows, shapes = self._features[trained], self._lip_shapes[trained]
+        self.lip_reader.fit(torch.cat([windows, silent]), torch.cat([shapes, closed]))
         self.pose_refinement.mark_trained(trained.to(self.device))
         carve(self.occupancy, dataset, self.face_shell, self.driving.anchors, self.config.hidden_depth)
 

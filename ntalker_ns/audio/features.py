@@ -32,6 +32,7 @@ __all__ = [
     "load_features",
     "read_features",
     "save_features",
+    "silence_of",
 ]
 
 EXTRACTORS = ("mel", "wav2vec2", "hubert")
@@ -145,6 +146,15 @@ def extractor_of(info: FeatureInfo) -> AudioFeatureExtractor:
     extractor = create_extractor(info.extractor, info.model)
     check_width(extractor.info.channels, info.channels, f"'{info.extractor}' ({extractor.info.model})")
     return extractor
+
+
+def silence_of(info: dict[str, Any]) -> float | None:
+    """The value of a feature where there is no sound at all; None where it is not one number, or not known.
+
+    Args:
+        info: as stored with a data set or run.
+    """
+    return mel.SILENCE if info["extractor"] == "mel" else None
 
 
 def check_width(width: int, expected: int, source: str) -> None:

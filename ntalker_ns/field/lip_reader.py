@@ -30,6 +30,9 @@ NOISE = 0.15
 MOST = 2048
 """Most frames that are remembered, evenly spaced: neighbours hear almost the same."""
 
+PAUSES = 3
+"""Sounds that it can be told of beside the clip's."""
+
 PARTS, APART = 5, 8
 """In how many parts the clip is heard by what its other parts taught, frames so near left out."""
 
@@ -53,10 +56,10 @@ class LipReader(nn.Module):
         Args:
             channels: of the audio features.
             lip_dim: numbers of a lip shape.
-            frames: of the clip, at least as many as it will be fitted to.
+            frames: of the clip.
         """
         super().__init__()
-        inputs, remembered = BINS * channels, min(frames, MOST)
+        inputs, remembered = BINS * channels, min(frames, MOST) + PAUSES
         for name in ("mean", "scale", "limits"):
             self.register_buffer(name, torch.zeros(inputs))
         self.register_buffer("heard", torch.zeros(remembered, inputs))
@@ -80,8 +83,8 @@ class LipReader(nn.Module):
         """Learns from a clip.
 
         Args:
-            windows: of audio features, one for each frame, in the clip's order.
-            shapes: measured in those frames.
+            windows: of audio features, one for each frame, in the clip's order; and maybe of pauses.
+            shapes: of the lips at those.
         """
         kept = np.unique(np.linspace(0, len(windows) - 1, len(self.heard)).round().astype(int))
         inputs, shapes = binned(windows.double().cpu()[kept]), shapes.double().cpu()[kept]
