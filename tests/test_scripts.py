@@ -4,7 +4,7 @@ import importlib.util
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -81,3 +81,26 @@ def test_flicker_is_a_mean_over_pairs_of_frames():
 def test_a_single_frame_fits(processed_clip: Path, tmp_path: Path):
     _, psnr = script("one_frame").fit_one_frame(processed_clip, tmp_path, "ntalker-base-small", steps=200)
     assert psnr > 28.0
+
+
+class Told(SimpleNamespace):
+    """What of a driving sequence is asked."""
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+
+def test_hearing_hears_what_follows_from_the_audio():
+    hearing = script("hearing")
+    features = RNG.standard_normal((200, 16, 4)).astype(np.float32)
+    shapes = features[:, 7:9].mean(axis=1) @ RNG.standard_normal((4, 6)).astype(np.float32)
+    told = Told(
+        features=features,
+        lip_shapes=shapes,
+        mouth_opening=0.05 + 0.01 * shapes[:, 0],
+        feature_info={"extractor": "a file"},
+    )
+    heard = hearing.heard_shapes(told, 4)
+    assert hearing.off(heard, shapes) < 0.5 < hearing.off(heard[::-1], shapes)
+    assert hearing.openings(heard, told).correlation > 0.8
+    assert hearing.off(np.broadcast_to(shapes.mean(axis=0), shapes.shape), shapes) == pytest.approx(1.0)
