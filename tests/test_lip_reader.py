@@ -39,10 +39,10 @@ def written_out(windows, shapes, asked):
 
     def kernel(x, y):
         x, y = x / length, y / length
-        return 0.8 * (x @ y) + 0.2 * np.exp(-((x - y) ** 2).sum() / 0.4)
+        return 0.6 * (x @ y) + 0.4 * np.exp(-((x - y) ** 2).sum() / 0.5)
 
     def predict(known, values, places):
-        matrix = np.array([[kernel(a, b) for b in known] for a in known]) + 0.15 * np.eye(len(known))
+        matrix = np.array([[kernel(a, b) for b in known] for a in known]) + 0.1 * np.eye(len(known))
         return np.array([[kernel(a, b) for b in known] for a in places]) @ np.linalg.solve(matrix, values)
 
     shapes = shapes.double().numpy()

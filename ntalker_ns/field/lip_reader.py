@@ -20,11 +20,11 @@ USUAL = 3.0
 """Features further from their mean than so many standard deviations count as if they were there: new audio comes from
 another room and another microphone."""
 
-LOCAL, WIDTH = 0.2, 0.2
+LOCAL, WIDTH = 0.4, 0.25
 """Share of the kernel that is local, a Gaussian, and its variance over the mean squared length of inputs. The rest is
 linear."""
 
-NOISE = 0.15
+NOISE = 0.1
 """Variance of what audio does not say of a lip shape, over that of what it says."""
 
 MOST = 2048
