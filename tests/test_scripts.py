@@ -93,7 +93,7 @@ class Told(SimpleNamespace):
 def test_hearing_hears_what_follows_from_the_audio():
     hearing = script("hearing")
     features = RNG.standard_normal((600, 16, 4)).astype(np.float32)
-    shapes = features[:, 7:9].mean(axis=1) @ RNG.standard_normal((4, 6)).astype(np.float32)
+    shapes = features[:, 4:12].mean(axis=1) @ RNG.standard_normal((4, 6)).astype(np.float32)
     told = Told(
         features=features,
         lip_shapes=shapes,
