@@ -22,13 +22,13 @@ from ntalker_ns.async_copies import Indices, LateNumbers
 from ntalker_ns.encodings import triton_backend
 from ntalker_ns.field import triton_bends, triton_harmonics, triton_mlp, triton_poses
 from ntalker_ns.method_configs import ntalker_base
-from ntalker_ns.rendering import triton_compositing, triton_marching, triton_surface
+from ntalker_ns.rendering import triton_compositing, triton_marching, triton_occupancy, triton_surface
 from ntalker_ns.rendering.face_shell import FaceShell
 
 # Triton decides at their import whether they are interpreted, which the fixture asks for.
 COMPILED = (
     *(triton_backend, triton_bends, triton_compositing, triton_harmonics),
-    *(triton_marching, triton_mlp, triton_poses, triton_surface),
+    *(triton_marching, triton_mlp, triton_occupancy, triton_poses, triton_surface),
 )
 
 READS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "equal")

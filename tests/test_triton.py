@@ -23,7 +23,7 @@ from ntalker_ns.field.face import Face
 from ntalker_ns.field.gates import Gate
 from ntalker_ns.field.landmark_warp import Landmarks
 from ntalker_ns.field.segments import PerRay, SparseInputs, choose
-from ntalker_ns.rendering import triton_compositing, triton_marching, triton_surface
+from ntalker_ns.rendering import triton_compositing, triton_marching, triton_occupancy, triton_surface
 
 CASES = Path(__file__).parent / "triton_cases"
 
@@ -82,7 +82,7 @@ def test_compositing_compiles(compiled: list[str]):
 
 def test_surfaces_compile(compiled: list[str]):
     triton_surface.squared_off(torch.zeros(5, 3), torch.zeros(4, 4))
-    triton_surface.see(torch.zeros(5, 3), torch.zeros(5), torch.zeros(4, 4, 4))
+    triton_occupancy.see(torch.zeros(5, 3), torch.zeros(5), torch.zeros(4, 4, 4))
     assert compiled == ["measure_off_surface", "see_cells"]
 
 

@@ -122,9 +122,9 @@ class OccupancyGrid(nn.Module):
 
             return numba_occupancy.see(positions, weights, self.visible)
         if backend == "triton":
-            from ntalker_ns.rendering import triton_surface
+            from ntalker_ns.rendering import triton_occupancy
 
-            return triton_surface.see(positions.float(), weights.float(), self.visible)
+            return triton_occupancy.see(positions.float(), weights.float(), self.visible)
         cells = ((positions + 1.0) * (0.5 * self.resolution)).long().clamp(0, self.resolution - 1)
         flat = (cells[:, 0] * self.resolution + cells[:, 1]) * self.resolution + cells[:, 2]
         self.visible.view(-1).scatter_reduce_(0, flat, weights.to(self.visible.dtype), "amax")

@@ -1,4 +1,4 @@
-"""How far samples are from a surface, and which cells are seen, on CUDA: a Triton kernel each.
+"""How far samples are from a surface, on CUDA: a Triton kernel.
 
 Importing this module imports Triton; import it where samples are first compared.
 """
@@ -31,28 +31,6 @@ def squared_off(
     return found
 
 
-def see(
-    positions: Float[Tensor, "samples 3"],
-    weights: Float[Tensor, "samples"],
-    visible: Float[Tensor, "grid grid grid"],
-) -> None:
-    """`ntalker_ns.rendering.occupancy.OccupancyGrid.see`; float32.
-
-    Args:
-        positions: world, in [-1, 1].
-        weights: compositing weights, 0 or more.
-        visible: the most that was seen of each cell; written.
-    """
-    if len(positions):
-        with torch.cuda.device_of(positions):
-            see_cells[(triton.cdiv(len(positions), SAMPLES),)](
-                *(positions.detach().contiguous(), weights.detach().contiguous(), visible),
-                *(len(positions), len(visible)),
-                SAMPLES=SAMPLES,
-                num_warps=4,
-            )
-
-
 @triton.jit
 def _place(coordinates, sample, there, axis: tl.constexpr, columns):
     """The cell whose centre is before a coordinate in [-1, 1], and how far behind it the coordinate is, in cells."""
@@ -77,26 +55,3 @@ def measure_off_surface(positions, surface, found, num_samples, columns, SAMPLES
     far = here + along_z * (behind - here)
     off = tl.load(positions + 3 * sample + 1, mask=there, other=0) - (near + along_x * (far - near))
     tl.store(found + sample, off * off, mask=there)
-
-
-@triton.jit
-def _cell(positions, sample, there, axis: tl.constexpr, grid):
-    """The cell of a coordinate in [-1, 1]."""
-    coordinate = tl.load(positions + 3 * sample + axis, mask=there, other=0)
-    cell = ((coordinate + 1) * (0.5 * grid)).to(tl.int32)
-    return tl.minimum(tl.maximum(cell, 0), grid - 1)
-
-
-@triton.jit(do_not_specialize=["num_samples"])
-def see_cells(positions, weights, visible, num_samples, grid, SAMPLES: tl.constexpr):
-    """Writes the most that was seen of the cells that samples lie in."""
-    sample = tl.program_id(0) * SAMPLES + tl.arange(0, SAMPLES)
-    there = sample < num_samples
-    x = _cell(positions, sample, there, 0, grid)
-    y = _cell(positions, sample, there, 1, grid)
-    z = _cell(positions, sample, there, 2, grid)
-    weight = tl.load(weights + sample, mask=there, other=0)
-    # Most samples are seen less than their cells were: those need not wait for each other.
-    place = visible + (x * grid + y) * grid + z
-    more = there & (weight > tl.load(place, mask=there, other=0))
-    tl.atomic_max(place, weight, mask=more)

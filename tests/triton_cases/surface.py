@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ntalker_ns.rendering import triton_surface
+from ntalker_ns.rendering import triton_occupancy, triton_surface
 from ntalker_ns.rendering.off_surface import squared_off_torch
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -33,5 +33,5 @@ def test_cells_remember_the_most_that_was_seen_of_them(samples: int):
     for (x, y, z), weight in zip(positions.tolist(), weights.tolist(), strict=True):
         cell = tuple(min(int((each + 1.0) * 2.0), 3) for each in (x, y, z))
         expected[cell] = max(float(expected[cell]), weight)
-    triton_surface.see(positions, weights, visible)
+    triton_occupancy.see(positions, weights, visible)
     torch.testing.assert_close(visible.cpu(), expected)
