@@ -25,7 +25,7 @@ from ntalker_ns.field.segments import choose
 from ntalker_ns.field.talker_field import FaceMotions, FrameConditions, TalkerField, TalkerFieldConfig
 from ntalker_ns.head_renderer import HeadRenderer
 from ntalker_ns.kept_memory import keep_freed_memory
-from ntalker_ns.pauses import pauses
+from ntalker_ns.pauses import LOUDER, pauses
 from ntalker_ns.portrait import Portrait, PortraitConfig, RestKind
 from ntalker_ns.rendering.face_shell import MOUTH, FaceShell
 from ntalker_ns.rendering.hidden import OPAQUE, off_hidden, scattered
@@ -110,7 +110,8 @@ class TalkerModel(Model):
         frames = sequence.num_clip_frames
         face = FaceMotions(*(getattr(sequence, name) for name in FaceMotions._fields))
         self.field = TalkerField(self.config.field, sequence.anchors, face)
-        self.lip_reader = LipReader(sequence.features.shape[-1], sequence.lip_shapes.shape[-1], frames)
+        heard = frames + len(LOUDER)
+        self.lip_reader = LipReader(sequence.features.shape[-1], sequence.lip_shapes.shape[-1], heard)
         self.occupancy = OccupancyGrid(self.config.occupancy_resolution, min_weight=self.config.occupancy_weight)
         self._renderer = HeadRenderer(self.field, self.occupancy, self.config.step_size, self.config.max_samples)
         # With new audio the sequence is a replay; the clip's own poses then come with the checkpoint.

@@ -62,8 +62,8 @@ def heard_shapes(sequence: DrivingSequence, parts: int) -> Float[np.ndarray, "n 
     features, shapes = torch.from_numpy(sequence.features), torch.from_numpy(sequence.lip_shapes)
     for part in np.array_split(frames, parts):
         others = frames[(frames < part[0] - APART) | (frames > part[-1] + APART)]
-        reader = LipReader(features.shape[-1], shapes.shape[-1], len(others))
         silent, closed = pauses(sequence, others)
+        reader = LipReader(features.shape[-1], shapes.shape[-1], len(others) + len(silent))
         reader.fit(torch.cat([features[others], silent]), torch.cat([shapes[others], closed]))
         heard[part] = reader(features[part]).numpy()
     return heard

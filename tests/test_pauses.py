@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from ntalker_ns.audio import mel
-from ntalker_ns.field.lip_reader import PAUSES, LipReader
+from ntalker_ns.field.lip_reader import LipReader
 from ntalker_ns.pauses import LOUDER, pauses
 
 FRAMES = 40
@@ -28,12 +28,12 @@ def sequence(extractor: str = "mel") -> Any:
 def test_silence_goes_with_the_lips_of_the_most_closed_frames() -> None:
     driving = sequence()
     windows, shapes = pauses(driving, np.arange(1, FRAMES))
-    assert len(windows) == len(LOUDER) == PAUSES
+    assert len(windows) == len(LOUDER) == 3
     silent = torch.from_numpy(mel.mel_windows(np.zeros(6400, np.float32), 10))
     torch.testing.assert_close(windows[0], silent[4, :, :4])
     torch.testing.assert_close(windows[2] - windows[0], torch.full((16, 4), 0.6))
     # Of 38 known openings two are within the lowest twentieth.
-    torch.testing.assert_close(shapes, torch.from_numpy(driving.lip_shapes[[1, 2]].mean(axis=0)).expand(PAUSES, -1))
+    torch.testing.assert_close(shapes, torch.from_numpy(driving.lip_shapes[[1, 2]].mean(axis=0)).expand(3, -1))
 
 
 def test_what_other_features_make_of_silence_is_not_known() -> None:
@@ -54,7 +54,7 @@ def test_who_never_pauses_closes_the_mouth_in_silence() -> None:
     silent, closed = pauses(driving, np.arange(FRAMES))
     openings = []
     for extra in ((), (silent, closed)):
-        reader = LipReader(4, 2, FRAMES)
+        reader = LipReader(4, 2, FRAMES + 1)
         reader.fit(*(torch.cat([one, *extra[i : i + 1]]) for i, one in enumerate(told)))
         openings.append(float(reader(silent)[0, 0]))
     assert openings[1] < 0.6 * openings[0]

@@ -30,9 +30,6 @@ NOISE = 0.1
 MOST = 2048
 """Most frames that are remembered, evenly spaced: neighbours hear almost the same."""
 
-PAUSES = 3
-"""Sounds that it can be told of beside the clip's."""
-
 PARTS, APART = 5, 8
 """In how many parts the clip is heard by what its other parts taught, frames so near left out."""
 
@@ -56,10 +53,10 @@ class LipReader(nn.Module):
         Args:
             channels: of the audio features.
             lip_dim: numbers of a lip shape.
-            frames: of the clip.
+            frames: that it will be fitted to, at most.
         """
         super().__init__()
-        inputs, remembered = BINS * channels, min(frames, MOST) + PAUSES
+        inputs, remembered = BINS * channels, min(frames, MOST)
         for name in ("mean", "scale", "limits"):
             self.register_buffer(name, torch.zeros(inputs))
         self.register_buffer("heard", torch.zeros(remembered, inputs))
