@@ -18,12 +18,30 @@ def to_device(values: Tensor, device: torch.device | str) -> Tensor:
     """Values of the host on a device, in the order of its work.
 
     Args:
-        values: on the host; from memory that the system may move, as it is, a copy would wait for all work before it.
+        values: on the host, or there already; from memory that the system may move, as the host's is, a copy would wait
+            for all work before it.
         device: where to.
     """
-    if torch.device(device).type != "cuda":
+    if torch.device(device).type != "cuda" or values.device.type == "cuda":
         return values.to(device)
     return values.pin_memory().to(device, non_blocking=True)
+
+
+class Known:
+    """Values of the host that a device asks for in every step: brought there once."""
+
+    def __init__(self, values: Tensor) -> None:
+        """
+        Args:
+            values: on the host; nobody writes to them.
+        """
+        self.host = self._there = values
+
+    def on(self, device: torch.device) -> Tensor:
+        """The values on a device."""
+        if self._there.device != device:
+            self._there = to_device(self.host, device)
+        return self._there
 
 
 class Indices:

@@ -156,7 +156,8 @@ class EditModel(TalkerModel):
 
         Returns:
             rendered and final (1, 3, side, side): I_r and I_f; the discriminator's two losses, generator and critic;
-            opacities (rays, 2), of head and torso; samples_per_ray; hidden, see `TalkerModelConfig.hidden_weight`.
+            opacities (rays, 2), of head and torso; samples_per_ray; where they were planned, hidden, see
+            `TalkerModelConfig.hidden_weight`, and fullest, see `HeadRenderer.rays`.
         """
         if "edited" not in ray_bundle.metadata:
             return super().get_outputs(ray_bundle)
@@ -172,8 +173,7 @@ class EditModel(TalkerModel):
             final = refine(self.refinement, rendered.float(), self.config.refinement_weight)
             edited = as_picture(ray_bundle.metadata["edited"])
             generator, critic = adversarial_losses(self.discriminator, final, edited)
-        hidden = {"hidden": outputs["hidden"]} if "hidden" in outputs else {}
-        return hidden | {
+        return {name: outputs[name] for name in ("hidden", "fullest") if name in outputs} | {
             "rendered": rendered,
             "final": final,
             "generator": generator,

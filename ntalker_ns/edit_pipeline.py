@@ -131,7 +131,4 @@ class EditPipeline(TalkerPipeline):
         side = plan.config.lip_patch_size if on_lips else plan.config.patch_size
         frame = plan.frame_of(step, rank)
         bundle, batch = self.frames.patch(plan.patch_rng(step, rank), frame, side, on_lips, self.device)
-        outputs = self._model(bundle)
-        metrics = self.model.get_metrics_dict(outputs, batch)
-        losses = self.model.get_loss_dict(outputs, batch, metrics)
-        return outputs, losses, metrics
+        return self._planned(self._ask, bundle, batch)

@@ -22,6 +22,10 @@ REMEMBERED = 48
 SPARE = 1.125
 """Room over the fullest frame of those steps: what random rays of a frame need differs by a few percent."""
 
+LEAST, MOST = 1.03, 1.25
+"""A room stays as it is while it is between so many times what the fullest frame of those steps needed: steps of the
+same sizes find the memory of those before them, and can be recorded (`ntalker_ns.recorded_steps`)."""
+
 GRAIN = 1024
 """Rooms are multiples of this, so that memory that was freed fits again."""
 
@@ -39,6 +43,9 @@ class FrameSamples(NamedTuple):
     """The place behind each ray's last sample."""
     frame_counts: list[int]
     """Samples of each frame, the room that is left included."""
+    fullest: Int[Tensor, ""] | None
+    """Samples that the rays of the fullest frame have, whether there is room for them or not; None where frames have
+    room for exactly theirs."""
 
 
 @dataclass
@@ -48,6 +55,8 @@ class _Needs:
     late: LateNumbers = field(default_factory=LateNumbers)
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     """Mean samples a ray in the fullest frame of a step."""
+    size: int = 0
+    """Samples that a frame had room for in the last step."""
 
 
 class Room:
@@ -67,10 +76,13 @@ class Room:
             rays: of the frame.
             most: samples of a ray at most.
         """
-        recent = self._needs[rays.bit_length()].recent
-        if not recent:
+        needs = self._needs[rays.bit_length()]
+        if not needs.recent:
             return rays * most
-        return min(math.ceil(SPARE * max(recent) * rays / GRAIN) * GRAIN, rays * most)
+        need = max(needs.recent) * rays
+        if not LEAST * need <= needs.size <= MOST * need:
+            needs.size = math.ceil(SPARE * need / GRAIN) * GRAIN
+        return min(needs.size, rays * most)
 
     def note(self, rays: int, fullest: Int[Tensor, ""]) -> None:
         """Takes what a step needed.
@@ -86,27 +98,24 @@ class Room:
 
 
 @record_function("march")
-def march_frames(lattice: Lattice, counts: list[int], room: Room | None = None) -> FrameSamples:
+def march_frames(lattice: Lattice, counts: list[int], room: int | None = None) -> FrameSamples:
     """The samples of `march`, frame by frame.
 
     Args:
         lattice: of rays that lie frame after frame.
         counts: rays of each frame; equally many where there is a room.
-        room: what frames have room for, on devices whose answer the host would wait for; None: it waits.
+        room: samples that each frame has room for, on devices whose answer the host would wait for; None: it waits.
     """
     if room is not None and async_copies.host_would_wait(lattice.near):
         return _march_into(lattice, len(counts), room)
     samples = march(lattice)
     ends = samples.ray_counts.cumsum(dim=0)
-    return FrameSamples(
-        samples.starts, samples.rays, samples.ray_counts, ends, sums_per_frame(samples.ray_counts, counts)
-    )
+    of_frames = sums_per_frame(samples.ray_counts, counts)
+    return FrameSamples(samples.starts, samples.rays, samples.ray_counts, ends, of_frames, fullest=None)
 
 
-def _march_into(lattice: Lattice, frames: int, room: Room) -> FrameSamples:
+def _march_into(lattice: Lattice, frames: int, size: int) -> FrameSamples:
     """Samples of frames that have room for equally many."""
-    rays = len(lattice.near) // frames
-    size = room.of(rays, lattice.max_samples)
     # Where room is left, places that differ: gradients of many samples in one place wait for each other.
     owners = torch.arange(frames * size, device=lattice.near.device) % len(lattice.near)
     starts = lattice.near[owners]
@@ -121,8 +130,8 @@ def _march_into(lattice: Lattice, frames: int, room: Room) -> FrameSamples:
         counts = samples.ray_counts
         kept, ends = fit(counts, frames, size)
         starts, owners = pack(samples, kept, ends, starts, owners)
-    room.note(rays, counts.view(frames, rays).sum(dim=1).amax())
-    return FrameSamples(starts, owners, kept, ends, [size] * frames)
+    fullest = counts.view(frames, -1).sum(dim=1).amax()
+    return FrameSamples(starts, owners, kept, ends, [size] * frames, fullest)
 
 
 def fit(counts: Int[Tensor, "rays"], frames: int, size: int) -> tuple[Int[Tensor, "rays"], Int[Tensor, "rays"]]:

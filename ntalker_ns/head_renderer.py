@@ -11,7 +11,7 @@ from torch import Tensor
 from ntalker_ns.field.pose_refinement import apply_per_frame, corrected_rays
 from ntalker_ns.field.segments import PerRay
 from ntalker_ns.field.talker_field import FieldOutputs, FrameConditions, TalkerField
-from ntalker_ns.frame_samples import Room, march_frames
+from ntalker_ns.frame_samples import march_frames
 from ntalker_ns.rendering.compositing import composite
 from ntalker_ns.rendering.marching import Lattice, intersect_box, points_along, walk
 from ntalker_ns.rendering.occupancy import OccupancyGrid
@@ -48,7 +48,6 @@ class HeadRenderer:
         self.occupancy = occupancy
         self.step_size = step_size
         self.max_samples = max_samples
-        self._room = Room()
 
     def rays(
         self,
@@ -57,6 +56,7 @@ class HeadRenderer:
         conditions: FrameConditions,
         corrections: Float[Tensor, "frames 6"] | None,
         training: bool,
+        room: int | None = None,
     ) -> tuple[dict[str, Tensor], Samples]:
         """Renders rays with gradients.
 
@@ -65,11 +65,12 @@ class HeadRenderer:
             counts: rays of each frame; in training equally many.
             conditions: of the frames.
             corrections: of the frames' poses; None: none.
-            training: samples are shifted at random, and the host waits for no device.
+            training: samples are shifted at random.
+            room: see `march_frames`.
 
         Returns:
             What `_outputs` names; thickness (rays, 1), the variance of depth along a ray times its opacity; the mean
-            number of samples a ray; and the samples.
+            number of samples a ray; with a room, `FrameSamples.fullest`; and the samples.
         """
         near, far = intersect_box(
             ray_bundle.origins, ray_bundle.directions, *(() if training else self.occupancy.box())
@@ -79,7 +80,7 @@ class HeadRenderer:
         # to move (0.4 dB).
         most = self.max_samples if training else PICTURE_SAMPLES * self.max_samples
         lattice = self._lattice(ray_bundle, near, far, shift, self.occupancy.occupied, most)
-        samples = march_frames(lattice, counts, self._room if training else None)
+        samples = march_frames(lattice, counts, room)
         ray, middles = samples.rays, samples.starts + 0.5 * self.step_size
         conditions = replace(conditions, counts=samples.frame_counts)
         positions = points_along(ray_bundle.origins, ray_bundle.directions, ray, middles)
@@ -94,6 +95,8 @@ class HeadRenderer:
         outputs = _outputs(ray_bundle, summed.values, summed.distance, summed.accumulation, whole)
         outputs["thickness"] = summed.thickness
         outputs["samples_per_ray"] = samples.ray_counts.sum() / max(len(near), 1)
+        if samples.fullest is not None:
+            outputs["fullest"] = samples.fullest
         return outputs, Samples(positions.detach(), summed.weights)
 
     def behind(

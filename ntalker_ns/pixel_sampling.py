@@ -28,7 +28,7 @@ class RestPixels(NamedTuple):
     """Those of the frame with its head taken out."""
     labels: UInt8[Tensor, "pixels"]
     frames: Int[Tensor, "frames"]
-    """Of the driving sequence; on the host."""
+    """Of the driving sequence."""
 
     @property
     def counts(self) -> list[int]:

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor, nn
 
-from ntalker_ns.async_copies import to_device
+from ntalker_ns.async_copies import Known, to_device
 from ntalker_ns.backdrop import Backdrop, places_of
 from ntalker_ns.background import Background, LearnedBackground
 from ntalker_ns.driving import DrivingSequence
@@ -104,8 +104,8 @@ class Portrait(nn.Module):
 
     def set_driving(self, sequence: DrivingSequence) -> None:
         """Lets another sequence say how the head is held and which frame of the clip is replayed."""
-        self._poses = torch.from_numpy(sequence.camera_to_worlds)
-        self._clip_frames = torch.from_numpy(sequence.replay)
+        self._poses = Known(torch.from_numpy(sequence.camera_to_worlds))
+        self._clip_frames = Known(torch.from_numpy(sequence.replay))
         self.backdrop = Backdrop(sequence)
         self._kept: dict[str, tuple[Any, Tensor]] = {}
 
@@ -137,7 +137,7 @@ class Portrait(nn.Module):
         Args:
             places: x and y in the clip camera's picture, 0 to 1, grouped by frame.
             plate: the plate's colours there.
-            frames: of the driving sequence; on the host.
+            frames: of the driving sequence.
             counts: places of each frame.
         """
         torso, opacity = self._torso(places, frames, counts)
@@ -154,7 +154,8 @@ class Portrait(nn.Module):
     def _torso(
         self, places: Tensor, frames: Tensor, counts: list[int], shares: Tensor | None = None
     ) -> tuple[Float[Tensor, "pixels 3"], Float[Tensor, "pixels 1"]]:
-        poses, clip_frames = (to_device(known[frames], places.device) for known in (self._poses, self._clip_frames))
+        there = to_device(frames, places.device)
+        poses, clip_frames = (known.on(places.device)[there] for known in (self._poses, self._clip_frames))
         colour, opacity = self.torso(places, self.torso.conditions(poses, clip_frames), counts, shares)
         return opacity * colour, opacity
 
@@ -215,7 +216,7 @@ class Portrait(nn.Module):
             head: premultiplied.
             opacity: of the head.
             metadata: `place` (rays, 2) and `plate` (rays, 3), see `at`; and maybe `rest`, `RestPixels`.
-            frames: of the driving sequence; on the host.
+            frames: of the driving sequence.
             rays: of each frame.
 
         Returns:

@@ -170,6 +170,8 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
             len(self.train_dataset), num_frames, replace=False, p=self._frame_chances(self.train_dataset)
         )
         bundle, batch = self._sample(self.train_dataset, self._train_rng, chosen, count // num_frames)
+        # Where the model is, which then asks the host for nothing.
+        bundle.metadata["frames"] = batch["frames"]
         if self._train_rng.random() * self.config.rest_interval >= 1.0:
             return bundle, batch
         # With the rays too, since all that learns is asked in the model's forward: torch's DistributedDataParallel
@@ -288,7 +290,7 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
         x, y = pixel_sampling.anywhere(rng, num_frames * each, dataset.size)
         columns = Columns(len(x), SEEN)
         labels = self._look(dataset, chosen, x, y, columns)
-        frames = torch.from_numpy(dataset.frame_indices[chosen])
+        frames = self._tensor(dataset.frame_indices[chosen])
         return RestPixels(**columns.on(self.device), labels=self._tensor(labels), frames=frames)
 
     @staticmethod

@@ -14,7 +14,7 @@ from nerfstudio.models.base_model import Model, ModelConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor, nn
 
-from ntalker_ns.async_copies import to_device
+from ntalker_ns.async_copies import Known, to_device
 from ntalker_ns.carving import carve
 from ntalker_ns.cores import shared_cores
 from ntalker_ns.driving import DrivingSequence
@@ -33,6 +33,7 @@ from ntalker_ns.rendering.occupancy import OccupancyGrid
 from ntalker_ns.rendering.off_surface import squared_off
 from ntalker_ns.rendering.rays import camera_rays
 from ntalker_ns.rendering.still_camera import StillCamera, lens, versions
+from ntalker_ns.step_plan import StepPlan
 from ntalker_ns.talker_clip import Clip
 from ntalker_ns.underlay import HEAD
 from ntalker_ns.viewer_controls import PortraitControls
@@ -138,9 +139,9 @@ class TalkerModel(Model):
         """
         self.driving = sequence
         self._features = torch.from_numpy(sequence.features)
-        self._eyes = self._shown_eyes = torch.from_numpy(sequence.eye_openness)
-        self._lip_shapes = torch.from_numpy(sequence.lip_shapes)
-        self._brow_shapes = torch.from_numpy(sequence.brow_shapes)
+        self._eyes = self._shown_eyes = Known(torch.from_numpy(sequence.eye_openness))
+        self._lip_shapes = Known(torch.from_numpy(sequence.lip_shapes))
+        self._brow_shapes = Known(torch.from_numpy(sequence.brow_shapes))
         self.portrait.set_driving(sequence)
 
     def set_eyes(self, eyes: str) -> None:
@@ -152,7 +153,7 @@ class TalkerModel(Model):
         Raises:
             NTalkerError: it is none of these.
         """
-        self._shown_eyes = torch.from_numpy(controlled(self.driving, self.driving, eyes).eye_openness)
+        self._shown_eyes = Known(torch.from_numpy(controlled(self.driving, self.driving, eyes).eye_openness))
 
     def get_param_groups(self) -> dict[str, list[nn.Parameter]]:
         """Hash tables, networks, codes and poses learn at rates of their own."""
@@ -219,7 +220,7 @@ class TalkerModel(Model):
         cannot be."""
         trained = torch.as_tensor(dataset.metadata["frame_indices"]).long()
         silent, closed = pauses(self.driving, trained.numpy())
-        windows, shapes = self._features[trained], self._lip_shapes[trained]
+        windows, shapes = self._features[trained], self._lip_shapes.host[trained]
         self.lip_reader.fit(torch.cat([windows, silent]), torch.cat([shapes, closed]))
         self.pose_refinement.mark_trained(trained.to(self.device))
         carve(self.occupancy, dataset, self.face_shell, self.driving.anchors, self.config.hidden_depth)
@@ -244,7 +245,7 @@ class TalkerModel(Model):
         """Measured lip shapes in training, blurred so that they cannot name a frame; otherwise the heard ones."""
         if not self.training:
             return self._heard_lips(frames)
-        measured = to_device(self._lip_shapes[frames], self.device)
+        measured = self._lip_shapes.on(self.device)[to_device(frames, self.device)]
         return measured + self.config.lip_noise * torch.randn_like(measured)
 
     def _conditions(
@@ -253,17 +254,18 @@ class TalkerModel(Model):
         """What the field is told of each frame.
 
         Args:
-            frames: of the driving sequence, on the host.
+            frames: of the driving sequence, on the host; in training maybe on the device.
             poses: of the cameras that see them, on the host; the sequence's own where None.
         """
+        there = to_device(frames, self.device)
         if self.training:
-            appearance = self.appearance(to_device(frames, self.device))
+            appearance = self.appearance(there)
         else:
             own = torch.from_numpy(self.driving.camera_to_worlds[frames.numpy()])
             appearance = self._appearance_by_pose(own if poses is None else poses)
-        eyes = to_device((self._eyes if self.training else self._shown_eyes)[frames], self.device)[:, None]
+        eyes = (self._eyes if self.training else self._shown_eyes).on(self.device)[there][:, None]
         lips = self._lips(frames)
-        brows = to_device(self._brow_shapes[frames], self.device)
+        brows = self._brow_shapes.on(self.device)[there]
         return FrameConditions(lips, self.field.speech_code(lips), brows, eyes, appearance)
 
     @torch.no_grad()
@@ -285,7 +287,7 @@ class TalkerModel(Model):
 
         Args:
             ray_bundle: with `times`, and `metadata["underlay"]` (rays, 3): what is seen where the head is not; in
-                training also what `Portrait.composed` needs.
+                training also what `Portrait.composed` needs, and as `plan` a `StepPlan`.
 
         Returns:
             rgb and head (rays, 3), depth (rays, 1) world units, accumulation (rays, 1), for the metrics the mean number
@@ -300,10 +302,10 @@ class TalkerModel(Model):
         return outputs
 
     def _frames_and_rays(self, ray_bundle: RayBundle) -> tuple[Int[Tensor, "frames"], list[int]]:
-        """The frames that rays are of, on the host, and the rays of each."""
+        """The frames that rays are of, on the host unless the rays name them on the device, and the rays of each."""
         if "frames" in ray_bundle.metadata:
-            frames = ray_bundle.metadata["frames"]
-            return torch.tensor(frames), [len(ray_bundle) // len(frames)] * len(frames)
+            frames = torch.as_tensor(ray_bundle.metadata["frames"])
+            return frames, [len(ray_bundle) // len(frames)] * len(frames)
         assert ray_bundle.times is not None
         frames = self._frames_of_times(ray_bundle.times).cpu()
         frames, counts = torch.unique_consecutive(frames, return_counts=True)
@@ -321,7 +323,9 @@ class TalkerModel(Model):
             corrections = None
         if len(rays) == 1 and not torch.is_grad_enabled():
             return self._renderer.picture(ray_bundle, conditions, corrections)
-        outputs, samples = self._renderer.rays(ray_bundle, rays, conditions, corrections, self.training)
+        plan: Any = ray_bundle.metadata.get("plan", StepPlan())
+        given = (ray_bundle, rays, conditions, corrections)
+        outputs, samples = self._renderer.rays(*given, self.training, plan.room)
         if self.training:
             self.occupancy.see(samples.positions, samples.weights.detach())
             if self.face_shell is not None and self._surface is not None:
@@ -329,8 +333,8 @@ class TalkerModel(Model):
                 scale = self.face_shell.unit**2 * len(ray_bundle)
                 off = squared_off(samples.positions, self._surface)
                 outputs["off_surface"] = torch.dot(samples.weights, off) / scale
-            if self.config.hidden_weight and float(torch.rand(())) * self.config.hidden_interval < 1.0:
-                outputs["hidden"] = self._off_hidden(ray_bundle, rays, conditions, corrections, outputs)
+            if plan.hidden:
+                outputs["hidden"] = self._off_hidden(*given, outputs)
         return outputs
 
     def _off_hidden(

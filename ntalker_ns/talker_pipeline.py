@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torchvision.utils
 from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 from nerfstudio.utils.rich_utils import CONSOLE
@@ -24,12 +25,16 @@ from ntalker_ns.driving import DrivingSequence
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.lips_phase import LipsPhase, LipsPhaseConfig, check_config
 from ntalker_ns.progress import track
+from ntalker_ns.recorded_steps import Ask, Asked, RecordedSteps
+from ntalker_ns.step_plan import Planner
 from ntalker_ns.talker_datamanager import TalkerDataManager, TalkerDataManagerConfig
-from ntalker_ns.talker_model import TalkerModelConfig
+from ntalker_ns.talker_model import TalkerModel, TalkerModelConfig
 from ntalker_ns.viewer_start import StartInFront, vertical_fov
 
 _RAY_MULTIPLE = 64
 """Numbers of rays are multiples of this, so that a small change of the estimate changes nothing."""
+STRIDE = 0.08
+"""Share by which the number of rays may be off before recorded steps take another one."""
 _EXTRA_STATE = "_extra_state"
 """The name torch gives to what `get_extra_state` returns."""
 
@@ -51,6 +56,9 @@ class TalkerPipelineConfig(VanillaPipelineConfig):
     """Fewest rays of a step when target_samples is set."""
     max_rays: int = 65536
     """Most rays of a step when target_samples is set."""
+    record_steps: bool = False
+    """On CUDA, record steps of the same sizes once and let the GPU repeat them (CUDA graphs): the host then has little
+    to do. The number of rays follows the samples in strides."""
     lips: LipsPhaseConfig = field(default_factory=LipsPhaseConfig)
     """The phase at the end of training that refines the lips."""
 
@@ -80,6 +88,9 @@ class TalkerPipeline(VanillaPipeline):
             ranks.wait_for_all()
         self.samples_per_ray: float | None = None
         self._late_samples = LateNumbers()
+        self._planner = Planner()
+        self._steps: RecordedSteps | None = None
+        self.record_steps(config.record_steps and processes == 1)
         self.lips_phase = LipsPhase(config.lips)
         self._on_lips = False
         driving = self._driving()
@@ -93,6 +104,15 @@ class TalkerPipeline(VanillaPipeline):
         """
         return self if self.training == self.model.training == mode else super().train(mode)
 
+    def record_steps(self, wanted: bool) -> None:
+        """Records steps from now on, or asks them one by one.
+
+        Args:
+            wanted: record them, on CUDA; other devices cannot.
+        """
+        on_cuda = self.device.type == "cuda"
+        self._steps = RecordedSteps(self.model, self._recordable) if wanted and on_cuda else None
+
     def get_train_loss_dict(self, step: int) -> tuple[Any, dict[str, Tensor], dict[str, Tensor]]:
         """One training batch through the model; then the number of rays of the next one.
 
@@ -104,9 +124,7 @@ class TalkerPipeline(VanillaPipeline):
         """
         rays = self.datamanager.get_train_rays_per_batch()
         bundle, batch = self.datamanager.next_train(step)
-        outputs = self._model(bundle)
-        metrics = self.model.get_metrics_dict(outputs, batch)
-        losses = self.model.get_loss_dict(outputs, batch, metrics)
+        outputs, losses, metrics = self._planned(self._ask if self._steps is None else self._replay, bundle, batch)
         if self._on_lips:
             losses["lip_patches"] = self.lips_phase.loss(outputs["rgb"], batch["image"].to(self.device))
         # Rays through lips take more samples than most: counted too, they would thin out the usual steps.
@@ -117,6 +135,29 @@ class TalkerPipeline(VanillaPipeline):
         metrics["rays_per_step"] = torch.tensor(float(rays))
         return outputs, losses, metrics
 
+    def _planned(self, ask: Ask, bundle: RayBundle, batch: dict[str, Any]) -> Asked:
+        """What the model says of the rays of a step, which is planned before."""
+        model = self._head().config
+        self._planner.plan(bundle, model.max_samples, model.hidden_interval if model.hidden_weight else None)
+        asked = ask(bundle, batch)
+        self._planner.note(bundle, asked[0])
+        return asked
+
+    def _replay(self, bundle: RayBundle, batch: dict[str, Any]) -> Asked:
+        assert self._steps is not None
+        return self._steps(bundle, batch, (bundle.metadata["plan"], self._head().field.active_levels, self._on_lips))
+
+    def _ask(self, bundle: RayBundle, batch: dict[str, Any]) -> Asked:
+        outputs = self._model(bundle)
+        metrics = self.model.get_metrics_dict(outputs, batch)
+        return outputs, self.model.get_loss_dict(outputs, batch, metrics), metrics
+
+    def _recordable(self, bundle: RayBundle, batch: dict[str, Any]) -> Asked:
+        """The same, of the outputs only those that are used."""
+        outputs, losses, metrics = self._ask(bundle, batch)
+        used = ("rgb", "fullest") if self._on_lips else ("fullest",)
+        return {name: outputs[name] for name in used if name in outputs}, losses, metrics
+
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes
     ) -> list[TrainingCallback]:
@@ -126,6 +167,7 @@ class TalkerPipeline(VanillaPipeline):
             training_callback_attributes: the trainer, for the number of steps.
         """
         callbacks = super().get_training_callbacks(training_callback_attributes)
+        self._check_accumulation(training_callback_attributes.trainer)
         if not self.config.lips.share:
             return callbacks
         trainer, configured = training_callback_attributes.trainer, self.config.datamanager
@@ -138,6 +180,11 @@ class TalkerPipeline(VanillaPipeline):
 
         return [*callbacks, TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], choose)]
 
+    def _check_accumulation(self, trainer: Any) -> None:
+        """Recorded steps write their gradients where those of the step before are."""
+        if self._steps is not None and any(steps > 1 for steps in trainer.config.gradient_accumulation_steps.values()):
+            raise NTalkerError("Recorded steps do not accumulate gradients: leave --pipeline.record-steps away.")
+
     def _adapt_rays(self, samples_per_ray: float, target_samples: int, smoothing: float = 0.9) -> None:
         """Asks for as many rays as `target_samples` allow at the running mean of samples a ray."""
         previous = samples_per_ray if self.samples_per_ray is None else self.samples_per_ray
@@ -148,7 +195,8 @@ class TalkerPipeline(VanillaPipeline):
         """Sets the number of rays of the next step."""
         config = self.config
         rays = rays_for_samples(target_samples, samples_per_ray, config.min_rays, config.max_rays)
-        self.datamanager.set_rays_per_step(rays)
+        if self._steps is None or abs(rays - self.datamanager.rays_per_step) > STRIDE * rays:
+            self.datamanager.set_rays_per_step(rays)
 
     @torch.no_grad()
     def get_eval_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
@@ -266,6 +314,9 @@ class TalkerPipeline(VanillaPipeline):
             NTalkerError: the features are of another kind or width.
         """
         check_features(state["features"], self._feature_info())
+
+    def _head(self) -> TalkerModel:
+        return self.model  # type: ignore[return-value]
 
     def _driving(self) -> DrivingSequence:
         """What drives the head now."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ntalker_ns import async_copies
-from ntalker_ns.async_copies import Indices, LateNumbers, to_device
+from ntalker_ns.async_copies import Indices, Known, LateNumbers, to_device
 
 
 def test_nothing_is_late_on_the_cpu() -> None:
@@ -18,6 +18,16 @@ def test_numbers_are_two_steps_late_where_the_host_would_wait(monkeypatch: pytes
     monkeypatch.setattr(async_copies, "host_would_wait", lambda tensor: True)
     numbers = LateNumbers()
     assert [numbers.put(torch.tensor(float(i))) for i in range(5)] == [None, None, 0.0, 1.0, 2.0]
+
+
+def test_known_values_are_brought_to_a_device_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[torch.device] = []
+    there = torch.device("meta")
+    monkeypatch.setattr(async_copies, "to_device", lambda values, device: asked.append(device) or values.to(device))
+    known = Known(torch.arange(3.0))
+    assert known.on(torch.device("cpu")) is known.host and not asked
+    assert known.on(there) is known.on(there) and asked == [there]
+    assert known.on(torch.device("cpu")).tolist() == [0.0, 1.0, 2.0]
 
 
 def test_indices_are_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from ntalker_ns.edit_trainer import EditTrainer, region_of, to_bytes
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.refinement.losses import lip_edge_loss, perceptual_loss, style_loss
 from ntalker_ns.refinement.vgg import VGGFeatures, vgg_layers
+from ntalker_ns.step_plan import StepPlan
 from ntalker_ns.talker_trainer import TalkerTrainer
 
 SIDE = 12
@@ -104,10 +105,11 @@ def test_lip_patches_lie_on_the_lips_and_bring_what_their_loss_needs(trainer: Ed
 def test_the_loss_is_equation_9(trainer: EditTrainer, frames: EditFrames):
     torch.manual_seed(0)
     config, model = trainer.config.pipeline.model, head(trainer).train()
-    config.perceptual_weight, config.style_weight, config.hidden_interval = 0.001, 10.0, 1
+    config.perceptual_weight, config.style_weight = 0.001, 10.0
     vgg = VGGFeatures({f"features.{name}": value for name, value in vgg_layers().state_dict().items()})
     model._outside["vgg"] = vgg
     bundle, batch = patch(trainer, frames)
+    bundle.metadata["plan"] = StepPlan(hidden=True)
     outputs = model(bundle)
     losses = model.get_loss_dict(outputs, batch)
     features, targets = vgg(outputs["final"]), vgg(batch["edited"])

@@ -20,20 +20,6 @@ def lattice() -> Lattice:
     return Lattice(origins, directions, near, far, occupied, 0.05, torch.rand(len(near), generator=generator), MOST)
 
 
-class RoomOf(Room):
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.size = size
-        self.noted: list[tuple[int, int]] = []
-
-    def of(self, rays: int, most: int) -> int:
-        assert (rays, most) == (RAYS, MOST)
-        return self.size
-
-    def note(self, rays: int, fullest: torch.Tensor) -> None:
-        self.noted.append((rays, int(fullest)))
-
-
 def of_rays(samples: FrameSamples) -> list[list[float]]:
     """Where the samples of each ray start."""
     ends, counts = samples.ray_ends.tolist(), samples.ray_counts.tolist()
@@ -43,7 +29,7 @@ def of_rays(samples: FrameSamples) -> list[list[float]]:
 
 
 def test_frames_have_what_was_marched(lattice: Lattice) -> None:
-    marched, samples = march(lattice), march_frames(lattice, [RAYS, 0, 2 * RAYS], Room())
+    marched, samples = march(lattice), march_frames(lattice, [RAYS, 0, 2 * RAYS], 7)
     assert torch.equal(samples.starts, marched.starts) and torch.equal(samples.rays, marched.rays)
     first = int(marched.ray_counts[:RAYS].sum())
     assert samples.frame_counts == [first, 0, len(marched.starts) - first]
@@ -55,11 +41,10 @@ def test_a_room_that_is_large_enough_holds_all(lattice: Lattice, monkeypatch: py
     exact = march_frames(lattice, [RAYS] * FRAMES)
     fullest = max(exact.frame_counts)
     monkeypatch.setattr(async_copies, "host_would_wait", lambda tensor: True)
-    room = RoomOf(fullest + spare)
-    samples = march_frames(lattice, [RAYS] * FRAMES, room)
+    samples = march_frames(lattice, [RAYS] * FRAMES, fullest + spare)
     assert samples.frame_counts == [fullest + spare] * FRAMES and len(samples.starts) == FRAMES * (fullest + spare)
     assert of_rays(samples) == of_rays(exact)
-    assert room.noted == [(RAYS, fullest)]
+    assert samples.fullest is not None and int(samples.fullest) == fullest and exact.fullest is None
     # What is left over lies where boxes begin: finite, and not all in one place.
     owned = torch.zeros(len(samples.starts), dtype=torch.bool)
     for end, count in zip(samples.ray_ends.tolist(), samples.ray_counts.tolist(), strict=True):
@@ -73,9 +58,8 @@ def test_a_room_that_is_too_small_drops_the_last_samples(lattice: Lattice, monke
     exact = march_frames(lattice, [RAYS] * FRAMES)
     size = min(exact.frame_counts) // 2
     monkeypatch.setattr(async_copies, "host_would_wait", lambda tensor: True)
-    room = RoomOf(size)
-    samples = march_frames(lattice, [RAYS] * FRAMES, room)
-    assert room.noted == [(RAYS, max(exact.frame_counts))]
+    samples = march_frames(lattice, [RAYS] * FRAMES, size)
+    assert samples.fullest is not None and int(samples.fullest) == max(exact.frame_counts)
     for frame in range(FRAMES):
         rays = slice(frame * RAYS, (frame + 1) * RAYS)
         expected = [start for ray in of_rays(exact)[rays] for start in ray][:size]
@@ -93,8 +77,24 @@ def test_rooms_follow_what_was_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     room.note(rays, torch.tensor(8 * rays))
     assert room.of(rays, most) == 180 * GRAIN  # 16 x 10 and an eighth
     assert room.of(rays - 1, most) == (rays - 1) * most  # these are other rays
-    assert room.of(rays + 1, most) == 181 * GRAIN
     assert room.of(rays, 3) == 3 * rays
     for _ in range(REMEMBERED + 2):
         room.note(rays, torch.tensor(8 * rays))
     assert room.of(rays, most) == 144 * GRAIN
+
+
+def test_rooms_stay_while_they_are_about_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(async_copies, "host_would_wait", lambda tensor: True)
+    room, rays, most = Room(), 16 * GRAIN, 32
+
+    def after(samples_per_ray: float) -> int:
+        """The room after many steps that needed as much."""
+        for _ in range(REMEMBERED + 2):
+            room.note(rays, torch.tensor(samples_per_ray * rays))
+        return room.of(rays, most)
+
+    assert after(10.0) == 180 * GRAIN
+    assert after(10.9) == after(9.1) == 180 * GRAIN
+    assert after(11.0) == 198 * GRAIN  # more than 180 / 1.03
+    assert after(10.0) == 198 * GRAIN
+    assert after(9.8) == 177 * GRAIN  # less than 198 / 1.25

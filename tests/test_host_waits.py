@@ -16,6 +16,7 @@ import torch
 from synthetic_clip import write_clip
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from triton.runtime.jit import JITFunction
 
 from ntalker_ns.async_copies import Indices, LateNumbers
@@ -47,6 +48,17 @@ class NoWaiting(TorchDispatchMode):
             moved = args[0].device.type != torch.device(options["device"]).type
             assert not moved, f"The host waits for a copy to {options['device']}."
         return func(*args, **options)
+
+
+class NothingFromHost(TorchDispatchMode):
+    """Fails where an operation on the device reads a tensor of the host: numbers are read when it is told of, tensors
+    when it is done."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        tensors = [each for each in tree_leaves((args, kwargs or {})) if isinstance(each, Tensor)]
+        there = any(tensor.device.type == "meta" for tensor in tensors)
+        assert not there or all(tensor.device.type == "meta" for tensor in tensors), f"{func.name()} reads the host."
+        return func(*args, **(kwargs or {}))
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +94,8 @@ def on_device(base: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(Indices, "of", lambda self, mask: known if self._on_host else there)
 
     def to_device(values: Tensor, device: torch.device) -> Tensor:
+        if values.device.type != "meta":
+            launched.append("to_device")
         return torch.empty(values.shape, dtype=values.dtype, device=device)
 
     for name, module in list(sys.modules.items()):
@@ -124,6 +138,25 @@ def test_a_training_step_waits_for_nothing(on_device: Any, on_lips: bool) -> Non
     }
     kernels |= {"measure_off_surface"}
     assert kernels <= set(launched)
+
+
+@pytest.mark.parametrize("on_lips", [False, True])
+def test_a_model_asks_the_host_for_nothing(on_device: Any, on_lips: bool) -> None:
+    """What is recorded holds no copies from the host: they would bring what the host had then."""
+    pipeline, launched = on_device
+    pipeline.datamanager.train_dataset.store()
+    pipeline._on_lips = on_lips
+    pipeline.datamanager.set_patches(*((pipeline.config.lips.patch_size, "lips") if on_lips else (None, "face")))
+    bundle, batch = pipeline.datamanager.next_train(0)
+    pipeline._planner.plan(bundle, 8, 1)
+    # Before it is recorded, what is known for good is brought to the device.
+    pipeline._recordable(bundle, batch)
+    assert "to_device" in launched
+    launched.clear()
+    with NoWaiting(), NothingFromHost():
+        _, losses, _ = pipeline._recordable(bundle, batch)
+        torch.stack(list(losses.values())).sum().backward()
+    assert "hidden" in losses and "to_device" not in launched and len(launched) > 20
 
 
 class ReadsItsGradient(torch.autograd.Function):

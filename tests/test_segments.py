@@ -4,7 +4,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ntalker_ns.field.segments import add_per_frame, chosen_per_frame, expand_per_frame, sums_per_frame
+from ntalker_ns.field.segments import (
+    add_per_frame,
+    chosen_per_frame,
+    counts_on,
+    ends_on,
+    expand_per_frame,
+    sums_per_frame,
+)
 
 
 @settings(deadline=None)
@@ -20,6 +27,18 @@ def test_add_per_frame_equals_indexing(counts: list[int]) -> None:
     ours = torch.autograd.grad((add_per_frame(samples, rows, counts) * weights).sum(), (samples, rows))
     plain = torch.autograd.grad(((samples + rows[frame]) * weights).sum(), (samples, rows))
     torch.testing.assert_close(ours, plain)
+
+
+def test_counts_and_ends_are_brought_to_a_device_once() -> None:
+    there = torch.device("meta")
+    assert ends_on([2, 0, 3], torch.device("cpu")).tolist() == [2, 2, 5]
+    assert counts_on([2, 0, 3], torch.device("cpu")).tolist() == [2, 0, 3]
+    assert ends_on([2, 3], there) is ends_on([2, 3], there) and counts_on([2, 3], there) is counts_on([2, 3], there)
+    # However many pictures are rendered, of one frame each.
+    kept = ends_on([4, 5], there)
+    for number in range(1000):
+        assert ends_on([number], there).shape == (1,)
+    assert ends_on([4, 5], there) is kept and ends_on([7], torch.device("cpu")).tolist() == [7]
 
 
 def test_add_per_frame_gradcheck() -> None:

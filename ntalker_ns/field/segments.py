@@ -73,7 +73,20 @@ def ends_on(counts: Sequence[int], device: torch.device) -> Int[Tensor, "frames"
         counts: samples of each frame: from step to step mostly the same, so that they are brought to a device once.
         device: where kernels run.
     """
+    if len(counts) == 1:
+        # Of pictures, which would push those of training out.
+        return torch.full((1,), counts[0], dtype=torch.int32, device=device)
     return _ends_on(tuple(counts), device)
+
+
+def counts_on(counts: Sequence[int], device: torch.device) -> Int[Tensor, "frames"]:
+    """Samples of each frame on a device, brought there once as `ends_on` says."""
+    return _counts_on(tuple(counts), device)
+
+
+@lru_cache(maxsize=256)
+def _counts_on(counts: tuple[int, ...], device: torch.device) -> Tensor:
+    return async_copies.to_device(torch.tensor(counts), device)
 
 
 @lru_cache(maxsize=256)

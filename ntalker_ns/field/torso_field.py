@@ -14,9 +14,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from ntalker_ns.async_copies import Indices, to_device
+from ntalker_ns.async_copies import Indices
 from ntalker_ns.encodings.hash_grid import HashGrid
 from ntalker_ns.field.mlp import FrameMLP, at_least_float32
+from ntalker_ns.field.segments import counts_on
 
 POSE_DIM = 6
 """Numbers of a head pose: rotation, place in the picture, distance."""
@@ -193,7 +194,7 @@ def displacements(
     with torch.autocast(shares.device.type, enabled=False):
         if len(counts) == 1:
             return MOTION_SCALE * (shares.to(conditions.dtype) @ conditions[0])
-        repeats = to_device(torch.tensor(counts), shares.device)
+        repeats = counts_on(counts, shares.device)
         amounts = conditions.repeat_interleave(repeats, dim=0, output_size=len(shares))
         return MOTION_SCALE * (shares * amounts[:, None]).sum(dim=-1)
 

@@ -16,6 +16,11 @@ from ntalker_ns.evaluation.speed.training import Training, start_nerfacto
 from ntalker_ns.progress import track
 
 OURS, PRESET, PEER = "ours, the same rays", "ours, rays as the preset chooses", "nerfacto (torch)"
+RECORDED = "ours, recorded"
+"""With the preset's rays, on CUDA."""
+
+UNTIL_RECORDED = 256
+"""Steps after which all kinds of steps that are not rare have been recorded."""
 
 NERFACTO_SAMPLES = 48 + 256 + 96
 """Samples of a ray at which nerfacto asks its field and its two proposal networks."""
@@ -115,8 +120,19 @@ def measure_steps(ours: Training, sizes: StepSizes) -> StepSpeeds:
     speeds[OURS] = _ours(ours, sizes.steps, "Steps of ours")
     pipeline.config.target_samples = target
     pipeline.datamanager.set_rays_per_step(rays)
+    if ours.device.type == "cuda":
+        speeds[RECORDED] = _recorded(ours, sizes.steps)
     speeds[PEER] = _nerfacto(ours, sizes)
-    return StepSpeeds({name: speeds[name] for name in (OURS, PRESET, PEER)}, shares, waits)
+    return StepSpeeds({name: speeds[name] for name in (OURS, PRESET, RECORDED, PEER) if name in speeds}, shares, waits)
+
+
+def _recorded(training: Training, steps: int) -> StepSpeed:
+    training.pipeline.record_steps(True)
+    try:
+        training.run(UNTIL_RECORDED, "Recording steps")
+        return _ours(training, steps, "Recorded steps")
+    finally:
+        training.pipeline.record_steps(False)
 
 
 def _ours(training: Training, steps: int, description: str) -> StepSpeed:
