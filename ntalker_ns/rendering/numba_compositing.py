@@ -80,29 +80,36 @@ class _Composite(torch.autograd.Function):
         given = [each.contiguous() for each in (density, values, distances, counts, ends)]
         ctx.step = density.numpy().dtype.type(step)
         # What is of no ray stays as it is made here.
-        weights = torch.zeros_like(density)
+        weights, through = _zeros_like(density), _zeros_like(density)
         sums = values.new_empty(len(counts), values.shape[1])
         of_rays = density.new_empty(4, len(counts))
+        found = (each.numpy() for each in (sums, of_rays, weights, through))
         with KERNEL_LOCK:
-            _forward(*(each.numpy() for each in given), ctx.step, sums.numpy(), of_rays.numpy(), weights.numpy())  # pyright: ignore[reportCallIssue]
+            _forward(*(each.numpy() for each in given), ctx.step, *found)  # pyright: ignore[reportCallIssue]
         accumulation, distance, thickness, mean = of_rays.unbind()
-        ctx.save_for_backward(*given, mean, weights)
+        ctx.save_for_backward(*given[1:], mean, weights, through)
         return sums, accumulation, distance, thickness, weights
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        density, values, *_ = ctx.saved_tensors
-        density_gradient, values_gradient = torch.zeros_like(density), torch.zeros_like(values)
+        values, *_, through = ctx.saved_tensors
+        density_gradient, values_gradient = _zeros_like(through), _zeros_like(values)
         given = (*ctx.saved_tensors, *(each.contiguous() for each in gradients), density_gradient, values_gradient)
         with KERNEL_LOCK:
             _backward(ctx.step, *(each.numpy() for each in given))  # pyright: ignore[reportCallIssue]
         return density_gradient, values_gradient, None, None, None, None
 
 
+def _zeros_like(tensor: Tensor) -> Tensor:
+    """Zeros, by one thread: torch's own threads would first have to take the cores from those of the kernels."""
+    return torch.from_numpy(np.zeros_like(tensor.numpy()))
+
+
 @njit(parallel=True, cache=True)
-def _forward(density, values, distances, counts, ends, step, sums, of_rays, weights):
-    """Writes sums along rays; accumulation, distance, thickness and the mean distance; and the weights."""
+def _forward(density, values, distances, counts, ends, step, sums, of_rays, weights, through):
+    """Writes sums along rays; accumulation, distance, thickness and the mean distance; and of each sample its weight
+    and what light comes through up to its end, both 0 behind the end of the ray."""
     for ray in prange(counts.shape[0]):
         first, last = ends[ray] - counts[ray], ends[ray]
         sums[ray] = 0
@@ -112,12 +119,12 @@ def _forward(density, values, distances, counts, ends, step, sums, of_rays, weig
         begin = distances[first] if first < last else density.dtype.type(0)
         for i in range(first, last):
             if transmittance < MIN_TRANSMITTANCE:
-                weights[i] = 0
+                weights[i], through[i] = 0, 0
                 continue
             opacity = -np.expm1(-density[i] * step)
             weight = transmittance * opacity
             transmittance -= weight
-            weights[i] = weight
+            weights[i], through[i] = weight, transmittance
             along = np.float64(distances[i] - begin)
             total += weight
             moment += weight * along
@@ -132,13 +139,13 @@ def _forward(density, values, distances, counts, ends, step, sums, of_rays, weig
 @njit(parallel=True, cache=True)
 def _backward(
     step,
-    density,
     values,
     distances,
     counts,
     ends,
     mean,
     weights,
+    through,
     sums_gradient,
     accumulation_gradient,
     distance_gradient,
@@ -149,28 +156,20 @@ def _backward(
 ):
     """With G_i the gradient of w_i: d/d(density_i step) = G_i T_(i+1) - sum of G_j w_j over j > i.
 
-    Thickness is the least sum of weighted squares, so that its mean may be taken as fixed.
+    Gradients are zeros before. Thickness is the least sum of weighted squares, so that its mean may be taken as fixed.
     """
     for ray in prange(counts.shape[0]):
         first, last = ends[ray] - counts[ray], ends[ray]
-        transmittance = 1.0
-        alive = last
-        for i in range(first, last):
-            if transmittance < MIN_TRANSMITTANCE:
-                alive = min(alive, i)
-                density_gradient[i] = 0
-                values_gradient[i] = 0
-                continue
-            # As in the forward pass, to the last bit, so that both end the ray at the same sample.
-            transmittance -= transmittance * -np.expm1(-density[i] * step)
-            density_gradient[i] = transmittance
         behind = 0.0
-        for i in range(alive - 1, first - 1, -1):
+        for i in range(last - 1, first - 1, -1):
+            if weights[i] == 0 and through[i] == 0:
+                # Behind the end of the ray.
+                continue
             off = distances[i] - mean[ray]
             gradient = accumulation_gradient[ray] + weights_gradient[i]
             gradient += distance_gradient[ray] * distances[i] + thickness_gradient[ray] * off * off
             for channel in range(values.shape[1]):
                 gradient += sums_gradient[ray, channel] * values[i, channel]
                 values_gradient[i, channel] = weights[i] * sums_gradient[ray, channel]
-            density_gradient[i] = step * (gradient * density_gradient[i] - behind)
+            density_gradient[i] = step * (gradient * through[i] - behind)
             behind += gradient * weights[i]
