@@ -93,14 +93,24 @@ def _write_pose(correction, pose):
 @lean
 def _move_some(positions, poses, ends, begin, end, moved):
     """Moves the samples from one to another."""
-    frame = 0
-    for i in range(begin, end):
-        while i >= ends[frame]:
-            frame += 1
-        x, y, z = positions[i, 0], positions[i, 1], positions[i, 2]
-        for axis in range(3):
-            row = poses[frame, axis]
-            moved[i, axis] = row[0] * x + row[1] * y + row[2] * z + row[3]
+    first = 0
+    for frame in range(len(ends)):
+        to_x, to_y, to_z = _row(poses[frame], 0), _row(poses[frame], 1), _row(poses[frame], 2)
+        for i in range(max(begin, first), min(end, ends[frame])):
+            x, y, z = positions[i, 0], positions[i, 1], positions[i, 2]
+            moved[i, 0], moved[i, 1], moved[i, 2] = _at(to_x, x, y, z), _at(to_y, x, y, z), _at(to_z, x, y, z)
+        first = ends[frame]
+
+
+@lean
+def _row(pose, axis):
+    """A row of R and t as numbers, which stay in registers where an array would be read for each sample."""
+    return pose[axis, 0], pose[axis, 1], pose[axis, 2], pose[axis, 3]
+
+
+@lean
+def _at(row, x, y, z):
+    return row[0] * x + row[1] * y + row[2] * z + row[3]
 
 
 @kernel
@@ -125,17 +135,21 @@ def _add_some(positions, gradient, ends, begin, end, sums):
     """Adds the gradients of R and t over the samples from one to another, frame by frame."""
     first = 0
     for frame in range(len(ends)):
-        for axis in range(3):
-            to_x, to_y, to_z, to_shift = 0.0, 0.0, 0.0, 0.0
-            for i in range(max(begin, first), min(end, ends[frame])):
-                along = gradient[i, axis]
-                to_x += along * positions[i, 0]
-                to_y += along * positions[i, 1]
-                to_z += along * positions[i, 2]
-                to_shift += along
-            row = sums[frame, axis]
-            row[0], row[1], row[2], row[3] = to_x, to_y, to_z, to_shift
+        of_x = of_y = of_z = (0.0, 0.0, 0.0, 0.0)
+        for i in range(max(begin, first), min(end, ends[frame])):
+            x, y, z = np.float64(positions[i, 0]), np.float64(positions[i, 1]), np.float64(positions[i, 2])
+            of_x = _more(of_x, gradient[i, 0], x, y, z)
+            of_y = _more(of_y, gradient[i, 1], x, y, z)
+            of_z = _more(of_z, gradient[i, 2], x, y, z)
+        for k in range(4):
+            sums[frame, 0, k], sums[frame, 1, k], sums[frame, 2, k] = of_x[k], of_y[k], of_z[k]
         first = ends[frame]
+
+
+@lean
+def _more(row, along, x, y, z):
+    """The gradient of a row of R and t, a sample further."""
+    return row[0] + along * x, row[1] + along * y, row[2] + along * z, row[3] + along
 
 
 @lean
