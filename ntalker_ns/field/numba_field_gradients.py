@@ -47,14 +47,19 @@ class SampleGradients(NamedTuple):
 
 
 @njit(cache=True)
-def with_gradient(to_density, to_rgb):
-    """The samples whose answers have a gradient: a third of them has none, those behind surfaces."""
-    found, count = np.empty(len(to_density), np.int64), 0
+def with_gradient(to_density, to_rgb, speech):
+    """The samples whose answers have a gradient (a third of them has none, those behind surfaces), ascending; and how
+    many of those before each, and of all at the end, speech acts on."""
+    found, spoken = np.empty(len(to_density), np.int64), np.empty(len(to_density) + 1, np.int64)
+    count, before = 0, 0
     for i in range(len(to_density)):
-        if to_density[i, 0] != 0 or to_rgb[i, 0] != 0 or to_rgb[i, 1] != 0 or to_rgb[i, 2] != 0:
-            found[count] = i
-            count += 1
-    return found[:count]
+        there = (to_density[i, 0] != 0) | (to_rgb[i, 0] != 0) | (to_rgb[i, 1] != 0) | (to_rgb[i, 2] != 0)
+        # Without branches: which samples these are, no processor foresees.
+        found[count], spoken[count] = i, before
+        count += there
+        before += there & (speech[i] > 0)
+    spoken[count] = before
+    return found[:count], spoken[: count + 1]
 
 
 class Back(NamedTuple):
