@@ -19,6 +19,7 @@ from torch.profiler import record_function
 from ntalker_ns.encodings.hash_grid import HashGrid
 from ntalker_ns.encodings.numba_backend import arguments
 from ntalker_ns.encodings.numba_common import KERNEL_LOCK
+from ntalker_ns.encodings.numba_kernels import forward as encode_points
 from ntalker_ns.encodings.numba_kernels import table_gradient
 from ntalker_ns.field.face import Face
 from ntalker_ns.field.gates import Gate
@@ -49,7 +50,8 @@ class Answers(NamedTuple):
 class PackedNetwork(NamedTuple):
     """A network as kernels take it."""
 
-    network: FrameMLP
+    parameters: list[Tensor]
+    """Weights (out, in) of each layer and then their biases (out,)."""
     weights: list[np.ndarray]
     """(out, in) of each layer; the first has as many inputs as are given, padding among them."""
     biases: list[np.ndarray]
@@ -87,12 +89,11 @@ class NumbaField:
         space, audio = grids
         self.grids, self.directions, self._frames = grids, directions, len(frames[0])
         self.rows = torch.stack([self._row(*each) for each in zip(networks, frames, strict=True)])
-        with torch.no_grad():
-            common = audio(audio.table.new_full((1, 2), 0.5)).view(-1).numpy()
+        self.space, self.audio = _grid(space, active_levels), _grid(audio, audio.layout.num_levels)
+        common = _in_the_middle(self.audio, audio.output_width)
         outs = padded(networks[1].out_dim)
         given = ((space.output_width, common[:0]), (space.output_width, common), (directions + outs, common[:0]))
         self.networks = [_packed(network, *each) for network, each in zip(networks, given, strict=True)]
-        self.space, self.audio = _grid(space, active_levels), _grid(audio, audio.layout.num_levels)
         self.widths = ((0,) * self.rows.shape[-1], (0,) * outs)
         # Parallel loops take in no tuples of tuples.
         self.parts = (
@@ -118,7 +119,7 @@ class NumbaField:
         asked = Asked(self, _views(views, self.directions, len(positions)), counts)
         if not torch.is_grad_enabled():
             return asked.answers(positions.contiguous())
-        parameters = [each for packed in self.networks for part in packed.network.parameters_by_kind() for each in part]
+        parameters = [each for network in self.networks for each in network.parameters]
         tables = (grid.table for grid in self.grids)
         return Answers(*_Ask.apply(asked, positions.contiguous(), self.rows, *tables, *parameters))  # type: ignore[misc]
 
@@ -260,16 +261,15 @@ def _gradients(
     with record_function("ask_field_gradients"), KERNEL_LOCK:
         ask_gradients(*field.parts, *given, to, *sums)  # pyright: ignore[reportCallIssue]
     return [
-        _unpadded(parameter_gradients(of, each.weights, each.biases, each.inputs, each.common), each.network)
+        _unpadded(parameter_gradients(of, each.weights, each.biases, each.inputs, each.common), each)
         for of, each in zip(sums, field.networks, strict=True)
     ]
 
 
-def _unpadded(found: ParameterGradients, network: FrameMLP) -> ParameterGradients:
+def _unpadded(found: ParameterGradients, network: PackedNetwork) -> ParameterGradients:
     """Without the weights of padding behind a network's inputs."""
     first, *others = found.weights
-    inputs = network.parameters_by_kind()[0][0].shape[1]
-    return found._replace(weights=[first[:, :inputs], *others])
+    return found._replace(weights=[first[:, : network.parameters[0].shape[1]], *others])
 
 
 def _table_gradient(
@@ -290,14 +290,23 @@ def _grid(grid: HashGrid, active_levels: int) -> Grid:
     return Grid(table, shared.scales, shared.offsets, shared.sizes, shared.dense, active_levels)
 
 
+def _in_the_middle(grid: Grid, channels: int) -> np.ndarray:
+    """What a plane's grid says in its middle, (channels,)."""
+    found = np.empty(channels, np.float32)
+    with KERNEL_LOCK:
+        encode_points(np.full((1, 2), 0.5, np.float32), *grid, PLANE, LANES, found)  # pyright: ignore[reportCallIssue]
+    return found
+
+
 def _packed(network: FrameMLP, inputs: int, common: np.ndarray) -> PackedNetwork:
     """A network; the first layer has weights of 0 for padding behind its inputs."""
-    weights, biases = ([each.detach().numpy() for each in part] for part in network.parameters_by_kind())
+    parameters = network.parameters_by_kind()
+    weights, biases = ([each.detach().numpy() for each in part] for part in parameters)
     padding = inputs + len(common) - weights[0].shape[1]
     # Behind them comes the last channel of samples with common values.
     if padding > 0:
         weights[0] = np.pad(weights[0], ((0, 0), (0, padding)))
-    return PackedNetwork(network, weights, biases, inputs, common)
+    return PackedNetwork([*parameters[0], *parameters[1]], weights, biases, inputs, common)
 
 
 def _tiles(counts: Sequence[int]) -> Tiles:
