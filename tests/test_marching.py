@@ -58,7 +58,6 @@ def test_fast_march_equals_dense_march(seed: int, grid: int, max_samples: int) -
     assert (ours.ray_counts - dense.ray_counts).abs().sum() <= 1
     if ours.ray_counts.equal(dense.ray_counts):
         torch.testing.assert_close(ours.starts, dense.starts, atol=2e-6, rtol=0)
-        torch.testing.assert_close(ours.ends, dense.ends, atol=2e-6, rtol=0)
 
 
 def test_every_kept_sample_is_occupied_and_in_order() -> None:
@@ -69,7 +68,7 @@ def test_every_kept_sample_is_occupied_and_in_order() -> None:
     near, far = intersect_box(origins, directions)
     samples = march(Lattice(origins, directions, near, far, occupied, 0.02, torch.zeros(4), 1000))
     ray = torch.repeat_interleave(samples.ray_counts)
-    middles = 0.5 * (samples.starts + samples.ends)
+    middles = samples.starts + 0.01
     cells = ((origins[ray] + middles[:, None] * directions[ray] + 1.0) * 4.0).long().clamp(0, 7)
     assert len(cells) > 20
     assert occupied[cells[:, 0], cells[:, 1], cells[:, 2]].all()

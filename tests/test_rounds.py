@@ -17,7 +17,7 @@ STEP = 0.1
 def _scene(counts: list[int], opaque: float) -> tuple[RaySamples, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(sum(counts))
     starts = torch.cat([torch.arange(count) * STEP for count in counts])
-    samples = RaySamples(starts.float(), starts.float() + STEP, torch.tensor(counts))
+    samples = RaySamples(starts.float(), torch.tensor(counts))
     density = torch.rand(len(starts), generator=generator) * opaque
     return samples, density, torch.rand(len(starts), 3, generator=generator)
 
@@ -80,7 +80,7 @@ def test_what_is_hidden_is_not_asked_for() -> None:
 
 
 def test_no_rays() -> None:
-    samples = RaySamples(torch.zeros(0), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
+    samples = RaySamples(torch.zeros(0), torch.zeros(0, dtype=torch.int64))
 
     def ask(ray: Tensor, middles: Tensor) -> tuple[Tensor, Tensor]:
         return middles, middles[:, None].expand(-1, 3)

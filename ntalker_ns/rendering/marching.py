@@ -42,7 +42,6 @@ class RaySamples:
 
     starts: Float[Tensor, "samples"]
     """Distance from the ray's origin to where the sample begins, world units."""
-    ends: Float[Tensor, "samples"]
     ray_counts: Int[Tensor, "rays"]
 
     @property
@@ -111,8 +110,7 @@ def march_torch(lattice: Lattice) -> RaySamples:
     cells = cells.clamp(0, grid - 1)
     keep = inside & occupied[cells[..., 0], cells[..., 1], cells[..., 2]]
     keep &= torch.cumsum(keep, dim=1) <= max_samples
-    kept = starts[keep]
-    return RaySamples(starts=kept, ends=kept + step, ray_counts=keep.sum(dim=1))
+    return RaySamples(starts=starts[keep], ray_counts=keep.sum(dim=1))
 
 
 @record_function("march")
@@ -121,7 +119,7 @@ def march(lattice: Lattice) -> RaySamples:
     backend = automatic_backend(lattice.origins.device.type)
     if backend == "numba":
         starts, counts = _NumbaWalk(lattice).on(torch.arange(len(lattice.near)), lattice.max_samples)
-        return RaySamples(starts, starts + lattice.step, counts)
+        return RaySamples(starts, counts)
     if backend == "triton":
         from ntalker_ns.rendering import triton_marching
 

@@ -70,7 +70,7 @@ def march(
     step: float,
     jitter: Float[Tensor, "rays"],
     max_samples: int,
-) -> tuple[Float[Tensor, "samples"], Float[Tensor, "samples"], Int[Tensor, "rays"]]:
+) -> tuple[Float[Tensor, "samples"], Int[Tensor, "rays"]]:
     """Finds the samples of each ray that lie in occupied cells; the same as `march_torch`, to the last bit.
 
     Rays are walked twice, to count and to write: the number of samples is what memory must be asked for, and the only
@@ -86,7 +86,7 @@ def march(
     ends = torch.cumsum(counts, dim=0)
     starts = torch.empty(int(ends[-1]) if len(ends) else 0, dtype=torch.float32, device=near.device)
     write(lattice, counts, ends, starts, torch.empty_like(starts, dtype=torch.int64))
-    return starts, starts + step, counts
+    return starts, counts
 
 
 def count(lattice: Lattice) -> Int[Tensor, "rays"]:

@@ -30,11 +30,10 @@ def test_keeps_the_same_samples_to_the_last_bit(grid, open_share, max_samples):
     origins, directions, occupied, jitter = _scene(grid, 18, grid, open_share)
     near, far = intersect_box_torch(origins, directions)
     lattice = Lattice(origins, directions, near, far, occupied, 0.03, jitter, max_samples)
-    starts, ends, counts = triton_marching.march(*lattice)
+    starts, counts = triton_marching.march(*lattice)
     dense = march_torch(lattice)
     assert torch.equal(counts, dense.ray_counts)
     assert torch.equal(starts, dense.starts)
-    assert torch.equal(ends, dense.ends)
     assert (max_samples == 0 or open_share == 0.0) == (len(starts) == 0)
 
 
@@ -60,8 +59,8 @@ def test_rays_that_end_before_they_begin_and_no_rays():
     occupied = torch.ones(8, 8, 8, dtype=torch.bool, device=DEVICE)
     for count in (3, 0):
         rays = (rows[:count], directions[:count], zeros[:count], zeros[:count] - 1)
-        starts, ends, counts = triton_marching.march(*rays, occupied, 0.1, zeros[:count], 16)
-        assert starts.shape == ends.shape == (0,)
+        starts, counts = triton_marching.march(*rays, occupied, 0.1, zeros[:count], 16)
+        assert starts.shape == (0,)
         assert counts.tolist() == [0] * count
 
 
@@ -70,9 +69,8 @@ def test_known_samples():
     occupied[2, 2, 1] = True
     origin, direction = torch.tensor([[-2, 0.25, -0.25]], device=DEVICE), torch.tensor([[1.0, 0, 0]], device=DEVICE)
     one = torch.ones(1, device=DEVICE)
-    starts, ends, counts = triton_marching.march(origin, direction, one, 3 * one, occupied, 0.125, 0 * one, 16)
+    starts, counts = triton_marching.march(origin, direction, one, 3 * one, occupied, 0.125, 0 * one, 16)
     assert starts.tolist() == [2.0, 2.125, 2.25, 2.375]
-    assert ends.tolist() == [2.125, 2.25, 2.375, 2.5]
     assert counts.tolist() == [4]
 
 

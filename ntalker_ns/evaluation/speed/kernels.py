@@ -225,10 +225,10 @@ def _marching(sizes: KernelSizes, device: torch.device) -> Check:
 
     def dense() -> tuple[Tensor, ...]:
         samples = march_torch(lattice)
-        return samples.starts, samples.ends, samples.ray_counts
+        return samples.starts, samples.ray_counts
 
     samples = int(triton_marching.count(lattice).sum())
-    return Check("marching", lambda: triton_marching.march(*lattice), dense, 0.0, Work(_read(lattice) + 8 * samples))
+    return Check("marching", lambda: triton_marching.march(*lattice), dense, 0.0, Work(_read(lattice) + 4 * samples))
 
 
 def _read(lattice: Lattice) -> int:
