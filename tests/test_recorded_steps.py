@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from nerfstudio.cameras.rays import RayBundle
 from synthetic_clip import write_clip
 from torch import Tensor, nn
 
@@ -156,6 +158,41 @@ def test_a_recorded_step_is_the_step(pipeline: Any, recordings: Recordings, monk
             torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
     # Rays beside the head or none, points behind the surface or none.
     assert len(recordings.replayed) > 20 and len(set(recordings.replayed)) == 4
+
+
+class NoGraph:
+    """In place of a CUDA graph: what was recorded stays as it was."""
+
+    def replay(self) -> None:
+        pass
+
+
+def test_torch_records_a_step_and_its_gradients(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's own recording, on a device that runs what it is told while it is recorded and replays nothing."""
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", NoGraph)
+    for name in ("graph", "stream"):
+        monkeypatch.setattr(torch.cuda, name, lambda *given, **options: nullcontext())
+    for name in ("Stream", "synchronize"):
+        monkeypatch.setattr(torch.cuda, name, lambda: None)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
+    # What gradients come from outside, which on a device is known at the replay.
+    monkeypatch.setattr(torch, "empty_like", torch.ones_like)
+    monkeypatch.setattr(recorded_steps, "AFTER", 1)
+    model = pipeline.model
+
+    def ask(bundle: RayBundle, batch: dict[str, Any]) -> Any:
+        torch.manual_seed(0)
+        return pipeline._recordable(bundle, batch)
+
+    bundle, batch = pipeline.datamanager.next_train(0)
+    pipeline._planner.plan(bundle, model.config.max_samples, 1)
+    _, expected, figures = ask(bundle, batch)
+    wanted = gradients(model, expected)
+    _, losses, metrics = RecordedSteps(model, ask)(bundle, batch, 0)
+    found = gradients(model, losses)
+    assert (losses.keys(), metrics.keys(), found.keys()) == (expected.keys(), figures.keys(), wanted.keys())
+    for name, value in (expected | figures | wanted).items():
+        torch.testing.assert_close((losses | metrics | found)[name], value, rtol=1e-4, atol=1e-6, msg=name)
 
 
 def test_recorded_steps_do_not_accumulate(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
