@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor, nn
+from torch.func import functional_call
 
 Asked = tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]
 """Outputs, losses and metrics of a step."""
@@ -39,7 +40,7 @@ class RecordedSteps:
         """
         self._model, self._ask = model, ask
         self._met: Counter[Hashable] = Counter()
-        self._recorded: OrderedDict[Hashable, nn.Module] = OrderedDict()
+        self._recorded: OrderedDict[Hashable, Callable[..., Asked]] = OrderedDict()
         self._pool: Any = None
 
     def __call__(self, bundle: RayBundle, batch: dict[str, Any], told: Hashable) -> Asked:
@@ -60,22 +61,30 @@ class RecordedSteps:
             if len(self._recorded) > KEPT:
                 self._recorded.popitem(last=False)
         self._recorded.move_to_end(kind)
-        return self._recorded[kind](*tensors)
+        return self._recorded[kind](*tensors, *self._model.parameters())
 
-    def _record(self, step: nn.Module, tensors: list[Tensor]) -> nn.Module:
-        """A step that replays, instead of asking again, to whatever tensors it is given.
+    def _record(self, step: "_Step", tensors: list[Tensor]) -> Callable[..., Asked]:
+        """A step that replays, instead of asking again, to whatever tensors and parameters it is given.
 
         Args:
             step: asked a few times before it is recorded.
             tensors: its own, in the order in which others will be given.
         """
+        names = [name for name, _ in step.named_parameters()]
+
+        def ask(*given: Tensor) -> Asked:
+            return functional_call(step, dict(zip(names, given[len(tensors) :], strict=True)), given[: len(tensors)])
+
+        # The parameters by other names: torch remembers of each tensor that learns on which stream it first did, and
+        # what is recorded must not wait for that stream.
+        learned = [each.detach().requires_grad_(each.requires_grad) for each in step.parameters()]
         # One step is through before the next begins, and all may write to the same memory.
         self._pool = self._pool or torch.cuda.graph_pool_handle()
         options: Any = {"allow_unused_input": True, "pool": self._pool}
         kind = torch.get_autocast_dtype("cuda")
         # What autocast keeps of one step would be read by the next.
         with torch.autocast("cuda", kind, enabled=torch.is_autocast_enabled("cuda"), cache_enabled=False):
-            return torch.cuda.make_graphed_callables(step, tuple(tensors), **options)  # type: ignore[return-value]
+            return torch.cuda.make_graphed_callables(ask, (*tensors, *learned), **options)  # type: ignore[return-value]
 
 
 class _Step(nn.Module):
