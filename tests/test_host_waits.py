@@ -110,12 +110,16 @@ def on_device(base: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     return pipeline, launched
 
 
-@pytest.mark.parametrize("on_lips", [False, True])
-def test_a_training_step_waits_for_nothing(on_device: Any, on_lips: bool) -> None:
-    pipeline, launched = on_device
+def take_patches(pipeline: Any, on_lips: bool) -> None:
     pipeline.datamanager.train_dataset.store()
     pipeline._on_lips = on_lips
     pipeline.datamanager.set_patches(*((pipeline.config.lips.patch_size, "lips") if on_lips else (None, "face")))
+
+
+@pytest.mark.parametrize("on_lips", [False, True])
+def test_a_training_step_waits_for_nothing(on_device: Any, on_lips: bool) -> None:
+    pipeline, launched = on_device
+    take_patches(pipeline, on_lips)
     with NoWaiting():
         _, losses, metrics = pipeline.get_train_loss_dict(0)
         torch.stack(list(losses.values())).sum().backward()
@@ -144,9 +148,7 @@ def test_a_training_step_waits_for_nothing(on_device: Any, on_lips: bool) -> Non
 def test_a_model_asks_the_host_for_nothing(on_device: Any, on_lips: bool) -> None:
     """What is recorded holds no copies from the host: they would bring what the host had then."""
     pipeline, launched = on_device
-    pipeline.datamanager.train_dataset.store()
-    pipeline._on_lips = on_lips
-    pipeline.datamanager.set_patches(*((pipeline.config.lips.patch_size, "lips") if on_lips else (None, "face")))
+    take_patches(pipeline, on_lips)
     bundle, batch = pipeline.datamanager.next_train(0)
     pipeline._planner.plan(bundle, 8, 1)
     # Before it is recorded, what is known for good is brought to the device.
