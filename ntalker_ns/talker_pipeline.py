@@ -57,8 +57,8 @@ class TalkerPipelineConfig(VanillaPipelineConfig):
     max_rays: int = 65536
     """Most rays of a step when target_samples is set."""
     record_steps: bool = False
-    """On CUDA, record steps of the same sizes once and let the GPU repeat them (CUDA graphs): the host then has little
-    to do. The number of rays follows the samples in strides."""
+    """On CUDA, in a single process: record steps of the same sizes once and let the GPU repeat them (CUDA graphs), so
+    that the host has little to do. The number of rays follows the samples in strides."""
     lips: LipsPhaseConfig = field(default_factory=LipsPhaseConfig)
     """The phase at the end of training that refines the lips."""
 

@@ -32,8 +32,8 @@ def test_add_per_frame_equals_indexing(counts: list[int]) -> None:
 def test_counts_and_ends_are_brought_to_a_device_once() -> None:
     there = torch.device("meta")
     assert ends_on([2, 0, 3], torch.device("cpu")).tolist() == [2, 2, 5]
-    assert counts_on([2, 0, 3], torch.device("cpu")).tolist() == [2, 0, 3]
-    assert ends_on([2, 3], there) is ends_on([2, 3], there) and counts_on([2, 3], there) is counts_on([2, 3], there)
+    assert counts_on((2, 0, 3), torch.device("cpu")).tolist() == [2, 0, 3]
+    assert ends_on([2, 3], there) is ends_on([2, 3], there) and counts_on((2, 3), there) is counts_on((2, 3), there)
     # However many pictures are rendered, of one frame each.
     kept = ends_on([4, 5], there)
     for number in range(1000):

@@ -79,13 +79,9 @@ def ends_on(counts: Sequence[int], device: torch.device) -> Int[Tensor, "frames"
     return _ends_on(tuple(counts), device)
 
 
-def counts_on(counts: Sequence[int], device: torch.device) -> Int[Tensor, "frames"]:
-    """Samples of each frame on a device, brought there once as `ends_on` says."""
-    return _counts_on(tuple(counts), device)
-
-
 @lru_cache(maxsize=256)
-def _counts_on(counts: tuple[int, ...], device: torch.device) -> Tensor:
+def counts_on(counts: tuple[int, ...], device: torch.device) -> Int[Tensor, "frames"]:
+    """Samples of each frame on a device, brought there once as `ends_on` says."""
     return async_copies.to_device(torch.tensor(counts), device)
 
 

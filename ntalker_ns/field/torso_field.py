@@ -194,7 +194,7 @@ def displacements(
     with torch.autocast(shares.device.type, enabled=False):
         if len(counts) == 1:
             return MOTION_SCALE * (shares.to(conditions.dtype) @ conditions[0])
-        repeats = counts_on(counts, shares.device)
+        repeats = counts_on(tuple(counts), shares.device)
         amounts = conditions.repeat_interleave(repeats, dim=0, output_size=len(shares))
         return MOTION_SCALE * (shares * amounts[:, None]).sum(dim=-1)
 
