@@ -5,6 +5,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 stamp=.venv/ntalker-setup
 checksum=$(cksum < pyproject.toml)
+gigabytes=10
 
 fail() {
     echo "Error: $1" >&2
@@ -29,8 +30,18 @@ find_python() {
     fail "Python 3.10 or 3.11 is needed (mediapipe has no newer wheels); on Debian 12: apt install python3.11 python3.11-venv"
 }
 
+# pip finds out after minutes, in the midst of its own messages, and leaves a disk that is full.
+check_free_space() {
+    local free
+    free=$(df -Pk . | awk 'NR == 2 { print int($4 * 1024 / 1e9) }')
+    if [ "$free" -lt "$gigabytes" ]; then
+        fail "the installation takes about $gigabytes GB, and $free GB are free in $PWD: make room there and run this again"
+    fi
+}
+
 make_environment() {
     local python version
+    check_free_space
     python=$(find_python)
     version=$("$python" -c 'import sys; print(f"{sys.version_info[0]}.{sys.version_info[1]}")')
     "$python" -c 'import ensurepip, venv' 2>/dev/null || fail "Python $version has no venv; on Debian: apt install python$version-venv"
@@ -57,7 +68,7 @@ fi
 if ! .venv/bin/python -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 10), (3, 11)))' 2>/dev/null; then
     make_environment
 fi
-echo "Installing into .venv (about 8 GB, some minutes) ..."
+echo "Installing into .venv (about $gigabytes GB, some minutes) ..."
 quiet=()
 [ -t 1 ] || quiet=(--quiet)
 .venv/bin/python -m pip install "${quiet[@]}" --disable-pip-version-check -e '.[dev]'

@@ -13,8 +13,8 @@ State = Literal["ok", "optional", "missing"]
 _STYLES = {"ok": "green", "optional": "yellow", "missing": "red"}
 _CODECS = ("libx264", "aac")
 _HUB_WEIGHTS = (
-    ("wav2vec2", "the default audio features of ntalker-base"),
-    ("hubert", "optional audio features"),
+    ("wav2vec2", "RAD-NeRF's audio features, for `ntalker process --features wav2vec2`"),
+    ("hubert", "for `ntalker process --features hubert`"),
 )
 
 
