@@ -39,24 +39,39 @@ def test_kernels_give_the_numbers_of_their_references(path: Path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.fixture(params=[80, 90], ids=lambda capability: f"sm_{capability}")
-def compiled(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
-    """Kernels that are launched are compiled for a GPU instead, which needs none; gives the names of those."""
-    names: list[str] = []
+class Compiler:
+    """Kernels that are launched are compiled for a GPU instead, which needs none."""
 
-    def run(kernel: JITFunction, *args: Any, grid: object, warmup: bool, **options: Any) -> None:
+    def __init__(self, capability: int) -> None:
+        self.capability = capability
+        self.names: list[str] = []
+        self.shared_memory: list[int] = []
+        """Bytes."""
+
+    def __call__(self, kernel: JITFunction, *args: Any, grid: object, warmup: bool, **options: Any) -> None:
         given = dict(zip(kernel.arg_names, args, strict=False)) | options
         constants = {each.name: given[each.name] for each in kernel.params if each.is_constexpr}
         signature = {name: "constexpr" if name in constants else mangle_type(given[name]) for name in kernel.arg_names}
         compiler_options = {name: value for name, value in options.items() if name not in signature}
         source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
-        binary = compile(source, target=GPUTarget("cuda", request.param, 32), options=compiler_options)
+        binary = compile(source, target=GPUTarget("cuda", self.capability, 32), options=compiler_options)
         assert len(binary.asm["cubin"]) > 0
-        names.append(kernel.__name__)
+        self.names.append(kernel.__name__)
+        self.shared_memory.append(binary.metadata.shared)
 
-    monkeypatch.setattr(JITFunction, "run", run)
+
+@pytest.fixture(params=[80, 90], ids=lambda capability: f"sm_{capability}")
+def compiler(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Compiler:
+    made = Compiler(request.param)
+    monkeypatch.setattr(JITFunction, "run", lambda *args, **options: made(*args, **options))
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    return names
+    return made
+
+
+@pytest.fixture
+def compiled(compiler: Compiler) -> list[str]:
+    """Names of the kernels."""
+    return compiler.names
 
 
 @pytest.mark.parametrize(("dims", "kind"), [(2, torch.float32), (3, torch.float16)])
@@ -120,6 +135,36 @@ def test_networks_compile(compiled: list[str], widths: list[int], kind: torch.dt
         own = torch.zeros(9, widths[0] - 16)
         triton_mlp.run_mlp(own, rows, [4, 5], None, weights, biases, shared=shared).sum().backward()
     assert compiled == ["mlp_forward", "mlp_backward"] * 2
+
+
+@pytest.mark.parametrize(
+    ("compiler", "widths"),
+    [(86, [128, 64, 64, 128]), (86, [128, 64, 128]), (80, [128, 128, 128, 128])],
+    indirect=["compiler"],
+    ids=["sm_86, three layers", "sm_86, two layers", "sm_80, wide"],
+)
+def test_networks_take_no_more_shared_memory_than_is_told(compiler: Compiler, widths: list[int]):
+    weights = [torch.zeros(b, a, requires_grad=True) for a, b in pairwise(widths)]
+    biases = [torch.zeros(width) for width in widths[1:]]
+    with torch.autocast("cpu", torch.float16):
+        rows, gates = torch.zeros(2, widths[1]), torch.ones(9, 1)
+        triton_mlp.run_mlp(torch.zeros(9, widths[0]), rows, [4, 5], gates, weights, biases).sum().backward()
+    assert len(compiler.shared_memory) == 2
+    assert max(compiler.shared_memory) <= triton_mlp.SHARED_MEMORY[widths[1]]
+
+
+@pytest.mark.parametrize(
+    ("shared_memory", "widest"), [(65_536, 0), (101_376, 64), (166_912, 64), (232_448, 128)], ids=str
+)
+def test_gpus_with_less_shared_memory_take_narrower_networks(
+    monkeypatch: pytest.MonkeyPatch, shared_memory: int, widest: int
+):
+    assert triton_mlp.widest(shared_memory) == widest
+    here = torch.device("cpu")
+    monkeypatch.setattr(triton_mlp, "widest_on", lambda device: triton_mlp.widest(shared_memory))
+    for width in (32, 64, 128):
+        layers = [torch.zeros(width, 20), torch.zeros(3, width)]
+        assert triton_mlp.fits(layers, here) == (width <= widest)
 
 
 def test_networks_with_sparse_inputs_compile(compiled: list[str]):

@@ -140,9 +140,21 @@ def _networks() -> Iterator[Finding]:
     elif chosen == "torch":
         lacking = unavailable("triton", device)
         yield Finding("networks", "ok", f"torch on {device}, layer by layer; one kernel would be faster, but {lacking}")
+    elif chosen == "triton" and not _widest_network():
+        yield Finding(
+            "networks", "ok", "torch on cuda, layer by layer: this GPU has too little shared memory for Triton's kernel"
+        )
     else:
         precision = "float32" if device == "cpu" else "half precision; torch, layer by layer, in float32"
         yield Finding("networks", "ok", f"{chosen} on {device}: all layers in one kernel, in {precision}")
+
+
+def _widest_network() -> int:
+    import torch
+
+    from ntalker_ns.field import triton_mlp
+
+    return triton_mlp.widest_on(torch.device("cuda"))
 
 
 def _mediapipe() -> Iterator[Finding]:

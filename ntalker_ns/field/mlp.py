@@ -127,7 +127,7 @@ class FrameMLP(nn.Module):
         if backend == "triton":
             from ntalker_ns.field import triton_mlp
 
-            return "triton" if triton_mlp.fits(weights) else "torch"
+            return "triton" if triton_mlp.fits(weights, samples.device) else "torch"
         return backend
 
     @property

@@ -176,7 +176,7 @@ def test_no_samples():
 def test_networks_that_do_not_fit_are_refused():
     for widths in ([20, 48, 5], [200, 64, 5], [20, 64, 64, 64, 5]):
         weights, biases = _parameters(widths)
-        assert not fits(weights)
+        assert not fits(weights, DEVICE)
         with pytest.raises(ValueError, match="No fused kernel"):
             rows = torch.zeros(1, widths[1], device=DEVICE)
             run_mlp(torch.zeros(3, widths[0], device=DEVICE), rows, [3], None, weights, biases)
