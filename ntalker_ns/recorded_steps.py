@@ -7,6 +7,7 @@ step lie, and the sizes and choices that steps are told apart by.
 """
 
 import dataclasses
+import inspect
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any
@@ -71,9 +72,13 @@ class RecordedSteps:
             tensors: its own, in the order in which others will be given.
         """
         names = [name for name, _ in step.named_parameters()]
+        kind, halves = torch.get_autocast_dtype("cuda"), torch.is_autocast_enabled("cuda")
 
         def ask(*given: Tensor) -> Asked:
-            return functional_call(step, dict(zip(names, given[len(tensors) :], strict=True)), given[: len(tensors)])
+            learned = dict(zip(names, given[len(tensors) :], strict=True))
+            # What autocast keeps of one step would be read by the next.
+            with torch.autocast("cuda", kind, enabled=halves, cache_enabled=False):
+                return functional_call(step, learned, given[: len(tensors)])
 
         # The parameters by other names: torch remembers of each tensor that learns on which stream it first did, and
         # what is recorded must not wait for that stream.
@@ -81,9 +86,13 @@ class RecordedSteps:
         # One step is through before the next begins, and all may write to the same memory.
         self._pool = self._pool or torch.cuda.graph_pool_handle()
         options: Any = {"allow_unused_input": True, "pool": self._pool}
-        kind = torch.get_autocast_dtype("cuda")
-        # What autocast keeps of one step would be read by the next.
-        with torch.autocast("cuda", kind, enabled=torch.is_autocast_enabled("cuda"), cache_enabled=False):
+        # An open viewer works on the GPU in a thread of its own, which must not end the recording.
+        if "capture_error_mode" in inspect.signature(torch.cuda.make_graphed_callables).parameters:
+            options["capture_error_mode"] = "thread_local"
+        devices = sorted({each.get_device() for each in learned if each.is_cuda})
+        # torch takes the step a few times before it records it: none of that may change which numbers are drawn later.
+        # The way back is recorded as it is asked for elsewhere: outside of autocast.
+        with torch.random.fork_rng(devices), torch.autocast("cuda", enabled=False):
             return torch.cuda.make_graphed_callables(ask, (*tensors, *learned), **options)  # type: ignore[return-value]
 
 

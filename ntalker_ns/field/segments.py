@@ -5,7 +5,7 @@ Nor is what most samples of all frames share.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -79,13 +79,14 @@ def ends_on(counts: Sequence[int], device: torch.device) -> Int[Tensor, "frames"
     return _ends_on(tuple(counts), device)
 
 
-@lru_cache(maxsize=256)
+# Without an end: recorded steps read what is in here where it lies.
+@cache
 def counts_on(counts: tuple[int, ...], device: torch.device) -> Int[Tensor, "frames"]:
     """Samples of each frame on a device, brought there once as `ends_on` says."""
     return async_copies.to_device(torch.tensor(counts), device)
 
 
-@lru_cache(maxsize=256)
+@cache
 def _ends_on(counts: tuple[int, ...], device: torch.device) -> Tensor:
     return async_copies.to_device(torch.tensor(counts, dtype=torch.int32).cumsum(dim=0, dtype=torch.int32), device)
 
