@@ -80,7 +80,7 @@ class Later:
             self._host = torch.empty_like(self._host, device="cpu", pin_memory=True)
             self._host.copy_(value.detach(), non_blocking=True)
             self._event = torch.cuda.Event()
-            self._event.record()
+            self._event.record(torch.cuda.current_stream(value.device))
 
     def value(self) -> float:
         """The number; waits for it, which is short for what was computed a few steps ago."""

@@ -182,6 +182,9 @@ class TalkerTrainer(Trainer):
             world_size: how many there are.
         """
         super().__init__(config, local_rank, world_size)
+        if torch.device(self.device).type == "cuda":
+            # What names no device means this one; with --machine.num-devices nobody else says so.
+            torch.cuda.set_device(self.device)
         self.grad_scaler = UnaskedGradScaler(enabled=self.use_grad_scaler)
 
     def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
@@ -251,7 +254,9 @@ class TalkerTrainer(Trainer):
         self.optimizers.load_optimizers(state["optimizers"])
         if self.config.load_scheduler:
             self.optimizers.load_schedulers(state["schedulers"])
-        self.grad_scaler.load_state_dict(state["scalers"])
+        # Empty where the run was on a CPU, which scales nothing.
+        if state["scalers"]:
+            self.grad_scaler.load_state_dict(state["scalers"])
         self._resumed = state["training"]
         CONSOLE.print(f"Resuming {path} at step {self._start_step} of {self.config.max_num_iterations}.")
 

@@ -207,6 +207,29 @@ def test_runs_that_cannot_be_resumed_say_why_and_leave_nothing(data: Path, tmp_p
     assert not [path for path in outputs.rglob("*") if path.name in ("config.yml", "driving")]
 
 
+def test_a_run_from_a_cpu_goes_on_where_losses_are_scaled(data: Path, tmp_path: Path):
+    """Half precision on a GPU has a scaler, which float32 has not."""
+    begun = train(tiny_config(data, tmp_path / "begun", max_num_iterations=2))
+    config = tiny_config(data, tmp_path / "outputs", load_dir=begun.checkpoint_dir, max_num_iterations=3)
+    config.set_timestamp()
+    config.save_config()
+    trainer = config.setup(local_rank=0, world_size=1)
+    trainer.grad_scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    trainer.setup()
+    assert trainer._start_step == 2 and trainer.grad_scaler.get_scale() == 4.0
+
+
+def test_what_names_no_device_means_the_process_own(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    chosen: list[str] = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    config = tiny_config(data, tmp_path)
+    TalkerTrainer(config, local_rank=1, world_size=2)
+    assert not chosen
+    config.machine.device_type = "cuda"
+    TalkerTrainer(config, local_rank=1, world_size=2)
+    assert chosen == ["cuda:1"]
+
+
 def test_a_trained_run_is_not_discarded(tmp_path: Path):
     run, models = tmp_path / "run", tmp_path / "run" / "models"
     models.mkdir(parents=True)
