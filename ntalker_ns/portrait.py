@@ -262,7 +262,8 @@ class Portrait(nn.Module):
         return {
             "rest": (weight * squared).mean(),
             "torso_opacity": config.opacity_weight * (seen * wrong).mean(),
-            "torso_codes": config.code_weight * self.torso.codes.square().mean(),
+            # Not the mean, since there may be no codes.
+            "torso_codes": config.code_weight * self.torso.codes.square().sum() / max(self.torso.codes.numel(), 1),
         }
 
 

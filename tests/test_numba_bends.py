@@ -77,6 +77,10 @@ def test_calming_equals_warps_and_lids_one_after_the_other() -> None:
         np.testing.assert_allclose(shift[i], (calmed - exact[i])[0], rtol=0, atol=2e-5)
         assert closed[i].item() == pytest.approx(blinked[i].item() * (1 - openness[frame]), abs=1e-6)
     assert calm(positions[:0], speech[:0], [0, 0, 0], face)[0].shape == (0, 3)
+    # What is no number has no place on the lids, and harms nobody else.
+    positions[7, 0] = float("nan")
+    others = torch.arange(500) != 7
+    assert torch.equal(calm(positions, speech, counts, face)[0][others], shift[others])
 
 
 def _mean(point: np.ndarray, places: np.ndarray, motion: np.ndarray) -> np.ndarray:

@@ -143,6 +143,15 @@ def test_widened_mask_grows_by_its_share_of_the_width() -> None:
     assert widen_mask(wide, share=-0.03).tolist() == mask.tolist()
 
 
+def test_the_box_moves_with_the_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = OccupancyGrid(8)
+    places: list[str] = []
+    monkeypatch.setattr(grid, "_find_box", lambda: places.append(grid.solid.device.type))
+    for device in ("cpu", "cpu", "meta"):
+        grid.to(device).box()
+    assert places == ["cpu", "meta"]
+
+
 def test_the_box_of_what_is_open() -> None:
     grid = OccupancyGrid(8)
     assert [edge.tolist() for edge in grid.box()] == [[-1.0] * 3, [1.0] * 3]

@@ -34,6 +34,17 @@ def test_fast_and_reference_agree(columns: int) -> None:
     torch.testing.assert_close(squared_off_torch(positions, surface), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_what_is_not_a_number_harms_nobody_else(axis: int) -> None:
+    """Its cell would lie outside of all memory."""
+    positions, surface = 2.0 * torch.rand(50, 3) - 1.0, torch.rand(COLUMNS, COLUMNS)
+    expected = squared_off(positions, surface)
+    positions[20, axis] = float("nan")
+    found = squared_off(positions, surface)
+    others = torch.arange(50) != 20
+    assert torch.equal(found[others], expected[others])
+
+
 def test_positions_get_no_gradient_and_there_may_be_none() -> None:
     positions = torch.zeros(0, 3, requires_grad=True)
     for implementation in (squared_off_torch, squared_off):

@@ -133,6 +133,16 @@ def test_the_losses_by_hand(portrait: Portrait):
     assert float(losses["torso_codes"]) == pytest.approx(1e-3 * 0.25)
 
 
+def test_a_torso_without_codes_has_nothing_to_pay_for_them(driving: DrivingSequence):
+    sizes = TorsoFieldConfig(num_levels=4, max_resolution=32, log2_hashmap_size=8, code_dim=0, backend="torch")
+    portrait = Portrait(PortraitConfig(torso=sizes, background_size=2 * SIZE), driving)
+    place, image = torch.rand(2, 2), torch.rand(2, 3)
+    labels = torch.tensor([TORSO, BACKGROUND], dtype=torch.uint8)
+    pixels = RestPixels(place, torch.rand(2, 3), image, image, labels, torch.tensor([2]))
+    losses = portrait.losses({"rest": portrait.at(place, pixels.plate, pixels.frames, [2])}, {"rest": pixels})
+    assert float(losses["torso_codes"]) == 0.0
+
+
 def gradients(portrait: Portrait) -> set[str]:
     return {name for name, value in portrait.named_parameters() if value.grad is not None and bool(value.grad.any())}
 

@@ -212,7 +212,7 @@ def _lid_rise_at(x, z, openness, lids):
     for eye in range(lids.shape[0]):
         begin, end = lids[eye, 0, 0], lids[eye, last, 0]
         column = (x - begin) / (end - begin) * np.float32(last)
-        if column < 0 or column > last:
+        if not 0 <= column <= last:  # nor is it where the point is no number
             continue
         left = min(int(column), last - 1)
         share = column - np.float32(left)

@@ -39,6 +39,7 @@ def _squared_off(positions, surface, found):
 def _place(coordinate, half, last):
     """The cell whose centre is before a coordinate in [-1, 1], and how far behind it the coordinate is, in cells."""
     place = (coordinate + np.float32(1)) * half - np.float32(0.5)
-    place = min(max(place, np.float32(0)), np.float32(last))
+    # What is no number is in the first cell: max() would hand it on, and its cell lies outside of all memory.
+    place = min(place if place > 0 else np.float32(0), np.float32(last))
     cell = np.int32(place)
     return cell, place - np.float32(cell)

@@ -68,7 +68,7 @@ class OccupancyGrid(nn.Module):
         self.register_buffer("visible", torch.full(shape, 1.5 * min_weight))
         self.register_buffer("carved", torch.tensor(False))
         self._candidates = Indices()
-        self._box: tuple[int, tuple[Tensor, Tensor]] | None = None
+        self._box: tuple[tuple[int, torch.device], tuple[Tensor, Tensor]] | None = None
 
     def centers(self) -> Float[Tensor, "grid grid grid 3"]:
         """World positions of the cells' centres."""
@@ -77,8 +77,9 @@ class OccupancyGrid(nn.Module):
 
     def box(self) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:
         """Least and greatest coordinates of the solid cells; nothing where there are none."""
-        if self._box is None or self._box[0] != self.solid._version:
-            self._box = (self.solid._version, self._find_box())
+        state = (self.solid._version, self.solid.device)
+        if self._box is None or self._box[0] != state:
+            self._box = (state, self._find_box())
         return self._box[1]
 
     def _find_box(self) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:
