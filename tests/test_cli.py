@@ -110,17 +110,19 @@ def test_the_doctor_says_why_no_faster_grid_is_used(
 
 
 @pytest.mark.parametrize(
-    ("cuda", "libraries", "found"),
+    ("cuda", "widest", "libraries", "found"),
     [
-        (False, {}, "numba on cpu: all layers in one kernel, in float32"),
-        (True, {}, "triton on cuda: all layers in one kernel, in half precision; torch"),
-        (True, {"triton": None}, "torch on cuda, layer by layer; .* but triton cannot be imported"),
+        (False, 0, {}, "numba on cpu: all layers in one kernel, in float32"),
+        (True, 64, {}, "triton on cuda: all layers in one kernel, in half precision; torch"),
+        (True, 0, {}, "torch on cuda, layer by layer: this GPU has too little shared memory"),
+        (True, 64, {"triton": None}, "torch on cuda, layer by layer; .* but triton cannot be imported"),
     ],
 )
 def test_the_doctor_says_what_computes_networks(
-    cuda: bool, libraries: dict[str, object], found: str, monkeypatch: pytest.MonkeyPatch
+    cuda: bool, widest: int, libraries: dict[str, object], found: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("torch.cuda.is_available", lambda: cuda)
+    monkeypatch.setattr(doctor, "_widest_network", lambda: widest)
     for name, module in libraries.items():
         monkeypatch.setitem(sys.modules, name, module)
     (finding,) = doctor._networks()

@@ -218,7 +218,8 @@ def _programs() -> Iterator[Finding]:
     if path:
         yield Finding("ffmpeg", "ok", f"{path}: ns-render can write videos")
     else:
-        yield Finding("ffmpeg", "optional", "not found: ntalker render needs none, ns-render writes pictures only")
+        wanted = "ntalker render needs none; ns-render wants it for camera paths, also where it writes pictures"
+        yield Finding("ffmpeg", "optional", f"not found: {wanted}")
 
 
 def _disk() -> Iterator[Finding]:
