@@ -3,13 +3,15 @@
 import importlib.util
 import math
 import os
+import sys
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
 
 import numpy as np
 import pytest
 from numba import njit
 from numba.core.dispatcher import Dispatcher
+from numba.core.errors import TypingError
 
 import ntalker_ns
 from ntalker_ns.encodings.numba_common import CONSOLE, announce_compiling, forget_outdated, kernel
@@ -92,3 +94,43 @@ def _made_up_kernel(x):
 
 def _made_up_function(x):
     return x
+
+
+def test_who_traces_lines_does_not_trace_the_compiler() -> None:
+    """nerfstudio's viewer does, and breaks off in whatever line is run when somebody moves the camera."""
+    traced: set[str] = set()
+
+    def trace(frame: FrameType, what: str, argument: object) -> object:
+        traced.add(frame.f_globals.get("__name__", ""))
+        return trace
+
+    made = kernel(_fill)
+    forget_outdated(made, math.inf)
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        made(np.zeros(3))
+        assert sys.gettrace() is trace
+    finally:
+        sys.settrace(before)
+        forget_outdated(made, math.inf)
+    assert "numba.core.event" in traced and not {name for name in traced if name.startswith("numba.core.typeinfer")}
+
+
+def test_a_trace_goes_on_where_a_kernel_cannot_be_compiled() -> None:
+    def trace(*_: object) -> None:
+        return None
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        with pytest.raises(TypingError):
+            kernel(_fill)("text")
+        assert sys.gettrace() is trace
+    finally:
+        sys.settrace(before)
+
+
+def _fill(values):
+    for i in range(len(values)):
+        values[i] = 1.0

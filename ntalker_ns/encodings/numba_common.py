@@ -1,5 +1,6 @@
 """What all fused numba kernels have in common."""
 
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -65,15 +66,26 @@ def forget_outdated(compiled: Any, changed: float) -> None:
 
 
 class _Announcer(event.Listener):
-    """Says why nothing seems to happen, when numba begins to compile a kernel of which it has kept nothing."""
+    """Says why nothing seems to happen, when numba begins to compile a kernel of which it has kept nothing.
+
+    nerfstudio's viewer traces every line of what it renders and breaks off where somebody moves the camera: a compiler
+    would take minutes more, and begin anew with every move. It is left alone.
+    """
+
+    def __init__(self) -> None:
+        self._tracers: list[Any] = []  # numba compiles one function at a time, and those that it needs within
 
     def on_start(self, event: Any) -> None:
         """Called for all that numba compiles."""
         if event.data["dispatcher"] in _kernels:
             announce_compiling()
+            self._tracers.append(sys.gettrace())
+            sys.settrace(None)
 
     def on_end(self, event: Any) -> None:
-        """Called when it is compiled."""
+        """Called when it is compiled, or could not be."""
+        if event.data["dispatcher"] in _kernels:
+            sys.settrace(self._tracers.pop())
 
 
 _kernels: set[Any] = set()
