@@ -1,5 +1,6 @@
 """Sound in and out: every rate and container, nothing lost at the ends, faults said in a sentence."""
 
+import struct
 import wave
 from pathlib import Path
 
@@ -17,12 +18,12 @@ def tone(seconds: float, rate: int, hertz: float = 440.0) -> np.ndarray:
     return (0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
 
 
-def write_stereo(path: Path, left: np.ndarray, right: np.ndarray, rate: int) -> None:
+def write_channels(path: Path, channels: list[np.ndarray], rate: int) -> None:
     with wave.open(str(path), "wb") as file:
-        file.setnchannels(2)
+        file.setnchannels(len(channels))
         file.setsampwidth(2)
         file.setframerate(rate)
-        file.writeframes((np.stack([left, right], 1) * 32767).astype("<i2").tobytes())
+        file.writeframes((np.stack(channels, 1) * 32767).astype("<i2").tobytes())
 
 
 def write_encoded(
@@ -68,7 +69,7 @@ def test_every_rate_keeps_the_length_and_the_tone_to_the_end(tmp_path: Path, rat
 
 
 def test_channels_are_averaged(tmp_path: Path):
-    write_stereo(tmp_path / "a.wav", tone(0.5, 48000), np.zeros(24000, np.float32), 48000)
+    write_channels(tmp_path / "a.wav", [tone(0.5, 48000), np.zeros(24000, np.float32)], 48000)
     sound = read_audio(tmp_path / "a.wav")
     np.testing.assert_allclose(sound[200:-200], 0.5 * tone(0.5, 16000)[200:-200], atol=0.01)
 
@@ -112,6 +113,20 @@ def test_holes_are_filled_with_silence(tmp_path: Path):
     assert len(sound) == pytest.approx(16800, abs=32)
     assert np.abs(sound[1000:15800]).max() == 0.0
     assert sound[16200] > 0.2
+
+
+def test_names_that_are_not_utf8_are_nothing_to_stop_at(tmp_path: Path):
+    write_wav(tmp_path / "a.wav", tone(0.2, 16000))
+    artist = b"INFOIART" + struct.pack("<I", 4) + "José".encode("latin-1")
+    tagged = (tmp_path / "a.wav").read_bytes() + b"LIST" + struct.pack("<I", len(artist)) + artist
+    (tmp_path / "b.wav").write_bytes(tagged[:4] + struct.pack("<I", len(tagged) - 8) + tagged[8:])
+    np.testing.assert_array_equal(read_audio(tmp_path / "b.wav"), read_audio(tmp_path / "a.wav"))
+
+
+def test_a_colon_in_a_name_makes_no_protocol_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    write_wav(Path("2026-11-26T18:30.wav"), tone(0.2, 16000))
+    assert len(read_audio(Path("2026-11-26T18:30.wav"))) == 3200
 
 
 def test_faults_are_one_sentence(tmp_path: Path):

@@ -6,6 +6,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 
 from ntalker_ns.capture.video import probe_video, read_frames
 from ntalker_ns.errors import NTalkerError
@@ -61,7 +62,24 @@ def test_probe_says_size_rate_and_length(tmp_path: Path):
 def test_a_missing_file_a_text_file_and_a_sound_file_are_refused(tmp_path: Path, speech: Path):
     text = tmp_path / "clip.mp4"
     text.write_text("no video at all")
-    for path, words in ((tmp_path / "none.mp4", "no video file"), (text, "cannot be read"), (speech, "no video track")):
+    missing = tmp_path / "none.mp4"
+    for path, words in ((missing, "no video file"), (text, "cannot be decoded"), (speech, "no video track")):
         with pytest.raises(NTalkerError, match=words) as error:
             probe_video(path)
         assert str(path) in str(error.value)
+
+
+def test_a_cover_is_no_film(tmp_path: Path):
+    with av.open(str(tmp_path / "song.m4a"), "w", format="mp4") as container:
+        sound = container.add_stream("aac", rate=16000, layout="mono")
+        cover = container.add_stream("mjpeg", rate=1, pix_fmt="yuvj420p", width=32, height=32)
+        cover.disposition = Disposition.attached_pic
+        picture = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), "rgb24")
+        container.mux([*cover.encode(picture), *cover.encode(None)])
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        frame.sample_rate = 16000
+        container.mux([*sound.encode(frame), *sound.encode(None)])
+    with av.open(str(tmp_path / "song.m4a")) as container:
+        assert len(container.streams.video) == 1
+    with pytest.raises(NTalkerError, match="no video track"):
+        probe_video(tmp_path / "song.m4a")

@@ -12,6 +12,7 @@ from jaxtyping import Float32
 
 from ntalker_ns.audio.clock import SAMPLE_RATE
 from ntalker_ns.errors import NTalkerError
+from ntalker_ns.media import open_media, picture_stream
 
 GAP = 0.04
 """Seconds by which a sound packet may come late before silence is put in its place."""
@@ -33,25 +34,30 @@ def read_audio(path: Path, sample_rate: int = SAMPLE_RATE) -> Float32[np.ndarray
     Raises:
         NTalkerError: the file is missing, cannot be decoded, or has no sound in it.
     """
-    import av
     from av.error import FFmpegError
 
     path = Path(path)
-    if not path.is_file():
-        raise NTalkerError(f"There is no audio file at '{path}'.")
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.audio:
-                raise NTalkerError(f"'{path}' has no audio track; give a file with sound in it.")
+    with open_media(path, "audio") as container:
+        if not container.streams.audio:
+            raise NTalkerError(f"'{path}' has no audio track; give a file with sound in it.")
+        try:
             pieces = list(_placed_pieces(container, sample_rate))
-    except FFmpegError as error:
-        raise NTalkerError(f"'{path}' cannot be decoded as sound ({error.strerror}).") from error
+        except FFmpegError as error:
+            raise NTalkerError(f"'{path}' cannot be decoded as audio ({error.strerror}).") from error
     waveform = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
     if waveform.size == 0:
         raise NTalkerError(f"The audio track of '{path}' is empty.")
     if not np.isfinite(waveform).all():
         raise NTalkerError(f"The audio track of '{path}' holds values that are not numbers; export it again.")
     return waveform.astype(np.float32, copy=False)
+
+
+def _timeline_start(container: Any) -> float | None:
+    """When the first picture is shown, in seconds; None for sound alone."""
+    stream = picture_stream(container)
+    if stream is None or stream.start_time is None:
+        return None
+    return float(stream.start_time * stream.time_base)
 
 
 def _placed_pieces(container: Any, sample_rate: int) -> Iterator[np.ndarray]:
@@ -74,16 +80,6 @@ def _placed_pieces(container: Any, sample_rate: int) -> Iterator[np.ndarray]:
             piece = piece[: max(0, round(end * sample_rate) - written)]
         yield piece
         written += len(piece)
-
-
-def _timeline_start(container: Any) -> float | None:
-    """When the first picture is shown, in seconds; None for sound alone (a cover is no picture)."""
-    from av.stream import Disposition
-
-    for stream in container.streams.video:
-        if stream.start_time is not None and not stream.disposition & Disposition.attached_pic:
-            return float(stream.start_time * stream.time_base)
-    return None
 
 
 def _stretches(container: Any, stream: Any, sample_rate: int) -> Iterator[tuple[float, np.ndarray]]:

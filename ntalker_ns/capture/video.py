@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from ntalker_ns.errors import NTalkerError
+from ntalker_ns.media import open_media, picture_stream
 
 FPS = 25.0
 """Frame rate of every data set, in Hz: the rate that audio features are windowed at."""
@@ -20,7 +21,7 @@ class VideoInfo:
 
     path: Path
     width: int
-    """Width in px as shown, after the rotation that phones store beside the picture."""
+    """Width in px of the frames of `read_frames`: upright."""
     height: int
     fps: float
     """The file's own average rate in Hz."""
@@ -41,10 +42,9 @@ def probe_video(path: Path) -> VideoInfo:
     Raises:
         NTalkerError: the file is missing, is no video, or holds no frame that decodes.
     """
-    container = _open(path)
-    with container:
-        stream = container.streams.video[0]
-        first = next(_decode(container, path), None)
+    with open_media(path, "video") as container:
+        stream = _picture_stream(container, path)
+        first = next(_decode(container, stream, path), None)
         if first is None:
             raise NTalkerError(f"{path} holds a video track but no frame of it can be decoded; re-encode the clip.")
         width, height = first.width, first.height
@@ -79,40 +79,29 @@ def read_frames(path: Path, fps: float = FPS) -> Iterator[UInt8[np.ndarray, "h w
     """
     from av.video.reformatter import VideoReformatter
 
-    container = _open(path)
     # One for all frames: a frame's own sets up its tables of colours anew.
     reformatter = VideoReformatter()
-    with container:
-        for frame in _resample(_decode(container, path), fps):
+    with open_media(path, "video") as container:
+        stream = _picture_stream(container, path)
+        for frame in _resample(_decode(container, stream, path), fps):
             yield _upright(reformatter.reformat(frame, format="rgb24").to_ndarray(), _rotation(frame))
 
 
-def _open(path: Path) -> Any:
-    import av
-    from av.error import FFmpegError
-
-    if not path.is_file():
-        raise NTalkerError(f"There is no video file at {path}; check the path.")
-    try:
-        container = av.open(str(path))
-    except (FFmpegError, OSError) as error:
-        raise NTalkerError(
-            f"{path} cannot be read as a video ({error.strerror}); give a clip such as an mp4."
-        ) from error
-    if not container.streams.video:
-        container.close()
+def _picture_stream(container: Any, path: Path) -> Any:
+    stream = picture_stream(container)
+    if stream is None:
         raise NTalkerError(f"{path} has no video track; give a clip that shows the speaker.")
-    container.streams.video[0].thread_type = "AUTO"
-    return container
+    stream.thread_type = "AUTO"
+    return stream
 
 
-def _decode(container: Any, path: Path) -> Iterator[Any]:
+def _decode(container: Any, stream: Any, path: Path) -> Iterator[Any]:
     """Decodes frame by frame; a damaged end is cut off only where whole frames came before it."""
     from av.error import FFmpegError
 
     decoded = 0
     try:
-        for frame in container.decode(video=0):
+        for frame in container.decode(stream):
             decoded += 1
             yield frame
     except FFmpegError as error:

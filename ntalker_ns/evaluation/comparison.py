@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ntalker_ns.errors import NTalkerError
+from ntalker_ns.media import open_media, picture_stream
 from ntalker_ns.progress import track
 
 FORMAT, FORMAT_VERSION = "ntalker-comparison", 1
@@ -73,11 +74,11 @@ def playable(path: Path) -> bytes:
 
 
 def _is_played(path: Path) -> bool:
-    import av
-
-    with av.open(str(path)) as container:
-        codecs = [stream.codec_context.name for stream in container.streams.audio]
-        picture = container.streams.video[0].codec_context
+    with open_media(path, "video") as container:
+        if (stream := picture_stream(container)) is None:
+            return False
+        codecs = [sound.codec_context.name for sound in container.streams.audio]
+        picture = stream.codec_context
         return picture.pix_fmt in PLAYED.get(picture.name, ()) and all(codec in HEARD for codec in codecs)
 
 

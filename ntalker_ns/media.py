@@ -1,0 +1,42 @@
+"""Sound and video files are opened here, the same way whoever reads them."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from ntalker_ns.errors import NTalkerError
+
+
+def open_media(path: Path, kind: Literal["audio", "video"]) -> Any:
+    """Opens a file for reading with PyAV.
+
+    Args:
+        path: any file that FFmpeg knows.
+        kind: what the caller looks for in it, for the message.
+
+    Returns:
+        The container, which is to be closed.
+
+    Raises:
+        NTalkerError: there is no such file, or it is neither sound nor video.
+    """
+    import av
+    from av.error import FFmpegError
+
+    if not path.is_file():
+        raise NTalkerError(f"There is no {kind} file at {path}; check the path.")
+    try:
+        # FFmpeg takes what is before a colon for a protocol, except in an absolute path. Titles and names that are
+        # not UTF-8 are nothing to stop at.
+        return av.open(str(path.absolute()), metadata_errors="replace")
+    except (FFmpegError, OSError) as error:
+        raise NTalkerError(
+            f"{path} cannot be decoded as {kind} ({error.strerror}); give a file such as an mp4."
+        ) from error
+
+
+def picture_stream(container: Any) -> Any | None:
+    """The first stream of moving pictures; None where there is none (a cover is a picture, but does not move)."""
+    from av.stream import Disposition
+
+    moving = (stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic)
+    return next(moving, None)
