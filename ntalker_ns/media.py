@@ -1,5 +1,7 @@
-"""Sound and video files are opened here, the same way whoever reads them."""
+"""Sound and video files are opened and decoded here, the same way whoever reads them."""
 
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,3 +42,28 @@ def picture_stream(container: Any) -> Any | None:
 
     moving = (stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic)
     return next(moving, None)
+
+
+def decode(container: Any, stream: Any) -> Iterator[Any]:
+    """Decodes a stream from where the container stands to its end.
+
+    As players do, it leaves out packets that cannot be decoded; the frames around them keep their time stamps.
+
+    Args:
+        container: an open file.
+        stream: one of its streams.
+
+    Yields:
+        PyAV frames in the order in which they are shown.
+
+    Raises:
+        NTalkerError: the file cannot be read any more.
+    """
+    from av.error import FFmpegError
+
+    try:
+        for packet in container.demux(stream):
+            with suppress(FFmpegError):
+                yield from packet.decode()
+    except FFmpegError as error:
+        raise NTalkerError(f"{container.name} cannot be read to its end ({error.strerror}).") from error

@@ -101,6 +101,23 @@ def test_sound_that_starts_after_the_picture_keeps_its_place(tmp_path: Path):
     assert abs(np.abs(decoded).argmax() / 16000 - 0.9) < 0.01
 
 
+def test_damaged_packets_are_silent(tmp_path: Path):
+    write_encoded(tmp_path / "whole.mp4", tone(2.0, 16000), 16000, "aac")
+    with av.open(str(tmp_path / "whole.mp4")) as whole, av.open(str(tmp_path / "damaged.mp4"), "w") as damaged:
+        stream = damaged.add_stream_from_template(whole.streams[0])
+        for packet in whole.demux():
+            if packet.pts is None:
+                continue
+            copy = av.Packet(bytes(range(255, 155, -1)) if 0.8 <= packet.pts / 16000 < 1.2 else bytes(packet))
+            copy.pts, copy.dts, copy.duration = packet.pts, packet.dts, packet.duration
+            copy.time_base, copy.stream = packet.time_base, stream
+            damaged.mux(copy)
+    sound, whole = read_audio(tmp_path / "damaged.mp4"), read_audio(tmp_path / "whole.mp4")
+    assert len(sound) == len(whole)
+    assert np.abs(sound[15200:17600]).max() < 0.01
+    np.testing.assert_allclose(sound[22000:30000], whole[22000:30000], atol=0.01)
+
+
 def test_holes_are_filled_with_silence(tmp_path: Path):
     with av.open(str(tmp_path / "a.mkv"), "w") as container:
         stream = container.add_stream("pcm_s16le", rate=16000, layout="mono")

@@ -83,3 +83,17 @@ def test_a_cover_is_no_film(tmp_path: Path):
         assert len(container.streams.video) == 1
     with pytest.raises(NTalkerError, match="no video track"):
         probe_video(tmp_path / "song.m4a")
+
+
+def test_a_clip_with_damaged_frames_keeps_the_time_of_the_others(tmp_path: Path):
+    ramp = write_ramp(tmp_path / "ramp.mp4", [Fraction(k, 25) for k in range(40)])
+    with av.open(str(ramp)) as source, av.open(str(tmp_path / "damaged.mp4"), "w") as container:
+        stream = container.add_stream_from_template(source.streams.video[0])
+        for k, packet in enumerate(packet for packet in source.demux() if packet.pts is not None):
+            copy = av.Packet(b"\xff" * 40 if k >= 25 else bytes(packet))
+            copy.pts, copy.dts, copy.duration = packet.pts, packet.dts, packet.duration
+            copy.time_base, copy.stream, copy.is_keyframe = packet.time_base, stream, packet.is_keyframe
+            container.mux(copy)
+    got = shown(tmp_path / "damaged.mp4")
+    assert 20 <= len(got) <= 40
+    assert got[:20] == list(range(20))

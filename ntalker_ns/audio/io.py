@@ -12,7 +12,7 @@ from jaxtyping import Float32
 
 from ntalker_ns.audio.clock import SAMPLE_RATE
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.media import open_media, picture_stream
+from ntalker_ns.media import decode, open_media, picture_stream
 
 GAP = 0.04
 """Seconds by which a sound packet may come late before silence is put in its place."""
@@ -22,7 +22,8 @@ def read_audio(path: Path, sample_rate: int = SAMPLE_RATE) -> Float32[np.ndarray
     """Decodes the sound of any audio or video file.
 
     Channels are averaged. Where the file has a picture too, the sound starts when the first picture does:
-    silence fills what is missing, and what comes earlier is cut. Holes in the sound are filled with silence.
+    silence fills what is missing, and what comes earlier is cut. Holes in the sound, and what of it is damaged, are
+    filled with silence.
 
     Args:
         path: a file that FFmpeg can decode.
@@ -46,7 +47,7 @@ def read_audio(path: Path, sample_rate: int = SAMPLE_RATE) -> Float32[np.ndarray
             raise NTalkerError(f"'{path}' cannot be decoded as audio ({error.strerror}).") from error
     waveform = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
     if waveform.size == 0:
-        raise NTalkerError(f"The audio track of '{path}' is empty.")
+        raise NTalkerError(f"The audio track of '{path}' is empty, or nothing of it can be decoded.")
     if not np.isfinite(waveform).all():
         raise NTalkerError(f"The audio track of '{path}' holds values that are not numbers; export it again.")
     return waveform.astype(np.float32, copy=False)
@@ -85,7 +86,7 @@ def _placed_pieces(container: Any, sample_rate: int) -> Iterator[np.ndarray]:
 def _stretches(container: Any, stream: Any, sample_rate: int) -> Iterator[tuple[float, np.ndarray]]:
     """Unbroken stretches of sound: (start in seconds, mono samples)."""
     resampler, key, start, expected, parts = None, None, 0.0, 0.0, []
-    for frame in container.decode(stream):
+    for frame in decode(container, stream):
         time = frame.time if frame.time is not None else expected
         if resampler is None or abs(time - expected) > GAP or key != _sound_format(frame):
             if resampler is not None:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.media import open_media, picture_stream
+from ntalker_ns.media import decode, open_media, picture_stream
 
 FPS = 25.0
 """Frame rate of every data set, in Hz: the rate that audio features are windowed at."""
@@ -44,7 +44,7 @@ def probe_video(path: Path) -> VideoInfo:
     """
     with open_media(path, "video") as container:
         stream = _picture_stream(container, path)
-        first = next(_decode(container, stream, path), None)
+        first = next(decode(container, stream), None)
         if first is None:
             raise NTalkerError(f"{path} holds a video track but no frame of it can be decoded; re-encode the clip.")
         width, height = first.width, first.height
@@ -65,7 +65,8 @@ def read_frames(path: Path, fps: float = FPS) -> Iterator[UInt8[np.ndarray, "h w
     """Decodes a clip once, from start to end, resampled in time to a steady rate.
 
     Output frame i is the source frame nearest to i / fps seconds after the first one, so variable frame rates
-    keep their timing and nothing drifts against the sound.
+    keep their timing and nothing drifts against the sound. Frames that are damaged are left out: the ones beside them
+    are shown for longer.
 
     Args:
         path: the video file.
@@ -75,7 +76,7 @@ def read_frames(path: Path, fps: float = FPS) -> Iterator[UInt8[np.ndarray, "h w
         RGB frames, upright.
 
     Raises:
-        NTalkerError: the file is missing or is no video.
+        NTalkerError: the file is missing, is no video, or cannot be read to its end.
     """
     from av.video.reformatter import VideoReformatter
 
@@ -83,7 +84,7 @@ def read_frames(path: Path, fps: float = FPS) -> Iterator[UInt8[np.ndarray, "h w
     reformatter = VideoReformatter()
     with open_media(path, "video") as container:
         stream = _picture_stream(container, path)
-        for frame in _resample(_decode(container, stream, path), fps):
+        for frame in _resample(decode(container, stream), fps):
             yield _upright(reformatter.reformat(frame, format="rgb24").to_ndarray(), _rotation(frame))
 
 
@@ -93,20 +94,6 @@ def _picture_stream(container: Any, path: Path) -> Any:
         raise NTalkerError(f"{path} has no video track; give a clip that shows the speaker.")
     stream.thread_type = "AUTO"
     return stream
-
-
-def _decode(container: Any, stream: Any, path: Path) -> Iterator[Any]:
-    """Decodes frame by frame; a damaged end is cut off only where whole frames came before it."""
-    from av.error import FFmpegError
-
-    decoded = 0
-    try:
-        for frame in container.decode(stream):
-            decoded += 1
-            yield frame
-    except FFmpegError as error:
-        message = f"{path} is damaged: decoding stops after frame {decoded} ({error.strerror}); re-encode the clip."
-        raise NTalkerError(message) from error
 
 
 def _duration(container: Any, stream: Any, fps: float) -> float:
