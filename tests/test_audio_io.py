@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ntalker_ns.audio.io import read_audio, write_wav
+from ntalker_ns.capture.video import read_frames
 from ntalker_ns.errors import NTalkerError
 
 MEDIA = Path(__file__).resolve().parents[2] / "shared" / "media"
@@ -99,6 +100,32 @@ def test_sound_that_starts_after_the_picture_keeps_its_place(tmp_path: Path):
     write_encoded(tmp_path / "a.mkv", sound, 16000, "aac", video_frames=50, delay=0.4)
     decoded = read_audio(tmp_path / "a.mkv")
     assert abs(np.abs(decoded).argmax() / 16000 - 0.9) < 0.01
+
+
+def test_the_sound_starts_with_the_first_picture_that_can_be_decoded(tmp_path: Path):
+    with av.open(str(tmp_path / "whole.mkv"), "w") as container:
+        video = container.add_stream("libx264", rate=25, options={"g": "20", "sc_threshold": "0"})
+        audio = container.add_stream("pcm_s16le", rate=16000, layout="mono")
+        video.width = video.height = 32
+        for k in range(40):
+            picture = np.full((32, 32, 3), 255 if k >= 30 else 0, np.uint8)
+            container.mux(video.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+            sound = np.full((1, 640), 8000 if k >= 30 else 0, np.int16)
+            frame = av.AudioFrame.from_ndarray(sound, "s16", "mono")
+            frame.sample_rate, frame.pts = 16000, 640 * k
+            container.mux(audio.encode(frame))
+        container.mux(video.encode(None))
+    # The key frame at 0 s is cut off, the next one is at 0.8 s.
+    with av.open(str(tmp_path / "whole.mkv")) as whole, av.open(str(tmp_path / "cut.mkv"), "w") as cut:
+        streams = [cut.add_stream_from_template(stream) for stream in whole.streams]
+        for packet in whole.demux():
+            if packet.pts is not None and packet.pts * packet.time_base > 0.4:
+                packet.stream = streams[packet.stream.index]
+                cut.mux(packet)
+    white = [float(frame.mean()) > 128 for frame in read_frames(tmp_path / "cut.mkv")].index(True)
+    loud = int((np.abs(read_audio(tmp_path / "cut.mkv")) > 0.1).argmax())
+    assert white == 10
+    assert loud / 16000 == pytest.approx(white / 25, abs=0.002)
 
 
 def test_damaged_packets_are_silent(tmp_path: Path):

@@ -38,11 +38,12 @@ def read_audio(path: Path, sample_rate: int = SAMPLE_RATE) -> Float32[np.ndarray
     from av.error import FFmpegError
 
     path = Path(path)
+    begin = _first_picture(path)
     with open_media(path, "audio") as container:
         if not container.streams.audio:
             raise NTalkerError(f"'{path}' has no audio track; give a file with sound in it.")
         try:
-            pieces = list(_placed_pieces(container, sample_rate))
+            pieces = list(_placed_pieces(container, begin, sample_rate))
         except FFmpegError as error:
             raise NTalkerError(f"'{path}' cannot be decoded as audio ({error.strerror}).") from error
     waveform = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
@@ -53,18 +54,20 @@ def read_audio(path: Path, sample_rate: int = SAMPLE_RATE) -> Float32[np.ndarray
     return waveform.astype(np.float32, copy=False)
 
 
-def _timeline_start(container: Any) -> float | None:
-    """When the first picture is shown, in seconds; None for sound alone."""
-    stream = picture_stream(container)
-    if stream is None or stream.start_time is None:
-        return None
-    return float(stream.start_time * stream.time_base)
+def _first_picture(path: Path) -> float | None:
+    """When the first picture that can be decoded is shown, in seconds; None for sound alone.
+
+    A file cut between key frames has packets before it, and its sound starts with those.
+    """
+    with open_media(path, "audio") as container:
+        stream = picture_stream(container)
+        frame = next(decode(container, stream), None) if stream is not None else None
+        return frame.time if frame is not None else None
 
 
-def _placed_pieces(container: Any, sample_rate: int) -> Iterator[np.ndarray]:
-    """The sound of a container in order, each stretch of it at its place in time."""
+def _placed_pieces(container: Any, begin: float | None, sample_rate: int) -> Iterator[np.ndarray]:
+    """The sound of a container in order, each stretch of it at its place in time after `begin` (seconds)."""
     stream = container.streams.audio[0]
-    begin = _timeline_start(container)
     end = None
     if stream.duration and stream.start_time is not None:
         end = float((stream.start_time + stream.duration) * stream.time_base) - (begin or 0.0)
