@@ -128,6 +128,19 @@ def test_the_sound_starts_with_the_first_picture_that_can_be_decoded(tmp_path: P
     assert loud / 16000 == pytest.approx(white / 25, abs=0.002)
 
 
+@pytest.mark.parametrize("speed", [0.97, 1.03])
+def test_sound_whose_time_stamps_drift_keeps_its_place(tmp_path: Path, speed: float):
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=16000, layout="mono")
+        for start in range(0, 64000, 320):
+            frame = av.AudioFrame.from_ndarray(np.full((1, 320), 8000 * (start >= 60000), np.int16), "s16", "mono")
+            frame.sample_rate, frame.pts = 16000, round(start * speed)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    loud = int((read_audio(tmp_path / "a.mkv") > 0.1).argmax())
+    assert loud / 16000 == pytest.approx(60160 / 16000 * speed, abs=0.045)
+
+
 def test_damaged_packets_are_silent(tmp_path: Path):
     write_encoded(tmp_path / "whole.mp4", tone(2.0, 16000), 16000, "aac")
     with av.open(str(tmp_path / "whole.mp4")) as whole, av.open(str(tmp_path / "damaged.mp4"), "w") as damaged:

@@ -15,7 +15,7 @@ from ntalker_ns.errors import NTalkerError
 from ntalker_ns.media import decode, open_media, picture_stream
 
 GAP = 0.04
-"""Seconds by which a sound packet may come late before silence is put in its place."""
+"""Seconds by which sound may be early or late before it is moved to its place."""
 
 
 def read_audio(path: Path, sample_rate: int = SAMPLE_RATE) -> Float32[np.ndarray, " samples"]:
@@ -88,16 +88,18 @@ def _placed_pieces(container: Any, begin: float | None, sample_rate: int) -> Ite
 
 def _stretches(container: Any, stream: Any, sample_rate: int) -> Iterator[tuple[float, np.ndarray]]:
     """Unbroken stretches of sound: (start in seconds, mono samples)."""
-    resampler, key, start, expected, parts = None, None, 0.0, 0.0, []
+    resampler, key, start, count, parts = None, None, 0.0, 0, []
     for frame in decode(container, stream):
+        # Counted from the start of the stretch: from packet to packet, a recorder's clock drifts by too little to see.
+        expected = start + count / frame.sample_rate
         time = frame.time if frame.time is not None else expected
         if resampler is None or abs(time - expected) > GAP or key != _sound_format(frame):
             if resampler is not None:
                 yield start, np.concatenate([*parts, *_mono(resampler.resample(None))])
-            key, start, parts = _sound_format(frame), time, []
+            key, start, count, parts = _sound_format(frame), time, 0, []
             resampler = _resampler(frame, sample_rate)
         parts += _mono(resampler.resample(frame))
-        expected = time + frame.samples / frame.sample_rate
+        count += frame.samples
     if resampler is not None:
         yield start, np.concatenate([*parts, *_mono(resampler.resample(None))])
 
