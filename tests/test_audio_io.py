@@ -69,10 +69,11 @@ def test_every_rate_keeps_the_length_and_the_tone_to_the_end(tmp_path: Path, rat
     assert np.abs(sound[-80:]).max() > 0.3
 
 
-def test_channels_are_averaged(tmp_path: Path):
-    write_channels(tmp_path / "a.wav", [tone(0.5, 48000), np.zeros(24000, np.float32)], 48000)
+@pytest.mark.parametrize("count", [2, 6, 8, 16])
+def test_channels_are_averaged(tmp_path: Path, count: int):
+    write_channels(tmp_path / "a.wav", [tone(0.5, 48000), *[np.zeros(24000, np.float32)] * (count - 1)], 48000)
     sound = read_audio(tmp_path / "a.wav")
-    np.testing.assert_allclose(sound[200:-200], 0.5 * tone(0.5, 16000)[200:-200], atol=0.01)
+    np.testing.assert_allclose(sound[200:-200], tone(0.5, 16000)[200:-200] / count, atol=0.01)
 
 
 @pytest.mark.parametrize("name,codec", [("a.mp4", "aac"), ("a.flac", "flac"), ("a.mkv", "aac")])

@@ -112,11 +112,13 @@ def _resampler(frame: Any, sample_rate: int) -> Any:
     import av
 
     # The layout stays as it is: FFmpeg's own mixing to mono of float sound may exceed full scale.
-    return av.AudioResampler(format="fltp", layout=frame.layout, rate=sample_rate)
+    return av.AudioResampler(format="flt", layout=frame.layout, rate=sample_rate)
 
 
 def _mono(frames: list[Any]) -> list[np.ndarray]:
-    return [frame.to_ndarray().mean(axis=0, dtype=np.float32) for frame in frames if frame is not None]
+    """Packed frames with their channels averaged: PyAV cannot read planar ones of eight channels or more."""
+    packed = ((frame.to_ndarray(), frame.layout.nb_channels) for frame in frames if frame is not None)
+    return [samples.reshape(-1, channels).mean(axis=1, dtype=np.float32) for samples, channels in packed]
 
 
 def write_wav(path: Path, waveform: Float32[np.ndarray, " samples"], sample_rate: int = SAMPLE_RATE) -> None:
