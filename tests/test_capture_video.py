@@ -69,6 +69,31 @@ def test_a_missing_file_a_text_file_and_a_sound_file_are_refused(tmp_path: Path,
         assert str(path) in str(error.value)
 
 
+def test_a_recording_of_unknown_length_is_measured(tmp_path: Path):
+    class Pipe:
+        """As a browser writes: it cannot go back to put the length into the header."""
+
+        def __init__(self) -> None:
+            self.content = b""
+
+        def write(self, data: bytes) -> int:
+            self.content += bytes(data)
+            return len(data)
+
+    pipe = Pipe()
+    with av.open(pipe, "w", format="matroska") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width = stream.height = 32
+        for _ in range(60):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), "rgb24")))
+        container.mux(stream.encode(None))
+    path = tmp_path / "live.mkv"
+    path.write_bytes(pipe.content)
+    with av.open(str(path)) as container:
+        assert container.duration is None
+    assert probe_video(path).frames == len(shown(path)) == 60
+
+
 def test_a_cover_is_no_film(tmp_path: Path):
     with av.open(str(tmp_path / "song.m4a"), "w", format="mp4") as container:
         sound = container.add_stream("aac", rate=16000, layout="mono")

@@ -56,7 +56,7 @@ def probe_video(path: Path) -> VideoInfo:
             width=width,
             height=height,
             fps=fps,
-            frames=max(1, round(_duration(container, stream, fps) * FPS)),
+            frames=max(1, round(_duration(container, stream, fps, first) * FPS)),
             has_audio=len(container.streams.audio) > 0,
         )
 
@@ -96,12 +96,17 @@ def _picture_stream(container: Any, path: Path) -> Any:
     return stream
 
 
-def _duration(container: Any, stream: Any, fps: float) -> float:
+def _duration(container: Any, stream: Any, fps: float, first: Any) -> float:
+    """Length in seconds; `first` is the frame that is decoded already."""
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
     if stream.frames:
         return stream.frames / fps
-    return container.duration / 1e6 if container.duration else 0.0
+    if container.duration:
+        return container.duration / 1e6
+    # A browser writes its recordings without knowing how long they will be: their packets say.
+    stamps = [float(packet.pts * packet.time_base) for packet in container.demux(stream) if packet.pts is not None]
+    return max(stamps, default=0.0) - (first.time or 0.0) + 1.0 / fps
 
 
 def _resample(frames: Iterator[Any], fps: float) -> Iterator[Any]:
