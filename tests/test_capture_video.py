@@ -1,12 +1,15 @@
 """Frames at a steady rate from any video."""
 
+import struct
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 from av.stream import Disposition
+from PIL import Image
 
 from ntalker_ns.capture.video import probe_video, read_frames
 from ntalker_ns.errors import NTalkerError
@@ -28,6 +31,37 @@ def write_ramp(path: Path, stamps: list[Fraction], size: tuple[int, int] = (64, 
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
+
+
+def write_pictures(path: Path, pictures: list[np.ndarray], codec: str = "libx264", **settings: Any) -> Path:
+    """A video of RGB pictures at 25 Hz, almost without loss; `settings` are the encoder's."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25, options={"crf": "4"} if codec == "libx264" else {})
+        stream.height, stream.width = pictures[0].shape[:2]
+        stream.pix_fmt = settings.pop("pix_fmt", "yuv444p")
+        for name, value in settings.items():
+            setattr(stream.codec_context, name, value)
+        for picture in pictures:
+            frame = av.VideoFrame.from_ndarray(picture, "rgb24" if picture.dtype == np.uint8 else "rgb48le")
+            matrix = stream.codec_context.colorspace
+            container.mux(stream.encode(frame.reformat(format=stream.pix_fmt, dst_colorspace=matrix)))
+        container.mux(stream.encode(None))
+    return path
+
+
+def ramps(width: int = 64, height: int = 48) -> np.ndarray:
+    """Red grows to the right, green downwards: no turn or mirror of it is itself."""
+    y, x = np.mgrid[:height, :width]
+    return np.stack([40 + 2 * x, 40 + 2 * y, np.full_like(x, 128)], 2).astype(np.uint8)
+
+
+def set_display_matrix(path: Path, a: int, b: int, c: int, d: int) -> None:
+    """Writes into an mp4's track that its pixel (x, y) is shown at (a x + c y, b x + d y)."""
+    content = bytearray(path.read_bytes())
+    place = content.find(b"tkhd") + 44
+    one = 1 << 16
+    content[place : place + 36] = struct.pack(">9i", a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30)
+    path.write_bytes(bytes(content))
 
 
 def shown(path: Path) -> list[int]:
@@ -92,6 +126,42 @@ def test_a_recording_of_unknown_length_is_measured(tmp_path: Path):
     with av.open(str(path)) as container:
         assert container.duration is None
     assert probe_video(path).frames == len(shown(path)) == 60
+
+
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        *((1, 0, 0, 1), (0, 1, -1, 0), (-1, 0, 0, -1), (0, -1, 1, 0)),
+        *((-1, 0, 0, 1), (1, 0, 0, -1), (0, 1, 1, 0), (0, -1, -1, 0)),
+    ],
+)
+def test_pictures_are_turned_and_mirrored_as_the_file_says(tmp_path: Path, matrix: tuple[int, int, int, int]):
+    path = write_pictures(tmp_path / "a.mp4", [ramps()] * 2)
+    set_display_matrix(path, *matrix)
+    a, b, c, d = matrix
+    y, x = np.mgrid[:48, :64]
+    shown_x, shown_y = a * x + c * y, b * x + d * y
+    shown_x, shown_y = shown_x - shown_x.min(), shown_y - shown_y.min()
+    expected = np.zeros((shown_y.max() + 1, shown_x.max() + 1, 3), np.uint8)
+    expected[shown_y, shown_x] = ramps()
+    frame, info = next(read_frames(path)), probe_video(path)
+    assert frame.shape == expected.shape == (info.height, info.width, 3)
+    np.testing.assert_allclose(frame, expected.astype(float), atol=8)
+
+
+def test_what_a_camera_wrote_into_its_pictures_does_no_harm(tmp_path: Path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # Orientation: to be turned clockwise. Newer FFmpegs hand it on, with the rest.
+    Image.fromarray(ramps()).save(tmp_path / "a.jpg", exif=exif, quality=95)
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+        packet = av.Packet((tmp_path / "a.jpg").read_bytes())
+        packet.pts, packet.dts, packet.time_base, packet.stream = 0, 0, Fraction(1, 25), stream
+        container.mux(packet)
+    frame = next(read_frames(tmp_path / "a.mkv"))
+    expected = np.rot90(ramps(), -1) if frame.shape[0] == 64 else ramps()
+    np.testing.assert_allclose(frame, expected.astype(float), atol=12)
 
 
 def test_a_cover_is_no_film(tmp_path: Path):

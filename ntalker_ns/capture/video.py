@@ -1,5 +1,6 @@
 """Frames of a video file at a steady rate, whatever the file's own rate."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,7 @@ def probe_video(path: Path) -> VideoInfo:
         if first is None:
             raise NTalkerError(f"{path} holds a video track but no frame of it can be decoded; re-encode the clip.")
         width, height = first.width, first.height
-        if _rotation(first) % 180 != 0:
+        if _is_transposed(_display_matrix(first)):
             width, height = height, width
         fps = float(stream.average_rate or stream.guessed_rate or FPS)
         return VideoInfo(
@@ -68,6 +69,8 @@ def read_frames(path: Path, fps: float = FPS) -> Iterator[UInt8[np.ndarray, "h w
     keep their timing and nothing drifts against the sound. Frames that are damaged are left out: the ones beside them
     are shown for longer.
 
+    The frames are what a player shows: turned and mirrored as the file says.
+
     Args:
         path: the video file.
         fps: output rate in Hz.
@@ -85,7 +88,7 @@ def read_frames(path: Path, fps: float = FPS) -> Iterator[UInt8[np.ndarray, "h w
     with open_media(path, "video") as container:
         stream = _picture_stream(container, path)
         for frame in _resample(decode(container, stream), fps):
-            yield _upright(reformatter.reformat(frame, format="rgb24").to_ndarray(), _rotation(frame))
+            yield _upright(reformatter.reformat(frame, format="rgb24").to_ndarray(), _display_matrix(frame))
 
 
 def _picture_stream(container: Any, path: Path) -> Any:
@@ -134,11 +137,31 @@ def _resample(frames: Iterator[Any], fps: float) -> Iterator[Any]:
             index += 1
 
 
-def _rotation(frame: Any) -> int:
-    """Counter-clockwise degrees by which the stored picture is turned to stand upright."""
-    return int(getattr(frame, "rotation", 0) or 0)
+Matrix = tuple[float, float, float, float]
+"""(a, b, c, d): the stored pixel (x, y) is shown at (a x + c y, b x + d y), up to a shift and a scale."""
 
 
-def _upright(image: UInt8[np.ndarray, "h w 3"], rotation: int) -> UInt8[np.ndarray, "h w 3"]:
-    quarter_turns = round(rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns else image
+def _display_matrix(frame: Any) -> Matrix:
+    """How a stored picture is to be turned and mirrored (phones write that beside it)."""
+    try:
+        stored = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:
+        # Beside it is data of a kind that this PyAV has no name for. What it says of the rotation can be read.
+        angle = math.radians(frame.rotation)
+        return math.cos(angle), -math.sin(angle), math.sin(angle), math.cos(angle)
+    if stored is None:
+        return 1.0, 0.0, 0.0, 1.0
+    a, b, _, c, d = np.frombuffer(stored, np.int32)[:5].tolist()
+    return a, b, c, d
+
+
+def _is_transposed(matrix: Matrix) -> bool:
+    """Whether it turns by a quarter, so that rows become columns."""
+    return abs(matrix[1]) > abs(matrix[0])
+
+
+def _upright(image: UInt8[np.ndarray, "h w 3"], matrix: Matrix) -> UInt8[np.ndarray, "h w 3"]:
+    a, b, c, d = matrix
+    if _is_transposed(matrix):
+        image, a, d = image.swapaxes(0, 1), c, b
+    return np.ascontiguousarray(image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
