@@ -164,6 +164,21 @@ def test_what_a_camera_wrote_into_its_pictures_does_no_harm(tmp_path: Path):
     np.testing.assert_allclose(frame, expected.astype(float), atol=12)
 
 
+@pytest.mark.parametrize(
+    "aspect,size,turned",
+    [("4/3", (64, 48), False), ("3/4", (48, 64), False), ("4/3", (48, 64), True), ("401/400", (48, 48), False)],
+)
+def test_pixels_become_square(tmp_path: Path, aspect: str, size: tuple[int, int], turned: bool):
+    pictures = [ramps(48, 48)] * 2
+    path = write_pictures(tmp_path / "a.mp4", pictures, sample_aspect_ratio=Fraction(aspect))
+    if turned:
+        set_display_matrix(path, 0, 1, -1, 0)
+    frame, info = next(read_frames(path)), probe_video(path)
+    assert (info.width, info.height) == frame.shape[1::-1] == size
+    corner = frame[0, -1] if turned else frame[0, 0]
+    np.testing.assert_allclose(corner, [40, 40, 128], atol=8)
+
+
 def test_a_cover_is_no_film(tmp_path: Path):
     with av.open(str(tmp_path / "song.m4a"), "w", format="mp4") as container:
         sound = container.add_stream("aac", rate=16000, layout="mono")

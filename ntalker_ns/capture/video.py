@@ -14,6 +14,8 @@ from ntalker_ns.media import decode, open_media, picture_stream
 
 FPS = 25.0
 """Frame rate of every data set, in Hz: the rate that audio features are windowed at."""
+SQUARE = 0.01
+"""Share by which a pixel's sides may differ: nobody sees it, and resampling for it would blur."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class VideoInfo:
 
     path: Path
     width: int
-    """Width in px of the frames of `read_frames`: upright."""
+    """Width in px of the frames of `read_frames`: upright, of square pixels."""
     height: int
     fps: float
     """The file's own average rate in Hz."""
@@ -48,7 +50,7 @@ def probe_video(path: Path) -> VideoInfo:
         first = next(decode(container, stream), None)
         if first is None:
             raise NTalkerError(f"{path} holds a video track but no frame of it can be decoded; re-encode the clip.")
-        width, height = first.width, first.height
+        width, height = _square_pixels(first, stream)
         if _is_transposed(_display_matrix(first)):
             width, height = height, width
         fps = float(stream.average_rate or stream.guessed_rate or FPS)
@@ -69,14 +71,14 @@ def read_frames(path: Path, fps: float = FPS) -> Iterator[UInt8[np.ndarray, "h w
     keep their timing and nothing drifts against the sound. Frames that are damaged are left out: the ones beside them
     are shown for longer.
 
-    The frames are what a player shows: turned and mirrored as the file says.
+    The frames are what a player shows: turned and mirrored as the file says, and stretched to square pixels.
 
     Args:
         path: the video file.
         fps: output rate in Hz.
 
     Yields:
-        RGB frames, upright.
+        RGB frames, upright, of square pixels.
 
     Raises:
         NTalkerError: the file is missing, is no video, or cannot be read to its end.
@@ -88,7 +90,7 @@ def read_frames(path: Path, fps: float = FPS) -> Iterator[UInt8[np.ndarray, "h w
     with open_media(path, "video") as container:
         stream = _picture_stream(container, path)
         for frame in _resample(decode(container, stream), fps):
-            yield _upright(reformatter.reformat(frame, format="rgb24").to_ndarray(), _display_matrix(frame))
+            yield _upright(_square(frame, stream, reformatter), _display_matrix(frame))
 
 
 def _picture_stream(container: Any, path: Path) -> Any:
@@ -135,6 +137,20 @@ def _resample(frames: Iterator[Any], fps: float) -> Iterator[Any]:
         while index / fps < previous[0] + 0.5 * step - 1e-6:
             yield previous[1]
             index += 1
+
+
+def _square(frame: Any, stream: Any, reformatter: Any) -> UInt8[np.ndarray, "h w 3"]:
+    """A frame's picture as it is stored, but of square pixels."""
+    width, height = _square_pixels(frame, stream)
+    return reformatter.reformat(frame, width, height, "rgb24").to_ndarray()
+
+
+def _square_pixels(frame: Any, stream: Any) -> tuple[int, int]:
+    """Width and height of a stored picture once its pixels are square; it only grows, so nothing is lost."""
+    aspect = float(stream.sample_aspect_ratio or 1)
+    if abs(math.log(aspect)) < SQUARE:
+        return frame.width, frame.height
+    return round(frame.width * max(1.0, aspect)), round(frame.height * max(1.0, 1.0 / aspect))
 
 
 Matrix = tuple[float, float, float, float]
