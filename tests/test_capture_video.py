@@ -179,6 +179,20 @@ def test_pixels_become_square(tmp_path: Path, aspect: str, size: tuple[int, int]
     np.testing.assert_allclose(corner, [40, 40, 128], atol=8)
 
 
+@pytest.mark.parametrize("width,height,matrix", [(640, 480, 5), (1280, 720, 1), (720, 1280, 1)])
+def test_where_no_colour_matrix_is_said_players_guess_it_by_size(tmp_path: Path, width: int, height: int, matrix: int):
+    colour = np.full((height, width, 3), (200, 60, 50), np.uint8)
+    untagged = tmp_path / "a.mkv"
+    with av.open(str(untagged), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv444p"
+        frame = av.VideoFrame.from_ndarray(colour, "rgb24").reformat(format="yuv444p", dst_colorspace=matrix)
+        frame.colorspace = 2
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    np.testing.assert_allclose(next(read_frames(untagged))[5, 5], (200.0, 60.0, 50.0), atol=4)
+
+
 def test_a_cover_is_no_film(tmp_path: Path):
     with av.open(str(tmp_path / "song.m4a"), "w", format="mp4") as container:
         sound = container.add_stream("aac", rate=16000, layout="mono")

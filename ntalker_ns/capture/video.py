@@ -16,6 +16,10 @@ FPS = 25.0
 """Frame rate of every data set, in Hz: the rate that audio features are windowed at."""
 SQUARE = 0.01
 """Share by which a pixel's sides may differ: nobody sees it, and resampling for it would blur."""
+HD_LINES = 720
+"""Height in px from which on players, browsers among them, take untagged colours for BT.709."""
+UNSPECIFIED, BT709 = 2, 1
+"""FFmpeg's numbers of colour matrices."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ def read_frames(path: Path, fps: float = FPS) -> Iterator[UInt8[np.ndarray, "h w
     with open_media(path, "video") as container:
         stream = _picture_stream(container, path)
         for frame in _resample(decode(container, stream), fps):
-            yield _upright(_square(frame, stream, reformatter), _display_matrix(frame))
+            yield _upright(_srgb(frame, stream, reformatter), _display_matrix(frame))
 
 
 def _picture_stream(container: Any, path: Path) -> Any:
@@ -139,10 +143,16 @@ def _resample(frames: Iterator[Any], fps: float) -> Iterator[Any]:
             index += 1
 
 
-def _square(frame: Any, stream: Any, reformatter: Any) -> UInt8[np.ndarray, "h w 3"]:
+def _srgb(frame: Any, stream: Any, reformatter: Any) -> UInt8[np.ndarray, "h w 3"]:
     """A frame's picture as it is stored, but of square pixels."""
     width, height = _square_pixels(frame, stream)
-    return reformatter.reformat(frame, width, height, "rgb24").to_ndarray()
+    matrix = BT709 if _is_untagged_hd(frame) else None
+    return reformatter.reformat(frame, width, height, "rgb24", src_colorspace=matrix).to_ndarray()
+
+
+def _is_untagged_hd(frame: Any) -> bool:
+    """Whether players take the colour matrix for BT.709; FFmpeg takes it for BT.601 wherever a file says nothing."""
+    return frame.colorspace == UNSPECIFIED and frame.height >= HD_LINES and not frame.format.is_rgb
 
 
 def _square_pixels(frame: Any, stream: Any) -> tuple[int, int]:
