@@ -193,6 +193,36 @@ def test_where_no_colour_matrix_is_said_players_guess_it_by_size(tmp_path: Path,
     np.testing.assert_allclose(next(read_frames(untagged))[5, 5], (200.0, 60.0, 50.0), atol=4)
 
 
+def to_bt2020_light(colours: np.ndarray) -> np.ndarray:
+    """Light of sRGB colours on a screen whose white is 203 cd/m2, by BT.2020's primaries."""
+    coded = colours / 255.0
+    light = np.where(coded <= 0.04045, coded / 12.92, ((coded + 0.055) / 1.055) ** 2.4)
+    to_bt2020 = np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]])
+    return 203.0 * light @ to_bt2020.T
+
+
+def pq(light: np.ndarray) -> np.ndarray:
+    power = (light / 10000.0) ** (2610 / 16384)
+    return ((3424 / 4096 + 2413 / 128 * power) / (1 + 2392 / 128 * power)) ** (2523 / 32)
+
+
+def hlg(light: np.ndarray) -> np.ndarray:
+    luminance = light @ [0.2627, 0.6780, 0.0593]
+    scene = light / 1000.0 * (luminance[:, None] / 1000.0) ** (1 / 1.2 - 1)
+    log = 0.17883277 * np.log(np.maximum(12 * scene - 0.28466892, 1e-9)) + 0.55991073
+    return np.where(scene <= 1 / 12, np.sqrt(3 * scene), log)
+
+
+@pytest.mark.parametrize("transfer,code", [(16, pq), (18, hlg)])
+def test_a_high_dynamic_range_is_read_as_an_ordinary_one(tmp_path: Path, transfer: int, code: Any):
+    colours = np.array([[255, 255, 255], [128, 128, 128], [200, 60, 50], [224, 172, 140], [20, 40, 90], [4, 4, 4]])
+    signal = np.round(65535 * code(to_bt2020_light(colours))).astype(np.uint16)
+    picture = np.repeat(signal[None], 16, 0).repeat(16, 1)
+    tags = {"pix_fmt": "yuv444p10le", "colorspace": 9, "color_primaries": 9, "color_trc": transfer, "color_range": 1}
+    frame = next(read_frames(write_pictures(tmp_path / "a.mkv", [picture], "ffv1", **tags)))
+    np.testing.assert_allclose(frame[8, 8::16], colours.astype(float), atol=8)
+
+
 def test_a_cover_is_no_film(tmp_path: Path):
     with av.open(str(tmp_path / "song.m4a"), "w", format="mp4") as container:
         sound = container.add_stream("aac", rate=16000, layout="mono")

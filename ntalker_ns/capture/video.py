@@ -20,6 +20,8 @@ HD_LINES = 720
 """Height in px from which on players, browsers among them, take untagged colours for BT.709."""
 UNSPECIFIED, BT709 = 2, 1
 """FFmpeg's numbers of colour matrices."""
+PQ, HLG = 16, 18
+"""FFmpeg's numbers of the transfer functions of high dynamic range."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ def read_frames(path: Path, fps: float = FPS) -> Iterator[UInt8[np.ndarray, "h w
     keep their timing and nothing drifts against the sound. Frames that are damaged are left out: the ones beside them
     are shown for longer.
 
-    The frames are what a player shows: turned and mirrored as the file says, and stretched to square pixels.
+    The frames are what a player shows: turned and mirrored as the file says, stretched to square pixels, and in sRGB.
+    A high dynamic range (HLG, PQ) is cut at its reference white.
 
     Args:
         path: the video file.
@@ -144,10 +147,16 @@ def _resample(frames: Iterator[Any], fps: float) -> Iterator[Any]:
 
 
 def _srgb(frame: Any, stream: Any, reformatter: Any) -> UInt8[np.ndarray, "h w 3"]:
-    """A frame's picture as it is stored, but of square pixels."""
+    """A frame's picture as it is stored, but in sRGB and of square pixels."""
     width, height = _square_pixels(frame, stream)
     matrix = BT709 if _is_untagged_hd(frame) else None
-    return reformatter.reformat(frame, width, height, "rgb24", src_colorspace=matrix).to_ndarray()
+    transfer = stream.codec_context.color_trc
+    if transfer not in (PQ, HLG):
+        return reformatter.reformat(frame, width, height, "rgb24", src_colorspace=matrix).to_ndarray()
+    from ntalker_ns.capture.hdr import hlg_to_srgb, pq_to_srgb
+
+    coded = reformatter.reformat(frame, width, height, "rgb48le").to_ndarray()
+    return pq_to_srgb(coded) if transfer == PQ else hlg_to_srgb(coded)
 
 
 def _is_untagged_hd(frame: Any) -> bool:
