@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ntalker_ns.capture.dataset import DatasetWriter
+from ntalker_ns.capture.dataset import DatasetWriter, check_outside
 from ntalker_ns.errors import NTalkerError
 
 
@@ -59,3 +59,46 @@ def test_what_is_no_data_set_is_not_replaced(tmp_path: Path):
     (tmp_path / "empty").mkdir()
     with DatasetWriter(tmp_path / "empty"):
         pass
+
+
+def write_old(folder: Path) -> None:
+    with DatasetWriter(folder) as writer:
+        writer.write_image(0, np.zeros((16, 16, 3), np.uint8))
+        writer.write_labels(0, np.zeros((16, 16), np.uint8))
+        writer.write_landmarks(np.zeros((1, 478, 2)))
+        (writer.folder / "audio_features" / "hubert.npy").write_bytes(b"")
+        writer.write_transforms({"w": 16})
+
+
+@pytest.mark.parametrize("name", ["thesis.txt", "images/holiday.jpg", "masks/00000.jpg", "raw/00000.jpg"])
+def test_a_data_set_with_a_file_of_somebodys_own_is_not_replaced(tmp_path: Path, name: str):
+    write_old(tmp_path / "anna")
+    own = tmp_path / "anna" / name
+    own.parent.mkdir(exist_ok=True)
+    own.write_text("years of work")
+    with pytest.raises(NTalkerError, match=name):
+        DatasetWriter(tmp_path / "anna")
+    assert left_over(tmp_path) == ["anna"]
+    own.unlink()
+    with DatasetWriter(tmp_path / "anna"):
+        pass
+    assert not (tmp_path / "anna" / "transforms.json").exists()
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "no JSON", '{"format": "nerfstudio"}'])
+def test_a_data_set_of_another_program_is_not_replaced(tmp_path: Path, text: str):
+    (tmp_path / "other" / "images").mkdir(parents=True)
+    (tmp_path / "other" / "images" / "00000.jpg").write_bytes(b"")
+    (tmp_path / "other" / "transforms.json").write_text(text)
+    with pytest.raises(NTalkerError, match="is not of a data set made by"):
+        DatasetWriter(tmp_path / "other")
+
+
+def test_what_a_data_set_is_made_from_must_not_lie_in_it(tmp_path: Path):
+    write_old(tmp_path / "anna")
+    inside = tmp_path / "anna" / "audio_features" / "hubert.npy"
+    (tmp_path / "link.npy").symlink_to(inside)
+    check_outside(tmp_path / "anna", [Path("mel"), tmp_path / "beside.npy", tmp_path])
+    for path in (inside, tmp_path / "link.npy", tmp_path / "anna"):
+        with pytest.raises(NTalkerError, match=f"{path.name} lies in .*anna"):
+            check_outside(tmp_path / "anna", [path])

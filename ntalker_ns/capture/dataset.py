@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,7 +17,14 @@ from jaxtyping import Float, UInt8
 from ntalker_ns.errors import NTalkerError
 
 JPEG_QUALITY = 95
-FORMAT_VERSION = 1
+FORMAT, FORMAT_VERSION = "ntalker", 1
+TRANSFORMS_FILE = "transforms.json"
+FOLDERS = ("images", "masks", "audio_features")
+OWN_FILES = re.compile(
+    r"images/\d+\.jpg|masks/\d+\.png|audio_features/[^/]+\.(npy|json)|background\.png|preview\.png|audio\.wav|"
+    r"landmarks\.npy|face_shape\.npy|transforms\.json"
+)
+"""All that is ever in a data set; anything else in its folder is somebody's own."""
 
 
 class DatasetWriter:
@@ -24,10 +33,10 @@ class DatasetWriter:
     Used as a context manager: an error inside leaves what was there before untouched, and nothing half-written.
 
     Args:
-        output: the data set's folder; an older data set there is replaced.
+        output: the data set's folder; an older data set of ours there is replaced.
 
     Raises:
-        NTalkerError: the folder holds something that is no data set, or cannot be written to.
+        NTalkerError: the folder holds anything that is not of such a data set, or cannot be written to.
     """
 
     def __init__(self, output: Path):
@@ -37,7 +46,7 @@ class DatasetWriter:
             self.output.parent.mkdir(parents=True, exist_ok=True)
             self.folder = Path(tempfile.mkdtemp(prefix=f".{self.output.name}.partial-", dir=self.output.parent))
             self.folder.chmod(0o755)
-            for name in ("images", "masks", "audio_features"):
+            for name in FOLDERS:
                 (self.folder / name).mkdir()
         except OSError as error:
             raise NTalkerError(
@@ -87,8 +96,8 @@ class DatasetWriter:
 
     def write_transforms(self, values: dict[str, Any]) -> None:
         """Stores transforms.json; a number that is not finite is a mistake and raises."""
-        text = json.dumps({"format": "ntalker", "format_version": FORMAT_VERSION, **values}, indent=1, allow_nan=False)
-        (self.folder / "transforms.json").write_text(text + "\n")
+        text = json.dumps({"format": FORMAT, "format_version": FORMAT_VERSION, **values}, indent=1, allow_nan=False)
+        (self.folder / TRANSFORMS_FILE).write_text(text + "\n")
 
     def _commit(self) -> None:
         old = self.folder.with_name(self.folder.name + ".old")
@@ -113,13 +122,42 @@ def label_name(index: int) -> str:
     return f"masks/{index:05d}.png"
 
 
+def check_outside(output: Path, inputs: Iterable[Path]) -> None:
+    """Refuses to read what would be replaced.
+
+    Args:
+        output: the data set's folder.
+        inputs: files and folders that the data set is made from; those that do not exist are passed over.
+
+    Raises:
+        NTalkerError: one of them lies in the data set's folder.
+    """
+    place = output.expanduser().resolve()
+    for path in inputs:
+        if path.exists() and path.resolve().is_relative_to(place):
+            raise NTalkerError(f"{path} lies in {output}, which would be replaced; choose another --output-dir.")
+
+
 def _check_replaceable(output: Path) -> None:
     if not output.exists():
         return
     if not output.is_dir():
         raise NTalkerError(f"{output} is a file; choose another --output-dir.")
-    if any(output.iterdir()) and not (output / "transforms.json").is_file():
-        raise NTalkerError(f"{output} holds files that are no data set; choose an empty or new --output-dir.")
+    files = sorted(path for path in output.rglob("*") if path.is_symlink() or not path.is_dir())
+    ours = _is_our_format(output / TRANSFORMS_FILE)
+    foreign = [path for path in files if not (ours and OWN_FILES.fullmatch(path.relative_to(output).as_posix()))]
+    if foreign:
+        raise NTalkerError(
+            f"{foreign[0]} is not of a data set made by `ntalker process`, and all of {output} would be replaced; "
+            "choose an empty or new --output-dir."
+        )
+
+
+def _is_our_format(path: Path) -> bool:
+    try:
+        return json.loads(path.read_text("utf8")).get("format") == FORMAT
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def _write(path: Path, image: np.ndarray, flags: list[int] | None = None) -> None:

@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 
 from ntalker_ns.capture import crop as cropping
 from ntalker_ns.capture import dense, facemesh, gaps, measures, parsing, placing, plate, preview, tracking
-from ntalker_ns.capture.dataset import DatasetWriter, image_name
+from ntalker_ns.capture.dataset import DatasetWriter, check_outside, image_name
 from ntalker_ns.capture.face_parsing import FaceParser
 from ntalker_ns.capture.landmarks import COUNT, FaceMesh
 from ntalker_ns.capture.matte import RESOLUTION, PersonMatte, smooth_in_time
@@ -94,6 +94,8 @@ def process_clip(clip: Path, output: Path, options: ProcessOptions | None = None
 def _process(clip: Path, output: Path, options: ProcessOptions) -> Report:
     info = probe_video(clip)
     _check_clip(info, options)
+    models = [Path(model) for model in (options.feature_model, options.parsing_model) if model is not None]
+    check_outside(output, [clip, Path(options.features), *models])
     report = Report(output, 0)
     with _timed(report, "features"):
         extract = _feature_maker(clip, options)
