@@ -116,13 +116,14 @@ class DrivingSequence:
     lip_boxes: Float[np.ndarray, "n 4"]
     """x0, y0, x1, y1 in px."""
     is_train: Bool[np.ndarray, " n"]
-    """Whether the clip frame shown is a training frame."""
+    """Whether the clip frame shown is of the training split."""
     features: Float[np.ndarray, "n window channels"]
     """Audio feature windows."""
     replay: Int64[np.ndarray, " n"]
     """The clip frame that each frame replays."""
     clip_is_train: Bool[np.ndarray, " clip"]
-    """The split of all frames of the clip, also with new audio: its length is the clip's."""
+    """Which frames of the clip are trained on, also with new audio: its length is the clip's. A frame without a face is
+    not, whatever its split: a replay shows it with its bridged pose, and nothing is learned from its picture."""
     feature_info: dict[str, Any]
     """The extractor of the features (`FeatureInfo.to_dict`)."""
     anchors: dict[str, Float[np.ndarray, "3"]]

@@ -166,7 +166,8 @@ def motion_about_mean(camera_to_worlds: Float[np.ndarray, "n 3 4"]) -> Float[np.
 
 def rest_frame(clip: DrivingSequence) -> int:
     """The training frame whose head pose is nearest to the clip's mean, in standard deviations."""
-    frames = np.flatnonzero(clip.is_train) if clip.is_train.any() else np.arange(len(clip))
+    trained = clip.is_train & clip.clip_is_train[clip.replay]
+    frames = np.flatnonzero(trained) if trained.any() else np.arange(len(clip))
     motion = motion_about_mean(clip.camera_to_worlds[frames])
     return int(frames[np.square(motion / (motion.std(axis=0) + 1e-6)).sum(axis=1).argmin()])
 

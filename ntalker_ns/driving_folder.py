@@ -60,7 +60,7 @@ def build_driving(clip: Clip, is_train: Bool[np.ndarray, " n"], features: str | 
 
     Args:
         clip: the processed clip.
-        is_train: which of its frames are trained on; anchors are triangulated from those.
+        is_train: which of its frames are of the training split; anchors are triangulated from those.
         features: name of the audio features, None for the data set's own.
 
     Raises:
@@ -90,7 +90,7 @@ def build_driving(clip: Clip, is_train: Bool[np.ndarray, " n"], features: str | 
         is_train=is_train,
         features=np.ascontiguousarray(windows, dtype=np.float32),
         replay=np.arange(len(clip)),
-        clip_is_train=is_train,
+        clip_is_train=is_train & clip.tracked,
         feature_info=info,
         anchors=anchors,
         fl_x=fl_x,

@@ -165,6 +165,7 @@ def read_radnerf_clip(folder: Path) -> RadNerfClip:
         face_boxes=box_around(filled, 0.1),
         lip_boxes=box_around(filled[:, OUTER_LIPS], 0.25),
         landmarks=landmarks,
+        tracked=np.ones(len(frames), bool),
         default_features=_default_features(folder),
         is_train=is_train,
         feature_rows=feature_rows,

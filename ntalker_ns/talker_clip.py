@@ -38,6 +38,8 @@ class Clip:
     lip_boxes: Float[np.ndarray, "n 4"]
     landmarks: Float[np.ndarray, "n points 2"]
     """NaN where a frame has none."""
+    tracked: Bool[np.ndarray, " n"]
+    """Frames whose pose was seen; the others' poses are bridged, and nothing is learned or judged by their pictures."""
     default_features: str
     """The features that are used where none are asked for."""
     face_shape: Float[np.ndarray, "478 3"] | None = None
@@ -112,7 +114,7 @@ class Clip:
     def first(self, num_frames: int) -> "Clip":
         """The same clip, no longer than this."""
         names = ("image_paths", "label_paths", "camera_to_worlds", "eye_openness", "mouth_opening")
-        boxes = ("face_boxes", "lip_boxes", "landmarks")
+        boxes = ("face_boxes", "lip_boxes", "landmarks", "tracked")
         cut = {name: getattr(self, name)[:num_frames] for name in names + boxes}
         is_train = None if self.is_train is None else self.is_train[:num_frames]
         return replace(self, **cut, is_train=is_train)
@@ -185,6 +187,7 @@ def read_own_clip(folder: Path) -> Clip:
             face_boxes=_stack(frames, "face_box"),
             lip_boxes=_stack(frames, "lip_box"),
             landmarks=_read_landmarks(folder / "landmarks.npy", len(frames)),
+            tracked=np.array([frame.get("tracked", True) for frame in frames], bool),
             default_features=meta["feature_extractor"],
             face_shape=_read_face_shape(folder / "face_shape.npy"),
         )

@@ -81,7 +81,8 @@ class TalkerDataParser(DataParser):
     def _generate_dataparser_outputs(self, split: str = "train", **kwargs: Any) -> DataparserOutputs:
         source = self.source()
         driving = source.driving
-        frames = np.arange(len(driving)) if source.new_audio else frames_of_split(driving.is_train, split)
+        tracked = np.ones(len(driving), bool) if source.clip is None else source.clip.tracked
+        frames = np.arange(len(driving)) if source.new_audio else frames_of_split(driving.is_train, tracked, split)
         metadata = {
             "driving": driving,
             "frame_indices": frames,
@@ -236,53 +237,62 @@ def read_training_clip(config: TalkerDataParserConfig) -> tuple[Clip, DrivingSeq
     clip = read_clip(data)
     if config.max_frames is not None:
         clip = clip.first(config.max_frames)
-    is_train = train_frames(len(clip), config.holdout, clip.is_train)
+    is_train = train_frames(clip.tracked, config.holdout, clip.is_train)
     clip = clip.first(len(is_train))
-    if not is_train.any():
+    splits = [frames_of_split(is_train, clip.tracked, split) for split in ("train", "val")]
+    if not all(map(len, splits)):
         raise NTalkerError(
-            f"{data} has {len(is_train)} frames, too few to hold some out: use --holdout none or more frames."
+            f"{data} has {int(clip.tracked.sum())} frames that show a face, too few to hold some out: use --holdout "
+            "none or more frames."
         )
     return clip, build_driving(clip, is_train, config.features)
 
 
 def train_frames(
-    num_frames: int, holdout: Holdout, own: Bool[np.ndarray, " n"] | None = None
+    tracked: Bool[np.ndarray, " n"], holdout: Holdout, own: Bool[np.ndarray, " n"] | None = None
 ) -> Bool[np.ndarray, " used"]:
-    """Which frames are trained on.
+    """Which frames belong to the training split, untracked ones among them.
 
     Args:
-        num_frames: of the clip.
+        tracked: the clip's frames that can be trained on or judged; shares of the clip are counted in these.
         holdout: see `TalkerDataParserConfig.holdout`.
         own: the data set's own split; where its held-out frames are the clip's end, they are the tail.
 
     Returns:
         True for training frames. Shorter than the clip where the tail is left out.
     """
-    tail = _tail_length(num_frames, own)
+    num_frames, tail = len(tracked), _start_of_tail(tracked, own)
     is_train = np.ones(num_frames, bool)
     if holdout == "tail":
-        is_train[num_frames - tail :] = False
+        is_train[tail:] = False
     elif holdout == "validation":
-        is_train = is_train[: num_frames - tail]
-        is_train[len(is_train) - -(-len(is_train) // 10) :] = False
+        is_train = is_train[:tail]
+        is_train[_start_of_last(tracked[:tail], 10) :] = False
     elif holdout != "none":
         third = int(holdout[-1])
         is_train[(third - 1) * num_frames // 3 : third * num_frames // 3] = False
     return is_train
 
 
-def _tail_length(num_frames: int, own: Bool[np.ndarray, " n"] | None) -> int:
+def _start_of_tail(tracked: Bool[np.ndarray, " n"], own: Bool[np.ndarray, " n"] | None) -> int:
     if own is not None and own.any() and not own.all():
         start = int(np.argmin(own))
         if not own[start:].any():
-            return num_frames - start
-    return -(-num_frames // 11)
+            return start
+    return _start_of_last(tracked, 11)
 
 
-def frames_of_split(is_train: Bool[np.ndarray, " n"], split: str) -> Int64[np.ndarray, " m"]:
-    """Frames of "train", or of any other split: those held out, or the tail where none are."""
+def _start_of_last(tracked: Bool[np.ndarray, " n"], parts: int) -> int:
+    """The first frame of the last of so many parts, each with as many tracked frames."""
+    frames = np.flatnonzero(tracked)
+    return int(frames[len(frames) - -(-len(frames) // parts)]) if len(frames) else len(tracked)
+
+
+def frames_of_split(
+    is_train: Bool[np.ndarray, " n"], tracked: Bool[np.ndarray, " n"], split: str
+) -> Int64[np.ndarray, " m"]:
+    """Tracked frames of "train", or of any other split: those held out, or the tail where none are."""
     if split == "train":
-        return np.flatnonzero(is_train)
-    if is_train.all():
-        return np.arange(len(is_train) - _tail_length(len(is_train), None), len(is_train))
-    return np.flatnonzero(~is_train)
+        return np.flatnonzero(is_train & tracked)
+    held_out = np.arange(len(tracked)) >= _start_of_tail(tracked, None) if is_train.all() else ~is_train
+    return np.flatnonzero(held_out & tracked)

@@ -55,6 +55,19 @@ def test_outliers_do_not_pull_the_poses():
     assert rotation_error(solve(spoilt).rotation, scene.track.rotation).max() < 0.8
 
 
+def test_poses_are_held_where_the_clip_begins_or_ends_without_a_face():
+    scene = make_scene()
+    seen = np.arange(60)
+    holed = np.where(((seen >= 8) & (seen < 50) & (seen != 30))[:, None, None], scene.landmarks, np.nan)
+    solved = solve(holed)
+    held = tracking.hold_ends(solved)
+    for name in ("rotation", "translation"):
+        poses = getattr(held, name)
+        assert np.array_equal(poses[:8], np.repeat(poses[8:9], 8, axis=0))
+        assert np.array_equal(poses[50:], np.repeat(poses[49:50], 10, axis=0))
+        assert np.array_equal(poses[8:50], getattr(solved, name)[8:50])
+
+
 def test_a_gap_is_bridged_near_the_truth():
     scene = make_scene()
     holed = scene.landmarks.copy()

@@ -84,6 +84,11 @@ def test_still_shows_one_training_frame_and_keeps_the_speech(clip: DrivingSequen
         np.testing.assert_array_equal(getattr(held, name), getattr(spoken, name))
 
 
+def test_a_head_rests_in_a_frame_that_shows_it(clip: DrivingSequence):
+    clip = replace(clip, clip_is_train=np.arange(60) != rest_frame(clip))
+    assert clip.clip_is_train[rest_frame(clip)]
+
+
 def test_sway_is_small_smooth_and_the_seeds_own(clip: DrivingSequence):
     one, same, other = (sway(clip, 4000, seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one, same)

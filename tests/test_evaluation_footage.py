@@ -1,21 +1,27 @@
 """True frames and takes of them: the right frames, the right sound, and sentences where they do not fit."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from synthetic_clip import edit_transforms, write_clip
 
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation.footage import (
     Reference,
     in_bytes,
     kept_take,
+    run_reference,
     video_reference,
     video_sound,
     video_take,
     write_pictures,
 )
 from ntalker_ns.evaluation.frame_file import FrameFile
+from ntalker_ns.evaluation.options import FrameOptions
+from ntalker_ns.talker_dataparser import TalkerDataParserConfig
+from ntalker_ns.talker_dataset import TalkerDataset
 
 COUNT, SIZE = 30, 32
 
@@ -55,6 +61,18 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("videos") / "clip.mp4"
     write_pictures(path, pictures(COUNT), tone(COUNT))
     return path
+
+
+def test_true_frames_of_a_run_are_the_longest_run_of_those_that_show_a_face(tmp_path: Path):
+    data = write_clip(tmp_path / "anna", 24, size=SIZE)
+    edit_transforms(data, lambda meta: [meta["frames"][i].update(tracked=False) for i in (9, 22)])
+    parser = TalkerDataParserConfig(data=data, holdout="third-3").setup()
+    train, held_out = (TalkerDataset(parser.get_dataparser_outputs(split)) for split in ("train", "val"))
+    pipeline = SimpleNamespace(datamanager=SimpleNamespace(train_dataset=train, eval_dataset=held_out))
+    for options, frames in ((FrameOptions("held-out"), range(16, 22)), (FrameOptions("all"), range(10, 22))):
+        truth = run_reference(pipeline, options)
+        assert (truth.indices.tolist(), truth.of) == (list(frames), 24)
+        assert len(truth.frames) == len(frames)
 
 
 def test_a_video_is_its_own_reference(clip: Path):

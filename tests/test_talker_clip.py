@@ -38,6 +38,14 @@ def test_unknown_mouth_openings_are_nan(folder):
     assert np.isnan(read_clip(folder).mouth_opening).tolist() == [False, True, True, False, False]
 
 
+def test_frames_count_as_tracked_unless_the_data_set_says_otherwise(folder):
+    edit_transforms(folder, lambda meta: meta["frames"][1].pop("tracked"))
+    edit_transforms(folder, lambda meta: meta["frames"][3].update(tracked=False))
+    clip = read_clip(folder)
+    assert clip.tracked.tolist() == [True, True, True, False, True]
+    assert clip.first(2).tracked.tolist() == [True, True]
+
+
 def test_the_shape_of_the_face_may_be_unknown_but_not_broken(folder):
     assert read_clip(folder).face_shape is None
     shape = np.random.default_rng(0).normal(size=(478, 3)).astype(np.float32)

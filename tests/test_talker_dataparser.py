@@ -62,35 +62,73 @@ def outputs(split: str = "train", **options):
     ],
 )
 def test_what_is_held_out_of_500_frames(holdout: Any, used: int, held: range):
-    is_train = train_frames(500, holdout)
+    is_train = train_frames(np.ones(500, bool), holdout)
     assert len(is_train) == used
     assert np.flatnonzero(~is_train).tolist() == list(held)
 
 
 def test_200_frames_keep_19():
-    assert np.flatnonzero(~train_frames(200, "tail")).tolist() == list(range(181, 200))
+    assert np.flatnonzero(~train_frames(np.ones(200, bool), "tail")).tolist() == list(range(181, 200))
 
 
 @given(st.integers(1, 400))
 def test_thirds_hold_out_each_frame_once(num_frames):
-    thirds = [~train_frames(num_frames, third) for third in THIRDS]
+    thirds = [~train_frames(np.ones(num_frames, bool), third) for third in THIRDS]
     assert (np.sum(thirds, axis=0) == 1).all()
 
 
 def test_a_data_sets_own_tail_is_kept():
     own = np.arange(100) < 80
-    assert np.flatnonzero(~train_frames(100, "tail", own)).tolist() == list(range(80, 100))
-    assert len(train_frames(100, "validation", own)) == 80
+    assert np.flatnonzero(~train_frames(np.ones(100, bool), "tail", own)).tolist() == list(range(80, 100))
+    assert len(train_frames(np.ones(100, bool), "validation", own)) == 80
     scattered = np.arange(100) % 7 != 0
-    np.testing.assert_array_equal(train_frames(100, "tail", scattered), train_frames(100, "tail"))
+    np.testing.assert_array_equal(
+        train_frames(np.ones(100, bool), "tail", scattered), train_frames(np.ones(100, bool), "tail")
+    )
 
 
 def test_splits_are_disjoint_unless_nothing_is_held_out():
-    is_train = train_frames(22, "tail")
-    assert frames_of_split(is_train, "train").tolist() == list(range(20))
-    assert frames_of_split(is_train, "val").tolist() == frames_of_split(is_train, "test").tolist() == [20, 21]
-    assert frames_of_split(np.ones(22, bool), "val").tolist() == [20, 21]
-    assert frames_of_split(np.ones(1, bool), "val").tolist() == [0]
+    seen = np.ones(22, bool)
+    is_train = train_frames(seen, "tail")
+    assert frames_of_split(is_train, seen, "train").tolist() == list(range(20))
+    assert (
+        frames_of_split(is_train, seen, "val").tolist() == frames_of_split(is_train, seen, "test").tolist() == [20, 21]
+    )
+    assert frames_of_split(seen, seen, "val").tolist() == [20, 21]
+    assert frames_of_split(seen[:1], seen[:1], "val").tolist() == [0]
+
+
+def test_the_tail_is_counted_in_frames_that_show_a_face():
+    tracked = np.ones(110, bool)
+    tracked[[50, 103, 108, 109]] = False
+    is_train = train_frames(tracked, "tail")
+    assert np.flatnonzero(~is_train).tolist() == list(range(97, 110))
+    assert frames_of_split(is_train, tracked, "train").tolist() == [*range(50), *range(51, 97)]
+    assert frames_of_split(is_train, tracked, "val").tolist() == [*range(97, 103), *range(104, 108)]
+    everything = np.ones(110, bool)
+    assert frames_of_split(everything, tracked, "val").tolist() == [*range(97, 103), *range(104, 108)]
+    # Its end is the clip's: a tail without a face would leave nothing to judge by.
+    tracked[:] = np.arange(110) < 100
+    assert frames_of_split(train_frames(tracked, "tail"), tracked, "val").tolist() == list(range(90, 100))
+    assert len(train_frames(tracked, "validation")) == 90
+
+
+def test_frames_without_a_face_are_played_but_neither_trained_on_nor_judged(clip, tmp_path):
+    data = tmp_path / "anna"
+    shutil.copytree(clip, data)
+    edit_transforms(data, lambda meta: [meta["frames"][i].update(tracked=False) for i in (4, 5, 20)])
+    trained, judged = outputs(data=data), outputs("val", data=data)
+    assert trained.metadata["frame_indices"].tolist() == [*range(4), *range(6, 19)]
+    assert judged.metadata["frame_indices"].tolist() == [19, 21]
+    driving = trained.metadata["driving"]
+    assert len(driving) == FRAMES
+    assert np.flatnonzero(~driving.clip_is_train).tolist() == [4, 5, 19, 20, 21]
+    # A replay goes on over the gap.
+    spoken = driving.with_features(np.repeat(driving.features, 2, axis=0), driving.feature_info)
+    assert spoken.replay.tolist() == mirrored_replay(2 * FRAMES, 19).tolist()
+    edit_transforms(data, lambda meta: [frame.update(tracked=False) for frame in meta["frames"]])
+    with pytest.raises(NTalkerError, match="has 0 frames that show a face"):
+        outputs(data=data)
 
 
 def test_cameras_are_those_of_the_data_set(clip):

@@ -223,7 +223,9 @@ def _track(writer: DatasetWriter, seen: _Seen, crop: cropping.Crop, info: VideoI
     found = np.isfinite(seen.landmarks).all(axis=(1, 2))
     bridged = gaps.check_gaps(found, str(info.path))
     if bridged:
-        report.notes.append(f"No face in {gaps.describe_gaps(bridged)}: the pose is bridged there.")
+        report.notes.append(
+            f"No face in {gaps.describe_gaps(bridged)}: the pose is bridged there and the picture is not learned from."
+        )
     centre = (np.array([info.width, info.height]) / 2 - [crop.x0, crop.y0]) * crop.scale
     # A cropped-in television picture is taken from afar; a whole picture has a view of about 50 degrees.
     focal = max(2.0 * crop.size, max(info.width, info.height) * crop.scale)
@@ -231,6 +233,7 @@ def _track(writer: DatasetWriter, seen: _Seen, crop: cropping.Crop, info: VideoI
     observed = seen.landmarks[..., :2]
     by_landmarks = tracking.solve_track(seen.landmarks, centre, options)
     solved, before, after = dense.refine_poses(by_landmarks, observed, writer.read_grey, options)
+    solved = tracking.hold_ends(solved)
     to_512 = 512 / crop.size
     report.figures["residual_px"] = tracking.residual_px(solved, observed) * to_512
     report.figures["rotation_jitter_deg"] = tracking.rotation_jitter(solved)

@@ -61,7 +61,8 @@ class Track:
     rotation: Float[np.ndarray, "n 3 3"]
     translation: Float[np.ndarray, "n 3"]
     valid: Bool[np.ndarray, "n"]
-    """Frames whose landmarks were seen; the others' poses are bridged by the acceleration penalty."""
+    """Frames whose landmarks were seen; the others' poses are bridged by the acceleration penalty, or held at the
+    clip's ends."""
 
     def camera_points(self) -> Float[np.ndarray, "n points 3"]:
         """The shape in every frame's camera axes."""
@@ -100,6 +101,14 @@ def solve_track(
     shape = triangulate(replace(track, shape=start.shape), landmarks[..., :2], options)
     shape[rigid] = track.shape
     return replace(track, shape=shape)
+
+
+def hold_ends(track: Track) -> Track:
+    """The track with the nearest seen pose before its first seen frame and after its last: the penalty on acceleration
+    alone lets a head fly on for ever."""
+    seen = np.flatnonzero(track.valid)
+    nearest = np.clip(np.arange(len(track.valid)), seen[0], seen[-1])
+    return replace(track, rotation=track.rotation[nearest], translation=track.translation[nearest])
 
 
 def residual_px(track: Track, observed: Float[np.ndarray, "n 478 2"], rigid: np.ndarray = facemesh.RIGID) -> float:

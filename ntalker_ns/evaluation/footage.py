@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int64, UInt8
 
 from ntalker_ns.audio.clock import FPS, SAMPLE_RATE
+from ntalker_ns.driving import longest_run
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation.frame_file import FrameFile
 from ntalker_ns.evaluation.lips import face_points
@@ -110,7 +111,7 @@ def run_reference(pipeline: Any, options: FrameOptions) -> Reference:
         options: which frames, at which size.
 
     Raises:
-        NTalkerError: the data set's frames are not there, or are not consecutive.
+        NTalkerError: the data set's frames are not there.
     """
     train, held_out = datasets(pipeline, options.image_size)
     clip = held_out.require_clip()
@@ -118,9 +119,10 @@ def run_reference(pipeline: Any, options: FrameOptions) -> Reference:
     for dataset in (train, held_out):
         places |= {int(frame): (dataset, order) for order, frame in enumerate(dataset.frame_indices)}
     which = options.frames
-    indices = np.array(sorted(places) if which == "all" else held_out.frame_indices, np.int64)
-    if (np.diff(indices) != 1).any():
-        raise NTalkerError(f"The {which} frames of {clip.folder} are not consecutive: motion cannot be judged on them.")
+    shown = np.isin(np.arange(len(clip)), list(places) if which == "all" else held_out.frame_indices)
+    # Motion cannot be judged over frames without a face.
+    start, length = longest_run(shown)
+    indices = start + np.arange(length)
     width, height = held_out.size
     frames = FrameFile(height, width)
     for index in track(indices, "True frames"):
@@ -134,7 +136,7 @@ def run_reference(pipeline: Any, options: FrameOptions) -> Reference:
 
     points = face_points(track((clip.image(int(i)) for i in indices), "True faces", total=len(indices)))
     name = f"{clip.folder.name}, {which} frames {indices[0]} to {indices[-1]}"
-    return Reference(name, indices, len(places), frames, points, masks, _clip_sound(clip, indices))
+    return Reference(name, indices, len(clip), frames, points, masks, _clip_sound(clip, indices))
 
 
 def datasets(pipeline: Any, image_size: int | None) -> tuple[Any, Any]:
