@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ntalker_ns.capture.crop import Crop, Survey, choose_crop, expected_centres, follow_largest
+from ntalker_ns.capture.crop import Crop, Survey, choose_crop, expected_centres, follow_largest, is_crowded
 from ntalker_ns.errors import NTalkerError
 
 
@@ -69,3 +69,16 @@ def test_the_expected_place_is_interpolated_and_cropped():
     centres = expected_centres(found, track, Crop(50, 50, 200, 400))
     assert centres.shape == (24, 2)
     assert np.allclose(centres[8], [(190 - 50) * 2, (150 - 50) * 2])
+
+
+@pytest.mark.parametrize(
+    ("other", "crowded"), [(box(240, 240, 10), True), (box(395, 60, 30), True), (box(700, 100, 120), False)]
+)
+def test_any_other_face_in_the_crop_crowds_it(other: list[float], crowded: bool):
+    own = box(100, 100, 120)
+    found = survey([[own]] * 3 + [sorted([own, other], key=lambda b: b[0] - b[2])] + [[own]] * 3)
+    assert is_crowded(found, np.array([own] * 7), Crop(0, 50, 400, 256)) == crowded
+    # Where the person is not seen, a face is somebody else's.
+    unseen = np.array([own] * 3 + [[np.nan] * 4] + [own] * 3)
+    assert is_crowded(survey([[own]] * 7), unseen, Crop(0, 50, 400, 256))
+    assert not is_crowded(survey([[own]] * 7), np.array([own] * 7), Crop(0, 50, 400, 256))

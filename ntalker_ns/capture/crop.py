@@ -162,6 +162,16 @@ def choose_crop(track: Float[np.ndarray, "samples 4"], width: int, height: int, 
     return Crop(x0, y0, side, size)
 
 
+def is_crowded(survey: Survey, track: Float[np.ndarray, "samples 4"], crop: Crop) -> bool:
+    """Whether a face beside the person's, however small, is in the crop in any frame looked at."""
+    low = np.array([crop.x0, crop.y0])
+    for boxes, own in zip(survey.boxes, track, strict=True):
+        others = boxes[(boxes != own).any(axis=1)]
+        if ((others[:, 2:] > low) & (others[:, :2] < low + crop.side)).all(axis=1).any():
+            return True
+    return False
+
+
 def expected_centres(
     survey: Survey, track: Float[np.ndarray, "samples 4"], crop: Crop
 ) -> Float[np.ndarray, "frames 2"]:

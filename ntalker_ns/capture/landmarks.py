@@ -10,19 +10,23 @@ from ntalker_ns.capture.quiet import quiet_native_logs
 
 COUNT = 478
 """Points of mediapipe's face mesh with refined eyes and lips: 468 on the surface and 2 x 5 on the irises."""
+FARTHEST = 0.25
+"""Heights of the picture by which a face may be away from where the person is expected: a head that moves fast gets a
+third as far between two looks of the survey, and another person's face is farther away."""
 
 
 class FaceMesh:
     """Finds the landmarks of one face in consecutive frames.
 
     Args:
-        crowded: whether other faces may be in the picture; then the one nearest to where the person is expected is
-            taken.
+        crowded: whether other faces are in the picture; then all of them are followed, and the one nearest to where
+            the person is expected is taken.
     """
 
     def __init__(self, crowded: bool = False):
         from mediapipe.python.solutions import face_mesh
 
+        self._crowded = crowded
         with quiet_native_logs():
             self._mesh = face_mesh.FaceMesh(
                 static_image_mode=False,
@@ -39,11 +43,12 @@ class FaceMesh:
 
         Args:
             image: RGB frame.
-            expected: where the centre of the person's face should be, px; decides between several faces.
+            expected: where the centre of the person's face should be, px; decides between faces, and a face farther
+                away than `FARTHEST` is somebody else's.
 
         Returns:
             x and y in px (pixel centres at .5) and depth in the same unit relative to the head's centre (smaller is
-            nearer to the camera), or None where no face is found.
+            nearer to the camera), or None where the person's face is not found.
         """
         found: Any = self._mesh.process(image)
         faces = found.multi_face_landmarks
@@ -51,7 +56,13 @@ class FaceMesh:
             return None
         height, width = image.shape[:2]
         points = [np.array([(p.x, p.y, p.z) for p in face.landmark]) * [width, height, width] for face in faces]
-        nearest = min(points, key=lambda p: float(np.linalg.norm(p[:, :2].mean(axis=0) - expected)))
+        distances = [float(np.linalg.norm(p[:, :2].mean(axis=0) - expected)) for p in points]
+        if min(distances) > FARTHEST * height:
+            if not self._crowded:
+                # With room for one face it would keep to this one when the person is back.
+                self._mesh.reset()
+            return None
+        nearest = points[int(np.argmin(distances))]
         return nearest if len(nearest) == COUNT and np.isfinite(nearest).all() else None
 
     def close(self) -> None:

@@ -175,7 +175,7 @@ def _survey(info: VideoInfo, options: ProcessOptions, report: Report) -> tuple[c
     if together > 1:
         report.notes.append(f"{together} faces are in the picture: the larger one is taken.")
     crop = cropping.choose_crop(person, survey.width, survey.height, options.size)
-    return crop, cropping.expected_centres(survey, person, crop), together > 1
+    return crop, cropping.expected_centres(survey, person, crop), cropping.is_crowded(survey, person, crop)
 
 
 def _see_frames(clip: Path, writer: DatasetWriter, crop: cropping.Crop, expected: np.ndarray, crowded: bool) -> _Seen:
