@@ -1,6 +1,7 @@
 """A data set is written whole or not at all."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -102,3 +103,38 @@ def test_what_a_data_set_is_made_from_must_not_lie_in_it(tmp_path: Path):
     for path in (inside, tmp_path / "link.npy", tmp_path / "anna"):
         with pytest.raises(NTalkerError, match=f"{path.name} lies in .*anna"):
             check_outside(tmp_path / "anna", [path])
+
+
+def test_a_link_to_a_data_set_stays_a_link(tmp_path: Path):
+    (tmp_path / "disk").mkdir()
+    write_old(tmp_path / "disk" / "anna")
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "anna")
+    with DatasetWriter(tmp_path / "link") as writer:
+        writer.write_transforms({"w": 5})
+    assert (tmp_path / "link").is_symlink()
+    assert json.loads((tmp_path / "disk/anna/transforms.json").read_text())["w"] == 5
+    assert (left_over(tmp_path), left_over(tmp_path / "disk")) == (["disk", "link"], ["anna"])
+
+
+def test_a_mount_point_is_refused_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "disk").mkdir()
+    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path).name == "disk")
+    with pytest.raises(NTalkerError, match="disk is a mount point"):
+        DatasetWriter(tmp_path / "disk")
+    with DatasetWriter(tmp_path / "disk" / "anna"):
+        pass
+    assert (left_over(tmp_path), left_over(tmp_path / "disk")) == (["disk"], ["anna"])
+
+
+def test_a_move_that_fails_ends_in_a_sentence_and_leaves_no_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write_old(tmp_path / "anna")
+    writer = DatasetWriter(tmp_path / "anna")
+
+    def busy(source: Path, target: Path) -> None:
+        raise OSError(16, "Device or resource busy")
+
+    monkeypatch.setattr(os, "replace", busy)
+    with pytest.raises(NTalkerError, match=r"could not be moved to .*anna .*busy"), writer:
+        pass
+    assert left_over(tmp_path) == ["anna"]
+    assert (tmp_path / "anna" / "transforms.json").is_file()

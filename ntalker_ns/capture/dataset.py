@@ -33,14 +33,14 @@ class DatasetWriter:
     Used as a context manager: an error inside leaves what was there before untouched, and nothing half-written.
 
     Args:
-        output: the data set's folder; an older data set of ours there is replaced.
+        output: the data set's folder, or a link to it; an older data set of ours there is replaced.
 
     Raises:
         NTalkerError: the folder holds anything that is not of such a data set, or cannot be written to.
     """
 
     def __init__(self, output: Path):
-        self.output = output.expanduser().absolute()
+        self.output = output.expanduser().resolve()
         _check_replaceable(self.output)
         try:
             self.output.parent.mkdir(parents=True, exist_ok=True)
@@ -57,9 +57,15 @@ class DatasetWriter:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if kind is None:
-            self._commit()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        try:
+            if kind is None:
+                self._commit()
+        except OSError as failure:
+            raise NTalkerError(
+                f"The data set could not be moved to {self.output} ({failure.strerror}); choose another --output-dir."
+            ) from failure
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def write_image(self, index: int, image: UInt8[np.ndarray, "s s 3"]) -> None:
         """Stores a frame (RGB) as images/INDEX.jpg."""
@@ -143,6 +149,8 @@ def _check_replaceable(output: Path) -> None:
         return
     if not output.is_dir():
         raise NTalkerError(f"{output} is a file; choose another --output-dir.")
+    if os.path.ismount(output):
+        raise NTalkerError(f"{output} is a mount point, which cannot be replaced; give a folder in it to --output-dir.")
     files = sorted(path for path in output.rglob("*") if path.is_symlink() or not path.is_dir())
     ours = _is_our_format(output / TRANSFORMS_FILE)
     foreign = [path for path in files if not (ours and OWN_FILES.fullmatch(path.relative_to(output).as_posix()))]
