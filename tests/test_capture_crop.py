@@ -54,6 +54,14 @@ def test_the_larger_of_two_faces_is_followed_and_counted():
     assert np.allclose(track[[0, 4]], [moved[0], moved[4]])
 
 
+def test_a_larger_face_that_passes_by_is_not_the_person():
+    speaker = [box(100 + 5 * i, 100, 120) for i in range(9)]
+    # The passer-by, once, and then for three samples.
+    for samples in ([4], [4, 5, 6]):
+        boxes = [[box(600, 100, 200), own] if i in samples else [own] for i, own in enumerate(speaker)]
+        assert np.allclose(follow_largest(survey(boxes))[0], speaker)
+
+
 def test_a_face_far_smaller_is_no_second_speaker():
     assert follow_largest(survey([[box(100, 100, 120), box(700, 100, 30)]] * 3))[1] == 1
 

@@ -95,6 +95,8 @@ def _face_boxes(detector: Any, frame: UInt8[np.ndarray, "h w 3"]) -> Float[np.nd
 def follow_largest(survey: Survey) -> tuple[Float[np.ndarray, "samples 4"], int]:
     """Picks one person: the face that is largest over the clip, followed from sample to sample.
 
+    Every face is followed to both sides from where it is largest; the sum of its areas says how large it is.
+
     Args:
         survey: faces per sampled frame.
 
@@ -105,32 +107,47 @@ def follow_largest(survey: Survey) -> tuple[Float[np.ndarray, "samples 4"], int]
     Raises:
         NTalkerError: no sampled frame shows a face.
     """
-    seen = [i for i, boxes in enumerate(survey.boxes) if len(boxes)]
-    if not seen:
+    if not any(map(len, survey.boxes)):
         raise NTalkerError(
             f"No face was found in any of the {len(survey.boxes)} frames looked at; "
             "film one person from the front, head and shoulders, in good light."
         )
-    start = max(seen, key=lambda i: _area(survey.boxes[i][0]))
-    track = np.full((len(survey.boxes), 4), np.nan)
-    for order in (range(start, len(track)), range(start, -1, -1)):
-        last = survey.boxes[start][0]
-        for i in order:
-            box = _continue_track(survey.boxes[i], last)
-            if box is not None:
-                track[i] = last = box
+    faces = [(_area(box), i, k) for i, boxes in enumerate(survey.boxes) for k, box in enumerate(boxes)]
+    track, most, followed = np.empty((0, 4)), 0.0, set()
+    for area, i, k in sorted(faces, reverse=True):
+        # Faces this small are not the largest even if they are always there.
+        if area * len(survey.boxes) <= most:
+            break
+        if (i, k) not in followed:
+            found, on_it = _follow(survey, i, k)
+            followed |= on_it
+            total = sum(map(_area, found[~np.isnan(found[:, 0])]))
+            track, most = (found, total) if total > most else (track, most)
     together = max(sum(_area(b) > _area(boxes[0]) / 3 for b in boxes) for boxes in survey.boxes if len(boxes))
     return track, together
 
 
-def _continue_track(boxes: Float[np.ndarray, "faces 4"], last: Float[np.ndarray, "4"]) -> np.ndarray | None:
+def _follow(survey: Survey, start: int, face: int) -> tuple[Float[np.ndarray, "samples 4"], set[tuple[int, int]]]:
+    """One face followed to both sides from a sample: its boxes, NaN where unseen, and which faces of which samples."""
+    track, on_it = np.full((len(survey.boxes), 4), np.nan), set()
+    for order in (range(start, len(track)), range(start, -1, -1)):
+        last = survey.boxes[start][face]
+        for i in order:
+            nearest = _continue_track(survey.boxes[i], last)
+            if nearest is not None:
+                track[i] = last = survey.boxes[i][nearest]
+                on_it.add((i, nearest))
+    return track, on_it
+
+
+def _continue_track(boxes: Float[np.ndarray, "faces 4"], last: Float[np.ndarray, "4"]) -> int | None:
     """The box nearest to the last one, if it is near enough to be the same face."""
     if not len(boxes):
         return None
     centres = 0.5 * (boxes[:, :2] + boxes[:, 2:])
     distance = np.linalg.norm(centres - 0.5 * (last[:2] + last[2:]), axis=1)
     nearest = int(np.argmin(distance))
-    return boxes[nearest] if distance[nearest] < last[2] - last[0] else None
+    return nearest if distance[nearest] < last[2] - last[0] else None
 
 
 def _area(box: Float[np.ndarray, "4"]) -> float:
