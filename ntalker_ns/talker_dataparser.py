@@ -188,22 +188,13 @@ def features_of_file(
     Raises:
         NTalkerError: the file cannot be read, or the extractor is not available.
     """
+    from ntalker_ns.audio.features import load_features
+
     info = driving.feature_info
     if path.suffix == ".npy":
-        return _features_from_array(path, info["channels"]), info
+        return load_features(path, channels=info["channels"]), info
     modified = path.stat().st_mtime_ns
     return _features_from_audio(path.resolve(), modified, tuple(sorted(info.items())), driving.fps), info
-
-
-def _features_from_array(path: Path, channels: int) -> Float[np.ndarray, "n window channels"]:
-    from ntalker_ns.audio.features import FEATURE_RATE, FPS, load_features
-
-    try:
-        array = np.load(path, mmap_mode="r")
-    except (OSError, ValueError) as error:
-        raise NTalkerError(f"{path} is not a NumPy array file ({error}).") from error
-    frames = len(array) if array.ndim == 3 else round(len(array) * FPS / FEATURE_RATE)
-    return load_features(path, frames, channels)
 
 
 @lru_cache(maxsize=1)  # Stock commands build a second data manager; speech models take seconds.

@@ -109,11 +109,44 @@ def test_a_clip_of_a_second_is_too_short(demo_clip: DemoClip, tmp_path: Path):
         process_clip(tmp_path / "short.mp4", tmp_path / "data")
 
 
-@pytest.mark.parametrize("options", [{"size": 33}, {"features": "whisper"}, {"features": "none.npy"}])
-def test_impossible_options_are_refused_before_any_work(demo_clip: DemoClip, tmp_path: Path, options: dict):
+def no_work(*arguments: object) -> None:
+    raise AssertionError("the long work has begun")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"size": 33},
+        {"features": "whisper"},
+        {"features": "none.npy"},
+        {"feature_model": "hubert"},
+        {"parsing_model": "/nowhere"},
+    ],
+)
+def test_impossible_options_are_refused_before_any_work(
+    demo_clip: DemoClip, tmp_path: Path, options: dict, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("ntalker_ns.capture.crop.survey_faces", no_work)
     with pytest.raises(NTalkerError):
         process_clip(demo_clip.path, tmp_path / "data", ProcessOptions(**{"size": CLIP_SIZE, **options}))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_feature_file_of_another_length_is_refused_once_the_frames_are_counted(
+    demo_clip: DemoClip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("ntalker_ns.capture.process._see_frames", no_work)
+    np.save(tmp_path / "own.npy", np.zeros((50, 16, 4), np.float32))
+    with pytest.raises(NTalkerError, match="covers 50 frames, but the clip has 75"):
+        process_clip(
+            demo_clip.path, tmp_path / "data", ProcessOptions(size=CLIP_SIZE, features=str(tmp_path / "own.npy"))
+        )
+
+
+def test_the_clip_must_not_lie_where_the_data_set_is_to_be(demo_clip: DemoClip):
+    with pytest.raises(NTalkerError, match="would be replaced"):
+        process_clip(demo_clip.path, demo_clip.path.parent, ProcessOptions(size=CLIP_SIZE))
+    assert demo_clip.path.is_file()
 
 
 @pytest.mark.slow

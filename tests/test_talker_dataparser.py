@@ -228,7 +228,7 @@ def test_a_feature_file_drives_too(run, tmp_path):
     with pytest.raises(NTalkerError, match="width 3"):
         outputs(data=tmp_path / "new.npy", driving=driving)
     (tmp_path / "new.npy").write_bytes(b"broken")
-    with pytest.raises(NTalkerError, match=r"new\.npy is not a NumPy array file"):
+    with pytest.raises(NTalkerError, match=r"new\.npy' is not a NumPy array file"):
         outputs(data=tmp_path / "new.npy", driving=driving)
 
 

@@ -168,7 +168,7 @@ def check_width(width: int, expected: int, source: str) -> None:
 
 
 def load_features(
-    path: Path, num_frames: int, channels: int | None = None
+    path: Path, num_frames: int | None = None, channels: int | None = None
 ) -> Float32[np.ndarray, "num_frames 16 channels"]:
     """Reads a feature file of one's own, checked.
 
@@ -176,6 +176,7 @@ def load_features(
         path: a .npy of windows, (frames, 16, C) at 25 fps as AD-NeRF and RAD-NeRF store them, or of a feature
             track, (steps, C) at 50 Hz.
         num_frames: frames of the clip; two more or fewer in the file are cut, or filled with the last window.
+            None takes as many as the file holds.
         channels: the width C that is needed; None takes any.
 
     Raises:
@@ -196,6 +197,7 @@ def load_features(
         raise NTalkerError(f"'{path}' holds values that are not numbers, first in row {bad}; extract it again.")
     per_frame = 1 if array.ndim == 3 else FEATURE_RATE // FPS
     frames = len(array) / per_frame
+    num_frames = round(frames) if num_frames is None else num_frames
     if abs(frames - num_frames) > LENGTH_TOLERANCE:
         raise NTalkerError(f"'{path}' covers {frames:g} frames, but the clip has {num_frames}.")
     if array.ndim == 2:

@@ -18,6 +18,7 @@ from ntalker_ns.capture.dataset import DatasetWriter, check_outside, image_name
 from ntalker_ns.capture.face_parsing import FaceParser
 from ntalker_ns.capture.landmarks import COUNT, FaceMesh
 from ntalker_ns.capture.matte import RESOLUTION, PersonMatte, smooth_in_time
+from ntalker_ns.capture.sound import read_sound
 from ntalker_ns.capture.video import FPS, VideoInfo, probe_video, read_frames
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.progress import track as progress
@@ -26,7 +27,6 @@ SHORTEST = 2.0
 """Seconds that a clip must last."""
 PLATE_FRAMES = 48
 """Frames that the plate, the colour model and the head's size are taken from."""
-PREVIEW_FRAMES = 4
 
 
 @dataclass(frozen=True)
@@ -98,22 +98,24 @@ def _process(clip: Path, output: Path, options: ProcessOptions) -> Report:
     check_outside(output, [clip, Path(options.features), *models])
     report = Report(output, 0)
     with _timed(report, "features"):
-        extract = _feature_maker(clip, options)
+        sound = read_sound(clip, options.features, options.feature_model)
+    parser = None if options.parsing_model is None else FaceParser(options.parsing_model)
     with DatasetWriter(output) as writer:
         with _timed(report, "survey"):
             crop, expected, crowded = _survey(info, options, report)
+        report.frames = len(expected)
+        report.notes += sound.fit(report.frames)
         with _timed(report, "landmarks and mattes"):
             seen = _see_frames(clip, writer, crop, expected, crowded)
-        report.frames = len(seen.landmarks)
         with _timed(report, "tracking"):
             solved = _track(writer, seen, crop, info, report)
         with _timed(report, "labels and plate"):
             backdrop = _make_plate(writer, seen, report)
-            _label_frames(writer, seen, backdrop, options)
+            _label_frames(writer, seen, backdrop, parser)
         with _timed(report, "placing"):
             placed = _place(writer, solved)
         with _timed(report, "features"):
-            feature_name = extract(writer, report.frames)
+            feature_name = sound.write(writer.folder, report.frames)
         with _timed(report, "writing"):
             _write_rest(writer, info, crop, seen, solved, placed, backdrop, feature_name, report)
     return report
@@ -135,33 +137,6 @@ def _check_clip(info: VideoInfo, options: ProcessOptions) -> None:
         raise NTalkerError(
             f"{info.path} lasts {info.frames / FPS:.1f} s; give a clip of at least {SHORTEST:.0f} s (better: minutes)."
         )
-
-
-def _feature_maker(clip: Path, options: ProcessOptions) -> Any:
-    """Checks sound and extractor before the long work begins; gives the function that makes the features after it."""
-    from ntalker_ns.audio import features as audio
-    from ntalker_ns.audio.io import read_audio, write_wav
-
-    waveform = read_audio(clip)
-    own = Path(options.features)
-    if own.suffix == ".npy":
-        if not own.is_file():
-            raise NTalkerError(f"There is no feature file at {own}; check --features.")
-        extractor = None
-    else:
-        extractor = audio.create_extractor(options.features, options.feature_model)
-
-    def make(writer: DatasetWriter, frames: int) -> str:
-        write_wav(writer.folder / "audio.wav", waveform)
-        if extractor is not None:
-            windows, info = extractor(waveform, frames), extractor.info
-        else:
-            windows = audio.load_features(own, frames, None)
-            info = audio.FeatureInfo(own.stem, None, windows.shape[-1])
-        audio.save_features(writer.folder / "audio_features", windows, info)
-        return info.extractor
-
-    return make
 
 
 def _survey(info: VideoInfo, options: ProcessOptions, report: Report) -> tuple[cropping.Crop, np.ndarray, bool]:
@@ -263,9 +238,9 @@ def _make_plate(writer: DatasetWriter, seen: _Seen, report: Report) -> plate.Pla
     return made
 
 
-def _label_frames(writer: DatasetWriter, seen: _Seen, backdrop: plate.Plate, options: ProcessOptions) -> None:
+def _label_frames(writer: DatasetWriter, seen: _Seen, backdrop: plate.Plate, parser: FaceParser | None) -> None:
     points = _bridged_landmarks(seen.landmarks[..., :2])
-    label = _labeller(writer, seen, backdrop, points, options)
+    label = parser or _colour_labeller(writer, seen, backdrop, points)
     count = len(points)
 
     def one(index: int) -> None:
@@ -277,11 +252,7 @@ def _label_frames(writer: DatasetWriter, seen: _Seen, backdrop: plate.Plate, opt
             pass
 
 
-def _labeller(
-    writer: DatasetWriter, seen: _Seen, backdrop: plate.Plate, points: np.ndarray, options: ProcessOptions
-) -> Any:
-    if options.parsing_model is not None:
-        return FaceParser(options.parsing_model)
+def _colour_labeller(writer: DatasetWriter, seen: _Seen, backdrop: plate.Plate, points: np.ndarray) -> Any:
     chosen = _spread(len(points), parsing.SEED_FRAMES)
     images = [writer.read_image(i) for i in chosen]
     with ThreadPoolExecutor(2) as pool:

@@ -1,0 +1,92 @@
+"""The sound of a clip and the audio features made of it: checked before the long work, written after it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+
+from ntalker_ns.audio import features as audio
+from ntalker_ns.audio.clock import FPS, SAMPLE_RATE
+from ntalker_ns.audio.io import read_audio, write_wav
+from ntalker_ns.audio.mel import QUIETEST, speech_level
+from ntalker_ns.errors import NTalkerError
+
+MISSING = 0.1
+"""Seconds by which the sound may end before the picture without a word: recorders stop the two at different times."""
+
+
+@dataclass(frozen=True)
+class ClipSound:
+    """A clip's sound, and where its features come from."""
+
+    clip: Path
+    waveform: Float32[np.ndarray, " samples"]
+    """Mono, 16 kHz."""
+    source: audio.AudioFeatureExtractor | Path
+    """An extractor, or a feature file of one's own."""
+
+    def fit(self, frames: int) -> list[str]:
+        """Compares sound and features with the picture.
+
+        Args:
+            frames: of the clip.
+
+        Returns:
+            What a person should know, as sentences.
+
+        Raises:
+            NTalkerError: the feature file is of another length.
+        """
+        if isinstance(self.source, Path):
+            audio.load_features(self.source, frames)
+        missing = frames / FPS - len(self.waveform) / SAMPLE_RATE
+        if missing <= MISSING:
+            return []
+        return [f"The sound of {self.clip.name} ends {missing:.1f} s before the picture: the rest is taken as silence."]
+
+    def write(self, folder: Path, frames: int) -> str:
+        """Writes sound and features.
+
+        Args:
+            folder: the data set's.
+            frames: of the clip.
+
+        Returns:
+            The features' name.
+        """
+        write_wav(folder / "audio.wav", self.waveform)
+        if isinstance(self.source, Path):
+            windows, stem = audio.load_features(self.source, frames), self.source.stem
+            # Nobody knows whether such a file was made with the extractor it is named after.
+            name = f"{stem}-file" if stem in audio.EXTRACTORS else stem
+            info = audio.FeatureInfo(name, None, windows.shape[-1])
+        else:
+            windows, info = self.source(self.waveform, frames), self.source.info
+        audio.save_features(folder / "audio_features", windows, info)
+        return info.extractor
+
+
+def read_sound(clip: Path, features: str, model: str | None) -> ClipSound:
+    """Reads a clip's sound and gets ready to make features of it.
+
+    Args:
+        clip: the video.
+        features: an extractor's name or a .npy file.
+        model: hub id or folder of the extractor's weights; None takes the usual ones.
+
+    Raises:
+        NTalkerError: the clip has no sound or is silent, or there are no such features or weights.
+    """
+    own = Path(features)
+    if model is not None and (own.suffix == ".npy" or features == "mel"):
+        raise NTalkerError(
+            f"--feature-model {model} is not used by --features {features}; leave it out, or choose wav2vec2 or hubert."
+        )
+    if own.suffix == ".npy":
+        audio.load_features(own)
+        return ClipSound(clip, read_audio(clip), own)
+    waveform = read_audio(clip)
+    if speech_level(waveform) <= QUIETEST:
+        raise NTalkerError(f"{clip} is silent throughout; give a clip in which the speaker is heard.")
+    return ClipSound(clip, waveform, audio.create_extractor(features, model))
