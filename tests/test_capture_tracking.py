@@ -48,6 +48,21 @@ def test_a_head_that_hardly_turns_stays_as_deep_as_heads_are():
     assert depth[0] == pytest.approx(depth[1], rel=0.2)
 
 
+@pytest.mark.parametrize("cut", [0, 30, 59])
+def test_the_frames_beside_a_cut_are_tracked_poorly(cut: int):
+    scene = make_scene()
+    assert not tracking.poorly_tracked(tracking.frame_residuals(solve(scene.landmarks), scene.landmarks[..., :2])).any()
+    zoomed = scene.landmarks.copy()
+    zoomed[cut:, :, :2] = 256.0 + 1.4 * (zoomed[cut:, :, :2] - 256.0)
+    zoomed[50:53] = np.nan
+    residuals = tracking.frame_residuals(solve(zoomed), zoomed[..., :2])
+    poor = np.flatnonzero(tracking.poorly_tracked(residuals))
+    assert np.isnan(residuals[50:53]).all()
+    # A clip may begin anywhere.
+    assert (poor.size > 0) == (cut > 0)
+    assert np.abs(poor - cut + 0.5).max(initial=0.0) < 3
+
+
 def test_outliers_do_not_pull_the_poses():
     scene = make_scene()
     spoilt = scene.landmarks.copy()

@@ -211,6 +211,11 @@ def _track(writer: DatasetWriter, seen: _Seen, crop: cropping.Crop, info: VideoI
     solved = tracking.hold_ends(solved)
     to_512 = 512 / crop.size
     report.figures["residual_px"] = tracking.residual_px(solved, observed) * to_512
+    poor = gaps.find_gaps(~tracking.poorly_tracked(to_512 * tracking.frame_residuals(solved, observed)))
+    if poor:
+        report.notes.append(
+            f"Tracking is poor in {gaps.describe_gaps(poor)}: if there is a cut or another face, cut the clip there."
+        )
     report.figures["rotation_jitter_deg"] = tracking.rotation_jitter(solved)
     report.figures["landmarks_only_residual_px"] = tracking.residual_px(by_landmarks, observed) * to_512
     report.figures["landmarks_only_rotation_jitter_deg"] = tracking.rotation_jitter(by_landmarks)

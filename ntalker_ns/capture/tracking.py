@@ -18,6 +18,9 @@ from ntalker_ns.capture import facemesh, rotations
 
 TRIANGULATION_FRAMES = 200
 """Frames that points are triangulated from once the poses are known; more change nothing."""
+POOR_RATIO, POOR_PX = 4.0, 4.0
+"""A frame is tracked poorly if its residual exceeds so many medians over the clip and so many px at 512 px. Clips
+without a cut reach 3.6 medians and 3 px; the frames beside a cut have ten times the median."""
 
 
 @dataclass(frozen=True)
@@ -111,10 +114,26 @@ def hold_ends(track: Track) -> Track:
     return replace(track, rotation=track.rotation[nearest], translation=track.translation[nearest])
 
 
+def frame_residuals(
+    track: Track, observed: Float[np.ndarray, "n 478 2"], rigid: np.ndarray = facemesh.RIGID
+) -> Float[np.ndarray, "n"]:
+    """Root mean square distance between rigid landmarks and the projected shape per frame, px; NaN where unseen."""
+    difference = np.where(track.valid[:, None, None], track.project() - observed, np.nan)[:, rigid]
+    return np.sqrt((difference**2).sum(axis=-1).mean(axis=-1))
+
+
 def residual_px(track: Track, observed: Float[np.ndarray, "n 478 2"], rigid: np.ndarray = facemesh.RIGID) -> float:
-    """Root mean square distance between rigid landmarks and the projected shape over seen frames, px."""
-    difference = (track.project() - observed)[track.valid][:, rigid]
-    return float(np.sqrt((difference**2).sum(axis=-1).mean()))
+    """The same over all seen frames."""
+    return float(np.sqrt(np.nanmean(frame_residuals(track, observed, rigid) ** 2)))
+
+
+def poorly_tracked(residuals: Float[np.ndarray, "n"]) -> Bool[np.ndarray, "n"]:
+    """Frames that do not fit a head which moves as heads do: a cut, or landmarks of something else.
+
+    Args:
+        residuals: per frame, in px at 512 px; NaN where unseen.
+    """
+    return residuals > max(POOR_PX, POOR_RATIO * float(np.nanmedian(residuals)))
 
 
 def rotation_jitter(track: Track) -> float:
