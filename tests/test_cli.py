@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from ntalker_ns.capture.process import Report
 from ntalker_ns.cli import doctor
 from ntalker_ns.cli.main import run
+from ntalker_ns.cli.process import _print_summary
 from ntalker_ns.cli.run import run_command
 from ntalker_ns.errors import NTalkerError
 
@@ -53,6 +55,20 @@ def test_every_command_has_its_help(command: str, capsys: pytest.CaptureFixture[
         run([command, "--help"])
     assert ended.value.code == 0
     assert f"ntalker {command}" in capsys.readouterr().out
+
+
+def test_brackets_in_names_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]):
+    from rich.console import Console
+
+    figures = ("residual_px", "rotation_jitter_deg", "landmarks_only_residual_px", "landmarks_only_rotation_jitter_deg")
+    more = ("texture_deviation", "texture_deviation_landmarks_only", "plate_observed_share", "focal_px")
+    report = Report(
+        Path("data [red]/anna [/x]"), 50, {"survey": 1.0}, ["[/b] moves"], dict.fromkeys(figures + more, 1.0)
+    )
+    _print_summary(Console(width=200), report)
+    shown = capsys.readouterr().out
+    assert "Data set in data [red]/anna [/x]" in shown and "Note: [/b] moves" in shown
+    assert "Look at data [red]/anna [/x]/preview.png" in shown
 
 
 def test_a_clip_that_is_not_there_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

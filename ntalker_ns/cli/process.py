@@ -51,10 +51,11 @@ class Process:
 
 
 def _print_summary(console, report: Report) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     figures, total = report.figures, sum(report.seconds.values())
-    table = Table(title=f"Data set in {report.output}", show_header=False)
+    table = Table(title=f"Data set in {escape(str(report.output))}", show_header=False)
     table.add_row("frames", f"{report.frames} at 25 fps ({report.frames / 25:.1f} s)")
     table.add_row(
         "landmark residual",
@@ -76,5 +77,5 @@ def _print_summary(console, report: Report) -> None:
     table.add_row("all steps", f"{total:.1f} s ({report.frames / total:.1f} frames/s)")
     console.print(table)
     for note in report.notes:
-        console.print(f"[yellow]Note:[/yellow] {note}")
-    console.print(f"Look at {report.output / 'preview.png'} before training.")
+        console.print(f"[yellow]Note:[/yellow] {escape(note)}")
+    console.print(f"Look at {escape(str(report.output / 'preview.png'))} before training.")
