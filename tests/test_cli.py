@@ -1,6 +1,7 @@
 """The command: sentences and exit codes, a quick start, and a doctor that says what is there."""
 
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ntalker_ns.capture.dataset import DatasetWriter
 from ntalker_ns.capture.process import Report
 from ntalker_ns.cli import doctor
 from ntalker_ns.cli.main import run
@@ -34,6 +36,21 @@ def test_an_error_is_one_sentence_and_exit_code_1(capsys: pytest.CaptureFixture[
 def test_an_interruption_is_exit_code_130(capsys: pytest.CaptureFixture[str]):
     assert run_command(Fails(KeyboardInterrupt())) == 130
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_process_that_is_told_to_end_tidies_up(tmp_path: Path):
+    @dataclass
+    class Writes:
+        def main(self) -> None:
+            with DatasetWriter(tmp_path / "anna"):
+                signal.raise_signal(signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as ended:
+        run_command(Writes())
+    assert ended.value.code == 143
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_fault_of_ours_keeps_its_traceback():

@@ -1,7 +1,12 @@
 """Runs a command so that users see sentences, not tracebacks."""
 
+import signal
 import sys
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Protocol
 
 from ntalker_ns.errors import NTalkerError
@@ -20,13 +25,17 @@ def run_command(command: Command) -> int:
 
     Returns:
         The exit code: 0, 1 with one red sentence on standard error, or 130 when interrupted.
+
+    Raises:
+        SystemExit: 143 when the process is told to end (SIGTERM), once what is half-written is removed.
     """
     # Deprecations inside nerfstudio and torch say nothing to users and bury what does.
     for module in ("nerfstudio", "torch"):
         for category in (FutureWarning, DeprecationWarning, UserWarning):
             warnings.filterwarnings("ignore", category=category, module=rf"{module}(\.|$)")
     try:
-        command.main()
+        with _ended_in_order():
+            command.main()
     except NTalkerError as error:
         from rich.console import Console
         from rich.text import Text
@@ -37,3 +46,20 @@ def run_command(command: Command) -> int:
         print("Interrupted.", file=sys.stderr)
         return 130
     return 0
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """Inside, SIGTERM ends the process as an exception does: hidden folders and half-written videos are removed."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Only the main thread hears signals.
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
