@@ -1,9 +1,11 @@
 """From the tracker's axes to the world of the data set."""
 
 import numpy as np
+import pytest
 from capture_scene import make_scene
 
 from ntalker_ns.capture.placing import Placing, place_head
+from ntalker_ns.errors import NTalkerError
 
 
 def head_masks(track, frames):
@@ -59,3 +61,9 @@ def test_scale_and_axes_form_a_similarity():
     a, b = np.random.default_rng(0).normal(size=(2, 3))
     assert np.isclose(np.linalg.norm(placed.points(a) - placed.points(b)), placed.scale * np.linalg.norm(a - b))
     assert np.allclose(Placing(np.eye(3), a, 2.0).points(a), 0.0)
+
+
+def test_no_head_at_all_is_refused():
+    scene = make_scene(frames=6)
+    with pytest.raises(NTalkerError, match="No head was labelled in any of the 2 frames"):
+        place_head(scene.track, [0, 3], [np.zeros((512, 512), bool)] * 2)

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 
 from ntalker_ns.capture import facemesh, rotations
 from ntalker_ns.capture.tracking import Track
+from ntalker_ns.errors import NTalkerError
 
 FILL = 0.95
 """Share of the box's half side that the head may reach."""
@@ -50,6 +51,9 @@ def place_head(track: Track, frames: Sequence[int], heads: Sequence[Bool[np.ndar
 
     Returns:
         The similarity to the world.
+
+    Raises:
+        NTalkerError: no head is labelled in any of the frames.
     """
     axes = FROM_CV @ _upright_axes(track)
     ears = 0.5 * (track.shape[facemesh.RIGHT_EAR] + track.shape[facemesh.LEFT_EAR])
@@ -57,6 +61,11 @@ def place_head(track: Track, frames: Sequence[int], heads: Sequence[Bool[np.ndar
     middle = ears + axes.T @ np.array([0.0, 0.1 * width, 0.0])
     provisional = Placing(axes, middle, 1.0)
     outlines = [_extent(provisional, track, i, head) for i, head in zip(frames, heads, strict=True) if head.any()]
+    if not outlines:
+        raise NTalkerError(
+            f"No head was labelled in any of the {len(frames)} frames looked at; check that the face is well lit, "
+            "or give another --parsing-model."
+        )
     low = np.percentile([o[0] for o in outlines], 5, axis=0)
     high = np.percentile([o[1] for o in outlines], 95, axis=0)
     centre = middle + axes.T @ np.array([0.0, 0.0, 0.5 * (low[2] + high[2])])
