@@ -1,9 +1,13 @@
 """The background plate."""
 
+import tracemalloc
+
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ntalker_ns.capture import plate as plates
 from ntalker_ns.capture.plate import background_mask, fill_unknown, make_plate
 
 
@@ -41,6 +45,22 @@ def test_an_even_count_and_a_single_frame_are_exact():
     for count in (2, 4):
         plate = make_plate(images[:count], masks[:count])
         assert np.array_equal(plate.image[plate.observed], room[plate.observed])
+
+
+def test_a_plate_takes_little_memory_and_does_not_depend_on_how_it_is_cut(monkeypatch: pytest.MonkeyPatch):
+    rng = np.random.default_rng(0)
+    images = list(rng.integers(0, 256, (40, 150, 150, 3), dtype=np.uint8))
+    masks = list(rng.random((40, 150, 150)) < 0.3 * np.linspace(0, 1, 150))
+    made = []
+    for rows in (8, 1000):
+        monkeypatch.setattr(plates, "BAND", rows)
+        tracemalloc.start()
+        made.append((make_plate(images, masks), tracemalloc.get_traced_memory()[1]))
+        tracemalloc.stop()
+    (plate, peak), (whole, whole_peak) = made
+    assert np.array_equal(plate.image, whole.image) and np.array_equal(plate.observed, whole.observed)
+    assert plate.deviation == whole.deviation
+    assert peak < sum(image.nbytes for image in images) < whole_peak
 
 
 def test_nothing_observed_gives_a_finite_picture():

@@ -12,6 +12,8 @@ MARGIN = 0.02
 """How far from the person background begins, in sides of the frame: hair is thin and mattes err."""
 MOVING = 8.0
 """Mean deviation of observed background from its median, in grey levels of 255, above which it is said to move."""
+BAND = 32
+"""Rows that are sorted over the frames at a time: large frames all at once would take gigabytes."""
 
 
 @dataclass(frozen=True)
@@ -51,16 +53,21 @@ def make_plate(images: Sequence[UInt8[np.ndarray, "s s 3"]], backgrounds: Sequen
     Returns:
         The plate.
     """
-    stack, masks = np.stack(images), np.stack(backgrounds)
-    count = masks.sum(axis=0)
-    observed = count >= max(2, len(stack) // 20)
+    least, size = max(2, len(images) // 20), len(images[0])
+
+    def band(first: int) -> tuple[np.ndarray, np.ndarray, int, int]:
+        rows = slice(first, first + BAND)
+        stack, masks = np.stack([image[rows] for image in images]), np.stack([mask[rows] for mask in backgrounds])
+        median, observed = _median(stack, masks), masks.sum(axis=0) >= least
+        differences = np.abs(stack.astype(np.int16) - median)[masks & observed]
+        return median, observed, int(differences.sum()), differences.size
+
     with ThreadPoolExecutor(2) as pool:
-        bands = [np.array_split(values, 16, axis=1) for values in (stack, masks)]
-        median = np.concatenate(list(pool.map(_median, *bands)))
+        medians, seen, sums, sizes = zip(*pool.map(band, range(0, size, BAND)), strict=True)
+    median, observed = np.concatenate(medians), np.concatenate(seen)
     filled = fill_unknown(median.astype(np.float32), observed)
-    deviation = np.abs(stack.astype(np.int16) - median).mean(axis=-1)[masks & observed]
     plate = np.where(observed[..., None], median, np.rint(filled).clip(0, 255)).astype(np.uint8)
-    return Plate(plate, observed, float(deviation.mean()) if deviation.size else 0.0)
+    return Plate(plate, observed, sum(sums) / max(sum(sizes), 1))
 
 
 def _median(stack: UInt8[np.ndarray, "n h w 3"], masks: Bool[np.ndarray, "n h w"]) -> UInt8[np.ndarray, "h w 3"]:
