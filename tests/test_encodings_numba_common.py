@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 from types import FrameType, ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -100,7 +101,7 @@ def test_who_traces_lines_does_not_trace_the_compiler() -> None:
     """nerfstudio's viewer does, and breaks off in whatever line is run when somebody moves the camera."""
     traced: set[str] = set()
 
-    def trace(frame: FrameType, what: str, argument: object) -> object:
+    def trace(frame: FrameType, what: str, argument: object) -> Any:
         traced.add(frame.f_globals.get("__name__", ""))
         return trace
 
