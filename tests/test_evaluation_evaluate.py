@@ -15,8 +15,9 @@ from ntalker_ns.cli.evaluate import named_entries
 from ntalker_ns.cli.main import run as command
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation import runs
-from ntalker_ns.evaluation.evaluate import Entry, Evaluation, evaluate
-from ntalker_ns.evaluation.footage import SAMPLES_PER_FRAME, write_pictures
+from ntalker_ns.evaluation.entries import Entry
+from ntalker_ns.evaluation.evaluate import Evaluation, evaluate, mean_pictures, nearest_pictures
+from ntalker_ns.evaluation.footage import ENCODED, SAMPLES_PER_FRAME, Reference, Take, write_pictures
 from ntalker_ns.evaluation.metrics import METRICS
 from ntalker_ns.evaluation.options import FrameOptions, MetricOptions
 from ntalker_ns.evaluation.written_report import page, table, unavailable, write_report
@@ -146,14 +147,42 @@ def test_rendering_is_timed_and_weighed(of_run: tuple[Evaluation, Path]):
     assert 0.1 < row.scores.values["peak_memory"] <= of_run[0].peak_gib + 0.5
 
 
-def test_baselines_are_videos_in_the_same_table(of_run: tuple[Evaluation, Path]):
+def test_baselines_are_in_the_same_table_and_videos_of_them_can_be_looked_at(of_run: tuple[Evaluation, Path]):
     evaluation, videos = of_run
     assert [row.take.name for row in evaluation.rows] == ["true", "ours", "nearest", "mean"]
     assert sorted(path.name for path in videos.iterdir()) == ["mean.mp4", "nearest.mp4", "ours.mp4", "true.mp4"]
-    for name in ("nearest", "mean"):
-        assert evaluation.row(name).take.source == str(videos / f"{name}.mp4")
-        # The torso and the background of a baseline are the true ones, up to what the encoder loses.
-        assert evaluation.row(name).scores.values["psnr"] > 15
+
+
+def test_baselines_are_scored_as_exactly_as_runs(run: Path, of_run: tuple[Evaluation, Path]):
+    evaluation, truth = of_run[0], of_run[0].reference
+    makers = {"nearest": nearest_pictures, "mean": mean_pictures}
+    for name, maker in makers.items():
+        row = evaluation.row(name)
+        assert row.take.notes == ["torso and background are the true frames'"]
+        assert is_true_around_the_head(row.take, truth)
+        by_hand = [psnr(p, truth.frames[i] / 255.0) for i, p in enumerate(maker(runs.load(run), truth))]
+        assert row.scores.values["psnr"] == pytest.approx(np.mean(by_hand), abs=1e-3)
+
+
+def test_an_odd_size_is_scored_without_a_column_more(run: Path, tmp_path: Path):
+    frames = FrameOptions(image_size=27)
+    evaluation = evaluate([Entry("ours", run)], MetricOptions(), frames=frames, baselines=True, videos=tmp_path)
+    assert is_true_around_the_head(evaluation.row("mean").take, evaluation.reference)
+    again = evaluate([Entry("ours", run), Entry("read", tmp_path / "ours.mp4")], MetricOptions(), frames=frames)
+    exact, read = (again.row(name) for name in ("ours", "read"))
+    assert not any("resized" in note for note in read.take.notes)
+    assert read.scores.values["psnr"] == pytest.approx(exact.scores.values["psnr"], abs=0.2)
+
+
+def psnr(picture: np.ndarray, truth: np.ndarray) -> float:
+    """By hand."""
+    return float(-10 * np.log10(np.square(picture.astype(np.float64) - truth).mean()))
+
+
+def is_true_around_the_head(take: Take, truth: Reference) -> bool:
+    """Whether a take's pictures are the true ones wherever there is no head."""
+    rest = [~truth.masks(place)["head"] for place in range(len(truth))]
+    return all(np.array_equal(take.frames[i][shown], truth.frames[i][shown]) for i, shown in enumerate(rest))
 
 
 def test_size_and_surroundings_can_be_chosen(run: Path, of_run: tuple[Evaluation, Path]):
@@ -173,7 +202,9 @@ def test_size_and_surroundings_can_be_chosen(run: Path, of_run: tuple[Evaluation
 def test_videos_written_by_a_run_are_evaluated_beside_it(of_run: tuple[Evaluation, Path], run: Path):
     evaluation = evaluate([Entry("ours", run), Entry("written", of_run[1] / "ours.mp4")], MetricOptions())
     exact, written = (evaluation.row(name).scores.values for name in ("ours", "written"))
-    assert written["psnr"] == pytest.approx(exact["psnr"], abs=1.5)
+    assert written["psnr"] == pytest.approx(exact["psnr"], abs=0.2)
+    assert evaluation.row("written").take.notes[0] == ENCODED
+    assert evaluation.row("ours").take.notes == []
 
 
 def test_edits_are_measured_from_the_base(clip: Path, delayed: Path):

@@ -16,6 +16,7 @@ from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation import runs, trained
 from ntalker_ns.evaluation.experiment_rows import compared, evaluate_rows, table
 from ntalker_ns.evaluation.experiments import experiments_folder, load_experiment
+from ntalker_ns.evaluation.footage import in_bytes
 from ntalker_ns.evaluation.options import MetricOptions
 from ntalker_ns.evaluation.trained import train_or_reuse
 
@@ -183,6 +184,27 @@ def test_rows_stand_beside_the_papers(data: Path, tmp_path: Path):
     shown = table(experiment, rows, "A table")
     assert shown.row_count == 2
     assert [column.header for column in shown.columns][2:] == ["↑ PSNR", "↓ Warping error E_w", "training"]
+
+
+def test_frames_edited_one_by_one_are_scored_as_exactly_as_runs(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    noise = np.random.default_rng(0)
+
+    def edits(pipeline: Any, reference: Any, config: Any) -> Any:
+        assert config.max_num_iterations == 3
+        return (noise.random((*reference.frames.shape,), np.float32) for _ in range(len(reference)))
+
+    monkeypatch.setattr("ntalker_ns.evaluation.experiment_rows.per_frame_edits", edits)
+    rows = {"one-by-one": {"title": "Ip2p", "run": "short", "per_frame": True, "paper": {}}}
+    experiment = load_experiment(str(write(tmp_path, rows=rows)))
+    made = train_or_reuse(experiment, "small", data, tmp_path / "outputs")
+    evaluation = evaluate_rows(experiment, made, {}, MetricOptions(), tmp_path / "videos")
+    take = evaluation.row("one-by-one").take
+    noise = np.random.default_rng(0)
+    for frame in take.frames:
+        np.testing.assert_array_equal(frame, in_bytes(noise.random(take.frames.shape, np.float32)))
+    assert (tmp_path / "videos" / "one-by-one.mp4").is_file()
 
 
 def test_the_command_trains_measures_and_takes_videos(data: Path, tmp_path: Path, capsys: Any):

@@ -9,6 +9,7 @@ from synthetic_clip import edit_transforms, write_clip
 
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation.footage import (
+    ENCODED,
     Reference,
     in_bytes,
     kept_take,
@@ -100,7 +101,7 @@ def test_a_video_of_the_true_frames_alone_is_taken_whole(clip: Path):
     truth = reference(np.arange(40, 40 + COUNT), 100)
     take = video_take("ours", clip, truth, ignore)
     np.testing.assert_array_equal(levels(take.frames), np.arange(COUNT))
-    assert take.notes == []
+    assert take.notes == [ENCODED]
 
 
 def test_a_video_of_another_length_is_refused_beside_a_clip_and_cut_beside_a_video(clip: Path):
@@ -108,7 +109,7 @@ def test_a_video_of_another_length_is_refused_beside_a_clip_and_cut_beside_a_vid
         video_take("ours", clip, reference(np.arange(8), 100), ignore)
     take = video_take("ours", clip, reference(np.arange(26), 26), ignore)
     assert len(take) == 26
-    assert "first 26 frames" in take.notes[0]
+    assert "first 26 frames" in take.notes[1]
 
 
 def test_videos_are_brought_to_the_true_frames_size(tmp_path: Path):
@@ -121,6 +122,17 @@ def test_videos_are_brought_to_the_true_frames_size(tmp_path: Path):
     write_pictures(wide, pictures(8, 2 * SIZE, SIZE), None)
     with pytest.raises(NTalkerError, match="64x32, the true frames are 32x32"):
         video_take("ours", wide, reference(np.arange(8), 8), ignore)
+
+
+def test_a_video_of_an_odd_size_loses_the_column_that_it_gained(tmp_path: Path):
+    path = tmp_path / "odd.mp4"
+    write_pictures(path, pictures(8, SIZE - 1, SIZE - 1), None)
+    frames, points = FrameFile(SIZE - 1, SIZE - 1), np.full((8, 478, 3), np.nan)
+    for picture in pictures(8, SIZE - 1, SIZE - 1):
+        frames.append(picture)
+    take = video_take("ours", path, Reference("clip", np.arange(8), 8, frames, points, lambda place: {}, None), ignore)
+    assert take.frames.shape == (SIZE - 1, SIZE - 1, 3)
+    assert take.notes == [ENCODED, "without sound: it is heard with the true frames' sound"]
 
 
 def test_a_silent_video_is_heard_with_the_true_sound(tmp_path: Path):

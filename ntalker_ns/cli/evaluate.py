@@ -10,7 +10,7 @@ from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation.options import FrameOptions, MetricOptions
 
 if TYPE_CHECKING:
-    from ntalker_ns.evaluation.evaluate import Entry
+    from ntalker_ns.evaluation.entries import Entry
 
 
 @dataclass
@@ -33,9 +33,10 @@ class Evaluate:
     shown: Annotated[FrameOptions, tyro.conf.arg(name="")] = field(default_factory=FrameOptions)
     """Which frames, and how."""
     baselines: bool = False
-    """Score also the nearest training frame (an oracle that sees the true landmarks) and the mean one, as videos."""
+    """Score also the nearest training frame (an oracle that sees the true landmarks) and the mean one, over the true
+    torso and background."""
     output_dir: Path | None = None
-    """Where the report goes, and videos of what is rendered; by default "evaluation" beside the first run or video."""
+    """Where the report goes, and videos of what is made here; by default "evaluation" beside the first run or video."""
     metrics: Annotated[MetricOptions, tyro.conf.arg(name="")] = field(default_factory=MetricOptions)
     """Weights and options of the metrics."""
 
@@ -103,7 +104,7 @@ def named_entries(paths: list[Path]) -> "list[Entry]":
     Returns:
         Entries named METHOD or METHOD-TIME, or after the video's file, where need be with its folder before.
     """
-    from ntalker_ns.evaluation.evaluate import Entry
+    from ntalker_ns.evaluation.entries import Entry
 
     short = [_name(path, 1) for path in paths]
     clash = [name in RESERVED or short.count(name) > 1 for name in short]

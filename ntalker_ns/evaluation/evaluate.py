@@ -2,11 +2,12 @@
 
 import dataclasses
 import importlib.metadata
+import itertools
 import json
 import math
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,19 +18,20 @@ from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation import metrics
 from ntalker_ns.evaluation.baselines import mean_frame, nearest_frames
 from ntalker_ns.evaluation.clip_direction import load_clip
+from ntalker_ns.evaluation.entries import Entry
 from ntalker_ns.evaluation.fidelity import load_lpips
 from ntalker_ns.evaluation.footage import (
+    TRUE_REST,
     Exact,
     Reference,
     Take,
     datasets,
-    in_bytes,
+    kept_take,
     run_reference,
     run_take,
     true_take,
     video_reference,
     video_take,
-    write_pictures,
     write_take,
 )
 from ntalker_ns.evaluation.identity import load_arcface
@@ -55,23 +57,6 @@ PACKAGES = (
     "onnxruntime",
 )
 EDITED = Unavailable("an edit is meant to differ from the true frames")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A run or a video to be scored."""
-
-    name: str
-    """What the report calls it."""
-    path: Path
-    """A run's config.yml, or a video."""
-    refinement_weight: float | None = None
-    """The refinement network's share in an edited head's pictures, 0 to 1; None is the run's own."""
-
-    @property
-    def is_run(self) -> bool:
-        """Whether it is rendered here."""
-        return self.path.suffix in (".yml", ".yaml")
 
 
 @dataclass(frozen=True)
@@ -177,25 +162,25 @@ def evaluate(
         reference: the true video, where there is no run.
         base: what the entries are edits of; it is scored too.
         frames: which frames of the clip, where a run gives them, and how they are shown.
-        baselines: also score the nearest and the mean training frame, written as videos into `videos`.
-        videos: a folder for mp4s of what is rendered here, with sound; None for none.
+        baselines: also score the nearest and the mean training frame.
+        videos: a folder for mp4s to look at of what is made here, with sound; None for none.
 
     Raises:
         NTalkerError: something cannot be read, or the parts do not belong together.
     """
     start, peak = time.perf_counter(), PeakMemory()
-    everything = [*([base] if base else []), *entries]
+    given = [*([base] if base else []), *entries]
+    source = next((entry for entry in given if entry.is_run), None)
+    everything = [*given, *(baseline_entries(source) if baselines else [])]
     _check_names(everything)
     options = dataclasses.replace(options, captions=options.captions or recorded_captions(entries))
     tools, runs = load_tools(options), _Runs()
-    source = next((entry for entry in everything if entry.is_run), None)
     truth = _truth(source, reference, frames, runs)
     judged = [_gather(entry, truth, tools, runs, frames) for entry in everything]
-    if baselines:
-        judged += _baselines(source, truth, tools, runs, videos, frames)
     true = true_take(truth)
     if videos is not None:
-        for take in (true, *(take for take, _ in judged if take.speed)):
+        made = [take for entry, (take, _) in zip(everything, judged, strict=True) if entry.is_run]
+        for take in (true, *made):
             write_take(videos / f"{take.name}.mp4", take)
     before = judged[0][0] if base else true
     rows = [Row(true, score_true(true, Scene(truth, true, tools)))]
@@ -275,8 +260,15 @@ def _gather(
     entry: Entry, truth: Reference, tools: Tools, runs: _Runs, frames: FrameOptions
 ) -> tuple[Take, FidelityJudge]:
     judge = FidelityJudge(truth, tools)
-    if not entry.is_run:
-        return video_take(entry.name, entry.path, truth, judge), judge
+    if entry.is_run:
+        take = _run_take(entry, truth, judge, runs, frames)
+    else:
+        take = video_take(entry.name, entry.path, truth, judge)
+    take.notes += entry.notes
+    return take, judge
+
+
+def _run_take(entry: Entry, truth: Reference, judge: FidelityJudge, runs: _Runs, frames: FrameOptions) -> Take:
     pipeline = runs.load(entry)
     clip_frames = len(pipeline.model.driving)
     if clip_frames != truth.of:
@@ -284,43 +276,50 @@ def _gather(
             f"{entry.path} was trained on a clip of {clip_frames} frames, the true frames are of one of {truth.of}: "
             "evaluate runs of one data set together."
         )
-    return run_take(entry.name, pipeline, truth, str(entry.path), judge, frames.rest), judge
+    if entry.pictures is None:
+        return run_take(entry.name, pipeline, truth, str(entry.path), judge, frames.rest)
+    pictures = track(entry.pictures(pipeline, truth), f"Making {entry.name}", total=len(truth))
+    take = kept_take(entry.name, pictures, truth, judge)
+    take.sound, take.source = truth.sound, str(entry.path)
+    return take
 
 
-def _baselines(
-    source: Entry | None, truth: Reference, tools: Tools, runs: _Runs, videos: Path | None, frames: FrameOptions
-) -> list[tuple[Take, FidelityJudge]]:
-    """The nearest and the mean training frame in place of the true head, written as videos and read again."""
-    if source is None or videos is None:
-        raise NTalkerError("--baselines are made of a run's training frames: give --load-config.")
-    judged = []
-    for name, pictures in baseline_pictures(runs.load(source), truth).items():
-        path = videos / f"{name}.mp4"
-        write_pictures(path, map(in_bytes, track(pictures, f"Making {name}", total=len(truth))), truth.sound)
-        judged.append(_gather(Entry(name, path), truth, tools, runs, frames))
-    return judged
+def baseline_entries(source: Entry | None) -> list[Entry]:
+    """The nearest and the mean training frame in place of the true head.
 
+    Args:
+        source: the run whose training frames they are.
 
-def baseline_pictures(pipeline: Any, truth: Reference) -> dict[str, Iterator[Exact]]:
-    """What the baselines show where a true frame shows the head; elsewhere they show the true frame.
-
-    Returns:
-        "nearest", an oracle that sees the true landmarks, and "mean".
+    Raises:
+        NTalkerError: there is no run.
     """
+    if source is None:
+        raise NTalkerError("--baselines are made of a run's training frames: give --load-config.")
+    makers = {"nearest": nearest_pictures, "mean": mean_pictures}
+    return [Entry(name, source.path, pictures=maker, notes=(TRUE_REST,)) for name, maker in makers.items()]
+
+
+def nearest_pictures(pipeline: Any, truth: Reference) -> Iterator[Exact]:
+    """For each true frame the head of the nearest training frame, over the true rest: an oracle that sees the truth."""
     train, held_out = datasets(pipeline, max(truth.size))
     landmarks = held_out.require_clip().landmarks
-
-    def over_truth(shown: Callable[[int], Exact]) -> Iterator[Exact]:
-        for place in range(len(truth)):
-            exact = truth.frames[place].astype(np.float32) / 255.0
-            yield np.where(truth.masks(place)["head"][..., None], shown(place), exact)
-
-    def training_frame(index: int) -> Exact:
-        return train.get_numpy_image(index).astype(np.float32) / 255.0
-
     chosen = nearest_frames(landmarks[train.frame_indices], landmarks[truth.indices])
-    mean = mean_frame(training_frame(i) for i in track(range(len(train)), "Mean training frame"))
-    return {
-        "nearest": over_truth(lambda place: training_frame(int(chosen[place]))),
-        "mean": over_truth(lambda place: mean),
-    }
+    return _over_truth(truth, (_training_frame(train, int(index)) for index in chosen))
+
+
+def mean_pictures(pipeline: Any, truth: Reference) -> Iterator[Exact]:
+    """For each true frame the mean training frame where the head is, over the true rest."""
+    train, _ = datasets(pipeline, max(truth.size))
+    mean = mean_frame(_training_frame(train, i) for i in track(range(len(train)), "Mean training frame"))
+    return _over_truth(truth, itertools.repeat(mean))
+
+
+def _training_frame(train: Any, index: int) -> Exact:
+    return train.get_numpy_image(index).astype(np.float32) / 255.0
+
+
+def _over_truth(truth: Reference, shown: Iterable[Exact]) -> Iterator[Exact]:
+    """Pictures where the true frames show the head, the true frames elsewhere."""
+    for place, picture in zip(range(len(truth)), shown, strict=False):
+        exact = truth.frames[place].astype(np.float32) / 255.0
+        yield np.where(truth.masks(place)["head"][..., None], picture, exact)

@@ -1,20 +1,21 @@
 """The rows of an experiment: measured, and set beside the paper's."""
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ntalker_ns.edit_base import read_run
-from ntalker_ns.evaluation.evaluate import Entry, Evaluation, evaluate
+from ntalker_ns.evaluation.entries import Entry
+from ntalker_ns.evaluation.evaluate import Evaluation, evaluate
 from ntalker_ns.evaluation.experiments import TRAINING_TIME, Experiment, RowPlan
-from ntalker_ns.evaluation.footage import Picture, Reference, in_bytes, run_reference, write_pictures
+from ntalker_ns.evaluation.footage import Exact, Reference
 from ntalker_ns.evaluation.metrics import BY_KEY
-from ntalker_ns.evaluation.options import FrameOptions, MetricOptions
+from ntalker_ns.evaluation.options import MetricOptions
 from ntalker_ns.evaluation.trained import TrainedRun
 from ntalker_ns.evaluation.written_report import ARROWS
-from ntalker_ns.progress import track
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -44,37 +45,23 @@ def evaluate_rows(
         if name in videos:
             entries.append(Entry(name, videos[name]))
         elif row.run is not None and row.per_frame:
-            path = folder / f"{name}.mp4"
-            write_per_frame_edit(path, base.path, trained[row.run].config)
-            entries.append(Entry(name, path))
+            edit = read_run(trained[row.run].config.parent).config
+            entries.append(Entry(name, base.path, pictures=partial(per_frame_edits, config=edit)))
         elif row.run is not None:
             entries.append(Entry(name, trained[row.run].config, row.refinement_weight))
     return evaluate(entries, options, base=base, videos=folder)
 
 
-def write_per_frame_edit(path: Path, base: Path, edit: Path) -> None:
-    """Writes the held-out frames as the base renders them, each edited by itself: the paper's "ip2p".
-
-    Args:
-        path: the mp4.
-        base: config.yml of the run that renders them.
-        edit: config.yml of an edit, whose editor, instruction and upper bounds are taken.
-    """
-    from ntalker_ns.evaluation import runs
-
-    pipeline = runs.load(base)
-    reference = run_reference(pipeline, FrameOptions())
-    pictures = per_frame_edits(pipeline, reference, read_run(edit.parent).config)
-    write_pictures(path, track(pictures, f"Editing for {path.name}", total=len(reference)), reference.sound)
-
-
-def per_frame_edits(pipeline: Any, reference: Reference, config: Any) -> Iterator[Picture]:
-    """The base's pictures of the true frames, each edited by itself.
+def per_frame_edits(pipeline: Any, reference: Reference, config: Any) -> Iterator[Exact]:
+    """The base's pictures of the true frames, each edited by itself: the paper's "ip2p".
 
     Args:
         pipeline: the base's.
         reference: the true frames.
-        config: an edit's configuration (`EditTrainerConfig`).
+        config: an edit's configuration (`EditTrainerConfig`), whose editor, instruction and upper bounds are taken.
+
+    Yields:
+        RGB in [0, 1].
     """
     import torch
 
@@ -87,7 +74,7 @@ def per_frame_edits(pipeline: Any, reference: Reference, config: Any) -> Iterato
     for place, frame in enumerate(reference.indices):
         picture = torch.from_numpy(render(pipeline, cameras[place : place + 1], "field")).permute(2, 0, 1)[None]
         edited = editor.edit(picture.to(pipeline.device), config.instruction, strength, plan.seeds((int(frame),)))
-        yield in_bytes(edited[0].permute(1, 2, 0).float().cpu().numpy())
+        yield edited[0].clamp(0.0, 1.0).permute(1, 2, 0).float().cpu().numpy()
 
 
 def compared(

@@ -29,6 +29,9 @@ Judge = Callable[[int, Exact], None]
 ASPECT_TOLERANCE = 0.02
 """Share by which a video's aspect may differ from the true frames'."""
 SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
+TRUE_REST = "torso and background are the true frames'"
+ENCODED = "its pictures come out of an encoded video, which loses a little: runs are scored on exact ones"
+"""Notes."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +189,7 @@ def run_take(name: str, pipeline: Any, reference: Reference, source: str, judge:
     take = kept_take(name, track(pictures, f"Rendering {name}", total=len(reference)), reference, judge)
     take.sound, take.source = reference.sound, source
     if rest == "clip":
-        take.notes.append("torso and background are the true frames'")
+        take.notes.append(TRUE_REST)
     take.speed = Speed(tuple(seconds), peak.gib())
     return take
 
@@ -269,12 +272,12 @@ def video_take(name: str, path: Path, reference: Reference, judge: Judge) -> Tak
         )
     pictures = FrameFile(height, width)
     for picture in track(read_frames(path), f"Reading {path.name}", total=info.frames):
-        pictures.append(_resized(picture, (width, height)))
+        pictures.append(_fitted(picture, (width, height)))
     first, count, notes = _matching(len(pictures), reference, path)
     exact = (pictures[i].astype(np.float32) / 255.0 for i in range(first, first + count))
     take = kept_take(name, track(exact, f"Comparing {path.name}", total=count), reference, judge)
-    take.source, take.notes = str(path), notes
-    if (info.width, info.height) != (width, height):
+    take.source, take.notes = str(path), [ENCODED, *notes]
+    if (info.width, info.height) not in ((width, height), _padded((width, height))):
         take.notes.append(f"resized from {info.width}x{info.height}")
     sound = video_sound(path)
     if sound is None:
@@ -345,8 +348,16 @@ def in_bytes(picture: Float[np.ndarray, "h w 3"]) -> Picture:
     return (np.clip(picture, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
 
 
-def _resized(picture: Picture, size: tuple[int, int]) -> Picture:
-    if picture.shape[1::-1] == size:
-        return picture
-    method = cv2.INTER_AREA if picture.shape[1] > size[0] else cv2.INTER_CUBIC
+def _fitted(picture: Picture, size: tuple[int, int]) -> Picture:
+    """A video's picture at the true frames' width and height."""
+    width, height = size
+    if picture.shape[1::-1] == _padded(size):
+        return picture[:height, :width]
+    method = cv2.INTER_AREA if picture.shape[1] > width else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(picture, size, interpolation=method), np.uint8)
+
+
+def _padded(size: tuple[int, int]) -> tuple[int, int]:
+    """The width and height that videos of pictures of a size have: even, with the last column or row twice."""
+    width, height = size
+    return width + width % 2, height + height % 2
