@@ -7,20 +7,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from conftest import DemoClip
 from tiny_clip import write_tiny_clip
+from tiny_edit import tiny_edit
 from tiny_run import tiny_config
 
-from ntalker_ns.cli.evaluate import named_entries
+from ntalker_ns.cli.evaluate import entries_of, named_entries
 from ntalker_ns.cli.main import run as command
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation import runs
-from ntalker_ns.evaluation.entries import Entry
+from ntalker_ns.evaluation.entries import Entry, captions_of
 from ntalker_ns.evaluation.evaluate import Evaluation, evaluate, mean_pictures, nearest_pictures
 from ntalker_ns.evaluation.footage import ENCODED, SAMPLES_PER_FRAME, Reference, Take, write_pictures
 from ntalker_ns.evaluation.metrics import METRICS
 from ntalker_ns.evaluation.options import FrameOptions, MetricOptions
-from ntalker_ns.evaluation.written_report import page, table, unavailable, write_report
+from ntalker_ns.evaluation.written_report import notes, page, print_remarks, table, unavailable, write_report
 
 FRAMES, HELD_OUT = 66, 6
 CLIP_FRAMES = 36
@@ -283,3 +285,85 @@ def test_names_tell_runs_and_videos_apart():
     paths = ["o/anna/ntalker-base/1/config.yml", "o/anna/ntalker-base/2/config.yml", "o/anna/ntalker-edit/3/config.yml"]
     names = [entry.name for entry in named_entries([*map(Path, paths), Path("a/out.mp4"), Path("b/true.mp4")])]
     assert names == ["ntalker-base-1", "ntalker-base-2", "ntalker-edit", "out", "b-true"]
+
+
+def untrained(folder: Path, config: Any) -> Path:
+    """What names a run and says what it is an edit of: its configuration, and a checkpoint with nothing in it."""
+    (folder / "nerfstudio_models").mkdir(parents=True)
+    (folder / "nerfstudio_models" / "step-000000007.ckpt").touch()
+    (folder / "config.yml").write_text(yaml.dump(config))
+    return folder / "config.yml"
+
+
+def edit_of(base: Path, folder: Path, **fields: Any) -> Path:
+    """An edit that was never trained."""
+    checkpoint = base.parent / "nerfstudio_models" / "step-000000007.ckpt"
+    return untrained(folder, tiny_edit(folder, base=checkpoint, **fields))
+
+
+@pytest.fixture
+def heads(tmp_path: Path) -> dict[str, Path]:
+    """Two untrained heads and edits of them."""
+    heads = {name: tmp_path / "anna" / "base" / name for name in ("one", "other")}
+    made = {name: untrained(folder, tiny_config(Path(), tmp_path)) for name, folder in heads.items()}
+    of = {"old": "one", "young": "one", "bronze": "other"}
+    return made | {name: edit_of(made[base], tmp_path / "anna" / "edit" / name) for name, base in of.items()}
+
+
+@pytest.mark.parametrize("order", [["old"], ["old", "one"], ["one", "old"], ["young", "one", "old"]], ids=str)
+def test_edits_are_measured_from_their_own_base_in_whatever_order(order: list[str], heads: dict[str, Path]):
+    base, entries = entries_of(tuple(heads[name] for name in order), (), None)
+    assert base is not None and base.path.resolve() == heads["one"]
+    assert [entry.path for entry in entries] == [heads[name] for name in order if name != "one"]
+    assert not any(entry.notes for entry in entries)
+
+
+def test_the_base_that_is_given_is_scored_once(heads: dict[str, Path], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(heads["one"].parent)
+    base, entries = entries_of((heads["bronze"], heads["one"]), (), Path("config.yml"))
+    assert base is not None and base.path.resolve() == heads["one"]
+    assert [entry.path for entry in entries] == [heads["bronze"]]
+
+
+def test_edits_of_different_heads_are_refused(heads: dict[str, Path]):
+    with pytest.raises(NTalkerError, match=r"young.* is an edit of .*one.*bronze.* of .*other.*say with --base"):
+        entries_of((heads["one"], heads["young"], heads["bronze"]), (), None)
+
+
+def test_a_base_that_is_gone_is_said(heads: dict[str, Path], clip: Path):
+    heads["one"].unlink()
+    base, (edit, video) = entries_of((heads["old"],), (clip,), None)
+    assert base is None and video.notes == ()
+    assert "one/config.yml, is not there: it is measured from the true frames" in edit.notes[0]
+
+
+def test_each_edit_is_measured_by_its_own_captions(
+    clip: Path, heads: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    words = {"old": ("a man", "an old man"), "young": ("a man", "a young man")}
+    edits = {name: edit_of(heads["one"], tmp_path / "told" / name, captions=told) for name, told in words.items()}
+    assert {name: captions_of(Entry(name, path)) for name, path in edits.items()} == words
+    assert captions_of(Entry("base", heads["one"])) is None
+    seen = []
+
+    def directions(clip: Any, before: Any, after: Any, captions: tuple[str, str]) -> np.ndarray:
+        seen.append(captions)
+        return np.zeros(sum(1 for _ in after))
+
+    monkeypatch.setattr("ntalker_ns.evaluation.scores.clip_directions", directions)
+    monkeypatch.setattr("ntalker_ns.evaluation.evaluate.load_clip", lambda model: object())
+    entries = [Entry(name, clip, captions=told) for name, told in words.items()]
+    evaluation = evaluate([*entries, Entry("untold", clip)], MetricOptions(), reference=clip)
+    assert seen == list(words.values())
+    assert "give --captions" in evaluation.row("untold").scores.unavailable["clip_direction"]
+    assert evaluation.to_dict()["takes"]["young"]["captions"] == words["young"]
+    seen.clear()
+    evaluate(entries, MetricOptions(captions=("a", "b")), reference=clip)
+    assert seen == [("a", "b")] * 2
+
+
+def test_notes_are_said_in_the_terminal_and_on_the_page(of_videos: Evaluation, capsys: pytest.CaptureFixture[str]):
+    assert notes(of_videos) == [f"itself, delayed: {ENCODED}."]
+    print_remarks(of_videos)
+    assert f"Note: itself, delayed: {ENCODED}" in " ".join(capsys.readouterr().out.split())
+    assert f"<li>itself, delayed: {ENCODED}.</li>" in page(of_videos)

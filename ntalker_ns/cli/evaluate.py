@@ -1,6 +1,6 @@
 """`ntalker evaluate`: how good is it, by the paper's numbers?"""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,13 +45,11 @@ class Evaluate:
         from rich.console import Console
 
         from ntalker_ns.evaluation.evaluate import evaluate
-        from ntalker_ns.evaluation.written_report import table, unavailable, write_report
+        from ntalker_ns.evaluation.written_report import print_remarks, table, write_report
 
         self._check()
         folder = self.output_dir or (self.load_config or self.video)[0].parent / "evaluation"
-        edited = self.base or recorded_base(self.load_config)
-        entries = named_entries([*self.load_config, *self.video, *([edited] if edited else [])])
-        base = entries.pop() if edited else None
+        base, entries = entries_of(self.load_config, self.video, self.base)
         evaluation = evaluate(
             entries,
             self.metrics,
@@ -62,10 +60,8 @@ class Evaluate:
             videos=folder / "videos",
         )
         write_report(folder, evaluation)
-        console = Console()
-        console.print(table(evaluation))
-        for sentence in unavailable(evaluation):
-            console.print(f"[yellow]Not measured:[/yellow] {sentence}")
+        Console().print(table(evaluation))
+        print_remarks(evaluation)
         print(f"{evaluation.seconds:.0f} s, {evaluation.peak_gib:.1f} GiB at most. Report: {folder / 'report.html'}")
 
     def _check(self) -> None:
@@ -80,15 +76,34 @@ class Evaluate:
                 raise NTalkerError(f"--load-config {path} is no config.yml: give videos with --video.")
 
 
-def recorded_base(configs: tuple[Path, ...]) -> Path | None:
-    """The config.yml of the run that the first of some runs is an edit of, where it is one and that run is there."""
-    from ntalker_ns.edit_base import read_run
+def entries_of(
+    configs: tuple[Path, ...], videos: tuple[Path, ...], base: Path | None
+) -> "tuple[Entry | None, list[Entry]]":
+    """What is scored, in whatever order it is given: the base, and the rest without it.
 
-    if not configs:
-        return None
-    checkpoint = getattr(read_run(configs[0].parent).config, "base", None)
-    path = None if checkpoint is None else Path(checkpoint).parent.parent / "config.yml"
-    return path if path is not None and path.is_file() else None
+    Args:
+        configs: config.yml files of runs.
+        videos: videos.
+        base: what the rest are edits of; None takes what edits among the runs say themselves.
+
+    Raises:
+        NTalkerError: the edits start from different runs.
+    """
+    from ntalker_ns.evaluation.entries import base_of, common_base
+
+    recorded = common_base(configs) if base is None else None
+    base = recorded if recorded is not None and recorded.is_file() else base
+    rest = [path for path in (*configs, *videos) if base is None or path.resolve() != base.resolve()]
+    entries = named_entries([*rest, *([] if base is None else [base])])
+    if base is not None:
+        return entries.pop(), entries
+    if recorded is not None:
+        lost = f"the run that it is an edit of, {recorded}, is not there: it is measured from the true frames"
+        entries = [
+            replace(entry, notes=(lost,)) if entry.is_run and base_of(entry.path) is not None else entry
+            for entry in entries
+        ]
+    return None, entries
 
 
 RESERVED = ("true", "nearest", "mean")

@@ -43,7 +43,7 @@ class RunExperiment:
         from ntalker_ns.evaluation.experiment_rows import compared, evaluate_rows, table
         from ntalker_ns.evaluation.experiments import load_experiment
         from ntalker_ns.evaluation.trained import train_or_reuse
-        from ntalker_ns.evaluation.written_report import unavailable, write_report, write_text
+        from ntalker_ns.evaluation.written_report import print_remarks, write_report, write_text
 
         experiment = load_experiment(self.experiment)
         videos = self._videos(experiment)
@@ -53,10 +53,8 @@ class RunExperiment:
         write_report(folder, evaluation)
         rows = compared(experiment, trained, evaluation)
         write_text(folder / "table.json", json.dumps(rows, indent=1, ensure_ascii=False))
-        console = Console()
-        console.print(table(experiment, rows, f"{experiment.title} ({self.scale} scale)"))
-        for sentence in unavailable(evaluation):
-            console.print(f"[yellow]Not measured:[/yellow] {sentence}")
+        Console().print(table(experiment, rows, f"{experiment.title} ({self.scale} scale)"))
+        print_remarks(evaluation)
         print(f"Report: {folder / 'report.html'}")
 
     def _videos(self, experiment: "Experiment") -> dict[str, Path]:

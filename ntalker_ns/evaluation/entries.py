@@ -1,10 +1,12 @@
 """What is scored: runs, videos, and pictures that are made out of a run."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ntalker_ns.edit_base import read_run
+from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation.footage import Exact, Reference
 
 Pictures = Callable[[Any, Reference], Iterator[Exact]]
@@ -23,6 +25,8 @@ class Entry:
     """The refinement network's share in an edited head's pictures, 0 to 1; None is the run's own."""
     pictures: Pictures | None = None
     """What is made out of the run and scored in its place; None for its own pictures."""
+    captions: tuple[str, str] | None = None
+    """What its pictures show before and after an edit; None for what its run says itself, if it is an edit."""
     notes: tuple[str, ...] = ()
     """What a reader of the figures must know."""
 
@@ -30,3 +34,54 @@ class Entry:
     def is_run(self) -> bool:
         """Whether its pictures are made here."""
         return self.path.suffix in (".yml", ".yaml")
+
+
+def captions_of(entry: Entry) -> tuple[str, str] | None:
+    """What an entry's pictures show before and after an edit; None where nobody says so."""
+    own_pictures = entry.is_run and entry.pictures is None
+    return entry.captions or (recorded_captions(entry.path) if own_pictures else None)
+
+
+def recorded_captions(config: Path) -> tuple[str, str] | None:
+    """What a run's pictures show before and after, by its config.yml; None where it is no edit or has no captions.
+
+    Raises:
+        NTalkerError: it is no run of ours.
+    """
+    captions = getattr(read_run(config.parent).config, "captions", None)
+    return None if captions is None else tuple(captions)
+
+
+def base_of(config: Path) -> Path | None:
+    """The config.yml of the run that a run is an edit of, whether it is still there or not; None for no edit.
+
+    Args:
+        config: the run's config.yml.
+
+    Raises:
+        NTalkerError: it is no run of ours.
+    """
+    checkpoint = getattr(read_run(config.parent).config, "base", None)
+    return None if checkpoint is None else Path(checkpoint).parent.parent / "config.yml"
+
+
+def common_base(configs: Iterable[Path]) -> Path | None:
+    """The config.yml of the run that all edits among some runs start from; None where none of them is an edit.
+
+    Args:
+        configs: the runs' config.yml, in any order.
+
+    Raises:
+        NTalkerError: the edits start from different runs, or one is no run of ours.
+    """
+    edits = [(config, base) for config in configs if (base := base_of(config)) is not None]
+    if not edits:
+        return None
+    first, common = edits[0]
+    for config, base in edits:
+        if base.resolve() != common.resolve():
+            raise NTalkerError(
+                f"{first} is an edit of {common}, {config} of {base}: evaluate them one by one, or say with --base "
+                "what both are measured from."
+            )
+    return common

@@ -18,7 +18,7 @@ from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation import metrics
 from ntalker_ns.evaluation.baselines import mean_frame, nearest_frames
 from ntalker_ns.evaluation.clip_direction import load_clip
-from ntalker_ns.evaluation.entries import Entry
+from ntalker_ns.evaluation.entries import Entry, captions_of
 from ntalker_ns.evaluation.fidelity import load_lpips
 from ntalker_ns.evaluation.footage import (
     TRUE_REST,
@@ -120,6 +120,7 @@ def _take_dict(row: Row) -> dict[str, Any]:
     return {
         "source": row.take.source,
         "frames": len(row.take),
+        "captions": row.take.captions,
         "notes": row.take.notes,
         "values": row.scores.values,
         "unavailable": row.scores.unavailable,
@@ -158,7 +159,7 @@ def evaluate(
 
     Args:
         entries: what is scored. Without `reference`, the first run's data set gives the true frames.
-        options: of the metrics; captions come from an edit among the entries where none are given.
+        options: of the metrics; where they have no captions, each edit is measured by its own.
         reference: the true video, where there is no run.
         base: what the entries are edits of; it is scored too.
         frames: which frames of the clip, where a run gives them, and how they are shown.
@@ -173,8 +174,8 @@ def evaluate(
     source = next((entry for entry in given if entry.is_run), None)
     everything = [*given, *(baseline_entries(source) if baselines else [])]
     _check_names(everything)
-    options = dataclasses.replace(options, captions=options.captions or recorded_captions(entries))
-    tools, runs = load_tools(options), _Runs()
+    captions = {entry.name: options.captions or captions_of(entry) for entry in everything}
+    tools, runs = load_tools(options, captioned=any(captions.values())), _Runs()
     truth = _truth(source, reference, frames, runs)
     judged = [_gather(entry, truth, tools, runs, frames) for entry in everything]
     true = true_take(truth)
@@ -185,6 +186,7 @@ def evaluate(
     before = judged[0][0] if base else true
     rows = [Row(true, score_true(true, Scene(truth, true, tools)))]
     for take, judge in judged:
+        take.captions = captions[take.name]
         edited = base is not None and take.name in {entry.name for entry in entries}
         scene = Scene(truth, before if edited else true, tools)
         rows.append(Row(take, score_take(take, scene, EDITED if edited else judge)))
@@ -192,27 +194,19 @@ def evaluate(
     return Evaluation(truth, before.name, rows, settings, time.perf_counter() - start, peak.gib())
 
 
-def recorded_captions(entries: Sequence[Entry]) -> tuple[str, str] | None:
-    """What pictures show before and after, as an edit among the entries says itself; None where none does."""
-    from ntalker_ns.edit_base import read_run
+def load_tools(options: MetricOptions, captioned: bool) -> Tools:
+    """Loads what the metrics need, as far as it can be had. What cannot is noted and stops nothing.
 
-    for entry in entries:
-        captions = getattr(read_run(entry.path.parent).config, "captions", None) if entry.is_run else None
-        if captions is not None:
-            return tuple(captions)
-    return None
-
-
-def load_tools(options: MetricOptions) -> Tools:
-    """Loads what the metrics need, as far as it can be had. What cannot is noted and stops nothing."""
-    captioned = options.captions is not None
+    Args:
+        options: of the metrics.
+        captioned: whether anything has captions, which is what CLIP is for.
+    """
     return Tools(
         flow=attempt(optical_flow, options.flow),
         syncnet=attempt(lambda: load_syncnet(weight_file(options.syncnet, "syncnet_v2.model", "--syncnet"))),
         arcface=attempt(load_arcface, options.arcface),
         clip=attempt(load_clip, options.clip) if captioned else Unavailable("no captions were given"),
         lpips=attempt(load_lpips),
-        captions=options.captions,
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ntalker_ns.edit_base import read_run
-from ntalker_ns.evaluation.entries import Entry
+from ntalker_ns.evaluation.entries import Entry, recorded_captions
 from ntalker_ns.evaluation.evaluate import Evaluation, evaluate
 from ntalker_ns.evaluation.experiments import TRAINING_TIME, Experiment, RowPlan
 from ntalker_ns.evaluation.footage import Exact, Reference
@@ -40,13 +40,17 @@ def evaluate_rows(
         folder: where videos of what is rendered go.
     """
     base = Entry("original", trained[experiment.base].config)
+    captions = {run: recorded_captions(trained[run].config) for run, plan in experiment.runs.items() if plan.edits}
+    # Other systems are told what the table's edits are told, where that is one thing.
+    told = next(iter(captions.values())) if len(set(captions.values())) == 1 else None
     entries = []
     for name, row in experiment.rows.items():
         if name in videos:
-            entries.append(Entry(name, videos[name]))
+            entries.append(Entry(name, videos[name], captions=captions.get(row.run or "", told)))
         elif row.run is not None and row.per_frame:
             edit = read_run(trained[row.run].config.parent).config
-            entries.append(Entry(name, base.path, pictures=partial(per_frame_edits, config=edit)))
+            pictures = partial(per_frame_edits, config=edit)
+            entries.append(Entry(name, base.path, pictures=pictures, captions=captions.get(row.run)))
         elif row.run is not None:
             entries.append(Entry(name, trained[row.run].config, row.refinement_weight))
     return evaluate(entries, options, base=base, videos=folder)

@@ -94,6 +94,8 @@ class Take:
     """Where this program rendered the pictures."""
     source: str = ""
     """Where it comes from: a path, or a sentence."""
+    captions: tuple[str, str] | None = None
+    """What the pictures show before and after an edit."""
     notes: list[str] = field(default_factory=list)
     """What a reader of the figures must know."""
 

@@ -29,8 +29,8 @@ class MetricOptions:
     """What the metrics need beside the pictures."""
 
     captions: tuple[str, str] | None = None
-    """What is seen before and after an edit, for CLIP direction, such as "A photograph of a man" and "A photograph of a
-    young man"."""
+    """What is seen before and after, for CLIP direction, such as "A photograph of a man" and "A photograph of a young
+    man"; of everything that is scored. By default each edit has its own."""
     syncnet: str | None = None
     """SyncNet's published weights, syncnet_v2.model, for sync confidence and distance: a path, or
     OWNER/REPOSITORY/FILE on the hub."""

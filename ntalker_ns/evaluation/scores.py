@@ -55,8 +55,6 @@ class Tools:
     arcface: Embedder | Unavailable
     clip: Clip | Unavailable
     lpips: Callable[[Exact, Exact], float] | Unavailable
-    captions: tuple[str, str] | None
-    """What the pictures show before and after an edit."""
 
 
 @dataclass(frozen=True)
@@ -131,13 +129,13 @@ def sync(take: Take, scene: Scene) -> Found:
 
 def direction(take: Take, scene: Scene) -> Found:
     """CLIP direction from the frames before."""
-    if scene.tools.captions is None:
+    if take.captions is None:
         raise Unavailable("no captions: give --captions with what is seen before and after, or an --instruction preset")
     clip = _need(scene.tools.clip)
     count = min(len(take), len(scene.before))
     before = (scene.before.frames[i] for i in range(count))
     after = (take.frames[i] for i in track(range(count), f"CLIP direction of {take.name}"))
-    values = clip_directions(clip, before, after, scene.tools.captions)
+    values = clip_directions(clip, before, after, take.captions)
     return Found({"clip_direction": _mean(values)}, {"clip_direction": values})
 
 

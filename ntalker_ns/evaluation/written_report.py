@@ -85,6 +85,25 @@ def unavailable(evaluation: Evaluation) -> list[str]:
     ]
 
 
+def notes(evaluation: Evaluation) -> list[str]:
+    """What a reader of the figures must know, a sentence for each note with the takes that it is about."""
+    takes: dict[str, list[str]] = {}
+    for row in evaluation.rows:
+        for note in row.take.notes:
+            takes.setdefault(note, []).append(row.take.name)
+    return [f"{', '.join(names)}: {note}." for note, names in takes.items()]
+
+
+def print_remarks(evaluation: Evaluation) -> None:
+    """Prints the notes, and what was not measured, below the table."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    for kind, sentences in (("Note", notes(evaluation)), ("Not measured", unavailable(evaluation))):
+        for sentence in sentences:
+            Console().print(f"[yellow]{kind}:[/yellow] {escape(sentence)}")
+
+
 def write_report(folder: Path, evaluation: Evaluation) -> None:
     """Writes report.json and report.html, each whole or not at all.
 
@@ -147,8 +166,7 @@ def _html_table(evaluation: Evaluation) -> str:
 
 
 def _notes(evaluation: Evaluation) -> str:
-    notes = [f"{row.take.name}: {note}." for row in evaluation.rows for note in row.take.notes]
-    items = "".join(f"<li>{html.escape(text)}</li>" for text in notes + unavailable(evaluation))
+    items = "".join(f"<li>{html.escape(text)}</li>" for text in notes(evaluation) + unavailable(evaluation))
     return f"<h2>Not measured, and notes</h2><ul>{items}</ul>" if items else ""
 
 
@@ -195,6 +213,7 @@ def _definitions(evaluation: Evaluation) -> str:
 
 def _made_with(evaluation: Evaluation) -> str:
     sources = {f"source of {row.take.name}": row.take.source for row in evaluation.rows if row.take.source}
-    facts = {**sources, **evaluation.settings, **versions()}
+    captions = {f"captions of {row.take.name}": row.take.captions for row in evaluation.rows if row.take.captions}
+    facts = {**sources, **captions, **evaluation.settings, **versions()}
     items = "".join(f"<tr><td>{html.escape(k)}</td><td>{html.escape(str(v))}</td></tr>" for k, v in facts.items())
     return f"<details><summary>Settings and versions</summary><table>{items}</table></details>"
