@@ -109,7 +109,31 @@ def test_a_video_of_another_length_is_refused_beside_a_clip_and_cut_beside_a_vid
         video_take("ours", clip, reference(np.arange(8), 100), ignore)
     take = video_take("ours", clip, reference(np.arange(26), 26), ignore)
     assert len(take) == 26
-    assert "first 26 frames" in take.notes[1]
+    assert take.notes[1] == "it has 30 frames and not 26: the first 26 true frames are compared"
+
+
+@pytest.mark.parametrize(
+    ("first", "count", "of", "shown", "noted"),
+    [
+        (60, COUNT - 1, 90, range(COUNT - 1), "30 frames and not 29: the first 29 true"),
+        (60, COUNT + 12, 102, range(COUNT), "30 frames and not 42: the first 30 true"),
+        (20, 8, COUNT - 1, range(20, 28), "30 frames and not 29: the first 8 true"),
+        (20, 11, COUNT + 1, range(20, 30), "30 frames and not 31: the first 10 true"),
+    ],
+)
+def test_a_few_frames_more_or_fewer_are_noted(first: int, count: int, of: int, shown: range, noted: str, clip: Path):
+    seen = []
+    truth = reference(np.arange(first, first + count), of)
+    take = video_take("ours", clip, truth, lambda place, picture: seen.append(place))
+    np.testing.assert_array_equal(levels(take.frames), shown)
+    assert seen == list(range(len(shown)))
+    assert noted in take.notes[1]
+
+
+@pytest.mark.parametrize(("first", "count", "of"), [(60, COUNT + 13, 103), (36, 2, 38), (0, 8, COUNT + 13)])
+def test_many_frames_more_or_fewer_are_refused(first: int, count: int, of: int, clip: Path):
+    with pytest.raises(NTalkerError, match="give a video of either length"):
+        video_take("ours", clip, reference(np.arange(first, first + count), of), ignore)
 
 
 def test_videos_are_brought_to_the_true_frames_size(tmp_path: Path):

@@ -28,6 +28,8 @@ Judge = Callable[[int, Exact], None]
 
 ASPECT_TOLERANCE = 0.02
 """Share by which a video's aspect may differ from the true frames'."""
+FRAMES_APART = 12
+"""Frames that a video may have more or fewer than what it shows: encoders and other systems lose some at the ends."""
 SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
 TRUE_REST = "torso and background are the true frames'"
 ENCODED = "its pictures come out of an encoded video, which loses a little: runs are scored on exact ones"
@@ -252,8 +254,8 @@ def video_sound(path: Path) -> Float32[np.ndarray, " samples"] | None:
 def video_take(name: str, path: Path, reference: Reference, judge: Judge) -> Take:
     """A video of the true frames, by any system.
 
-    It may show exactly the true frames, or the whole clip that they are from, of which they are then taken. Where the
-    true frames are a video of another length, what both have is compared, from the start.
+    It may show the true frames, or the whole clip that they are from, of which they are then taken; a few frames more
+    or fewer are noted. Where the true frames are a video of another length, what both have is compared, from the start.
 
     Args:
         name: what a report calls it.
@@ -292,17 +294,19 @@ def video_take(name: str, path: Path, reference: Reference, judge: Judge) -> Tak
 
 def _matching(count: int, reference: Reference, path: Path) -> tuple[int, int, list[str]]:
     """(first frame, number of frames, notes): which frames of a video are the true ones."""
-    if count == len(reference):
-        return 0, count, []
-    if len(reference) == reference.of:
-        shared = min(count, len(reference))
-        return 0, shared, [f"the first {shared} frames are compared (it has {count}, the true video {len(reference)})"]
-    if count == reference.of:
-        return int(reference.indices[0]), len(reference), []
-    raise NTalkerError(
-        f"{path} has {count} frames at {FPS} Hz, but there are {len(reference)} true frames to compare with, of a clip "
-        f"of {reference.of}: give a video of either length."
-    )
+    excerpt, clip = (0, len(reference)), (int(reference.indices[0]), reference.of)
+    first, length = min(excerpt, clip, key=lambda place: abs(count - place[1]))
+    shared = min(count - first, len(reference))
+    # Beside a whole video, what both have is compared, however much that is.
+    near = abs(count - length) <= FRAMES_APART or excerpt == clip
+    if not near or shared < 1:
+        raise NTalkerError(
+            f"{path} has {count} frames at {FPS} Hz, but there are {len(reference)} true frames to compare with, of a "
+            f"clip of {reference.of}: give a video of either length."
+        )
+    if count == length:
+        return first, shared, []
+    return first, shared, [f"it has {count} frames and not {length}: the first {shared} true frames are compared"]
 
 
 def kept_take(name: str, pictures: Iterable[Exact], reference: Reference, judge: Judge) -> Take:
