@@ -13,7 +13,7 @@ import pytest
 from ntalker_ns.capture.video import read_frames
 from ntalker_ns.cli.main import run as command
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.evaluation.comparison import QUESTIONS, comparison_page, playable, tally
+from ntalker_ns.evaluation.comparison import QUESTIONS, Playable, Tally, comparison_page, playable, tally
 from ntalker_ns.evaluation.footage import write_pictures
 
 CANDIDATES = ["ours", "sadtalker", "wav2lip"]
@@ -35,12 +35,25 @@ def held(page: str) -> dict[str, Any]:
     return json.loads(match[1])
 
 
+KEY = {"id-ours": "ours", "id-sad": "sadtalker", "id-wav": "wav2lip"}
+CODES = {name: code for code, name in KEY.items()}
+
+
 def record(answers: dict[str, str] | str = "ours", session: Any = "a", **changes: Any) -> dict[str, Any]:
-    """What the page saves."""
+    """What the page saves, with names of systems for their ids."""
     chosen = dict.fromkeys(QUESTIONS, answers) if isinstance(answers, str) else answers
-    saved = {"format": "ntalker-comparison", "format_version": 1, "comparison": "c", "instruction": None}
-    saved |= {"candidates": CANDIDATES, "shown": CANDIDATES[::-1], "answers": chosen, "session": session}
-    return {**saved, "saved": "2026-01-01T00:00:00Z", **changes}
+    chosen = {question: CODES.get(name, name) for question, name in chosen.items()}
+    saved = {"format": "ntalker-comparison", "format_version": 2, "comparison": "c", "instruction": None}
+    saved |= {"candidates": list(KEY), "shown": list(KEY)[::-1], "questions": list(chosen), "answers": chosen}
+    return {**saved, "session": session, "saved": "2026-01-01T00:00:00Z", **changes}
+
+
+def key(folder: Path, comparison: str = "c", candidates: dict[str, str] = KEY) -> Path:
+    """What is written beside a page."""
+    content = {"format": "ntalker-comparison-key", "format_version": 2, "comparison": comparison}
+    path = folder / f"{comparison}.key.json"
+    path.write_text(json.dumps({**content, "candidates": candidates}))
+    return path
 
 
 def write(folder: Path, *records: Any) -> list[Path]:
@@ -52,14 +65,14 @@ def write(folder: Path, *records: Any) -> list[Path]:
 
 def test_the_page_holds_videos_questions_and_instruction(videos: dict[str, Path]):
     page = comparison_page(videos, videos["ours"], "Make </script> him <b>old</b>")
-    content = held(page)
+    content, names = held(page.html), json.loads(page.key)["candidates"]
     assert content["instruction"] == "Make </script> him <b>old</b>"
-    assert [candidate["name"] for candidate in content["candidates"]] == CANDIDATES
+    assert sorted(names.values()) == CANDIDATES
     for candidate in content["candidates"]:
         kind, encoded = candidate["video"].split(",")
         assert kind == "data:video/mp4;base64"
-        assert base64.b64decode(encoded) == videos[candidate["name"]].read_bytes()
-    assert content["original"] == content["candidates"][0]["video"]
+        assert base64.b64decode(encoded) == videos[names[candidate["id"]]].read_bytes()
+    assert base64.b64decode(content["original"].split(",")[1]) == videos["ours"].read_bytes()
     assert [question["key"] for question in content["questions"]] == list(QUESTIONS)
     assert len(QUESTIONS) == 4
 
@@ -72,32 +85,73 @@ def test_what_browsers_do_not_play_is_encoded_anew(videos: dict[str, Path], tmp_
     for _ in range(10):
         writer.write(np.full((32, 32, 3), (200, 120, 40), np.uint8))
     writer.release()
-    again.write_bytes(playable(opencvs))
+    again.write_bytes(playable(opencvs).content)
     with av.open(str(again)) as container:
         assert container.streams.video[0].codec_context.name == "h264"
     frames = list(read_frames(again))
     assert len(frames) == 10
     np.testing.assert_allclose(frames[5].mean(axis=(0, 1)), (40, 120, 200), atol=6)
-    assert playable(videos["ours"]) == videos["ours"].read_bytes()
+    assert playable(videos["ours"]) == Playable("mp4", videos["ours"].read_bytes())
 
 
-def test_nothing_is_loaded_and_nobody_is_named_outside_the_data(videos: dict[str, Path]):
-    page = comparison_page(videos)
-    shown = page.replace(json.dumps(held(page)), "")
-    assert "http" not in shown
+@pytest.mark.parametrize(
+    ("ending", "codec", "kept"),
+    [
+        ("mp4", "libx264", "mp4"),
+        ("webm", "libvpx-vp9", "webm"),
+        ("avi", "libx264", None),
+        ("mkv", "libx264", None),
+        ("mkv", "libvpx-vp9", None),
+        ("mov", "libx264", None),
+    ],
+)
+def test_the_container_has_to_be_one_that_browsers_play(ending: str, codec: str, kept: str | None, tmp_path: Path):
+    path = tmp_path / f"video.{ending}"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        for shade in range(10):
+            picture = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 20 * shade, np.uint8), format="rgb24")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    video = playable(path)
+    assert video.container == (kept or "mp4")
+    assert (video.content == path.read_bytes()) == (kept is not None)
+
+
+def test_nothing_is_loaded_and_nobody_is_named(videos: dict[str, Path]):
+    page = comparison_page(videos).html
+    assert "http" not in page.replace(json.dumps(held(page)), "")
     for name in CANDIDATES:
-        assert name not in shown
+        assert name not in page
+
+
+def test_the_source_does_not_say_in_which_order_the_videos_were_given(videos: dict[str, Path]):
+    turned = {name: videos[name] for name in CANDIDATES[::-1]}
+    assert comparison_page(turned).html == comparison_page(videos).html
+
+
+def test_only_what_can_be_judged_is_asked(videos: dict[str, Path]):
+    def asked(**shown: Any) -> list[str]:
+        return [question["key"] for question in held(comparison_page(videos, **shown).html)["questions"]]
+
+    assert asked() == ["lip_sync", "overall"]
+    assert asked(original=videos["ours"]) == ["lip_sync", "identity", "overall"]
+    assert asked(instruction="Make him old") == ["lip_sync", "editing_quality", "overall"]
 
 
 def test_the_same_videos_are_the_same_comparison(videos: dict[str, Path]):
-    assert held(comparison_page(videos))["id"] == held(comparison_page(videos, instruction="x"))["id"]
+    assert held(comparison_page(videos).html)["id"] == held(comparison_page(videos, instruction="x").html)["id"]
     fewer = {name: videos[name] for name in CANDIDATES[:2]}
-    assert held(comparison_page(fewer))["id"] != held(comparison_page(videos))["id"]
+    assert held(comparison_page(fewer).html)["id"] != held(comparison_page(videos).html)["id"]
 
 
 def test_videos_that_cannot_be_compared_are_refused(videos: dict[str, Path], tmp_path: Path):
     with pytest.raises(NTalkerError, match="at least two"):
         comparison_page({"ours": videos["ours"]})
+    with pytest.raises(NTalkerError, match="copy and ours are the same video"):
+        comparison_page({"ours": videos["ours"], "copy": videos["ours"]})
     longer = tmp_path / "longer.mp4"
     write_pictures(longer, [np.zeros((32, 32, 3), np.uint8)] * 30, None)
     with pytest.raises(NTalkerError, match=r"longer\.mp4 1\.2 s: compare videos of the same audio"):
@@ -106,10 +160,9 @@ def test_videos_that_cannot_be_compared_are_refused(videos: dict[str, Path], tmp
 
 def test_votes_are_counted_by_question(tmp_path: Path):
     mixed = {"lip_sync": "wav2lip", "editing_quality": "ours", "identity": "ours", "overall": "ours"}
-    counted = tally(
-        write(tmp_path, record("ours", "a"), record(mixed, "b"), record("sadtalker", "c"), record(mixed, "d"))
-    )
-    assert counted.people == 4 and counted.repeated == 0
+    records = record("ours", "a"), record(mixed, "b"), record("sadtalker", "c"), record(mixed, "d")
+    counted = tally(write(tmp_path, *records), [key(tmp_path)])
+    assert counted.viewings == 4 and counted.repeated == 0
     assert counted.votes["ours"] == {"lip_sync": 1, "editing_quality": 3, "identity": 3, "overall": 3}
     assert counted.votes["wav2lip"]["lip_sync"] == 2
     assert counted.share("ours", "overall") == 75.0
@@ -118,10 +171,34 @@ def test_votes_are_counted_by_question(tmp_path: Path):
         assert sum(counted.share(name, question) for name in CANDIDATES) == pytest.approx(100.0)
 
 
+def test_pages_that_ask_less_count_where_they_ask(tmp_path: Path):
+    fewer = record({"lip_sync": "ours", "overall": "wav2lip"}, "b", comparison="d")
+    counted = tally(write(tmp_path, record("ours", "a"), fewer), [key(tmp_path), key(tmp_path, "d")])
+    assert [counted.answers(question) for question in QUESTIONS] == [2, 1, 1, 2]
+    assert counted.share("ours", "identity") == 100.0
+    assert counted.share("ours", "overall") == 50.0
+
+
+def test_intervals_are_wilsons():
+    def interval(votes: int, others: int) -> tuple[float, float]:
+        return Tally({"a": {"overall": votes}, "b": {"overall": others}}, votes + others, 0).interval("a", "overall")
+
+    # Newcombe (1998), table I: 81 of 263, 15 of 148, 0 of 20, 1 of 29.
+    for votes, others, expected in [
+        (81, 182, (25.53, 36.62)),
+        (15, 133, (6.24, 16.05)),
+        (0, 20, (0.0, 16.11)),
+        (1, 28, (0.61, 17.18)),
+    ]:
+        assert interval(votes, others) == pytest.approx(expected, abs=0.01)
+    assert interval(0, 0) == (0.0, 100.0)
+
+
 def test_who_saves_twice_counts_once_with_the_last_answers(tmp_path: Path):
     later = record("wav2lip", "a", saved="2026-01-02T00:00:00Z")
-    counted = tally(write(tmp_path, later, record("ours", "a"), record("ours", "a", comparison="other")))
-    assert (counted.people, counted.repeated) == (2, 1)
+    records = later, record("ours", "a"), record("ours", "a", comparison="other")
+    counted = tally(write(tmp_path, *records), [key(tmp_path), key(tmp_path, "other")])
+    assert (counted.viewings, counted.repeated) == (2, 1)
     assert counted.votes["wav2lip"]["overall"] == 1
     assert counted.votes["ours"]["overall"] == 1
 
@@ -133,8 +210,9 @@ def test_who_saves_twice_counts_once_with_the_last_answers(tmp_path: Path):
         "[]",
         "{}",
         record(format="other"),
-        record(format_version=2),
-        record({"lip_sync": "ours"}),
+        record(format_version=1),
+        record({"lip_sync": "ours"}, questions=list(QUESTIONS)),
+        record({}),
         record("nobody"),
         record(session=3),
     ],
@@ -142,24 +220,35 @@ def test_who_saves_twice_counts_once_with_the_last_answers(tmp_path: Path):
 )
 def test_files_that_are_no_answers_are_named(content: Any, tmp_path: Path):
     with pytest.raises(NTalkerError, match=r"answers-1\.json holds no"):
-        tally(write(tmp_path, record(), content))
+        tally(write(tmp_path, record(), content), [key(tmp_path)])
 
 
-def test_other_candidates_and_no_files_are_refused(tmp_path: Path):
+def test_other_candidates_no_files_and_no_key_are_refused(tmp_path: Path):
+    others = key(tmp_path, "d", {"1": "a", "2": "b"})
     with pytest.raises(NTalkerError, match="compares a, b, others ours, sadtalker, wav2lip"):
-        tally(write(tmp_path, record(), record("a", "b", candidates=["a", "b"])))
+        other = record({"overall": "1"}, "b", comparison="d", candidates=["1", "2"])
+        tally(write(tmp_path, record(), other), [key(tmp_path), others])
     with pytest.raises(NTalkerError, match="no answers"):
-        tally([])
+        tally([], [others])
+    with pytest.raises(NTalkerError, match=r"answers-0\.json answers the comparison c, whose key is not here.*--key"):
+        tally(write(tmp_path, record()), [others])
+    with pytest.raises(NTalkerError, match=r"answers-0\.json names videos that are not in"):
+        tally(write(tmp_path, record()), [key(tmp_path, "c", {"1": "a"})])
+    with pytest.raises(NTalkerError, match=r"answers-0\.json holds no key"):
+        tally([], write(tmp_path, record()))
 
 
 def test_the_commands(videos: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    page = tmp_path / "page.html"
+    page, key_file = tmp_path / "page.html", tmp_path / "page.key.json"
     paths = [str(path) for path in videos.values()]
     assert command(["compare", *paths, "--output", str(page)]) == 0
-    assert held(page.read_text("utf8"))["candidates"][1]["name"] == "sadtalker"
-    assert command(["tally", *map(str, write(tmp_path, record("ours", "a"), record("wav2lip", "b")))]) == 0
-    output = capsys.readouterr().out
-    assert "50.00% (1)" in output and "Answers of 2" in output
+    content, names = held(page.read_text("utf8")), json.loads(key_file.read_text("utf8"))["candidates"]
+    ids = {name: code for code, name in names.items()}
+    told = {"comparison": content["id"], "candidates": list(names)}
+    answers = [record({"lip_sync": ids[name], "overall": ids[name]}, name, **told) for name in ("ours", "wav2lip")]
+    assert command(["tally", *map(str, write(tmp_path, *answers)), "--key", str(key_file)]) == 0
+    output = " ".join(capsys.readouterr().out.split())
+    assert "50.00% (1), 9 to 91%" in output and "2 viewings" in output and "identity" not in output
     assert command(["compare", paths[0], str(tmp_path / "none.mp4")]) == 1
     assert "no video at" in capsys.readouterr().err
     assert command(["compare", paths[0], paths[0]]) == 1

@@ -13,16 +13,17 @@ class Compare:
     """Make a page that asks people which of several videos of the same audio is best, as in the paper's Table 2.
 
     The page holds the videos, shows them in random order under letters, and saves the answers as a file to send back.
+    Who made which video is in a key file beside it, which ntalker tally reads; viewers should not get that one.
     """
 
     videos: tyro.conf.Positional[tuple[Path, ...]]
-    """Two or more mp4s of the same audio; each is called after its file."""
+    """Two or more videos of the same audio; each is called after its file."""
     output: Path = Path("comparison.html")
-    """The page to write."""
+    """The page to write. Its key goes beside it, as NAME.key.json."""
     original: Path | None = None
-    """The video before the edit, shown as such: without it nobody can judge identity."""
+    """The video before the edit, shown as such: without it nobody can judge identity, and nobody is asked."""
     instruction: str | None = None
-    """What was asked for, shown above the videos."""
+    """What was asked for, shown above the videos: without it nobody is asked who follows it."""
 
     def main(self) -> None:
         """Writes the page."""
@@ -38,8 +39,13 @@ class Compare:
         if len(set(names)) < len(names):
             raise NTalkerError("The same video is given twice.")
         page = comparison_page(dict(zip(names, self.videos, strict=True)), self.original, self.instruction)
-        write_text(self.output, page)
-        print(f"{self.output}: {len(names)} videos, {len(page) / 2**20:.1f} MiB. Count the answers with ntalker tally.")
+        key = self.output.with_suffix(".key.json")
+        write_text(self.output, page.html)
+        write_text(key, page.key)
+        print(
+            f"{self.output}: {len(names)} videos, {len(page.html) / 2**20:.1f} MiB. Keep {key} to yourself and count "
+            f"the answers with ntalker tally ANSWERS --key {key}."
+        )
 
 
 @dataclass
@@ -48,22 +54,29 @@ class TallyAnswers:
 
     answers: tyro.conf.Positional[tuple[Path, ...]]
     """The files they sent back."""
+    key: tuple[Path, ...] = (Path("comparison.key.json"),)
+    """The key files that ntalker compare wrote beside the pages."""
 
     def main(self) -> None:
-        """Prints the shares as in the paper's Table 2."""
+        """Prints the shares as in the paper's Table 2, with their 95% intervals."""
         from rich.console import Console
+        from rich.markup import escape
         from rich.table import Table
 
         from ntalker_ns.evaluation.comparison import QUESTIONS, tally
 
-        counted = tally(self.answers)
-        table = Table(title=f"Answers of {counted.people}")
+        counted = tally(self.answers, self.key)
+        asked = [question for question in QUESTIONS if counted.answers(question)]
+        table = Table(title=f"{counted.viewings} viewings: share (votes), 95% interval")
         table.add_column("")
-        for title, _ in QUESTIONS.values():
-            table.add_column(title, justify="right")
+        for question in asked:
+            table.add_column(QUESTIONS[question][0], justify="right")
         for name, votes in counted.votes.items():
-            cells = [f"{counted.share(name, key):.2f}% ({votes[key]})" for key in QUESTIONS]
-            table.add_row(name, *cells)
+            cells = []
+            for question in asked:
+                low, high = counted.interval(name, question)
+                cells.append(f"{counted.share(name, question):.2f}% ({votes[question]}), {low:.0f} to {high:.0f}%")
+            table.add_row(escape(name), *cells)
         Console().print(table)
         if counted.repeated:
-            print(f"{counted.repeated} files were saved again by the same viewer: the last one counts.")
+            print(f"{counted.repeated} files were saved again in the same viewing: the last one counts.")
