@@ -1,6 +1,8 @@
 """Experiments: files are checked, runs are trained once, rows stand beside the paper's."""
 
 import dataclasses
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from ntalker_ns.cli.main import run as command
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation import runs, trained
 from ntalker_ns.evaluation.experiment_rows import compared, evaluate_rows, table
-from ntalker_ns.evaluation.experiments import experiments_folder, load_experiment
+from ntalker_ns.evaluation.experiments import RunPlan, experiments_folder, load_experiment
 from ntalker_ns.evaluation.footage import in_bytes
 from ntalker_ns.evaluation.options import MetricOptions
 from ntalker_ns.evaluation.trained import train_or_reuse
@@ -146,6 +148,38 @@ def test_a_run_that_is_there_is_not_trained_again(data: Path, tmp_path: Path, mo
     assert second["base"].seconds == pytest.approx(first["base"].seconds, abs=1.0)
     given = train_or_reuse(experiment, "small", data, tmp_path / "outputs", base=first["short"].config)
     assert given["base"].config == first["short"].config
+
+
+def test_a_run_is_reused_only_while_all_that_made_it_is_the_same(data: Path, tmp_path: Path):
+    clip = shutil.copytree(data, tmp_path / "clip")
+    head = tmp_path / "anna" / "base" / "1"
+    checkpoint = head / "nerfstudio_models" / "step-000000007.ckpt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_bytes(b"one")
+    (head / "config.yml").write_text(yaml.dump(tiny_config(data, tmp_path)))
+    preset = tmp_path / "old.yaml"
+    words = {"instruction": "Make him old", "caption_before": "a man", "caption_after": "an old man"}
+    preset.write_text(yaml.safe_dump(words))
+    base = trained.TrainedRun(head / "config.yml", None, "x")
+    plan = RunPlan("ntalker-edit", "base", {"preset": str(preset)})
+
+    def fingerprint() -> str:
+        return trained.fingerprint_of(plan, clip, base, str(preset))
+
+    made = fingerprint()
+    assert fingerprint() == made
+    seen = {made}
+    for path, content in [
+        (preset, yaml.safe_dump({**words, "caption_after": "a very old man"}).encode()),
+        (preset, yaml.safe_dump({**words, "steps": [3, 4]}).encode()),
+        (clip / "transforms.json", (clip / "transforms.json").read_bytes() + b" "),
+        (checkpoint, b"other"),
+        (checkpoint.with_name("step-000000009.ckpt"), b"other"),
+    ]:
+        path.write_bytes(content)
+        seen.add(fingerprint())
+    os.utime(checkpoint.with_name("step-000000009.ckpt"), ns=(1, 1))
+    assert len({*seen, fingerprint()}) == 7
 
 
 def test_a_run_that_was_broken_off_goes_on(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -67,14 +67,7 @@ def train_or_reuse(
 
 def _train_once(name: str, plan: RunPlan, data: Path, output_dir: Path, edited: TrainedRun | None) -> TrainedRun:
     config = planned_config(plan, data, output_dir, edited)
-    fingerprint = _digest(
-        {
-            "method": plan.method,
-            "fields": plan.fields,
-            "data": str(data.resolve()),
-            "edits": edited and edited.fingerprint,
-        }
-    )
+    fingerprint = fingerprint_of(plan, data, edited, getattr(config, "preset", None))
     found = _find(output_dir, fingerprint)
     seconds = 0.0
     if found is not None:
@@ -101,6 +94,47 @@ def _train_once(name: str, plan: RunPlan, data: Path, output_dir: Path, edited: 
         if folder.is_dir():
             mark()
     return TrainedRun(folder / "config.yml", seconds + time.perf_counter() - start, fingerprint)
+
+
+def fingerprint_of(plan: RunPlan, data: Path, edited: TrainedRun | None, preset: str | None) -> str:
+    """Of all that a run is made from, by content where a name may come to mean something else.
+
+    Args:
+        plan: the run.
+        data: the data set.
+        edited: the run that it edits, if it is an edit.
+        preset: the name or file of its instruction, if it has one.
+
+    Raises:
+        NTalkerError: the preset cannot be used, or the edited run is gone.
+    """
+    from ntalker_ns.editing.presets import load_preset
+
+    return _digest(
+        {
+            "method": plan.method,
+            "fields": plan.fields,
+            "data": str(data.resolve()),
+            "clip": _clip_digests(data),
+            "edits": None if edited is None else [edited.fingerprint, *_checkpoint_state(edited.config)],
+            "preset": None if preset is None else asdict(load_preset(preset)),
+        }
+    )
+
+
+def _clip_digests(data: Path) -> list[str]:
+    """Of transforms.json, or of the two that RAD-NeRF's data sets have."""
+    folder = data if data.is_dir() else data.parent
+    return [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("transforms*.json"))]
+
+
+def _checkpoint_state(config: Path) -> tuple[str, int, int]:
+    """Name, bytes and time of change of a run's newest checkpoint."""
+    from ntalker_ns.edit_base import read_run
+
+    checkpoint = read_run(config.parent).checkpoint
+    state = checkpoint.stat()
+    return checkpoint.name, state.st_size, state.st_mtime_ns
 
 
 def planned_config(plan: RunPlan, data: Path, output_dir: Path, edited: TrainedRun | None) -> Any:
