@@ -17,7 +17,7 @@ from ntalker_ns.cli.main import run as command
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation import runs, trained
 from ntalker_ns.evaluation.experiment_rows import compared, evaluate_rows, table
-from ntalker_ns.evaluation.experiments import RunPlan, experiments_folder, load_experiment
+from ntalker_ns.evaluation.experiments import RowPlan, RunPlan, experiments_folder, load_experiment
 from ntalker_ns.evaluation.footage import in_bytes
 from ntalker_ns.evaluation.options import MetricOptions
 from ntalker_ns.evaluation.trained import train_or_reuse
@@ -42,6 +42,22 @@ CONTENT: dict[str, Any] = {
         },
     },
 }
+
+
+EDITED = {
+    "runs": {
+        "base": {"method": "ntalker-base"},
+        "old": {"method": "ntalker-edit", "edits": "base"},
+    },
+    "rows": {"ours": {"title": "Ours", "run": "old", "paper": {}}},
+    "preset": "bronze-statue",
+}
+"""An experiment with an edit."""
+
+
+def weighed(fields: dict[str, Any]) -> dict[str, Any]:
+    """A row of the base with something more."""
+    return {"rows": {"a": {"title": "A", "run": "base", "paper": {}, **fields}}}
 
 
 def write(folder: Path, **changes: Any) -> Path:
@@ -79,6 +95,7 @@ def test_the_experiments_of_the_package_can_be_planned(path: Path, monkeypatch: 
             config = trained.planned_config(planned, Path("data"), Path("outputs"), edited)
             assert config.method_name == planned.method
             assert planned.method.endswith("-small") == (scale == "small")
+        trained.check_runs(experiment, scale)
 
 
 def test_the_papers_tables_are_there():
@@ -111,6 +128,15 @@ def test_small_tables_share_the_runs_that_are_the_same():
         ({"rows": {"a": {"title": "A"}}}, "rows: a lacks something"),
         ({"rows": ["a"]}, "rows must be names"),
         ({"runs": {"base": {"method": "m", "edits": "x"}}}, "there is no run"),
+        ({"title": 3}, "title cannot be 3: give text"),
+        ({"columns": "psnr"}, "columns cannot be 'psnr': give a list of text"),
+        (weighed({"per_frame": "no"}), "rows: a: per_frame cannot be 'no': give true or false"),
+        (weighed({"per_frame": True}), "rows: a: per_frame needs the run of an edit"),
+        (weighed({"refinement_weight": "0.4"}), "rows: a: refinement_weight cannot be '0.4': give a number or nothing"),
+        (
+            weighed({"refinement_weight": 0.4}),
+            "rows: a: refinement_weight is .* for the run of an edit, not 0.4 for base",
+        ),
     ],
 )
 def test_what_a_file_gets_wrong_is_named(changes: dict[str, Any], sentence: str, tmp_path: Path):
@@ -134,6 +160,32 @@ def test_a_runs_own_fields_go_before_the_scales(tmp_path: Path):
     assert planned.method == "ntalker-base-small"
     assert planned.fields == {"max_num_iterations": 3, "steps_per_save": 1}
     assert experiment.planned("short", "paper").method == "ntalker-base"
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        (
+            {"edit.strategy": "progresive"},
+            "'edit.strategy' cannot be 'progresive': give progressive, one-time, iterative",
+        ),
+        ({"edit.noise": "frames"}, "'edit.noise' cannot be 'frames': give run, frame"),
+        ({"edit_region": "heads"}, "'edit_region' cannot be 'heads': give head, portrait, frame"),
+        ({"edit.epochs": "9"}, "'edit.epochs' cannot be '9': give a whole number"),
+        ({"edit.updates": 0}, "--edit.updates must be at least 1"),
+        ({"edit.epoch": 9}, "there is no field 'epoch'"),
+        ({"preset": "old-mann"}, "no preset 'old-mann': choose from"),
+        ({"instruction": "Make him tall"}, "Make him tall"),
+    ],
+)
+def test_what_a_run_gets_wrong_is_said_before_any_is_trained(
+    fields: dict[str, Any], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(runs, "prepare", lambda config: pytest.fail("began to train"))
+    changes = {**EDITED, "runs": {**EDITED["runs"], "old": {**EDITED["runs"]["old"], "fields": fields}}}
+    experiment = load_experiment(str(write(tmp_path, **changes)))
+    with pytest.raises(NTalkerError, match=f"mine.yaml: runs: old: .*{sentence}"):
+        train_or_reuse(experiment, "small", tmp_path, tmp_path / "outputs")
 
 
 def test_a_run_that_is_there_is_not_trained_again(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -230,8 +282,8 @@ def test_frames_edited_one_by_one_are_scored_as_exactly_as_runs(
         return (noise.random((*reference.frames.shape,), np.float32) for _ in range(len(reference)))
 
     monkeypatch.setattr("ntalker_ns.evaluation.experiment_rows.per_frame_edits", edits)
-    rows = {"one-by-one": {"title": "Ip2p", "run": "short", "per_frame": True, "paper": {}}}
-    experiment = load_experiment(str(write(tmp_path, rows=rows)))
+    row = RowPlan("Ip2p", {}, "short", per_frame=True)
+    experiment = dataclasses.replace(load_experiment(str(write(tmp_path))), rows={"one-by-one": row})
     made = train_or_reuse(experiment, "small", data, tmp_path / "outputs")
     evaluation = evaluate_rows(experiment, made, {}, MetricOptions(), tmp_path / "videos")
     take = evaluation.row("one-by-one").take

@@ -1,5 +1,6 @@
 """The paper's tables as files: which runs are trained, which rows are measured, what the paper has there."""
 
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -9,6 +10,7 @@ import yaml
 
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation.metrics import BY_KEY
+from ntalker_ns.evaluation.overrides import fits, fitting, wanted
 
 FOLDER = Path("configs") / "experiments"
 """Where the experiments lie, in the package and in the repository."""
@@ -70,6 +72,8 @@ class Experiment:
     scales: dict[str, Scale]
     preset: str | None = None
     """The instruction of all edits (configs/instructions)."""
+    file: Path = Path()
+    """Where it was read from, which no file says itself."""
 
     def planned(self, run: str, scale: str) -> RunPlan:
         """A run as it is at a scale.
@@ -121,9 +125,11 @@ def _experiment_of(content: Any, path: Path) -> Experiment:
             "runs": _each(RunPlan, whole.runs, f"{path}: runs"),
             "rows": _each(RowPlan, whole.rows, f"{path}: rows"),
             "scales": _each(Scale, whole.scales, f"{path}: scales"),
+            "file": path,
         }
     )
     _check(experiment, path)
+    _check_rows(experiment, path)
     return experiment
 
 
@@ -135,12 +141,16 @@ def _each(kind: type[Plain], content: Any, where: str) -> dict[str, Plain]:
 
 def _plain(kind: type[Plain], content: Any, where: str) -> Plain:
     """A dataclass from a mapping with its fields' names."""
-    known = {one.name for one in fields(kind)}  # type: ignore[arg-type]
+    known = {one.name for one in fields(kind) if one.name != "file"}  # type: ignore[arg-type]
     if not isinstance(content, Mapping):
         raise NTalkerError(f"{where} must have {', '.join(sorted(known))}.")
     unknown = sorted(set(content) - known)
     if unknown:
         raise NTalkerError(f"{where} has '{unknown[0]}', which it cannot have; it can have {', '.join(sorted(known))}.")
+    hints = typing.get_type_hints(kind)
+    for name, value in content.items():
+        if not fits(fitting(value, hints[name]), hints[name]):
+            raise NTalkerError(f"{where}: {name} cannot be {value!r}: give {wanted(hints[name])}.")
     try:
         return kind(**content)
     except TypeError as error:
@@ -163,3 +173,16 @@ def _check(experiment: Experiment, path: Path) -> None:
         wrong = [key for key in keys if key not in columns]
         if wrong:
             raise NTalkerError(f"{path}: {where}: there is no metric '{wrong[0]}' ({', '.join(sorted(columns))}).")
+
+
+def _check_rows(experiment: Experiment, path: Path) -> None:
+    """What only an edit can be asked for."""
+    for name, row in experiment.rows.items():
+        edit = row.run is not None and experiment.runs[row.run].edits is not None
+        if row.refinement_weight is not None and not (edit and 0.0 <= row.refinement_weight <= 1.0):
+            raise NTalkerError(
+                f"{path}: rows: {name}: refinement_weight is a number from 0 to 1 for the run of an edit, not "
+                f"{row.refinement_weight} for {row.run}."
+            )
+        if row.per_frame and not edit:
+            raise NTalkerError(f"{path}: rows: {name}: per_frame needs the run of an edit, whose editor it takes.")

@@ -46,8 +46,9 @@ def train_or_reuse(
         By the experiment's names.
 
     Raises:
-        NTalkerError: a run cannot be trained.
+        NTalkerError: a run cannot be trained; what its configuration gets wrong is said before any is.
     """
+    check_runs(experiment, scale)
     trained: dict[str, TrainedRun] = {}
 
     def need(name: str) -> TrainedRun:
@@ -63,6 +64,32 @@ def train_or_reuse(
     for name in experiment.runs:
         need(name)
     return trained
+
+
+def check_runs(experiment: Experiment, scale: str) -> None:
+    """Says what is wrong with the configuration of any run.
+
+    Raises:
+        NTalkerError: a method, field, value, preset or instruction cannot be; it names file and run.
+    """
+    for name in experiment.runs:
+        plan = experiment.planned(name, scale)
+        try:
+            config = planned_config(plan, Path(), Path(), None)
+            if plan.edits is not None:
+                _check_edit(config)
+        except NTalkerError as error:
+            raise NTalkerError(f"{experiment.file}: runs: {name}: {error}") from error
+
+
+def _check_edit(config: Any) -> None:
+    """What an edit says of itself before it starts, without its base."""
+    from ntalker_ns.editing.plan import make_plan
+    from ntalker_ns.editing.presets import load_preset
+
+    preset = None if config.preset is None else load_preset(config.preset)
+    make_plan(config.edit, preset and preset.guidance, preset and preset.steps)
+    config.make_editor().check(config.instruction or (preset.instruction if preset else ""))
 
 
 def _train_once(name: str, plan: RunPlan, data: Path, output_dir: Path, edited: TrainedRun | None) -> TrainedRun:
