@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 def progress_bar() -> Progress:
     """A bar that shows what is done, out of how many, the time passed and the time left."""
     return Progress(
-        TextColumn("{task.description:<22}"),
+        TextColumn("{task.description:<22}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

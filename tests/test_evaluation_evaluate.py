@@ -1,5 +1,6 @@
 """The whole evaluation: a clip against itself, a delayed one, a run as ns-eval sees it, reports that can be read."""
 
+import dataclasses
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from conftest import DemoClip
+from rich.console import Console
 from tiny_clip import write_tiny_clip
 from tiny_edit import tiny_edit
 from tiny_run import tiny_config
@@ -23,6 +25,7 @@ from ntalker_ns.evaluation.footage import ENCODED, SAMPLES_PER_FRAME, Reference,
 from ntalker_ns.evaluation.metrics import METRICS
 from ntalker_ns.evaluation.options import FrameOptions, MetricOptions
 from ntalker_ns.evaluation.written_report import notes, page, print_remarks, table, unavailable, write_report
+from ntalker_ns.progress import track
 
 FRAMES, HELD_OUT = 66, 6
 CLIP_FRAMES = 36
@@ -258,6 +261,22 @@ def test_the_table_has_a_column_for_each_take(of_run: tuple[Evaluation, Path]):
     shown = table(of_run[0])
     assert [column.header for column in shown.columns] == ["", "unit", "better", "true", "ours", "nearest", "mean"]
     assert any("Lip landmarks" in sentence and sentence.endswith(".") for sentence in unavailable(of_run[0]))
+
+
+def test_names_with_brackets_are_shown_as_they_are(of_videos: Evaluation, capsys: pytest.CaptureFixture[str]):
+    named = {"itself": "a[final]", "delayed": "[/b]"}
+    rows = [
+        dataclasses.replace(row, take=dataclasses.replace(row.take, name=named.get(row.take.name, row.take.name)))
+        for row in of_videos.rows
+    ]
+    reference = dataclasses.replace(of_videos.reference, name="[red]clip[/red].mp4")
+    evaluation = dataclasses.replace(of_videos, rows=rows, reference=reference)
+    Console(width=200).print(table(evaluation))
+    print_remarks(evaluation)
+    assert list(track([1], "Faces of [/b]")) == [1]
+    output = capsys.readouterr().out
+    assert "[red]clip[/red].mp4" in output
+    assert output.count("a[final]") >= 2 and output.count("[/b]") >= 2
 
 
 def test_the_command_writes_a_report(clip: Path, delayed: Path, tmp_path: Path, capsys: Any):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from rich.console import Console
 from tiny_clip import write_tiny_clip
 from tiny_edit import TINY_EDIT, tiny_edit
 from tiny_run import tiny_config
@@ -337,6 +338,15 @@ def tiny_table(name: str, data: Path, folder: Path) -> dict[str, dict[str, Any]]
     made = train_or_reuse(experiment, "small", data, folder / "outputs")
     evaluation = evaluate_rows(experiment, made, {}, MetricOptions(), folder / name)
     return compared(experiment, made, evaluation)
+
+
+def test_titles_with_brackets_are_shown_as_they_are(capsys: Any):
+    values = {"psnr": None, "warping_error": None, "training_time": None}
+    rows = {"a": {"title": "Ours [/b]", "ours": values, "paper": {**values, "psnr": "[1]"}}}
+    experiment = dataclasses.replace(load_experiment("table3"), columns=tuple(values))
+    Console(width=200).print(table(experiment, rows, "A [red]table"))
+    output = capsys.readouterr().out
+    assert all(text in output for text in ("Ours [/b]", "A [red]table", "[1]"))
 
 
 def no_faces(pictures: Any) -> np.ndarray:

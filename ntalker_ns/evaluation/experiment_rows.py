@@ -120,9 +120,10 @@ def _value(
 
 def table(experiment: Experiment, rows: Mapping[str, Mapping[str, Any]], title: str) -> "Table":
     """The rows as a rich table: ours above the paper's."""
+    from rich.markup import escape
     from rich.table import Table
 
-    shown = Table(title=title, show_lines=True)
+    shown = Table(title=escape(title), show_lines=True)
     shown.add_column("")
     shown.add_column("")
     for column in experiment.columns:
@@ -130,9 +131,10 @@ def table(experiment: Experiment, rows: Mapping[str, Mapping[str, Any]], title: 
         shown.add_column(heading.strip(), justify="right")
     for row in rows.values():
         cells = [
-            f"{_text(column, row['ours'][column])}\n{row['paper'][column] or '-'}" for column in experiment.columns
+            escape(f"{_text(column, row['ours'][column])}\n{row['paper'][column] or '-'}")
+            for column in experiment.columns
         ]
-        shown.add_row(row["title"], "ours\npaper", *cells)
+        shown.add_row(escape(row["title"]), "ours\npaper", *cells)
     return shown
 
 

@@ -49,15 +49,16 @@ details { margin: .5rem 0; } dt { font-weight: 600; } dd { margin: 0 0 .4rem 1re
 
 def table(evaluation: Evaluation) -> "Table":
     """The figures as a rich table: a row for each metric that any take has, a column for each take."""
+    from rich.markup import escape
     from rich.table import Table
 
     width, height = evaluation.reference.size
-    shown = Table(title=f"{evaluation.reference.name}, {width}x{height} px")
+    shown = Table(title=escape(f"{evaluation.reference.name}, {width}x{height} px"))
     shown.add_column("")
     shown.add_column("unit")
     shown.add_column("better")
     for row in evaluation.rows:
-        shown.add_column(row.take.name, justify="right")
+        shown.add_column(escape(row.take.name), justify="right")
     for metric in measured(evaluation):
         cells = [metric.text(row.scores.values.get(metric.key)) for row in evaluation.rows]
         shown.add_row(metric.title, metric.unit, ARROWS[metric.better], *cells)
