@@ -77,7 +77,9 @@ WARPING = (
         "lower",
         4,
         "The paper's Eq. 11 (Lei et al., 2023): against the frame before and the first one, warped by optical flow, "
-        "over pixels seen in both; mean absolute difference of RGB in [0, 1], mean over frames.",
+        "over pixels seen in both; mean absolute difference of RGB in [0, 1], mean over frames. The paper's flow "
+        "is PWC-Net's, here it is that of OpenCV's DIS or torchvision's RAFT (--flow): not comparable with the paper's "
+        "numbers.",
     ),
     Metric("warping_short", "  against the frame before", "", "lower", 4, "Its short-term part."),
     Metric("warping_long", "  against the first frame", "", "lower", 4, "Its long-term part."),
