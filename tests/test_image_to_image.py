@@ -1,6 +1,7 @@
 """Pipelines of other makes: what s and t become, and two real ones of tiny random parts."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -53,6 +54,20 @@ def test_each_pipeline_is_steered_by_what_it_has():
     assert describe_mapping(kontext, config).startswith("0.5 s is its guidance_scale; t steps are run from pure")
     assert describe_mapping(qwen, DiffusersEditorConfig()).startswith("s is its true_cfg_scale")
     assert "s changes nothing; of t_u steps the last t" in describe_mapping(part, config)
+
+
+@pytest.mark.parametrize("name", ["StableDiffusionImg2ImgPipeline", "FluxImg2ImgPipeline"])
+def test_of_a_schedule_exactly_the_last_steps_are_run(name: str):
+    """One rounds the steps that are run down, the other those that are skipped."""
+    import diffusers
+
+    kind = getattr(diffusers, name)
+    for full in range(1, 51):
+        shell = SimpleNamespace(scheduler=SimpleNamespace(timesteps=torch.arange(full), order=1))
+        for steps in range(1, full + 1):
+            given = mapped_strength({"strength": 0.8}, Strength(3.0, steps, full), DiffusersEditorConfig())
+            timesteps, count = kind.get_timesteps(shell, given["num_inference_steps"], given["strength"], "cpu")
+            assert (len(timesteps), count) == (steps, steps), (steps, full)
 
 
 def test_sdxl_instruct_pix2pix_edits(tmp_path: Path, capsys: pytest.CaptureFixture):
