@@ -4,6 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tiny_diffusion import save_kontext, save_sdxl_ip2p
@@ -15,6 +16,7 @@ from ntalker_ns.editing.image_to_image import (
     call_parameters,
     describe_mapping,
     mapped_strength,
+    takes_batches,
 )
 from ntalker_ns.editing.schedule import Strength
 from ntalker_ns.errors import NTalkerError
@@ -54,6 +56,35 @@ def test_each_pipeline_is_steered_by_what_it_has():
     assert describe_mapping(kontext, config).startswith("0.5 s is its guidance_scale; t steps are run from pure")
     assert describe_mapping(qwen, DiffusersEditorConfig()).startswith("s is its true_cfg_scale")
     assert "s changes nothing; of t_u steps the last t" in describe_mapping(part, config)
+
+
+class Referencing:
+    """Takes a list of pictures for references of one, as FLUX.2 does: here for their mean."""
+
+    def __call__(self, image: Any, prompt: str, generator: Any, num_inference_steps: int, output_type: str) -> Any:
+        pictures = image if isinstance(image, list) else [image]
+        mean = np.mean([np.asarray(picture) for picture in pictures], axis=0) / 255
+        return SimpleNamespace(images=torch.from_numpy(mean).permute(2, 0, 1)[None])
+
+
+def test_frames_do_not_leak_into_each_other():
+    editor = DiffusersEditor(DiffusersEditorConfig(size=None, batch_size=2))
+    editor._pipeline = Referencing()
+    frames = torch.rand(2, 3, 16, 32, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(editor.edit(frames, INSTRUCTION, STRENGTH, [0, 0]), frames, rtol=0, atol=0.002)
+
+
+def test_batches_are_for_pipelines_that_are_known_to_keep_frames_apart():
+    import diffusers
+
+    batching = (
+        *("StableDiffusionInstructPix2PixPipeline", "StableDiffusionXLInstructPix2PixPipeline", "FluxKontextPipeline"),
+        *("StableDiffusionXLImg2ImgPipeline", "FluxImg2ImgPipeline", "QwenImageImg2ImgPipeline"),
+    )
+    single = ("Flux2Pipeline", "Flux2KleinPipeline", "QwenImageEditPipeline", "QwenImageEditPlusPipeline")
+    for name in batching + single:
+        if (kind := getattr(diffusers, name, None)) is not None:  # Older releases have not got all of them.
+            assert takes_batches(object.__new__(kind)) == (name in batching), name
 
 
 @pytest.mark.parametrize("name", ["StableDiffusionImg2ImgPipeline", "FluxImg2ImgPipeline"])

@@ -33,7 +33,8 @@ class DiffusersEditorConfig(EditorConfig):
     model: str = "black-forest-labs/FLUX.1-Kontext-dev"
     """A folder or hub id of an editing pipeline, such as FLUX.1 Kontext, Qwen-Image-Edit or SDXL-InstructPix2Pix."""
     batch_size: int = 1
-    """Frames edited at a time, for pipelines that take several."""
+    """Frames edited at a time, by pipelines that are known to edit each by itself (FLUX.1 Kontext, InstructPix2Pix,
+    image to image); others get one frame after the other."""
     guidance_factor: float = 1.0
     """The pipeline's guidance scale over s: distilled models expect less than InstructPix2Pix (FLUX.1 Kontext 2.5,
     where s ends at 6: 0.4)."""
@@ -92,14 +93,15 @@ class DiffusersEditor:
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         parameters = call_parameters(pipeline)
         arguments = mapped_strength(parameters, strength, self.config)
-        # Some pipelines take a list for several views of one picture: one frame is handed over as itself.
-        alone = len(pictures) == 1
-        arguments["image"] = pictures[0] if alone else pictures
-        arguments["prompt"] = instruction if alone else [instruction] * len(pictures)
-        arguments["generator"] = generators[0] if alone else generators
         size = {"height": height, "width": width, "max_area": height * width, "_auto_resize": False}
         arguments.update({name: value for name, value in size.items() if name in parameters})
-        edited = pipeline(**arguments, output_type="pt").images
+        if takes_batches(pipeline):
+            arguments.update(image=pictures, prompt=[instruction] * len(pictures), generator=generators)
+            edited = pipeline(**arguments, output_type="pt").images
+        else:
+            arguments.update(prompt=instruction, output_type="pt")
+            alone = zip(pictures, generators, strict=True)
+            edited = torch.cat([pipeline(**arguments, image=one, generator=own).images for one, own in alone])
         return resized(edited.float().clamp(0.0, 1.0), frames.shape[-2:]).to(frames)
 
     def _loaded(self, device: torch.device) -> Any:
@@ -129,6 +131,17 @@ class DiffusersEditor:
 def call_parameters(pipeline: Any) -> dict[str, Any]:
     """The arguments that a pipeline's call takes, and their defaults."""
     return {name: one.default for name, one in inspect.signature(type(pipeline).__call__).parameters.items()}
+
+
+def takes_batches(pipeline: Any) -> bool:
+    """Whether a pipeline is known to edit each picture of a list by itself.
+
+    Others may take a list for references of one picture (FLUX.2, Qwen-Image-Edit-Plus), so that frames would leak into
+    each other.
+    """
+    # What has a strength is image to image; what has an image guidance scale is InstructPix2Pix, of any size.
+    by_arguments = call_parameters(pipeline).keys() & {"strength", "image_guidance_scale"}
+    return bool(by_arguments) or type(pipeline).__name__ == "FluxKontextPipeline"
 
 
 def mapped_strength(parameters: Mapping[str, Any], strength: Strength, config: DiffusersEditorConfig) -> dict[str, Any]:
