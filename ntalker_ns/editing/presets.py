@@ -1,13 +1,12 @@
 """Instruction presets: YAML files with an instruction, captions of before and after, and bounds."""
 
+import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from ntalker_ns.editing.editor import check_instruction
-from ntalker_ns.editing.schedule import check_bounds
 from ntalker_ns.errors import NTalkerError
 
 FOLDER = Path("configs") / "instructions"
@@ -83,17 +82,31 @@ def _preset_of(content: Any, path: Path) -> EditPreset:
             f"lacks {', '.join(sorted(missing))}" if missing else f"has unknown {', '.join(sorted(map(str, unknown)))}"
         )
         raise NTalkerError(f"The preset {path} {reason}; its fields are {', '.join(known)}.")
-    words = {name: str(content[name]).strip() for name in known[:3]}
-    check_instruction(words["instruction"])
-    guidance, steps = (_bounds(content, name, kind, path) for name, kind in (("guidance", float), ("steps", int)))
-    check_bounds(guidance or (1.0, 1.0), steps or (1, 1))
-    return EditPreset(**words, guidance=guidance, steps=steps)
+    words = {name: _words(content, name, path) for name in known[:3]}
+    return EditPreset(
+        **words,
+        guidance=_bounds(content, "guidance", float, "numbers", path),
+        steps=_bounds(content, "steps", int, "whole numbers", path),
+    )
 
 
-def _bounds(content: dict[str, Any], name: str, kind: type, path: Path) -> Any:
+def _words(content: dict[str, Any], name: str, path: Path) -> str:
+    words = content[name]
+    if not isinstance(words, str) or not words.strip():
+        raise NTalkerError(f"The preset {path} needs words for {name}, not {words!r}: write them in quotes.")
+    return words.strip()
+
+
+def _bounds(content: dict[str, Any], name: str, kind: type, called: str, path: Path) -> Any:
+    """A lower and an upper bound, or None where the preset has none."""
     values = content.get(name)
     if values is None:
         return None
-    if not isinstance(values, list) or len(values) != 2 or not all(isinstance(v, (int, float)) for v in values):
-        raise NTalkerError(f"The preset {path} needs two numbers for {name}, a lower and an upper bound, not {values}.")
+    # By type, not isinstance: YAML's true and false count as whole numbers there.
+    pair = isinstance(values, list) and len(values) == 2 and all(type(value) in (int, kind) for value in values)
+    if not pair or not 1 <= values[0] <= values[1] < math.inf:
+        raise NTalkerError(
+            f"The preset {path} needs two {called} for {name}, a lower bound of at least 1 and an upper bound, not "
+            f"{values}."
+        )
     return kind(values[0]), kind(values[1])
