@@ -173,6 +173,14 @@ def test_what_is_no_editor_is_a_sentence(tmp_path: Path, monkeypatch: Any):
         editor(tmp_path).check("  ")
 
 
+def test_an_instruction_that_would_not_be_read_to_its_end_is_a_sentence(model: Path):
+    """The tokenizer has a token for each letter, and reads 77 with those of beginning and end."""
+    ours, strength = editor(model), Strength(4.0, 1, 2)
+    ours.edit(frames(1), "x" * 75, strength, (1,))
+    with pytest.raises(NTalkerError, match=r"has 81 tokens and .* reads 77, so that 'lder' .* --instruction"):
+        ours.edit(frames(1), "x" * 74 + "older", strength, (1,))
+
+
 def test_sizes_are_whole_multiples():
     assert working_size((480, 640), 512, 8) == (384, 512)
     assert working_size((128, 128), None, 8) == (128, 128)

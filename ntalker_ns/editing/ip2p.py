@@ -131,12 +131,10 @@ class InstructPix2Pix:
         return pipeline.vae.encode(pictures.to(pipeline.device, pipeline.dtype)).latent_dist.mode()
 
     def _text(self, pipeline: Any, words: str) -> Float[Tensor, "1 tokens channels"]:
-        tokens = pipeline.tokenizer(
-            words,
-            padding="max_length",
-            max_length=pipeline.tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
+        tokenizer = pipeline.tokenizer
+        check_length(tokenizer, words)
+        tokens = tokenizer(
+            words, padding="max_length", max_length=tokenizer.model_max_length, return_tensors="pt", verbose=False
         )
         return pipeline.text_encoder(tokens.input_ids.to(pipeline.device))[0].to(pipeline.unet.dtype)
 
@@ -183,6 +181,26 @@ class InstructPix2Pix:
         """One step of the scheduler, each frame with its own noise where the scheduler adds any."""
         options = pipeline.prepare_extra_step_kwargs(generators, eta=0.0)
         return pipeline.scheduler.step(predicted, timestep, latents, **options, return_dict=False)[0]
+
+
+def check_length(tokenizer: Any, words: str) -> None:
+    """Checks that a text encoder would read an instruction to its end.
+
+    Args:
+        tokenizer: of the text encoder.
+        words: the instruction.
+
+    Raises:
+        NTalkerError: it is too long; the message says what would not be read.
+    """
+    tokens, room = tokenizer(words, verbose=False).input_ids, tokenizer.model_max_length
+    if len(tokens) > room:
+        # The last of them stands for the end.
+        unread = tokenizer.decode(tokens[room - 1 : -1])
+        raise NTalkerError(
+            f"The instruction has {len(tokens)} tokens and InstructPix2Pix reads {room}, so that '{unread}' would be "
+            "left out: shorten --instruction."
+        )
 
 
 def working_size(size: Sequence[int], longest: int | None, multiple: int) -> tuple[int, int]:
