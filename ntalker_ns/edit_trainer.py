@@ -119,11 +119,14 @@ class EditTrainer(TalkerTrainer):
         try:
             self._between_steps(self._start_step)
         except NTalkerError:
-            # Before the first frame is edited there is nothing to go on with.
-            if self._start_step == 0 and not self.store.newest_of_all("edited", 0):
+            if not self._can_go_on():
                 shutil.rmtree(self.base_dir, ignore_errors=True)
                 remove_empty_folders(self.base_dir)
             raise
+
+    def _can_go_on(self) -> bool:
+        """Whether this run is worth resuming; before the first frame is edited there is nothing to go on with."""
+        return self._start_step > 0 or bool(self.store.newest_of_all("edited", self.total_steps))
 
     def _update_viewer_state(self, step: int) -> None:
         """Stock calls this after each step, when it has given the lock back."""
@@ -145,7 +148,14 @@ class EditTrainer(TalkerTrainer):
             self.pipeline.supervise(frames, self.plan)
         if edit is None:
             return
-        self._make_edit(edit, step)
+        try:
+            self._make_edit(edit, step)
+        except NTalkerError as error:
+            if not self._can_go_on():
+                raise
+            raise NTalkerError(
+                f"{str(error).rstrip('.')}, and go on with --load-dir {self.checkpoint_dir}, where what is done is kept."
+            ) from error
         for place in edit.frames:
             frames.edited[place] = self._edited_at(place, step)
 
@@ -288,6 +298,11 @@ class EditTrainer(TalkerTrainer):
             self.plan.seeds(tuple(int(self.indices[place]) for place in places)),
             None if conditions is None else self._to_tensor(conditions),
         )
+        if not bool(torch.isfinite(edited).all()):
+            raise NTalkerError(
+                "The editor gave pictures with values that are no numbers, as half precision does where it overflows: "
+                "take --editor.precision bf16 or fp32."
+            )
         for place, picture in zip(places, edited, strict=True):
             opacities = torch.from_numpy(frames.opacities[place]).float() / 255.0
             head, torso = opacities.split(1, dim=-1)

@@ -1,7 +1,9 @@
 """Whole edits, tiny: what they find, what they write, what they learn, and that a kill changes nothing."""
 
 import dataclasses
+import errno
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -184,6 +186,26 @@ def check_same_end(resumed: EditTrainer, whole: EditTrainer) -> None:
         torch.testing.assert_close(weights(resumed)[name], value, rtol=1e-4, atol=1e-6, msg=name)
 
 
+def test_pictures_without_numbers_end_an_edit_that_can_go_on(
+    edit: EditTrainer, base: TalkerTrainer, tmp_path: Path, monkeypatch: Any
+):
+    edit_frames, calls = FilterEditor.edit, []
+
+    def overflowing(*arguments: Any, **options: Any) -> Any:
+        calls.append(edit_frames(*arguments, **options))
+        return calls[-1] if len(calls) < FRAMES + 2 else calls[-1] / torch.zeros(())
+
+    broken = start(tiny_edit(tmp_path / "broken", base=base.base_dir))
+    with monkeypatch.context() as patch:
+        patch.setattr(FilterEditor, "edit", overflowing)
+        with pytest.raises(
+            NTalkerError, match=r"--editor\.precision bf16 or fp32, and go on with --load-dir (\S+),"
+        ) as said:
+            broken.train()
+    named = Path(str(said.value).split("--load-dir ")[1].split(",")[0])
+    check_same_end(train_edit(tiny_edit(tmp_path / "resumed", load_dir=named)), edit)
+
+
 @pytest.fixture
 def base_without_data(base: TalkerTrainer) -> Iterator[TalkerTrainer]:
     data = base.config.pipeline.datamanager.data
@@ -339,17 +361,41 @@ def test_other_data_and_other_edits_are_refused(base: TalkerTrainer, edit: EditT
     assert not list((tmp_path / "outputs").rglob("config.yml"))
 
 
-def test_a_full_disk_at_the_first_frame_leaves_no_run(base: TalkerTrainer, tmp_path: Path, monkeypatch: Any):
+@pytest.mark.parametrize("written", [0, 2])
+def test_a_full_disk_before_the_first_edit_leaves_no_run(
+    base: TalkerTrainer, tmp_path: Path, monkeypatch: Any, written: int
+):
     trainer = start(tiny_edit(tmp_path / "outputs", base=base.base_dir))
-
-    def full(*_: Any) -> None:
-        raise NTalkerError("x cannot be written (No space left on device)")
-
-    monkeypatch.setattr(type(trainer.store), "put", full)
-    with pytest.raises(NTalkerError, match="No space left"):
+    fill_disk_after(written, monkeypatch)
+    with pytest.raises(NTalkerError, match=r"No space left on device\): make room\.$"):
         trainer.train()
     assert not list((tmp_path / "outputs").rglob("*.yml"))
     assert not list((tmp_path / "outputs").rglob("*.png"))
+
+
+def test_a_full_disk_during_an_update_names_what_to_go_on_with(base: TalkerTrainer, tmp_path: Path, monkeypatch: Any):
+    trainer = start(tiny_edit(tmp_path / "outputs", base=base.base_dir))
+    # Of each frame the picture, two opacities and the lips; then the first edited one.
+    fill_disk_after(4 * FRAMES + 1, monkeypatch)
+    with pytest.raises(NTalkerError, match=r"\): make room, and go on with --load-dir (\S+),") as said:
+        trainer.train()
+    named = Path(str(said.value).split("--load-dir ")[1].split(",")[0])
+    assert list(named.glob("step-*.ckpt"))
+
+
+def fill_disk_after(pictures: int, monkeypatch: Any) -> None:
+    """Leaves room for so many pictures of an edit."""
+    left = [pictures]
+
+    def write(path: Path, content: bytes) -> int:
+        if path.name.endswith(".part") and ".png" in path.name:
+            left[0] -= 1
+            if left[0] < 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write_bytes(path, content)
+
+    write_bytes = Path.write_bytes
+    monkeypatch.setattr(Path, "write_bytes", write)
 
 
 def test_the_viewers_lock_is_free_while_frames_are_edited(base: TalkerTrainer, tmp_path: Path, monkeypatch: Any):

@@ -157,10 +157,7 @@ def write_whole(path: Path, content: bytes) -> None:
         partial.write_bytes(content)
         os.replace(partial, path)
     except OSError as error:
-        raise NTalkerError(
-            f"{path} cannot be written ({error.strerror}): make room and go on with --load-dir and the run's "
-            "nerfstudio_models folder."
-        ) from error
+        raise NTalkerError(f"{path} cannot be written ({error.strerror}): make room.") from error
     finally:
         partial.unlink(missing_ok=True)
 
