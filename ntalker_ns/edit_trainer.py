@@ -207,39 +207,45 @@ class EditTrainer(TalkerTrainer):
         waiting = [
             place for place in ranks.share(edit.frames) if not self.store.has("edited", self._frame(place), step)
         ]
-        if len(edit.frames) == 1:
-            for place in waiting:
-                self._edit_batch([place], edit, step)
-        else:
-            self._edit_all(waiting, edit, step)
+        with self._memory_shared():
+            if len(edit.frames) == 1:
+                list(self._in_batches(waiting, edit, step))
+            else:
+                self._edit_all(waiting, edit, step)
         ranks.wait_for_all()
 
     def _edit_all(self, waiting: list[int], edit: Edit, step: int) -> None:
-        """Edits many frames under a bar, in batches that fit into memory; then lets go of the editor's weights."""
+        """Edits many frames under a bar, then lets go of the editor's weights."""
         count, strength = len(edit.frames), edit.strength
         updates = len(self.plan.rounds) - 1
         CONSOLE.print(
             f"Update {edit.number} of {updates}: {count} frames, guidance {strength.guidance:g}, "
             f"{strength.steps} of {strength.full_steps} steps."
         )
-        batch, done, begin = max(self.config.editor.batch_size, 1), 0, time.monotonic()
-        with progress_bar() as bar, self._memory_shared():
+        begin = time.monotonic()
+        with progress_bar() as bar:
             task = bar.add_task(f"Update {edit.number}: rendering", total=len(waiting))
             for place in waiting:
                 self._before(place, step)
                 bar.update(task, advance=1)
             bar.reset(task, total=len(waiting), description=f"Update {edit.number}: editing")
-            while done < len(waiting):
-                part = waiting[done : done + batch]
-                if not self._fits(part, edit, step):
-                    batch = self._make_room(len(part))
-                    continue
-                done += len(part)
+            for done in self._in_batches(waiting, edit, step):
                 rate = done / max(time.monotonic() - begin, 1e-6)
                 bar.update(task, completed=done, description=f"Update {edit.number}: {rate:.2f} frames/s")
         self.editor.unload()
         if torch.cuda.is_available():
             CONSOLE.print(f"Peak GPU memory: {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB.")
+
+    def _in_batches(self, waiting: list[int], edit: Edit, step: int) -> Iterator[int]:
+        """Edits frames in batches that fit into memory; yields how many are done."""
+        batch, done = max(self.config.editor.batch_size, 1), 0
+        while done < len(waiting):
+            part = waiting[done : done + batch]
+            if not self._fits(part, edit, step):
+                batch = self._make_room(len(part))
+                continue
+            done += len(part)
+            yield done
 
     def _fits(self, places: Sequence[int], edit: Edit, step: int) -> bool:
         """Edits a batch, unless there is too little memory for it."""
@@ -269,8 +275,8 @@ class EditTrainer(TalkerTrainer):
             CONSOLE.print(f"The editor needs memory: {batch // 2} frames at a time.")
             return batch // 2
         raise NTalkerError(
-            "The editor does not fit into the card's memory: give it another card (--editor.device cuda:1), "
-            "--editor.save-memory True, or a smaller --editor.size."
+            "The editor does not fit into the card's memory: begin anew with a smaller --editor.size, or give it "
+            "--editor.save-memory True or another card (--editor.device cuda:1)."
         )
 
     @contextmanager

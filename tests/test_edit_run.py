@@ -206,6 +206,21 @@ def test_pictures_without_numbers_end_an_edit_that_can_go_on(
     check_same_end(train_edit(tiny_edit(tmp_path / "resumed", load_dir=named)), edit)
 
 
+def test_an_iterative_edit_without_memory_is_a_sentence(base: TalkerTrainer, tmp_path: Path, monkeypatch: Any):
+    trainer = start(tiny_edit(tmp_path, {"strategy": "iterative", "interval": 3}, base=base.base_dir))
+    edit_frames, calls = FilterEditor.edit, []
+
+    def too_large(*arguments: Any, **options: Any) -> Any:
+        calls.append(None)
+        if len(calls) == 3:
+            raise torch.OutOfMemoryError
+        return edit_frames(*arguments, **options)
+
+    monkeypatch.setattr(FilterEditor, "edit", too_large)
+    with pytest.raises(NTalkerError, match=r"does not fit into the card's memory: .* --load-dir"):
+        trainer.train()
+
+
 @pytest.fixture
 def base_without_data(base: TalkerTrainer) -> Iterator[TalkerTrainer]:
     data = base.config.pipeline.datamanager.data
