@@ -161,7 +161,8 @@ class EditTrainerConfig(TalkerTrainerConfig):
     def _say(self, source: BaseRun) -> None:
         """Tells the user what is about to happen."""
         verb = "Resuming the edit" if isinstance(source.config, type(self)) and self.load_checkpoint else "Editing"
-        CONSOLE.print(
+        # As it is: square brackets in an instruction are no markup.
+        CONSOLE.out(
             f"{verb} {source.folder} ({source.steps} of {source.config.max_num_iterations} steps): "
             f'"{self.instruction}"\nEditor: {self.make_editor().describe(self.instruction)}'
         )

@@ -111,8 +111,10 @@ class EditModel(TalkerModel):
             if not self.config.vgg_optional:
                 raise
             CONSOLE.print(
-                "[yellow]Training without perceptual and style loss; the squared difference to the edited frame holds "
-                f"the final picture instead. {error}[/yellow]"
+                "Training without perceptual and style loss; the squared difference to the edited frame holds the "
+                f"final picture instead. {error}",
+                style="yellow",
+                markup=False,
             )
 
     def _refresh_occupancy(self, step: int) -> None:

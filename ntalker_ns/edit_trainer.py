@@ -154,7 +154,8 @@ class EditTrainer(TalkerTrainer):
             if not self._can_go_on():
                 raise
             raise NTalkerError(
-                f"{str(error).rstrip('.')}, and go on with --load-dir {self.checkpoint_dir}, where what is done is kept."
+                f"{str(error).rstrip('.')}, and go on with --load-dir {self.checkpoint_dir}, where all that is done is "
+                "kept."
             ) from error
         for place in edit.frames:
             frames.edited[place] = self._edited_at(place, step)
@@ -411,7 +412,7 @@ class EditTrainer(TalkerTrainer):
         sheet = grid(rows, labels, ["before", "edited", "after training"], height=min(256, frames.size[1] * 2))
         path = self.store.folder / "sheets" / f"{name}.png"
         write_picture(path, sheet)
-        CONSOLE.print(f"Contact sheet: {path}")
+        CONSOLE.out(f"Contact sheet: {path}")
 
 
 def region_of(outputs: dict[str, Tensor], region: EditRegion) -> Float[Tensor, "h w 1"]:

@@ -258,7 +258,7 @@ class TalkerTrainer(Trainer):
         if state["scalers"]:
             self.grad_scaler.load_state_dict(state["scalers"])
         self._resumed = state["training"]
-        CONSOLE.print(f"Resuming {path} at step {self._start_step} of {self.config.max_num_iterations}.")
+        CONSOLE.out(f"Resuming {path} at step {self._start_step} of {self.config.max_num_iterations}.")
 
     def _restore(self, training: dict[str, Any]) -> None:
         """Puts sampler and random number generators back where the checkpoint was written.

@@ -452,6 +452,11 @@ def test_presets_give_words_captions_and_bounds(base: TalkerTrainer, tmp_path: P
     assert config.edit.steps == (10, 20)
 
 
+def test_brackets_in_an_instruction_are_its_own(base: TalkerTrainer, tmp_path: Path, capsys: pytest.CaptureFixture):
+    tiny_edit(tmp_path, base=base.base_dir, instruction="A bronze [/old] man :smile:").set_timestamp()
+    assert '"A bronze [/old] man :smile:"' in capsys.readouterr().out
+
+
 def test_editing_does_not_change_base_configs():
     before = dataclasses.asdict(tiny_config(Path("x"), Path("y")).pipeline.model)
     assert before["coarse_share"] == 0
