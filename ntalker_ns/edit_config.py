@@ -83,6 +83,11 @@ class EditTrainerConfig(TalkerTrainerConfig):
         plan = make_plan(self.edit, preset and preset.guidance, preset and preset.steps)
         # What the plan took from preset or paper is written down, so that the saved run says what was done.
         self.edit = dataclasses.replace(self.edit, guidance=plan.bounds[0], steps=plan.bounds[1])
+        if plan.edit_before(0) is None:
+            raise NTalkerError(
+                f"--edit.strategy {self.edit.strategy} edits frames between steps on large patches, and there are "
+                "none: give --edit.epochs at least 1."
+            )
         self.make_editor().check(self.instruction)
         source = self._source()
         self._adopt(source)

@@ -340,6 +340,7 @@ def failing(config: Any) -> Any:
         ({"editor": InstructPix2PixConfig(model="/")}, "is not a diffusers pipeline"),
         ({"edit": {"updates": 0}}, "updates must be at least 1"),
         ({"edit": {"guidance": (6.0, 3.0)}}, "from 6 to 3"),
+        ({"edit": {"strategy": "iterative", "epochs": 0}}, "strategy iterative .* give --edit.epochs at least 1"),
         ({"edit": {"num_frames": 23}}, "more than the 22 frames"),
     ],
 )
