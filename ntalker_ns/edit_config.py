@@ -53,7 +53,8 @@ class EditTrainerConfig(TalkerTrainerConfig):
     """What to change, such as "Make her look like a bronze statue"."""
     preset: str | None = None
     """An instruction with captions and bounds that somebody has found: a name (old-man, van-gogh, bronze-statue, ...)
-    or a YAML file. --instruction and --edit.* have the last word."""
+    or a YAML file. --instruction and --edit.* have the last word; beside an instruction of one's own, the preset gives
+    its bounds alone."""
     base: Path | None = None
     """The head to edit: a run folder, its config.yml or a checkpoint; it may be an edit itself. None takes the newest
     completed ntalker-base run under --output-dir."""
@@ -67,7 +68,8 @@ class EditTrainerConfig(TalkerTrainerConfig):
     editor: AnyEditorConfig = field(default_factory=InstructPix2PixConfig)
     """Who edits the frames."""
     captions: tuple[str, str] | None = None
-    """What pictures show before and after, for the CLIP direction metric; None takes the preset's."""
+    """What pictures show before and after, for the CLIP direction metric; None takes the preset's, if the
+    instruction is the preset's too."""
     max_num_iterations: int = 0
     """Training steps; 0: as many as the epochs and frames make."""
     pipeline: EditPipelineConfig = field(default_factory=EditPipelineConfig)
@@ -109,7 +111,9 @@ class EditTrainerConfig(TalkerTrainerConfig):
         preset = None if self.preset is None else load_preset(self.preset)
         if preset is not None:
             self.instruction = self.instruction or preset.instruction
-            self.captions = self.captions or (preset.caption_before, preset.caption_after)
+            # What its captions say need not be true of another instruction.
+            if self.instruction == preset.instruction:
+                self.captions = self.captions or (preset.caption_before, preset.caption_after)
         self.instruction = check_instruction(self.instruction)
         if self.audio is not None:
             self.audio = absolute(self.audio)

@@ -451,6 +451,11 @@ def test_presets_give_words_captions_and_bounds(base: TalkerTrainer, tmp_path: P
     assert (config.instruction, config.captions) == ("sepia", ("a", "b"))
     assert config.edit.guidance == (2.0, 4.0)
     assert config.edit.steps == (10, 20)
+    # Captions of another instruction would be measured against.
+    for given in (None, ("c", "d")):
+        config = tiny_edit(tmp_path, base=base.base_dir, instruction="cold", preset=str(path), captions=given)
+        config.set_timestamp()
+        assert (config.instruction, config.captions, config.edit.guidance) == ("cold", given, (2.0, 4.0))
 
 
 def test_brackets_in_an_instruction_are_its_own(base: TalkerTrainer, tmp_path: Path, capsys: pytest.CaptureFixture):
