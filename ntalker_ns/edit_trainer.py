@@ -107,6 +107,7 @@ class EditTrainer(TalkerTrainer):
             "audio": str(self.config.audio),
             "region": self.config.edit_region,
             "editor": self.editor.describe(self.config.instruction),
+            **{f"editor.{name}": value for name, value in self.config.editor.settings().items()},
             "frames": self.indices.tolist(),
             **{name: getattr(config, name) for name in ("strategy", "updates", "epochs", "interval", "noise", "seed")},
             "guidance": self.plan.bounds[0],

@@ -245,6 +245,10 @@ def test_instruct_pix2pix_killed_in_an_update_ends_the_same(
     assert np.abs(last - first).mean() > 1
     broken = start(config("broken", base=base_without_data.base_dir))
     kill_after(broken, 2 * FRAMES + 2, monkeypatch)
+    other = config("other", load_dir=models_of(broken))
+    other.editor = dataclasses.replace(editor, size=64)
+    with pytest.raises(NTalkerError, match=r"was edited with editor\.size None, this one asks for 64"):
+        failing(other)
     # Three frames are left, in batches of two.
     batches = []
     edit_frames = InstructPix2Pix.edit

@@ -173,6 +173,16 @@ def test_what_is_no_editor_is_a_sentence(tmp_path: Path, monkeypatch: Any):
         editor(tmp_path).check("  ")
 
 
+def test_its_settings_are_what_pictures_depend_on():
+    config = InstructPix2PixConfig(batch_size=3, precision="fp32", device="cuda:1", save_memory=True)
+    assert config.settings() == {
+        "model": "timbrooks/instruct-pix2pix",
+        "image_guidance": 1.5,
+        "start": "noised-render",
+        "size": 512,
+    }
+
+
 def test_an_instruction_that_would_not_be_read_to_its_end_is_a_sentence(model: Path):
     """The tokenizer has a token for each letter, and reads 77 with those of beginning and end."""
     ours, strength = editor(model), Strength(4.0, 1, 2)

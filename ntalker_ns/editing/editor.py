@@ -1,7 +1,7 @@
 """What an editor is: pictures and an instruction in, edited pictures out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 from jaxtyping import Float
@@ -58,6 +58,10 @@ class Editor(Protocol):
         ...
 
 
+HOW_IT_RUNS = frozenset({"_target", "batch_size", "precision", "device", "save_memory"})
+"""Fields of an editor's configuration that say how it is run, and not what it makes of a picture, but for rounding."""
+
+
 @dataclass
 class EditorConfig(InstantiateConfig):
     """Which editor, and how it is run."""
@@ -65,6 +69,10 @@ class EditorConfig(InstantiateConfig):
     _target: type = field(default_factory=lambda: no_editor)  # type: ignore[assignment]
     batch_size: int = 1
     """Frames edited at a time."""
+
+    def settings(self) -> dict[str, Any]:
+        """What edited pictures depend on, by name: frames of one edit have to agree in it."""
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in HOW_IT_RUNS}
 
 
 def no_editor(config: Any, **kwargs: Any) -> Editor:
