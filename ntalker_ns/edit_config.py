@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from nerfstudio.utils.rich_utils import CONSOLE
@@ -81,6 +81,10 @@ class EditTrainerConfig(TalkerTrainerConfig):
         Raises:
             NTalkerError: there is nothing to edit or to do, or an option cannot be.
         """
+        source = self._source()
+        if self.checkpoint_to_resume() is not None:
+            assert isinstance(source.config, EditTrainerConfig)
+            self._take_over_request(source.config)
         preset = self._resolve_instruction()
         plan = make_plan(self.edit, preset and preset.guidance, preset and preset.steps)
         # What the plan took from preset or paper is written down, so that the saved run says what was done.
@@ -91,7 +95,6 @@ class EditTrainerConfig(TalkerTrainerConfig):
                 "none: give --edit.epochs at least 1."
             )
         self.make_editor().check(self.instruction)
-        source = self._source()
         self._adopt(source)
         evenly_spaced(self.edit.num_frames, self._driving_frames(source))
         self.max_num_iterations = self.max_num_iterations or plan.total_steps
@@ -105,6 +108,15 @@ class EditTrainerConfig(TalkerTrainerConfig):
     def make_editor(self) -> Editor:
         """Who edits the frames; it loads its weights at the first edit."""
         return self.editor.setup()
+
+    def _take_over_request(self, saved: "EditTrainerConfig") -> None:
+        """Takes what this command leaves open from the edit that it resumes; what it gives is compared later."""
+        usual = usual_config(self.method_name)
+        words = ("instruction",) if self.preset is None else ()
+        for name in (*words, "captions", "audio", "edit_region", "edit", "editor"):
+            setattr(self, name, given_or_saved(getattr(self, name), getattr(usual, name), getattr(saved, name)))
+        model = given_or_saved(self.pipeline.model, usual.pipeline.model, saved.pipeline.model)
+        self.pipeline = dataclasses.replace(self.pipeline, model=model)
 
     def _resolve_instruction(self) -> EditPreset | None:
         """Takes what the user leaves open from the preset."""
@@ -175,6 +187,34 @@ class EditTrainerConfig(TalkerTrainerConfig):
             f"{verb} {source.folder} ({source.steps} of {source.config.max_num_iterations} steps): "
             f'"{self.instruction}"\nEditor: {self.make_editor().describe(self.instruction)}'
         )
+
+
+def usual_config(method: str | None) -> EditTrainerConfig:
+    """What a method's command asks for where no option is given."""
+    from ntalker_ns import method_configs  # It imports this module.
+
+    known = [one.config for one in (method_configs.ntalker_edit, method_configs.ntalker_edit_small)]
+    configs = [one for one in known if isinstance(one, EditTrainerConfig) and one.method_name == method]
+    return configs[0] if configs else EditTrainerConfig(method_name=method)
+
+
+def given_or_saved(given: Any, usual: Any, saved: Any) -> Any:
+    """What a command gives, or where it leaves the usual, what a saved run has; configurations field by field.
+
+    Args:
+        given: a value of the command's configuration.
+        usual: the same without any option; what is equal to it counts as not given.
+        saved: the same in the saved run.
+    """
+    if given == usual:
+        return saved
+    if not dataclasses.is_dataclass(given) or isinstance(given, type) or type(given) is not type(saved):
+        return given
+    # The method's usual editor may be another one; then this one's own defaults are the usual.
+    usual = usual if type(usual) is type(given) else type(given)()
+    names = [one.name for one in dataclasses.fields(given)]
+    values = {name: given_or_saved(getattr(given, name), getattr(usual, name), getattr(saved, name)) for name in names}
+    return dataclasses.replace(given, **values)
 
 
 def edited_model_config(wanted: EditModelConfig, base: TalkerModelConfig) -> EditModelConfig:

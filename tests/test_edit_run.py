@@ -20,13 +20,15 @@ from tiny_run import tiny_config
 
 from ntalker_ns.cli.render import load_run
 from ntalker_ns.driving import DrivingSequence
-from ntalker_ns.edit_config import EditTrainerConfig
+from ntalker_ns.edit_config import EditTrainerConfig, given_or_saved
 from ntalker_ns.edit_model import EditModel
 from ntalker_ns.edit_trainer import EditTrainer
-from ntalker_ns.editing.filters import FilterEditor
+from ntalker_ns.editing.filters import FilterEditor, FilterEditorConfig
 from ntalker_ns.editing.ip2p import InstructPix2Pix, InstructPix2PixConfig
 from ntalker_ns.editing.schedule import Strength
 from ntalker_ns.errors import NTalkerError
+from ntalker_ns.evaluation.runs import method_config
+from ntalker_ns.method_configs import SMALL_EDIT
 from ntalker_ns.talker_trainer import TalkerTrainer
 
 
@@ -379,6 +381,31 @@ def test_other_data_and_other_edits_are_refused(base: TalkerTrainer, edit: EditT
             tiny_edit(tmp_path / "outputs", load_dir=edit.checkpoint_dir, instruction="cold", max_num_iterations=30)
         )
     assert not list((tmp_path / "outputs").rglob("config.yml"))
+
+
+def test_a_resumed_edit_need_not_be_asked_for_again(edit: EditTrainer, tmp_path: Path):
+    def resumed(**options: Any) -> Any:
+        config = method_config("ntalker-edit-small", output_dir=tmp_path, load_dir=models_of(edit), **options)
+        config.set_timestamp()
+        return config
+
+    plain = resumed()
+    for name in ("instruction", "captions", "audio", "edit_region", "edit", "editor", "max_num_iterations"):
+        assert getattr(plain, name) == getattr(edit.config, name), name
+    assert plain.pipeline.model == edit.config.pipeline.model
+    # What the command gives stays; each field for itself.
+    given = resumed(edit=dataclasses.replace(SMALL_EDIT, lip_epochs=2), editor=FilterEditorConfig(batch_size=3))
+    assert given.edit == dataclasses.replace(edit.config.edit, lip_epochs=2)
+    assert given.editor == FilterEditorConfig(batch_size=3)
+    assert resumed(preset="bronze-statue").instruction == "Make them look like a bronze statue"
+
+
+def test_of_another_editor_its_own_defaults_are_the_usual():
+    saved, usual = InstructPix2PixConfig(image_guidance=2.0, size=256), FilterEditorConfig()
+    assert given_or_saved(usual, usual, saved) == saved
+    given = InstructPix2PixConfig(precision="bf16")
+    assert given_or_saved(given, usual, saved) == dataclasses.replace(saved, precision="bf16")
+    assert given_or_saved(given, usual, usual) == given
 
 
 @pytest.mark.parametrize("written", [0, 2])
