@@ -53,12 +53,16 @@ class EditModelConfig(TalkerModelConfig):
     adversarial_weight: float = 0.01
     """Weight of what the discriminator says of the final picture."""
     opacity_weight: float = 1.0
-    """Weight of the squared difference between the opacities of head and torso and those they had before the edit."""
+    """Weight of the squared difference between the opacities of head and torso and those they had before the edit. The
+    paper's loss (Eq. 9) has no such term, 0 leaves it out: an edited background is then learned as haze before it too,
+    and cannot be replaced any more."""
     lip_edge_weight: float = 0.1
-    """Weight of edges inside the lips that the unedited lips have not got (lip patches only)."""
+    """Weight of edges inside the lips that the unedited lips have not got (lip patches only). 0.1 is the paper's;
+    ntalker-edit-small has 0.01, since in small pictures the line of the mouth is a steep edge, which 0.1 erases."""
     lip_edge_scale: float = 1.0
     """Factor in the exponent of the lip-edge loss. 1 is the paper's, under which true edges are hardly spared: colours
-    are in [0, 1] and differences between pixels small."""
+    are in [0, 1] and differences between pixels small. ntalker-edit-small has 30, which spares the line of the
+    mouth."""
     discriminator_channels: tuple[int, ...] = (64, 128, 256)
     """Channels of the discriminator's layers; each halves the picture."""
     vgg_weights: Path | None = None

@@ -156,7 +156,7 @@ ntalker_edit_small = MethodSpecification(
             model=EditModelConfig(
                 discriminator_channels=(32, 64, 128),
                 vgg_optional=True,
-                # In small pictures the line of the mouth is a steep edge: the paper's values erase it.
+                # Not the paper's: the fields' descriptions say why.
                 lip_edge_weight=0.01,
                 lip_edge_scale=30.0,
             )
