@@ -18,7 +18,7 @@ from triton.runtime.jit import JITFunction, mangle_type
 
 from ntalker_ns.encodings import triton_backend
 from ntalker_ns.encodings.layout import grid_layout
-from ntalker_ns.field import triton_bends, triton_harmonics, triton_mlp, triton_poses
+from ntalker_ns.field import triton_bends, triton_harmonics, triton_mlp, triton_poses, triton_sizes
 from ntalker_ns.field.face import Face
 from ntalker_ns.field.gates import Gate
 from ntalker_ns.field.landmark_warp import Landmarks
@@ -150,7 +150,7 @@ def test_networks_take_no_more_shared_memory_than_is_told(compiler: Compiler, wi
         rows, gates = torch.zeros(2, widths[1]), torch.ones(9, 1)
         triton_mlp.run_mlp(torch.zeros(9, widths[0]), rows, [4, 5], gates, weights, biases).sum().backward()
     assert len(compiler.shared_memory) == 2
-    assert max(compiler.shared_memory) <= triton_mlp.SHARED_MEMORY[widths[1]]
+    assert max(compiler.shared_memory) <= triton_sizes.SHARED_MEMORY[widths[1]]
 
 
 @pytest.mark.parametrize(
@@ -159,12 +159,12 @@ def test_networks_take_no_more_shared_memory_than_is_told(compiler: Compiler, wi
 def test_gpus_with_less_shared_memory_take_narrower_networks(
     monkeypatch: pytest.MonkeyPatch, shared_memory: int, widest: int
 ):
-    assert triton_mlp.widest(shared_memory) == widest
+    assert triton_sizes.widest(shared_memory) == widest
     here = torch.device("cpu")
-    monkeypatch.setattr(triton_mlp, "widest_on", lambda device: triton_mlp.widest(shared_memory))
+    monkeypatch.setattr(triton_sizes, "widest_on", lambda device: triton_sizes.widest(shared_memory))
     for width in (32, 64, 128):
         layers = [torch.zeros(width, 20), torch.zeros(3, width)]
-        assert triton_mlp.fits(layers, here) == (width <= widest)
+        assert triton_sizes.fits(layers, here) == (width <= widest)
 
 
 def test_networks_with_sparse_inputs_compile(compiled: list[str]):

@@ -152,9 +152,9 @@ def _networks() -> Iterator[Finding]:
 def _widest_network() -> int:
     import torch
 
-    from ntalker_ns.field import triton_mlp
+    from ntalker_ns.field.triton_sizes import widest_on
 
-    return triton_mlp.widest_on(torch.device("cuda"))
+    return widest_on(torch.device("cuda"))
 
 
 def _mediapipe() -> Iterator[Finding]:

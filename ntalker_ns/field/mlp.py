@@ -125,9 +125,9 @@ class FrameMLP(nn.Module):
         if backend == "tcnn" and not tcnn_mlp.fits(weights, self._frame_weight):
             backend = _network_backend("triton", device, half)
         if backend == "triton":
-            from ntalker_ns.field import triton_mlp
+            from ntalker_ns.field.triton_sizes import fits
 
-            return "triton" if triton_mlp.fits(weights, samples.device) else "torch"
+            return "triton" if fits(weights, samples.device) else "torch"
         return backend
 
     @property

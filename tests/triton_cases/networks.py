@@ -8,7 +8,8 @@ from torch import Tensor
 
 from ntalker_ns.field.mlp import FrameMLP
 from ntalker_ns.field.segments import Chosen, PerRay, SparseInputs
-from ntalker_ns.field.triton_mlp import fits, run_mlp
+from ntalker_ns.field.triton_mlp import run_mlp
+from ntalker_ns.field.triton_sizes import fits
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
