@@ -110,15 +110,33 @@ def read_run(folder: Path, checkpoint: Path | None = None) -> BaseRun:
     path = folder / "config.yml"
     if not path.is_file():
         raise NTalkerError(f"There is no run at {folder} (no config.yml): check --base.")
+    config = read_config(path)
+    models = folder / config.relative_model_dir
+    return BaseRun(config, folder, checkpoint or find_checkpoint(models))
+
+
+def read_config(path: Path) -> TalkerTrainerConfig:
+    """Reads the configuration of a run that may have been moved, copied or renamed.
+
+    Args:
+        path: its config.yml.
+
+    Returns:
+        The configuration as it was saved, but with the driving sequence that lies beside it.
+
+    Raises:
+        NTalkerError: it cannot be read, or it is no run of ours.
+    """
     try:
         config: Any = yaml.load(path.read_text("utf8"), Loader=yaml.Loader)
     except Exception as error:  # Any error of any class that the file names.
         reason = " ".join(str(error).split())[:200]
         raise NTalkerError(f"{path} cannot be read as a run's configuration ({reason}).") from error
     if not isinstance(config, TalkerTrainerConfig):
-        raise NTalkerError(f"The run {folder} is of {getattr(config, 'method_name', 'no method')}, not a talking head.")
-    models = folder / config.relative_model_dir
-    return BaseRun(config, folder, checkpoint or find_checkpoint(models))
+        method = getattr(config, "method_name", None) or "none"
+        raise NTalkerError(f"{path} is not the configuration of a talking head (its method: {method}).")
+    config.pipeline.datamanager.dataparser.driving = path.resolve().parent / DRIVING_FOLDER
+    return config
 
 
 def steps_of(checkpoint: Path) -> int:

@@ -10,6 +10,8 @@ import av
 import cv2
 import numpy as np
 import pytest
+import torch
+import yaml
 from tiny_clip import write_tiny_clip
 from tiny_run import tiny_config
 
@@ -144,6 +146,50 @@ def test_a_head_speaks_new_audio(run: Path, speech: Path, tmp_path: Path, monkey
     model.set_driving(sequence_for_audio(model.driving, speech))
     expected = model.get_outputs_for_camera(sequence_cameras(model.driving, 24)[11:12])["rgb"] * 255
     assert np.abs(frames[11] - expected.cpu().numpy()).mean() < 6.0
+
+
+@pytest.fixture
+def copied(run: Path, tmp_path: Path) -> Path:
+    """The config.yml of a copy under another name whose weights are 0; the run it was copied from is in its place."""
+    config = yaml.load(run.read_text(), Loader=yaml.Loader)
+    config.output_dir = tmp_path / "outputs"
+    shutil.copytree(run.parent, config.get_base_dir())
+    copy = shutil.copytree(run.parent, tmp_path / "a copy")
+    for folder in (config.get_base_dir(), copy):
+        config.pipeline.datamanager.dataparser.driving = config.get_base_dir() / "driving"
+        (folder / "config.yml").write_text(yaml.dump(config))
+    (path,) = copy.glob("nerfstudio_models/*.ckpt")
+    state = torch.load(path, weights_only=True)
+    for name in [name for name in state["pipeline"] if name.startswith("_model.field.")]:
+        state["pipeline"][name] *= 0
+    torch.save(state, path)
+    return copy / "config.yml"
+
+
+def test_a_copied_run_speaks_with_its_own_weights(copied: Path):
+    config, pipeline = load_run(copied)
+    model: Any = pipeline.model
+    assert all((value == 0).all() for value in model.field.parameters())
+    assert model.driving.folder == copied.parent / "driving"
+    (config.get_base_dir() / "config.yml").unlink()
+    shutil.rmtree(copied.parent / "driving")
+    with pytest.raises(NTalkerError, match="a copy/driving"):
+        load_run(copied)
+    shutil.rmtree(copied.parent / "nerfstudio_models")
+    with pytest.raises(NTalkerError, match="a copy/nerfstudio_models"):
+        load_run(copied)
+
+
+def test_what_is_no_run_is_said(run: Path, tmp_path: Path):
+    config = tmp_path / "config.yml"
+    for text, message in (
+        ("a: [1", "cannot be read as a run's configuration"),
+        ("!!python/object:absent_plugin.Config {}", "cannot be read as a run's configuration .*absent_plugin"),
+        ("a: 1", "not the configuration of a talking head"),
+    ):
+        config.write_text(text)
+        with pytest.raises(NTalkerError, match=message):
+            load_run(config)
 
 
 def test_a_camera_path_shows_the_clip_in_silence(run: Path, tmp_path: Path):

@@ -134,27 +134,23 @@ def load_run(load_config: Path) -> tuple[Any, "Pipeline"]:
     Raises:
         NTalkerError: there is no such file, it is no run of ours, or it has no checkpoint.
     """
-    from nerfstudio.utils.eval_utils import eval_setup
+    import torch
 
-    from ntalker_ns.checkpoints import find_checkpoint
-    from ntalker_ns.talker_trainer import TalkerTrainerConfig
+    from ntalker_ns.checkpoints import find_checkpoint, read_checkpoint
+    from ntalker_ns.edit_base import read_config
 
     if not load_config.is_file():
         raise NTalkerError(f"There is no run at '{load_config}': give the config.yml that ns-train wrote.")
-
-    def at_its_place(config: Any) -> Any:
-        if not isinstance(config, TalkerTrainerConfig):
-            raise NTalkerError(f"'{load_config}' is a run of {config.method_name}, not a talking head.")
-        folder = load_config.resolve().parent
-        if folder.parts[-3:] == config.get_base_dir().parts[-3:]:
-            config.output_dir = folder.parents[2]
-        find_checkpoint(config.get_checkpoint_dir(), config.load_step)
-        return config
-
-    try:
-        config, pipeline, _, _ = eval_setup(load_config, test_mode="inference", update_config_callback=at_its_place)
-    except AssertionError as error:
-        raise NTalkerError(f"'{load_config}' is not a run of ours: {error}.") from error
+    config = read_config(load_config)
+    # The folder that a config names may be there still, with another run's weights.
+    models = load_config.resolve().parent / config.relative_model_dir
+    if not models.is_dir():
+        raise NTalkerError(f"'{load_config}' has no checkpoints, for there is no folder {models}: copy it there.")
+    state = read_checkpoint(find_checkpoint(models, config.load_step))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    pipeline: Any = config.pipeline.setup(device=device, test_mode="inference")
+    pipeline.eval()
+    pipeline.load_pipeline(state["pipeline"], state["step"])
     return config, pipeline
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from ntalker_ns.checkpoints import find_checkpoint, read_checkpoint
+from ntalker_ns.edit_base import read_config
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation import runs
 from ntalker_ns.evaluation.speed.peer import nerfacto_config, without_download
@@ -82,7 +82,7 @@ def resume_ours(load_config: Path, output_dir: Path, device: torch.device) -> Tr
     """
     if not load_config.is_file():
         raise NTalkerError(f"There is no run at '{load_config}': give the config.yml that ns-train wrote.")
-    config = yaml.load(load_config.read_text(), Loader=yaml.Loader)
+    config: Any = read_config(load_config)
     checkpoint = find_checkpoint(load_config.parent / config.relative_model_dir)
     config.load_dir, config.load_step, config.load_checkpoint = None, None, checkpoint
     config.data, config.output_dir = config.pipeline.datamanager.data, output_dir
