@@ -27,6 +27,7 @@ from ntalker_ns.cores import shared_cores
 from ntalker_ns.driving_folder import write_driving
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.optimizers import UnaskedGradScaler
+from ntalker_ns.outputs import check_folder
 from ntalker_ns.schedulers import WarmupDecayConfig
 from ntalker_ns.talker_dataparser import read_training_clip
 from ntalker_ns.talker_pipeline import TalkerPipeline, TalkerPipelineConfig
@@ -65,7 +66,8 @@ class TalkerTrainerConfig(TrainerConfig):
         any checkpoint is read.
 
         Raises:
-            NTalkerError: no data, data that cannot be read, or no checkpoint where one is named.
+            NTalkerError: no data, data that cannot be read, no checkpoint where one is named, or an output folder that
+                cannot be written to.
         """
         placeholder = self.timestamp
         super().set_timestamp()
@@ -116,6 +118,7 @@ class TalkerTrainerConfig(TrainerConfig):
 
     def _start_folder(self, is_new: bool) -> None:
         """Makes the run folder with its driving sequence; a start that fails leaves no folder behind."""
+        check_folder(self.get_base_dir().parent, "--output-dir")
         write = self._driving_writer()
         if is_new:
             self._claim_folder()

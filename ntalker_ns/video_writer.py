@@ -13,6 +13,7 @@ from jaxtyping import Float32, UInt8
 
 from ntalker_ns.audio.io import read_audio
 from ntalker_ns.errors import NTalkerError
+from ntalker_ns.outputs import check_file, check_folder
 
 SOUND_RATE = 48000
 """Samples per second of the sound track."""
@@ -64,12 +65,13 @@ FORMATS = {
 """By the ending of the file."""
 
 
-def check_output(path: Path, alpha: bool = False) -> None:
+def check_output(path: Path, alpha: bool = False, read: Iterable[Path | None] = ()) -> None:
     """Checks that frames can be written to a path: a video by its ending, or a folder of pictures.
 
     Args:
         path: with the ending of a video, or with none for a folder.
         alpha: whether the frames have transparency to keep.
+        read: files that the frames and their sound are made from.
 
     Raises:
         NTalkerError: they cannot.
@@ -82,7 +84,10 @@ def check_output(path: Path, alpha: bool = False) -> None:
             f"--output {path} cannot be transparent: {FORMATS[suffix].video_name} keeps no alpha. "
             "Let it end in .webm (VP9), or name a folder for PNG pictures."
         )
-    if not suffix and path.is_dir() and any(path.iterdir()):
+    if suffix:
+        return check_file(path, "--output", read)
+    check_folder(path, "--output")
+    if path.is_dir() and any(path.iterdir()):
         raise NTalkerError(f"The folder {path} for PNG pictures is not empty: name another one.")
 
 

@@ -58,6 +58,19 @@ def test_a_fault_of_ours_keeps_its_traceback():
         run_command(Fails(ZeroDivisionError()))
 
 
+def test_a_file_that_the_machine_refuses_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    full = Fails(OSError(28, "No space left on device", "videos/out.mp4"))
+    assert run_command(full) == 1
+    assert capsys.readouterr().err == "Error: videos/out.mp4: No space left on device.\n"
+    with pytest.raises(OSError):
+        run_command(Fails(OSError("of a library")))
+    monkeypatch.setattr("ntalker_ns.cli.run.DEVELOPING", True)
+    with pytest.raises(OSError):
+        run_command(full)
+
+
 @pytest.mark.parametrize("arguments", [[], ["process"], ["no-such-command"], ["render", "--audio", "x.wav"]])
 def test_arguments_that_do_not_parse_end_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as ended:
@@ -97,7 +110,9 @@ def test_a_clip_that_is_not_there_is_a_sentence(tmp_path: Path, capsys: pytest.C
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("option", [("--seconds", "1"), ("--size", "129"), ("--steps", "0")])
+@pytest.mark.parametrize(
+    "option", [("--seconds", "1"), ("--size", "129"), ("--steps", "0"), ("--output-dir", __file__)]
+)
 def test_the_demo_says_at_once_what_cannot_be(
     option: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

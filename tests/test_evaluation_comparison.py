@@ -253,3 +253,6 @@ def test_the_commands(videos: dict[str, Path], tmp_path: Path, capsys: pytest.Ca
     assert "no video at" in capsys.readouterr().err
     assert command(["compare", paths[0], paths[0]]) == 1
     assert "twice" in capsys.readouterr().err
+    for place, sentence in ((paths[0], "would replace"), (f"{paths[0]}/page.html", "Not a directory")):
+        assert command(["compare", *paths, "--output", place]) == 1
+        assert sentence in capsys.readouterr().err

@@ -293,6 +293,7 @@ def test_the_command_writes_a_report(clip: Path, delayed: Path, tmp_path: Path, 
         ([], "Give --load-config"),
         (["--video", "none.mp4"], "no file at 'none.mp4'"),
         (["--load-config", __file__], "is no config.yml"),
+        (["--video", __file__, "--output-dir", f"{__file__}/x"], "Not a directory); choose another --output-dir"),
     ],
 )
 def test_the_command_says_at_once_what_is_missing(arguments: list[str], sentence: str, capsys: Any):

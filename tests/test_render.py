@@ -226,11 +226,15 @@ def test_faults_are_one_sentence_and_leave_nothing(run: Path, speech: Path, tmp_
     out = tmp_path / "new" / "out.mp4"
     (tmp_path / "silent.mp4").write_text("not a video")
     (tmp_path / "path.json").write_text("{}")
+    (tmp_path / "plain").touch()
     cases = [
         (Render(run, out), "--audio"),
         (Render(run, out, audio=tmp_path / "none.wav"), "no file"),
         (Render(run, out, audio=tmp_path / "silent.mp4"), "cannot be decoded"),
         (Render(run, out.with_suffix(".avi"), audio=speech), "must end in .mp4"),
+        (Render(run, tmp_path / "silent.mp4", audio=tmp_path / "silent.mp4"), "would replace"),
+        (Render(run, speech / "out.mp4", audio=speech), "Not a directory"),
+        (Render(run, tmp_path / "plain", audio=speech), "Not a directory"),
         (Render(run, out, audio=speech, background="transparent"), r"H\.264 keeps no alpha.* \.webm .*folder"),
         (Render(run, out, audio=speech, background="nowhere.png"), "neither a file nor a colour"),
         (Render(run, out, audio=speech, eyes="wide"), "--eyes wide"),

@@ -128,6 +128,8 @@ def test_failed_starts_leave_nothing_behind(data: Path, tmp_path: Path):
     config.pipeline.datamanager.data = None
     with pytest.raises(NTalkerError, match="--data"):
         config.set_timestamp()
+    with pytest.raises(NTalkerError, match=r"00000\.jpg: Not a directory\); choose another --output-dir"):
+        tiny_config(data, data / "images" / "00000.jpg").set_timestamp()
     assert not outputs.exists()
 
 

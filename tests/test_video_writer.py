@@ -170,6 +170,15 @@ def test_outputs_that_cannot_be_are_said_before_any_work(tmp_path: Path):
         check_output(tmp_path / "a.mp4", alpha=True)
     with pytest.raises(NTalkerError, match=r"must end in \.mp4 or \.webm"):
         check_output(tmp_path / "a.avi")
+    (tmp_path / "dir.mp4").mkdir()
+    with pytest.raises(NTalkerError, match=r"dir\.mp4 is a folder"):
+        check_output(tmp_path / "dir.mp4")
+    (tmp_path / "dir.mp4").rmdir()
+    (tmp_path / "plain").touch()
+    for name in ("plain", "plain/a.mp4", "plain/frames"):
+        with pytest.raises(NTalkerError, match="plain: Not a directory"):
+            check_output(tmp_path / name)
+    (tmp_path / "plain").unlink()
     (tmp_path / "frames").mkdir()
     check_output(tmp_path / "frames")
     (tmp_path / "frames" / "mine.txt").write_text("keep")

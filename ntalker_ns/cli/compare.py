@@ -29,10 +29,13 @@ class Compare:
         """Writes the page."""
         from ntalker_ns.evaluation.comparison import comparison_page
         from ntalker_ns.evaluation.written_report import write_text
+        from ntalker_ns.outputs import check_file
 
-        for path in (*self.videos, self.original):
+        shown = (*self.videos, self.original)
+        for path in shown:
             if path is not None and not path.is_file():
                 raise NTalkerError(f"There is no video at '{path}'.")
+        check_file(self.output, "--output", shown)
         names = [path.stem for path in self.videos]
         if len(set(names)) < len(names):
             names = ["-".join([*path.parts[:-1], path.stem]) for path in self.videos]

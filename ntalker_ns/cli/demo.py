@@ -65,12 +65,15 @@ class Demo:
 
     def _check(self) -> None:
         """Options that cannot be, said before minutes have passed."""
+        from ntalker_ns.outputs import check_folder
+
         if not 3.0 <= self.seconds <= 120.0:
             raise NTalkerError(f"--seconds {self.seconds:g} is not possible; give 3 to 120.")
         if not 128 <= self.size <= 512 or self.size % 2:
             raise NTalkerError(f"--size {self.size} is not possible; give an even number of pixels from 128 to 512.")
         if self.steps < 1:
             raise NTalkerError(f"--steps {self.steps} is not possible; give at least 1.")
+        check_folder(self.output_dir, "--output-dir")
 
     @contextmanager
     def _step(self, title: str) -> Iterator[None]:

@@ -46,9 +46,11 @@ class Evaluate:
 
         from ntalker_ns.evaluation.evaluate import evaluate
         from ntalker_ns.evaluation.written_report import print_remarks, table, write_report
+        from ntalker_ns.outputs import check_folder
 
         self._check()
         folder = self.output_dir or (self.load_config or self.video)[0].parent / "evaluation"
+        check_folder(folder, "--output-dir")
         base, entries = entries_of(self.load_config, self.video, self.base)
         evaluation = evaluate(
             entries,

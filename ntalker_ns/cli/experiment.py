@@ -44,10 +44,12 @@ class RunExperiment:
         from ntalker_ns.evaluation.experiments import load_experiment
         from ntalker_ns.evaluation.trained import train_or_reuse
         from ntalker_ns.evaluation.written_report import print_remarks, write_report, write_text
+        from ntalker_ns.outputs import check_folder
 
         experiment = load_experiment(self.experiment)
         videos = self._videos(experiment)
         folder = self.output_dir / "experiments" / f"{Path(self.experiment).stem}-{self.scale}"
+        check_folder(folder, "--output-dir")
         trained = train_or_reuse(experiment, self.scale, self.data, self.output_dir, self.base)
         evaluation = evaluate_rows(experiment, trained, videos, self.metrics, folder / "videos")
         write_report(folder, evaluation)

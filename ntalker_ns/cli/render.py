@@ -95,16 +95,17 @@ class Render:
             raise NTalkerError("Give --audio with what the head shall say, or --camera-path to look around in silence.")
         if self.audio is None and self.audio_features is not None:
             raise NTalkerError("--audio-features needs the sound that belongs to them: give --audio too.")
-        check_output(self.output, self._is_transparent())
         Background.parse(self.background)
         check_controls(self.eyes, self.pose, self.smooth)
         if self.refinement_weight is not None and not 0.0 <= self.refinement_weight <= 1.0:
             raise NTalkerError(f"--refinement-weight {self.refinement_weight:g} is not between 0 and 1.")
         if self.size is not None and self.size < 16:
             raise NTalkerError(f"--size {self.size} is too small: give at least 16 px.")
-        for path in (self.audio, self.audio_features, self.camera_path):
+        given = (self.audio, self.audio_features, self.camera_path)
+        for path in given:
             if path is not None and not path.is_file():
                 raise NTalkerError(f"There is no file at '{path}'.")
+        check_output(self.output, self._is_transparent(), given)
 
     def _is_transparent(self) -> bool:
         return self.background == "transparent"

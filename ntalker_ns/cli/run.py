@@ -11,6 +11,9 @@ from typing import Protocol
 
 from ntalker_ns.errors import NTalkerError
 
+DEVELOPING = sys.flags.dev_mode
+"""Whether errors of files keep their traceback: Python's own development mode (PYTHONDEVMODE=1)."""
+
 
 class Command(Protocol):
     """What a sub-command is."""
@@ -37,15 +40,24 @@ def run_command(command: Command) -> int:
         with _ended_in_order():
             command.main()
     except NTalkerError as error:
-        from rich.console import Console
-        from rich.text import Text
-
-        Console(stderr=True, soft_wrap=True).print(Text(f"Error: {error}", style="red"))
-        return 1
+        return _failed(f"{error}")
+    except OSError as error:
+        # A disk that is full or a folder that is closed by now; an error without a file is a fault of ours.
+        if error.filename is None or DEVELOPING:
+            raise
+        return _failed(f"{error.filename}: {error.strerror}.")
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return 130
     return 0
+
+
+def _failed(sentence: str) -> int:
+    from rich.console import Console
+    from rich.text import Text
+
+    Console(stderr=True, soft_wrap=True).print(Text(f"Error: {sentence}", style="red"))
+    return 1
 
 
 @contextmanager
