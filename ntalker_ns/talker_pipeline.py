@@ -22,6 +22,7 @@ from ntalker_ns import ranks
 from ntalker_ns.async_copies import LateNumbers
 from ntalker_ns.checkpoints import check_tensors
 from ntalker_ns.driving import DrivingSequence
+from ntalker_ns.encodings.hash_grid import encoder
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.lips_phase import LipsPhase, LipsPhaseConfig, check_config
 from ntalker_ns.progress import track
@@ -76,8 +77,14 @@ class TalkerPipeline(VanillaPipeline):
             config: what to build.
             device: where the model lives.
             kwargs: what nerfstudio's pipeline takes (test_mode, world_size, local_rank, grad_scaler).
+
+        Raises:
+            NTalkerError: data or options cannot be used, or a backend does not run on this device.
         """
         check_config(config.lips)
+        # A backend that does not run here would end the first step, and leave the folder of a run that never began.
+        for grids in (config.model.field, config.model.portrait.torso):
+            encoder(grids.backend, torch.device(device))
         processes = kwargs.get("world_size", 1)
         # Stock wraps a model for several processes in a way that only suits CUDA.
         on_cpus = processes > 1 and torch.device(device).type == "cpu"

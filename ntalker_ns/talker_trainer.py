@@ -66,9 +66,11 @@ class TalkerTrainerConfig(TrainerConfig):
         any checkpoint is read.
 
         Raises:
-            NTalkerError: no data, data that cannot be read, no checkpoint where one is named, or an output folder that
-                cannot be written to.
+            NTalkerError: no steps, no data, data that cannot be read, no checkpoint where one is named, or an output
+                folder that cannot be written to.
         """
+        if self.max_num_iterations < 1:
+            raise NTalkerError(f"--max-num-iterations {self.max_num_iterations} is not possible; give at least 1.")
         placeholder = self.timestamp
         super().set_timestamp()
         self._choose_device()

@@ -130,7 +130,20 @@ def test_failed_starts_leave_nothing_behind(data: Path, tmp_path: Path):
         config.set_timestamp()
     with pytest.raises(NTalkerError, match=r"00000\.jpg: Not a directory\); choose another --output-dir"):
         tiny_config(data, data / "images" / "00000.jpg").set_timestamp()
+    for steps in (0, -3):
+        with pytest.raises(NTalkerError, match=f"--max-num-iterations {steps} is not possible"):
+            tiny_config(data, outputs, max_num_iterations=steps).set_timestamp()
     assert not outputs.exists()
+
+
+@pytest.mark.parametrize("backend", ["tcnn", "triton"])
+def test_a_backend_of_another_device_leaves_no_run(data: Path, tmp_path: Path, backend: str, monkeypatch: Any):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    config = tiny_config(data, tmp_path)
+    config.pipeline.model.field.backend = backend  # type: ignore[assignment]
+    with pytest.raises(NTalkerError, match=f'"{backend}" cannot be used here: it runs on cuda, not on cpu'):
+        start(config)
+    assert not list(tmp_path.iterdir())
 
 
 def test_training_saves_one_checkpoint_that_loads_weights_only(data: Path, tmp_path: Path):
