@@ -19,6 +19,9 @@ SWAY = 0.5
 SWAY_SECONDS = 0.8
 """Standard deviation of the Gaussian that smooths noise into sway: a nod or a turn takes about three of them."""
 
+SMOOTHEST = 1000
+"""Most frames that motion is smoothed over: a head is still long before, and the Gaussian takes memory."""
+
 BLINK_INTERVAL = (2.0, 6.0)
 """Shortest and longest time between the starts of two blinks in s; people who talk blink every four."""
 BLINK_DURATION = (0.2, 0.4)
@@ -48,7 +51,7 @@ def controlled(
     Raises:
         NTalkerError: an option cannot be understood.
     """
-    check_controls(eyes, pose, smooth)
+    check_controls(eyes, pose, smooth, seed)
     if pose == "still":
         sequence = with_motion(sequence, clip, np.zeros((1, 6)))
     elif pose == "sway":
@@ -62,7 +65,7 @@ def controlled(
     return sequence if eyes == "replay" else with_eyes(sequence, float(eyes))
 
 
-def check_controls(eyes: str, pose: str, smooth: float) -> None:
+def check_controls(eyes: str, pose: str, smooth: float, seed: int) -> None:
     """Checks the options of `controlled`.
 
     Raises:
@@ -78,9 +81,11 @@ def check_controls(eyes: str, pose: str, smooth: float) -> None:
         if not 0.0 <= openness <= 1.0:
             raise NTalkerError(f"--eyes {eyes} is not possible; give replay, blink, or a number from 0 (closed) to 1.")
     if pose not in ("replay", "still", "sway") and not is_clip(_data_set(Path(pose))):
-        raise NTalkerError(f"--pose {pose} is not possible; give replay, still, sway, or a data set's transforms.json.")
-    if not 0.0 <= smooth < float("inf"):
-        raise NTalkerError(f"--smooth {smooth:g} is not possible; give a number of frames, 0 or more.")
+        raise NTalkerError(f"--pose {pose} is not possible; give replay, still, sway, or the folder of a data set.")
+    if not 0.0 <= smooth <= SMOOTHEST:
+        raise NTalkerError(f"--smooth {smooth:g} is not possible; give a number of frames from 0 to {SMOOTHEST}.")
+    if seed < 0:
+        raise NTalkerError(f"--seed {seed} is not possible; give 0 or more.")
 
 
 def _data_set(path: Path) -> Path:

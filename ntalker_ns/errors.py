@@ -8,6 +8,15 @@ class NTalkerError(RuntimeError):
     """Something a user can mend: the message is one sentence that names the file, frame or option and what to do."""
 
 
+def in_words(error: Exception) -> str:
+    """What is wrong with a file, from the error that reading it ended with, on one line."""
+    if isinstance(error, KeyError):
+        return f"it has no '{error.args[0]}'"
+    if isinstance(error, (TypeError, AttributeError)):
+        return "something in it is of another kind"
+    return " ".join(str(error).split())
+
+
 def print_as_sentence() -> None:
     """Makes an uncaught `NTalkerError` end a program with its sentence and exit code 1, instead of a traceback.
 

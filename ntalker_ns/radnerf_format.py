@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int64, UInt8
 
 from ntalker_ns.driving import read_picture
-from ntalker_ns.errors import NTalkerError
+from ntalker_ns.errors import NTalkerError, in_words
 from ntalker_ns.frame_store import polygon_mask
 from ntalker_ns.talker_clip import Clip, read_json
 from ntalker_ns.underlay import BACKGROUND, HEAD, LIPS, MOUTH_INTERIOR, TORSO
@@ -142,7 +142,8 @@ def read_radnerf_clip(folder: Path) -> RadNerfClip:
         focal, cx, cy = (float(meta[key]) for key in ("focal_len", "cx", "cy"))
         camera_to_worlds = to_our_world(matrices)
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise NTalkerError(f"The transforms in {folder} have a field missing or malformed ({error!r}).") from error
+        reason = in_words(error)
+        raise NTalkerError(f"The transforms in {folder} have a field missing or malformed ({reason}).") from error
     images = next((folder / name for name in IMAGE_FOLDERS if (folder / name).is_dir()), folder / IMAGE_FOLDERS[0])
     image_paths = [images / f"{number}.jpg" for number in ids]
     label_paths = [folder / "parsing" / f"{number}.png" for number in ids]

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from ntalker_ns.driving import read_picture
-from ntalker_ns.errors import NTalkerError
+from ntalker_ns.errors import NTalkerError, in_words
 
 TRANSFORMS_FILE = "transforms.json"
 FORMAT_VERSION = 1
@@ -192,7 +192,8 @@ def read_own_clip(folder: Path) -> Clip:
             face_shape=_read_face_shape(folder / "face_shape.npy"),
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise NTalkerError(f"{path} has a field missing or malformed ({error!r}): process the clip again.") from error
+        reason = in_words(error)
+        raise NTalkerError(f"{path} has a field missing or malformed ({reason}): process the clip again.") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -179,6 +179,8 @@ def test_the_motion_of_another_data_set(clip: DrivingSequence, tmp_path: Path):
         ({"eyes": "nan"}, "--eyes nan"),
         ({"pose": "nod"}, "--pose nod"),
         ({"smooth": -1.0}, "--smooth -1"),
+        ({"smooth": 1e9}, r"--smooth 1e\+09 .* 0 to 1000"),
+        ({"seed": -1, "pose": "sway"}, "--seed -1"),
     ],
 )
 def test_what_cannot_be_understood_is_said(clip: DrivingSequence, options: dict, message: str):

@@ -219,7 +219,7 @@ def test_who_saves_twice_counts_once_with_the_last_answers(tmp_path: Path):
     ids=str,
 )
 def test_files_that_are_no_answers_are_named(content: Any, tmp_path: Path):
-    with pytest.raises(NTalkerError, match=r"answers-1\.json holds no"):
+    with pytest.raises(NTalkerError, match=r"answers-1\.json holds no ((?!Error\().)*$"):
         tally(write(tmp_path, record(), content), [key(tmp_path)])
 
 

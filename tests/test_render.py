@@ -122,6 +122,26 @@ def test_a_path_without_times_lasts_as_long_as_the_audio(driving: DrivingSequenc
         np.testing.assert_allclose(shot.cameras.camera_to_worlds[:, 0, 3], along, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"fps": 0}, "fps above 0"),
+        ({"fps": -5.0}, "fps above 0"),
+        ({"render_width": 0}, "needs a render_width"),
+        ({"camera_path": []}, r"\(it has no cameras\)"),
+        ({"camera_path": [{"fov": 30.0}]}, r"\(it has no 'camera_to_world'\)"),
+        ({"camera_path": 5}, r"\(something in it is of another kind\)"),
+    ],
+)
+def test_a_path_that_cannot_be_shown_is_said(
+    driving: DrivingSequence, tmp_path: Path, fields: dict[str, Any], message: str
+):
+    path = camera_path(tmp_path / "path.json", 3)
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+    with pytest.raises(NTalkerError, match=f"path.json' .*{message}"):
+        path_shot(path, driving)
+
+
 def test_a_path_with_times_shows_those_and_speaks_at_the_right_pace_only(driving: DrivingSequence, tmp_path: Path):
     fits = path_shot(camera_path(tmp_path / "a.json", CLIP_FRAMES, render_time=(0.0, 1.0)), driving)
     assert fits.speaks
@@ -240,6 +260,9 @@ def test_faults_are_one_sentence_and_leave_nothing(run: Path, speech: Path, tmp_
         (Render(run, out, audio=speech, eyes="wide"), "--eyes wide"),
         (Render(run, out, audio=speech, pose="nod"), "--pose nod"),
         (Render(run, out, audio=speech, size=2), "too small"),
+        (Render(run, out, audio=speech, outputs=()), "--outputs names nothing"),
+        (Render(run, out, audio=speech, seed=-1), "--seed -1"),
+        (Render(tmp_path / "config.yml", out, audio=tmp_path / "silent.mp4"), "cannot be decoded"),
         (Render(run, out, audio=speech, refinement_weight=1.5), "not between 0 and 1"),
         (Render(run, out, audio=speech, refinement_weight=0.5), "for edited heads"),
         (Render(run, out, audio=speech, outputs=("colour",)), "choose from"),

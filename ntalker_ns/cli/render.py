@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import UInt8
 
-from ntalker_ns.errors import NTalkerError
+from ntalker_ns.errors import NTalkerError, in_words
 
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
@@ -50,7 +50,7 @@ class Render:
     """How the eyes open: replay (as in the clip), blink (now and then, drawn from --seed), or 0 (closed) to 1."""
     pose: str = "replay"
     """How the head is held: replay (as in the clip, back and forth), still, sway (small motion of the person's own
-    kind, drawn from --seed), or another data set (its transforms.json), whose head motion is taken."""
+    kind, drawn from --seed), or another data set (its folder or transforms.json), whose head motion is taken."""
     smooth: float = 0.0
     """Calms the head's motion: standard deviation, in frames, of a Gaussian over time; 0 leaves it as it is."""
     seed: int = 0
@@ -87,6 +87,7 @@ class Render:
 
     def _check(self) -> None:
         """What can be said before the run is loaded."""
+        from ntalker_ns.audio.io import read_audio
         from ntalker_ns.background import Background
         from ntalker_ns.driving_controls import check_controls
         from ntalker_ns.video_writer import check_output
@@ -96,7 +97,9 @@ class Render:
         if self.audio is None and self.audio_features is not None:
             raise NTalkerError("--audio-features needs the sound that belongs to them: give --audio too.")
         Background.parse(self.background)
-        check_controls(self.eyes, self.pose, self.smooth)
+        check_controls(self.eyes, self.pose, self.smooth, self.seed)
+        if not self.outputs:
+            raise NTalkerError("--outputs names nothing to show: give rgb, or several outputs.")
         if self.refinement_weight is not None and not 0.0 <= self.refinement_weight <= 1.0:
             raise NTalkerError(f"--refinement-weight {self.refinement_weight:g} is not between 0 and 1.")
         if self.size is not None and self.size < 16:
@@ -106,6 +109,9 @@ class Render:
             if path is not None and not path.is_file():
                 raise NTalkerError(f"There is no file at '{path}'.")
         check_output(self.output, self._is_transparent(), given)
+        if self.audio is not None:
+            # Read again when it is used: to load a run takes much longer.
+            read_audio(self.audio)
 
     def _is_transparent(self) -> bool:
         return self.background == "transparent"
@@ -240,12 +246,17 @@ def path_shot(path: Path, sequence: "DrivingSequence", size: int | None = None) 
 
     try:
         description = json.loads(path.read_text())
+        if not description["camera_path"]:
+            raise ValueError("it has no cameras")
         cameras = get_path_from_json(description)
-        fps = float(description.get("fps") or sequence.fps)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise NTalkerError(f"'{path}' is not a nerfstudio camera path ({error!r}).") from error
+        fps = float(description.get("fps", sequence.fps))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise NTalkerError(f"'{path}' is not a nerfstudio camera path ({in_words(error)}).") from error
+    sides = torch.cat([cameras.width, cameras.height])
+    if sides.min() < 1 or not 0.0 < fps < float("inf"):
+        raise NTalkerError(f"'{path}' needs a render_width, a render_height and an fps above 0: save the path again.")
     if size is not None:
-        cameras.rescale_output_resolution(size / int(max(cameras.width.max(), cameras.height.max())))
+        cameras.rescale_output_resolution(size / int(sides.max()))
     last = max(len(sequence) - 1, 1)
     if cameras.times is None:
         count = max(1, round(len(sequence) / sequence.fps * fps))

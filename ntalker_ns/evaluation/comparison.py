@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ntalker_ns.errors import NTalkerError
+from ntalker_ns.errors import NTalkerError, in_words
 from ntalker_ns.media import open_media, picture_stream
 from ntalker_ns.progress import track
 
@@ -267,7 +267,7 @@ def _read(path: Path, form: str, what: str) -> dict[str, Any]:
         content = json.loads(path.read_text("utf8"))
         fits = content["format"] == form and content["format_version"] == FORMAT_VERSION
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise NTalkerError(f"{path} holds no {what} of a comparison page ({error!r}).") from error
+        raise NTalkerError(f"{path} holds no {what} of a comparison page ({in_words(error)}).") from error
     if not fits:
         raise NTalkerError(f"{path} holds no {what} of a comparison page of this version.")
     return content
