@@ -87,9 +87,9 @@ def check_config(config: LipsPhaseConfig) -> None:
         NTalkerError: one of them cannot be.
     """
     if not 0.0 <= config.share <= 1.0:
-        raise NTalkerError(f"lips.share must be between 0 and 1, not {config.share:g}.")
+        raise NTalkerError(f"--pipeline.lips.share must be between 0 and 1, not {config.share:g}.")
     if config.patch_size < 16:
-        raise NTalkerError(f"lips.patch-size must be at least 16, not {config.patch_size}.")
+        raise NTalkerError(f"--pipeline.lips.patch-size must be at least 16, not {config.patch_size}.")
 
 
 def gradient_loss(rendered: Float[Tensor, "n 3 h w"], image: Float[Tensor, "n 3 h w"]) -> Tensor:

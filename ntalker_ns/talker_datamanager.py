@@ -87,6 +87,10 @@ class TalkerDataManagerConfig(VanillaDataManagerConfig):
     """Unused."""
 
 
+OPTION = "--pipeline.datamanager."
+"""What the names of the configuration's fields begin with on a command line."""
+
+
 def check_config(config: TalkerDataManagerConfig) -> None:
     """Checks the numbers that a step is made of.
 
@@ -94,15 +98,15 @@ def check_config(config: TalkerDataManagerConfig) -> None:
         NTalkerError: one of them cannot be.
     """
     fractions = {"head-fraction": config.head_fraction, "lip-fraction": config.lip_fraction}
-    fractions["head-fraction and lip-fraction together"] = config.head_fraction + config.lip_fraction
+    fractions[f"head-fraction and {OPTION}lip-fraction together"] = config.head_fraction + config.lip_fraction
     for name, value in fractions.items():
         if not 0 <= value <= 1 + 1e-9:
-            raise NTalkerError(f"{name} must be between 0 and 1, not {value:g}.")
+            raise NTalkerError(f"{OPTION}{name} must be between 0 and 1, not {value:g}.")
     counts = {"rays-per-step": config.rays_per_step, "frames-per-step": config.frames_per_step}
     counts["rest-interval"] = config.rest_interval
     for name, value in (counts | {"patch-size": config.patch_size}).items():
         if value is not None and value < 1:
-            raise NTalkerError(f"{name} must be at least 1, not {value}.")
+            raise NTalkerError(f"{OPTION}{name} must be at least 1, not {value}.")
 
 
 class FrameDataloader(FixedIndicesEvalDataloader):

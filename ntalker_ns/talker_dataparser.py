@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int64
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserConfig, DataparserOutputs
 from nerfstudio.data.scene_box import SceneBox
+from nerfstudio.utils.rich_utils import CONSOLE
 
 from ntalker_ns.driving import DrivingSequence
 from ntalker_ns.driving_folder import build_driving, fitted_size
@@ -19,6 +20,8 @@ from ntalker_ns.talker_clip import Clip, is_clip, read_clip
 
 Holdout = Literal["tail", "validation", "third-1", "third-2", "third-3", "none"]
 POSE_TOLERANCE = 1e-3
+OPTION = "--pipeline.datamanager.dataparser."
+"""What the names of the configuration's fields begin with on a command line."""
 
 
 @dataclass
@@ -216,9 +219,9 @@ def read_training_clip(config: TalkerDataParserConfig) -> tuple[Clip, DrivingSeq
     Raises:
         NTalkerError: it is no data set, or one that cannot be used.
     """
-    for name, value in (("max-frames", config.max_frames), ("image-size", config.image_size)):
-        if value is not None and value < 1:
-            raise NTalkerError(f"{name} must be at least 1, not {value}.")
+    for name, value, least in (("max-frames", config.max_frames, 1), ("image-size", config.image_size, 16)):
+        if value is not None and value < least:
+            raise NTalkerError(f"{OPTION}{name} must be at least {least}, not {value}.")
     data = Path(config.data)
     if data.is_file():
         raise NTalkerError(
@@ -226,15 +229,19 @@ def read_training_clip(config: TalkerDataParserConfig) -> tuple[Clip, DrivingSeq
             "has been trained."
         )
     clip = read_clip(data)
+    stored = max(clip.size)
+    if config.image_size is not None and config.image_size > stored:
+        CONSOLE.print(f"The frames of {data} have {stored} px and are not enlarged to {OPTION}image-size.")
     if config.max_frames is not None:
         clip = clip.first(config.max_frames)
     is_train = train_frames(clip.tracked, config.holdout, clip.is_train)
     clip = clip.first(len(is_train))
     splits = [frames_of_split(is_train, clip.tracked, split) for split in ("train", "val")]
     if not all(map(len, splits)):
+        shown = int(clip.tracked.sum())
         raise NTalkerError(
-            f"{data} has {int(clip.tracked.sum())} frames that show a face, too few to hold some out: use --holdout "
-            "none or more frames."
+            f"{data} has {shown} frame{'' if shown == 1 else 's'} with a face, too few to hold some out: use "
+            f"{OPTION}holdout none or more frames."
         )
     return clip, build_driving(clip, is_train, config.features)
 

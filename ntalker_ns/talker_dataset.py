@@ -38,7 +38,9 @@ class TalkerDataset(InputDataset):
 
     def __init__(self, dataparser_outputs: DataparserOutputs, scale_factor: float = 1.0):
         if scale_factor != 1.0:
-            raise NTalkerError("Frames are resized by the data parser's image-size, not by camera-res-scale-factor.")
+            raise NTalkerError(
+                "Frames are resized by --pipeline.datamanager.dataparser.image-size, not by camera-res-scale-factor."
+            )
         super().__init__(dataparser_outputs, scale_factor)
         self.driving: DrivingSequence = dataparser_outputs.metadata["driving"]
         self.frame_indices: npt.NDArray[np.int64] = dataparser_outputs.metadata["frame_indices"]

@@ -62,7 +62,7 @@ def test_a_track_of_ones_own_is_cut_into_windows(tmp_path: Path):
         (random(30, 16, 29), "Feature width 29 .* the head was trained with 1024"),
         (random(30, 8, 1024), "windows of 8 steps"),
         (random(30), "it must be"),
-        (random(40, 16, 1024), "covers 40 frames, but the clip has 30"),
+        (random(40, 16, 1024), "covers 40 frames at 25 fps, but the sound has 30"),
         (random(20, 1024), "covers 10 frames"),
         (np.where(np.arange(30)[:, None, None] == 4, np.nan, random(30, 16, 1024)), "first in row 4"),
         (np.array(["a"] * 30), "numbers"),

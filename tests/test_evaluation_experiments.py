@@ -148,6 +148,8 @@ def test_what_a_file_gets_wrong_is_named(changes: dict[str, Any], sentence: str,
 def test_unknown_experiments_scales_methods_and_editors_are_named(tmp_path: Path):
     with pytest.raises(NTalkerError, match=r"no experiment 'table9': choose from .*table3"):
         load_experiment("table9")
+    with pytest.raises(NTalkerError, match=r"\.py must be a YAML file"):
+        load_experiment(__file__)
     experiment = load_experiment(str(write(tmp_path)))
     with pytest.raises(NTalkerError, match="no scale 'large': choose from"):
         experiment.planned("base", "large")

@@ -173,7 +173,7 @@ def test_pixels_anywhere_come_now_and_then_and_as_many_in_all(clip, interval):
     [
         ({"head_fraction": 1.2}, "head-fraction"),
         ({"lip_fraction": -0.1}, "lip-fraction"),
-        ({"head_fraction": 0.8, "lip_fraction": 0.3}, "head-fraction and lip-fraction"),
+        ({"head_fraction": 0.8, "lip_fraction": 0.3}, "head-fraction and --pipeline.datamanager.lip-fraction together"),
         ({"frames_per_step": 0}, "frames-per-step"),
         ({"rays_per_step": 0}, "rays-per-step"),
         ({"patch_size": 0}, "patch-size"),
@@ -181,7 +181,7 @@ def test_pixels_anywhere_come_now_and_then_and_as_many_in_all(clip, interval):
     ],
 )
 def test_options_that_cannot_be_are_named(clip, options, name):
-    with pytest.raises(NTalkerError, match=name):
+    with pytest.raises(NTalkerError, match=f"--pipeline.datamanager.{name} must be"):
         manager(clip, **options)
 
 

@@ -159,7 +159,7 @@ def test_fewer_frames(clip):
     assert len(driving) == 11 and len(result.cameras) == 10
     assert driving.times[-1] == 1
     assert len(outputs(data=clip, max_frames=1, holdout="none").cameras) == 1
-    with pytest.raises(NTalkerError, match="too few to hold some out"):
+    with pytest.raises(NTalkerError, match=r"has 1 frame, too few .* use --pipeline\..*\.holdout none"):
         outputs(data=clip, max_frames=1)
 
 
@@ -270,10 +270,18 @@ def test_a_data_set_that_is_half_gone_is_no_hindrance_to_rendering(run):
 
 
 def test_sizes_that_cannot_be_are_refused(clip):
-    with pytest.raises(NTalkerError, match="max-frames"):
+    with pytest.raises(NTalkerError, match=r"--pipeline\.datamanager\.dataparser\.max-frames"):
         outputs(data=clip, max_frames=0)
-    with pytest.raises(NTalkerError, match="image-size"):
-        outputs(data=clip, image_size=-4)
+    for size in (-4, 4):
+        with pytest.raises(NTalkerError, match=rf"dataparser\.image-size must be at least 16, not {size}"):
+            outputs(data=clip, image_size=size)
+
+
+def test_a_size_that_frames_do_not_have_is_said(clip, capsys):
+    outputs(data=clip, image_size=48)
+    assert capsys.readouterr().out == ""
+    outputs(data=clip, image_size=49)
+    assert "48 px" in capsys.readouterr().out
 
 
 def test_a_moved_data_set_is_taken_where_it_is(run, tmp_path):

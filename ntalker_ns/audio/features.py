@@ -175,7 +175,7 @@ def load_features(
     Args:
         path: a .npy of windows, (frames, 16, C) at 25 fps as AD-NeRF and RAD-NeRF store them, or of a feature
             track, (steps, C) at 50 Hz.
-        num_frames: frames of the clip; two more or fewer in the file are cut, or filled with the last window.
+        num_frames: frames of the sound; two more or fewer in the file are cut, or filled with the last window.
             None takes as many as the file holds.
         channels: the width C that is needed; None takes any.
 
@@ -199,7 +199,9 @@ def load_features(
     frames = len(array) / per_frame
     num_frames = round(frames) if num_frames is None else num_frames
     if abs(frames - num_frames) > LENGTH_TOLERANCE:
-        raise NTalkerError(f"'{path}' covers {frames:g} frames, but the clip has {num_frames}.")
+        raise NTalkerError(
+            f"'{path}' covers {frames:g} frames at {FPS} fps, but the sound has {num_frames}: take those of this sound."
+        )
     if array.ndim == 2:
         return windows_of_track(array.astype(np.float32), num_frames)
     return array[np.minimum(np.arange(num_frames), len(array) - 1)].astype(np.float32)

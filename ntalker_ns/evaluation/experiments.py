@@ -100,6 +100,8 @@ def load_experiment(name: str) -> Experiment:
     """
     path = Path(name).expanduser()
     if path.suffix not in (".yaml", ".yml"):
+        if path.suffix and path.is_file():
+            raise NTalkerError(f"The experiment {path} must be a YAML file, whose name ends in .yaml.")
         path = experiments_folder() / f"{name}.yaml"
         if not path.is_file():
             known = ", ".join(sorted(file.stem for file in experiments_folder().glob("*.yaml")))
