@@ -54,6 +54,22 @@ def test_written_sound_is_read_back(tmp_path: Path):
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.wav"]
 
 
+def test_written_sound_is_as_open_to_others_as_other_files(tmp_path: Path):
+    write_wav(tmp_path / "a.wav", np.zeros(9, np.float32))
+    (tmp_path / "b.txt").touch()
+    assert (tmp_path / "a.wav").stat().st_mode == (tmp_path / "b.txt").stat().st_mode
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.wav", "b.txt"]
+
+
+@pytest.mark.parametrize("rate", [48000, 44100, 8000])
+def test_a_few_samples_are_read_or_said_to_be_none(tmp_path: Path, rate: int):
+    write_wav(tmp_path / "a.wav", np.full(10, 0.5, np.float32), rate)
+    try:
+        assert 1 <= len(read_audio(tmp_path / "a.wav")) <= 10 * 16000 / rate + 1
+    except NTalkerError as error:
+        assert "is empty" in str(error)
+
+
 def test_sound_beyond_full_scale_is_clipped_not_wrapped(tmp_path: Path):
     write_wav(tmp_path / "a.wav", np.array([2.0, -2.0, 0.0], np.float32))
     np.testing.assert_allclose(read_audio(tmp_path / "a.wav"), [1.0, -1.0, 0.0], atol=1e-3)

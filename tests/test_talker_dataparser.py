@@ -127,7 +127,7 @@ def test_frames_without_a_face_are_played_but_neither_trained_on_nor_judged(clip
     spoken = driving.with_features(np.repeat(driving.features, 2, axis=0), driving.feature_info)
     assert spoken.replay.tolist() == mirrored_replay(2 * FRAMES, 19).tolist()
     edit_transforms(data, lambda meta: [frame.update(tracked=False) for frame in meta["frames"]])
-    with pytest.raises(NTalkerError, match="has 0 frames that show a face"):
+    with pytest.raises(NTalkerError, match="has 0 frames with a face"):
         outputs(data=data)
 
 
@@ -159,7 +159,7 @@ def test_fewer_frames(clip):
     assert len(driving) == 11 and len(result.cameras) == 10
     assert driving.times[-1] == 1
     assert len(outputs(data=clip, max_frames=1, holdout="none").cameras) == 1
-    with pytest.raises(NTalkerError, match=r"has 1 frame, too few .* use --pipeline\..*\.holdout none"):
+    with pytest.raises(NTalkerError, match=r"has 1 frame with a face, too few .* use --pipeline\..*\.holdout none"):
         outputs(data=clip, max_frames=1)
 
 

@@ -1,7 +1,6 @@
 """Sound files in and out: any container and rate becomes mono at the rate asked for."""
 
 import os
-import tempfile
 import wave
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,13 +94,18 @@ def _stretches(container: Any, stream: Any, sample_rate: int) -> Iterator[tuple[
         time = frame.time if frame.time is not None else expected
         if resampler is None or abs(time - expected) > GAP or key != _sound_format(frame):
             if resampler is not None:
-                yield start, np.concatenate([*parts, *_mono(resampler.resample(None))])
+                yield start, _joined([*parts, *_mono(resampler.resample(None))])
             key, start, count, parts = _sound_format(frame), time, 0, []
             resampler = _resampler(frame, sample_rate)
         parts += _mono(resampler.resample(frame))
         count += frame.samples
     if resampler is not None:
-        yield start, np.concatenate([*parts, *_mono(resampler.resample(None))])
+        yield start, _joined([*parts, *_mono(resampler.resample(None))])
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    """Of a few samples, a resampler makes none."""
+    return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
 
 def _sound_format(frame: Any) -> tuple[str, str, int]:
@@ -132,14 +136,13 @@ def write_wav(path: Path, waveform: Float32[np.ndarray, " samples"], sample_rate
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     pcm = np.round(np.clip(waveform, -1.0, 1.0) * 32767.0).astype("<i2")
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with os.fdopen(handle, "wb") as file, wave.open(file, "wb") as wav:
+        with partial.open("wb") as file, wave.open(file, "wb") as wav:
             wav.setnchannels(1)
             wav.setsampwidth(2)
             wav.setframerate(sample_rate)
             wav.writeframes(pcm.tobytes())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

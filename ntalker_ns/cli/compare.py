@@ -35,14 +35,15 @@ class Compare:
         for path in shown:
             if path is not None and not path.is_file():
                 raise NTalkerError(f"There is no video at '{path}'.")
+        key = self.output.with_suffix(".key.json")
         check_file(self.output, "--output", shown)
+        check_file(key, "--output", shown)
         names = [path.stem for path in self.videos]
         if len(set(names)) < len(names):
             names = ["-".join([*path.parts[:-1], path.stem]) for path in self.videos]
         if len(set(names)) < len(names):
             raise NTalkerError("The same video is given twice.")
         page = comparison_page(dict(zip(names, self.videos, strict=True)), self.original, self.instruction)
-        key = self.output.with_suffix(".key.json")
         write_text(self.output, page.html)
         write_text(key, page.key)
         print(
