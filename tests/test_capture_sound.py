@@ -44,7 +44,7 @@ def test_a_feature_file_is_checked_before_and_after_the_frames_are_counted(clip:
     np.save(path, np.zeros((50, 16, 4)))
     sound = read_sound(clip, str(path), None)
     assert sound.fit(51) == []
-    with pytest.raises(NTalkerError, match="covers 50 frames .*, but the sound has 75"):
+    with pytest.raises(NTalkerError, match=r"covers 50 frames .*, but the sound has 75"):
         sound.fit(75)
 
 

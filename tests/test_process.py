@@ -137,7 +137,7 @@ def test_a_feature_file_of_another_length_is_refused_once_the_frames_are_counted
 ):
     monkeypatch.setattr("ntalker_ns.capture.process._see_frames", no_work)
     np.save(tmp_path / "own.npy", np.zeros((50, 16, 4), np.float32))
-    with pytest.raises(NTalkerError, match="covers 50 frames .*, but the sound has 75"):
+    with pytest.raises(NTalkerError, match=r"covers 50 frames .*, but the sound has 75"):
         process_clip(
             demo_clip.path, tmp_path / "data", ProcessOptions(size=CLIP_SIZE, features=str(tmp_path / "own.npy"))
         )
