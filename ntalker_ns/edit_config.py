@@ -13,20 +13,22 @@ from typing import Annotated, Any
 import tyro
 from nerfstudio.utils.rich_utils import CONSOLE
 
-from ntalker_ns.edit_base import BaseRun, find_base, read_run
-from ntalker_ns.edit_frames import evenly_spaced
+from ntalker_ns.driving.new_audio import features_of_file
 from ntalker_ns.edit_model import EditModelConfig
 from ntalker_ns.edit_pipeline import EditPipelineConfig
+from ntalker_ns.editing.diffusers_editor import DiffusersEditorConfig
 from ntalker_ns.editing.editor import Editor, check_instruction
 from ntalker_ns.editing.filters import FilterEditorConfig
-from ntalker_ns.editing.image_to_image import DiffusersEditorConfig
-from ntalker_ns.editing.ip2p import InstructPix2PixConfig
+from ntalker_ns.editing.frames import evenly_spaced
+from ntalker_ns.editing.instruct_pix2pix import InstructPix2PixConfig
 from ntalker_ns.editing.plan import EditConfig, EditPlan, EditRegion, make_plan
 from ntalker_ns.editing.presets import EditPreset, load_preset
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.talker_dataparser import features_of_file, find_source
+from ntalker_ns.run_folder import absolute
+from ntalker_ns.runs import BaseRun, find_base, read_run
+from ntalker_ns.talker_dataparser import find_source
 from ntalker_ns.talker_model import TalkerModelConfig
-from ntalker_ns.talker_trainer import TalkerTrainerConfig, absolute
+from ntalker_ns.talker_trainer import TalkerTrainerConfig
 
 AnyEditorConfig = (
     Annotated[InstructPix2PixConfig, tyro.conf.subcommand("ip2p")]

@@ -15,10 +15,8 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from nerfstudio.viewer.viewer_elements import ViewerSlider
 from torch import Tensor, nn
 
-from ntalker_ns.async_copies import to_device
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.field.talker_field import FrameConditions
-from ntalker_ns.portrait import RestKind
 from ntalker_ns.refinement.discriminator import PatchDiscriminator
 from ntalker_ns.refinement.losses import (
     adversarial_losses,
@@ -29,7 +27,9 @@ from ntalker_ns.refinement.losses import (
 )
 from ntalker_ns.refinement.network import RefinementNetwork, refine
 from ntalker_ns.refinement.vgg import VGGFeatures, load_vgg
+from ntalker_ns.rendering.portrait import RestKind
 from ntalker_ns.talker_model import TalkerModel, TalkerModelConfig
+from ntalker_ns.training.transfers import to_device
 
 DISCRIMINATOR = "discriminator."
 FRESH = ("refinement.", DISCRIMINATOR)

@@ -10,14 +10,14 @@ from jaxtyping import Float, Float32
 from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
-from ntalker_ns import ranks
-from ntalker_ns.checkpoints import check_tensors
-from ntalker_ns.driving import DrivingSequence
-from ntalker_ns.edit_frames import EditFrames
+from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.edit_model import DISCRIMINATOR, FRESH, EditModel, EditModelConfig
+from ntalker_ns.editing.frames import EditFrames
 from ntalker_ns.editing.plan import EditPlan
 from ntalker_ns.errors import NTalkerError
+from ntalker_ns.run_folder import check_tensors
 from ntalker_ns.talker_pipeline import TalkerPipeline, TalkerPipelineConfig, model_name
+from ntalker_ns.training import distributed
 
 
 @dataclass
@@ -126,7 +126,7 @@ class EditPipeline(TalkerPipeline):
         """
         if self.frames is None or self.plan is None:
             raise NTalkerError("An edit trains on edited frames, and there are none yet: start it with ns-train.")
-        plan, rank = self.plan, ranks.rank()
+        plan, rank = self.plan, distributed.rank()
         on_lips = self._head().on_lips = plan.on_lips(step)
         side = plan.config.lip_patch_size if on_lips else plan.config.patch_size
         frame = plan.frame_of(step, rank)

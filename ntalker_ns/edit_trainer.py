@@ -21,23 +21,19 @@ from nerfstudio.utils.decorators import check_main_thread
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
-from ntalker_ns import ranks
-from ntalker_ns.checkpoints import read_checkpoint
-from ntalker_ns.driving import DrivingSequence
+from ntalker_ns.console import progress_bar, track
+from ntalker_ns.driving.new_audio import features_of_file
+from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.edit_config import EditTrainerConfig
-from ntalker_ns.edit_frames import EditFrames, edit_cameras, evenly_spaced, lip_masks
 from ntalker_ns.edit_pipeline import EditPipeline
+from ntalker_ns.editing.frames import EditFrames, edit_cameras, evenly_spaced, lip_masks
 from ntalker_ns.editing.plan import Edit, EditRegion
 from ntalker_ns.editing.store import EditStore, Kind, mask_to_picture
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.progress import progress_bar, track
-from ntalker_ns.talker_dataparser import TalkerDataParserConfig, features_of_file
-from ntalker_ns.talker_trainer import (
-    DRIVING_FOLDER,
-    TalkerTrainer,
-    absolute,
-    remove_empty_folders,
-)
+from ntalker_ns.run_folder import DRIVING_FOLDER, absolute, read_checkpoint, remove_empty_folders
+from ntalker_ns.talker_dataparser import TalkerDataParserConfig
+from ntalker_ns.talker_trainer import TalkerTrainer
+from ntalker_ns.training import distributed
 
 STORE_FOLDER = "edit"
 """Where a run folder keeps edited frames and contact sheets."""
@@ -89,14 +85,14 @@ class EditTrainer(TalkerTrainer):
     def _take_over_frames(self) -> None:
         """Brings the frames of the run that is resumed, as far as its checkpoint knows of them."""
         resumed = self.config.checkpoint_to_resume()
-        if ranks.rank() == 0:
+        if distributed.rank() == 0:
             if resumed is not None:
                 broken_off = EditStore(resumed.parent.parent / STORE_FOLDER)
                 broken_off.describe(self._description())
                 self.store.take_over(broken_off)
                 self.store.drop_after(self._start_step)
             self.store.describe(self._description())
-        ranks.wait_for_all()
+        distributed.wait_for_all()
 
     def _description(self) -> dict[str, Any]:
         """What pictures that are kept depend on."""
@@ -181,13 +177,13 @@ class EditTrainer(TalkerTrainer):
     def _unedited(self) -> UInt8[np.ndarray, "n h w 3"]:
         """What the base shows at the N frames, and where its head and torso are: rendered once and kept."""
         places = range(len(self.indices))
-        missing = [place for place in ranks.share(places) if not self.store.has("torso", self._frame(place), 0)]
+        missing = [place for place in distributed.share(places) if not self.store.has("torso", self._frame(place), 0)]
         for place in _tracked(missing, "Unedited frames"):
             outputs = self._render(place)
             self.store.put("base", self._frame(place), 0, to_bytes(outputs["field_rgb"]))
             for layer in ("head", "torso"):
                 self.store.put(layer, self._frame(place), 0, to_bytes(outputs[f"{layer}_opacity"])[..., 0])
-        ranks.wait_for_all()
+        distributed.wait_for_all()
         return self._kept("base")
 
     def _kept(self, kind: Kind) -> UInt8[np.ndarray, "n h w *channels"]:
@@ -196,25 +192,25 @@ class EditTrainer(TalkerTrainer):
 
     def _lips(self, unedited: UInt8[np.ndarray, "n h w 3"]) -> Bool[np.ndarray, "n h w"]:
         """Where the base's lips are, found once and kept."""
-        if ranks.rank() == 0 and not all(self.store.has("lips", int(frame), 0) for frame in self.indices):
+        if distributed.rank() == 0 and not all(self.store.has("lips", int(frame), 0) for frame in self.indices):
             masks, found = lip_masks(unedited, self.pipeline.driving(), self.indices)
             CONSOLE.print(f"Lips found in {found} of the {len(masks)} unedited frames.")
             for frame, mask in zip(self.indices, masks, strict=True):
                 self.store.put("lips", int(frame), 0, mask_to_picture(mask))
-        ranks.wait_for_all()
+        distributed.wait_for_all()
         return self._kept("lips") > 0
 
     def _make_edit(self, edit: Edit, step: int) -> None:
         """One dataset update, or this process's share of it: render, edit, keep. What is kept already is not redone."""
         waiting = [
-            place for place in ranks.share(edit.frames) if not self.store.has("edited", self._frame(place), step)
+            place for place in distributed.share(edit.frames) if not self.store.has("edited", self._frame(place), step)
         ]
         with self._memory_shared():
             if len(edit.frames) == 1:
                 list(self._in_batches(waiting, edit, step))
             else:
                 self._edit_all(waiting, edit, step)
-        ranks.wait_for_all()
+        distributed.wait_for_all()
 
     def _edit_all(self, waiting: list[int], edit: Edit, step: int) -> None:
         """Edits many frames under a bar, then lets go of the editor's weights."""
@@ -398,7 +394,7 @@ class EditTrainer(TalkerTrainer):
             name: of the file.
             step: training step that comes next.
         """
-        from ntalker_ns.evaluation.pictures import grid, write_picture
+        from ntalker_ns.media.contact_sheet import grid, write_picture
 
         frames = self.pipeline.frames
         if frames is None:

@@ -11,15 +11,15 @@ from ntalker_ns.editing.plan import EditConfig
 from ntalker_ns.errors import print_as_sentence
 from ntalker_ns.field.talker_field import TalkerFieldConfig
 from ntalker_ns.field.torso_field import TorsoFieldConfig
-from ntalker_ns.lips_phase import LipsPhaseConfig
-from ntalker_ns.optimizers import FusedAdamConfig
-from ntalker_ns.portrait import PortraitConfig
-from ntalker_ns.schedulers import CosineDecayConfig
+from ntalker_ns.rendering.portrait import PortraitConfig
 from ntalker_ns.talker_datamanager import TalkerDataManagerConfig
 from ntalker_ns.talker_dataparser import TalkerDataParserConfig
 from ntalker_ns.talker_model import TalkerModelConfig
 from ntalker_ns.talker_pipeline import TalkerPipelineConfig
 from ntalker_ns.talker_trainer import TalkerTrainerConfig
+from ntalker_ns.training.lip_patches import LipsPhaseConfig
+from ntalker_ns.training.optimizers import FusedAdamConfig
+from ntalker_ns.training.schedulers import CosineDecayConfig
 
 print_as_sentence()
 

@@ -18,13 +18,13 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.profiler import record_function
 
-from ntalker_ns import pixel_sampling
-from ntalker_ns.async_copies import to_device
-from ntalker_ns.driving_folder import scaled_boxes
+from ntalker_ns.data import pixel_sampling
+from ntalker_ns.data.images import scaled_boxes
+from ntalker_ns.data.pixel_sampling import RestPixels
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.pixel_sampling import RestPixels
 from ntalker_ns.talker_dataparser import TalkerDataParserConfig
 from ntalker_ns.talker_dataset import TalkerDataset
+from ntalker_ns.training.transfers import to_device
 
 PatchRegion = Literal["face", "lips", "any"]
 
@@ -306,7 +306,7 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
         columns: "Columns",
     ) -> UInt8[np.ndarray, " r"]:
         """Writes what chosen frames show at pixels into columns, and gives the labels."""
-        from ntalker_ns.numba_pixels import Looks, look
+        from ntalker_ns.kernels.numba.pixels import Looks, look
 
         store, labels = dataset.store(), np.empty(len(x), np.uint8)
         found = Looks(**{name: columns.host[name] for name in SEEN}, labels=labels)
@@ -324,7 +324,7 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
         columns: "Columns",
     ) -> None:
         """Writes the rays through pixels of frames of the driving sequence into columns."""
-        from ntalker_ns.numba_pixels import Rays, cast
+        from ntalker_ns.kernels.numba.pixels import Rays, cast
 
         driving, (scale_x, scale_y) = dataset.driving, dataset.scale
         intrinsics = (driving.fl_x * scale_x, driving.fl_y * scale_y, driving.cx * scale_x, driving.cy * scale_y)

@@ -1,22 +1,23 @@
 """The data parser: a processed clip, or the driving folder of a run, becomes cameras with a place in the audio."""
 
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
-from nerfstudio.cameras.cameras import Cameras, CameraType
+from jaxtyping import Bool, Int64
 from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserConfig, DataparserOutputs
 from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.utils.rich_utils import CONSOLE
 
-from ntalker_ns.driving import DrivingSequence
-from ntalker_ns.driving_folder import build_driving, fitted_size
+from ntalker_ns.data.clip import Clip
+from ntalker_ns.data.readers import is_clip, read_clip
+from ntalker_ns.driving.build import build_driving
+from ntalker_ns.driving.cameras import cameras_of
+from ntalker_ns.driving.new_audio import features_of_file
+from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.talker_clip import Clip, is_clip, read_clip
 
 Holdout = Literal["tail", "validation", "third-1", "third-2", "third-3", "none"]
 POSE_TOLERANCE = 1e-3
@@ -108,26 +109,6 @@ def _image_filenames(source: Source, frames: Int64[np.ndarray, " m"]) -> list[Pa
     return [folder / "frames" / f"{frame:05d}.jpg" for frame in frames]
 
 
-def cameras_of(driving: DrivingSequence, frames: Int64[np.ndarray, " m"], image_size: int | None) -> Cameras:
-    """The cameras of some frames of a driving sequence, at a longest side in px.
-
-    Times are the frames' places in the audio.
-    """
-    width, height = fitted_size((driving.width, driving.height), image_size)
-    scale_x, scale_y = width / driving.width, height / driving.height
-    return Cameras(
-        camera_to_worlds=torch.from_numpy(driving.camera_to_worlds[frames]),
-        fx=float(driving.fl_x * scale_x),
-        fy=float(driving.fl_y * scale_y),
-        cx=float(driving.cx * scale_x),
-        cy=float(driving.cy * scale_y),
-        width=width,
-        height=height,
-        camera_type=CameraType.PERSPECTIVE,
-        times=torch.from_numpy(driving.times[frames])[:, None],
-    )
-
-
 def find_source(config: TalkerDataParserConfig) -> Source:
     """Reads what `data` and `driving` name.
 
@@ -177,40 +158,6 @@ def is_same_place(path: Path, recorded: str) -> bool:
         return True
     parts = [part for part in path.parts if part not in ("..", ".")]
     return bool(parts) and not path.is_absolute() and list(Path(recorded).parts[-len(parts) :]) == parts
-
-
-def features_of_file(
-    path: Path, driving: DrivingSequence
-) -> tuple[Float[np.ndarray, "n window channels"], dict[str, Any]]:
-    """Feature windows of new audio, by the extractor that the head was trained with.
-
-    Args:
-        path: an audio or video file, or a .npy of feature windows made elsewhere.
-        driving: whose extractor is used.
-
-    Raises:
-        NTalkerError: the file cannot be read, or the extractor is not available.
-    """
-    from ntalker_ns.audio.features import load_features
-
-    info = driving.feature_info
-    if path.suffix == ".npy":
-        return load_features(path, channels=info["channels"]), info
-    modified = path.stat().st_mtime_ns
-    return _features_from_audio(path.resolve(), modified, tuple(sorted(info.items())), driving.fps), info
-
-
-@lru_cache(maxsize=1)  # Stock commands build a second data manager; speech models take seconds.
-def _features_from_audio(
-    path: Path, modified: int, info_items: tuple[tuple[str, Any], ...], fps: float
-) -> Float[np.ndarray, "n window channels"]:
-    from ntalker_ns.audio.clock import SAMPLE_RATE, frame_count
-    from ntalker_ns.audio.features import FeatureInfo, extractor_of
-    from ntalker_ns.audio.io import read_audio
-
-    waveform = read_audio(path)
-    extractor = extractor_of(FeatureInfo.from_dict(dict(info_items)))
-    return extractor(waveform, frame_count(len(waveform), SAMPLE_RATE, fps))
 
 
 def read_training_clip(config: TalkerDataParserConfig) -> tuple[Clip, DrivingSequence]:

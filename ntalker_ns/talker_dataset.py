@@ -11,12 +11,13 @@ from jaxtyping import Bool, Float
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.data.datasets.base_dataset import InputDataset
 
-from ntalker_ns.driving import DrivingSequence
+from ntalker_ns.data.clip import Clip
+from ntalker_ns.data.frame_cache import Frame, FrameStore, build_store
+from ntalker_ns.data.head_removal import HEAD
+from ntalker_ns.data.images import polygon_mask, shrink_labels
+from ntalker_ns.driving.cameras import cameras_of
+from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.frame_store import Frame, FrameStore, build_store, polygon_mask, shrink_labels
-from ntalker_ns.talker_clip import Clip
-from ntalker_ns.talker_dataparser import cameras_of
-from ntalker_ns.underlay import HEAD
 
 MESH_OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152)
 MESH_OVAL += (148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)

@@ -14,29 +14,27 @@ from nerfstudio.models.base_model import Model, ModelConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor, nn
 
-from ntalker_ns.async_copies import Known, to_device
-from ntalker_ns.carving import carve
-from ntalker_ns.cores import shared_cores
-from ntalker_ns.driving import DrivingSequence
-from ntalker_ns.driving_controls import controlled
-from ntalker_ns.field.lip_reader import LipReader
+from ntalker_ns.audio.silence import LOUDER, pauses
+from ntalker_ns.data.clip import Clip
+from ntalker_ns.data.head_removal import HEAD
+from ntalker_ns.driving.controls import controlled
+from ntalker_ns.driving.sequence import DrivingSequence
+from ntalker_ns.face.shell import MOUTH, FaceShell
 from ntalker_ns.field.pose_refinement import KeptMap, PoseRefinement
-from ntalker_ns.field.segments import choose
+from ntalker_ns.field.ragged import choose
 from ntalker_ns.field.talker_field import FaceMotions, FrameConditions, TalkerField, TalkerFieldConfig
-from ntalker_ns.head_renderer import HeadRenderer
-from ntalker_ns.kept_memory import keep_freed_memory
-from ntalker_ns.pauses import LOUDER, pauses
-from ntalker_ns.portrait import Portrait, PortraitConfig, RestKind
-from ntalker_ns.rendering.face_shell import MOUTH, FaceShell
-from ntalker_ns.rendering.hidden import OPAQUE, off_hidden, scattered
+from ntalker_ns.rendering.depth_prior import OPAQUE, off_hidden, scattered, squared_off
+from ntalker_ns.rendering.head_renderer import HeadRenderer
 from ntalker_ns.rendering.occupancy import OccupancyGrid
-from ntalker_ns.rendering.off_surface import squared_off
+from ntalker_ns.rendering.portrait import Portrait, PortraitConfig, RestKind
 from ntalker_ns.rendering.rays import camera_rays
-from ntalker_ns.rendering.still_camera import StillCamera, lens, versions
-from ntalker_ns.step_plan import StepPlan
-from ntalker_ns.talker_clip import Clip
-from ntalker_ns.underlay import HEAD
-from ntalker_ns.viewer_controls import PortraitControls
+from ntalker_ns.rendering.static_cache import StillCamera, lens, versions
+from ntalker_ns.rendering.visual_hull import carve
+from ntalker_ns.speech.lip_regression import LipReader
+from ntalker_ns.training.step_budget import StepPlan
+from ntalker_ns.training.threads import keep_freed_memory, shared_cores
+from ntalker_ns.training.transfers import Known, to_device
+from ntalker_ns.viewer import PortraitControls
 
 CPU_CHUNK = 1 << 15
 """Most rays of a picture that a CPU renders at a time: what belongs to them stays in its caches."""

@@ -18,19 +18,19 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from ntalker_ns import ranks
-from ntalker_ns.async_copies import LateNumbers
-from ntalker_ns.checkpoints import check_tensors
-from ntalker_ns.driving import DrivingSequence
-from ntalker_ns.encodings.hash_grid import encoder
+from ntalker_ns.console import track
+from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.lips_phase import LipsPhase, LipsPhaseConfig, check_config
-from ntalker_ns.progress import track
-from ntalker_ns.recorded_steps import Ask, Asked, RecordedSteps
-from ntalker_ns.step_plan import Planner
+from ntalker_ns.field.hash_grid import encoder
+from ntalker_ns.run_folder import check_tensors
 from ntalker_ns.talker_datamanager import TalkerDataManager, TalkerDataManagerConfig
 from ntalker_ns.talker_model import TalkerModel, TalkerModelConfig
-from ntalker_ns.viewer_start import StartInFront, vertical_fov
+from ntalker_ns.training import distributed
+from ntalker_ns.training.lip_patches import LipsPhase, LipsPhaseConfig, check_config
+from ntalker_ns.training.recorded_steps import Ask, Asked, RecordedSteps
+from ntalker_ns.training.step_budget import Planner
+from ntalker_ns.training.transfers import LateNumbers
+from ntalker_ns.viewer import StartInFront, vertical_fov
 
 _RAY_MULTIPLE = 64
 """Numbers of rays are multiples of this, so that a small change of the estimate changes nothing."""
@@ -92,7 +92,7 @@ class TalkerPipeline(VanillaPipeline):
         if on_cpus:
             self.world_size = processes
             self._model = DistributedDataParallel(self._model, find_unused_parameters=True)  # type: ignore[assignment]
-            ranks.wait_for_all()
+            distributed.wait_for_all()
         self.samples_per_ray: float | None = None
         self._late_samples = LateNumbers()
         self._planner = Planner()

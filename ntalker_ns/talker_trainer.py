@@ -1,8 +1,6 @@
 """Trainer: starts a run that stands on its own, saves it in one piece, resumes it where it stopped."""
 
 import dataclasses
-import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,24 +14,25 @@ from nerfstudio.engine.trainer import Trainer, TrainerConfig
 from nerfstudio.utils.decorators import check_main_thread
 from nerfstudio.utils.rich_utils import CONSOLE
 
-from ntalker_ns.checkpoints import (
+from ntalker_ns.driving.build import write_driving
+from ntalker_ns.errors import NTalkerError
+from ntalker_ns.media.output_paths import check_folder
+from ntalker_ns.run_folder import (
+    DRIVING_FOLDER,
+    absolute,
+    discard_start,
     find_checkpoint,
     random_state,
     read_checkpoint,
+    remove_empty_folders,
     set_random_state,
     write_checkpoint,
 )
-from ntalker_ns.cores import shared_cores
-from ntalker_ns.driving_folder import write_driving
-from ntalker_ns.errors import NTalkerError
-from ntalker_ns.optimizers import UnaskedGradScaler
-from ntalker_ns.outputs import check_folder
-from ntalker_ns.schedulers import WarmupDecayConfig
 from ntalker_ns.talker_dataparser import read_training_clip
 from ntalker_ns.talker_pipeline import TalkerPipeline, TalkerPipelineConfig
-
-DRIVING_FOLDER = "driving"
-"""Where a run folder keeps its driving sequence."""
+from ntalker_ns.training.optimizers import UnaskedGradScaler
+from ntalker_ns.training.schedulers import WarmupDecayConfig
+from ntalker_ns.training.threads import shared_cores
 
 
 @dataclass
@@ -295,33 +294,3 @@ class TalkerTrainer(Trainer):
         if self.config.save_only_latest_checkpoint:
             for older in set(self.checkpoint_dir.glob("step-*.ckpt")) - {path}:
                 older.unlink()
-
-
-def absolute(path: Path) -> Path:
-    """The path from the root, `~` expanded; symbolic links stay, since runs are named after their data's folder."""
-    return Path(os.path.abspath(path.expanduser()))
-
-
-def discard_start(run: Path, checkpoints: Path) -> None:
-    """Removes what the start of a run wrote, unless it has been trained.
-
-    Args:
-        run: the run folder.
-        checkpoints: its folder of checkpoints.
-    """
-    if checkpoints.is_dir() and any(checkpoints.iterdir()):
-        return
-    shutil.rmtree(run / DRIVING_FOLDER, ignore_errors=True)
-    (run / "config.yml").unlink(missing_ok=True)
-    remove_empty_folders(run)
-
-
-def remove_empty_folders(run: Path) -> None:
-    """Removes a run folder and the two above it (method and experiment), as far as they are empty."""
-    for folder in [run, *run.parents][:3]:
-        try:
-            folder.rmdir()
-        except FileNotFoundError:
-            continue
-        except OSError:
-            return

@@ -16,15 +16,10 @@ import numpy as np
 import tyro
 from jaxtyping import Float, UInt8
 
-from ntalker_ns.edit_base import read_run
-from ntalker_ns.evaluation import runs
-from ntalker_ns.evaluation.lips import (
-    amplitude_ratio,
-    face_landmarks,
-    mouth_openings,
-    opening_correlation,
-)
-from ntalker_ns.evaluation.pictures import grid, write_picture
+from ntalker_ns import launch
+from ntalker_ns.evaluation.metrics.lips import amplitude_ratio, face_landmarks, mouth_openings, opening_correlation
+from ntalker_ns.media.contact_sheet import grid, write_picture
+from ntalker_ns.runs import read_run
 
 Pictures = UInt8[np.ndarray, "n h w 3"]
 STRATEGIES = ("progressive", "one-time", "iterative")
@@ -87,11 +82,13 @@ class Experiments:
         found = [read_run(path.parent) for path in sorted((self.output / name).glob("*/*/*/nerfstudio_models"))]
         if done := [run.folder for run in found if run.complete]:
             return done[-1]
-        config = runs.method_config(self.method, instruction=instruction, base=self.base, output_dir=self.output / name)
+        config = launch.method_config(
+            self.method, instruction=instruction, base=self.base, output_dir=self.output / name
+        )
         options = {"num_frames": self.frames, "epochs": self.epochs, "lip_epochs": self.lip_epochs, **fields}
         for option, value in options.items():
             setattr(config.edit, option, value)
-        return runs.train(config).parent
+        return launch.train(config).parent
 
     def style(self, run: Path, base: Pictures) -> dict[str, float]:
         """Whether the head follows its edited frames, and whether its lips still follow the audio."""
@@ -119,7 +116,7 @@ class Experiments:
         import torch
 
         from ntalker_ns.editing.filters import FilterEditor, FilterEditorConfig
-        from ntalker_ns.editing.schedule import Strength
+        from ntalker_ns.editing.plan import Strength
 
         editor = FilterEditor(FilterEditorConfig())
         planes = torch.from_numpy(base).permute(0, 3, 1, 2).float() / 255.0
@@ -141,7 +138,7 @@ class Experiments:
 
     def weights(self, run: Path) -> dict[str, float]:
         """How much fine detail the refinement network adds, as its weight rises."""
-        pipeline = runs.load(run / "config.yml")
+        pipeline = launch.load(run / "config.yml")
         shown: dict[float, Pictures] = {}
         for weight in WEIGHTS:
             pipeline.model.refinement_weight.value = weight
@@ -154,13 +151,15 @@ class Experiments:
 
 def speaking(load_config: Path, audio: Path, count: int) -> Pictures:
     """The first frames of a head that says something."""
-    return speak(runs.load(load_config), audio, count)
+    return speak(launch.load(load_config), audio, count)
 
 
 def speak(pipeline: Any, audio: Path, count: int) -> Pictures:
     """The same for a run that is loaded already, at the size it was trained at."""
-    from ntalker_ns.cli.render import rendered_frames, sequence_cameras, sequence_for_audio
-    from ntalker_ns.driving import DrivingSequence
+    from ntalker_ns.cli.render import rendered_frames
+    from ntalker_ns.driving.cameras import sequence_cameras
+    from ntalker_ns.driving.new_audio import sequence_for_audio
+    from ntalker_ns.driving.sequence import DrivingSequence
 
     dataparser = pipeline.config.datamanager.dataparser
     sequence = sequence_for_audio(DrivingSequence.load(dataparser.driving), audio)
@@ -171,11 +170,11 @@ def speak(pipeline: Any, audio: Path, count: int) -> Pictures:
 
 def supervision(run: Path) -> tuple[Pictures, Pictures, Pictures]:
     """Edited and unedited frames that an edit was trained on, and the same frames of the edited head."""
-    from ntalker_ns.edit_frames import edit_cameras
     from ntalker_ns.edit_trainer import STORE_FOLDER, to_bytes
+    from ntalker_ns.editing.frames import edit_cameras
     from ntalker_ns.editing.store import EditStore
 
-    store, pipeline = EditStore(run / STORE_FOLDER), runs.load(run / "config.yml")
+    store, pipeline = EditStore(run / STORE_FOLDER), launch.load(run / "config.yml")
     newest = store.newest_of_all("edited", 1 << 30)
     frames = np.array(sorted(newest))
     parser = pipeline.config.datamanager.dataparser
@@ -216,8 +215,8 @@ def faces_found(pictures: Pictures) -> float:
 
 def mouth_box(landmarks: Float[np.ndarray, "n 478 2"], size: tuple[int, ...]) -> tuple[slice, slice]:
     """Rows and columns around the lips of all frames."""
-    from ntalker_ns.capture.facemesh import OUTER_LIPS
-    from ntalker_ns.evaluation.lips import MEASURED_AT
+    from ntalker_ns.evaluation.metrics.lips import MEASURED_AT
+    from ntalker_ns.face.mesh_indices import OUTER_LIPS
 
     points = landmarks[:, OUTER_LIPS].reshape(-1, 2) * (max(size) / MEASURED_AT)
     low, high = np.nanmin(points, axis=0).astype(int), np.nanmax(points, axis=0).astype(int) + 1

@@ -33,9 +33,10 @@ class EvaluateHeldout:
         """Renders, compares, prints the table."""
         from rich.console import Console
 
-        from ntalker_ns.evaluation import report, runs
+        from ntalker_ns import launch
+        from ntalker_ns.evaluation import heldout as report
 
-        pipeline = runs.load(self.load_config)
+        pipeline = launch.load(self.load_config)
         result = report.evaluate_heldout(pipeline, rest=self.rest, image_size=self.image_size)
         folder = self.output_dir or self.load_config.parent
         report.write_examples(folder / "heldout.png", result)
@@ -46,9 +47,9 @@ class EvaluateHeldout:
             self._write_curve(pipeline, folder)
 
     def _write_curve(self, pipeline: Any, folder: Path) -> None:
-        from ntalker_ns.evaluation.heldout_curve import curve_picture, heldout_curve
-        from ntalker_ns.evaluation.pictures import write_picture
-        from ntalker_ns.evaluation.written_report import write_text
+        from ntalker_ns.evaluation.curve import curve_picture, heldout_curve
+        from ntalker_ns.evaluation.report.write import write_text
+        from ntalker_ns.media.contact_sheet import write_picture
 
         curve = heldout_curve(pipeline, self.load_config.parent / "nerfstudio_models", self.rest)
         write_picture(folder / "heldout_curve.png", curve_picture(curve))

@@ -13,12 +13,12 @@ import torch
 import tyro
 from jaxtyping import Float
 
+from ntalker_ns.audio.silence import pauses
 from ntalker_ns.cli.run import run_command
-from ntalker_ns.driving import DrivingSequence
+from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.evaluation.lips import LipSync, lip_sync
-from ntalker_ns.field.lip_reader import APART, LipReader
-from ntalker_ns.pauses import pauses
+from ntalker_ns.evaluation.metrics.lips import LipSync, lip_sync
+from ntalker_ns.speech.lip_regression import APART, LipReader
 from ntalker_ns.talker_dataparser import TalkerDataParserConfig, read_training_clip
 
 

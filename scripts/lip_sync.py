@@ -20,7 +20,7 @@ from jaxtyping import Float, UInt8
 
 from ntalker_ns.cli.run import run_command
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.evaluation.lips import (
+from ntalker_ns.evaluation.metrics.lips import (
     SHIFTS,
     LipSync,
     face_landmarks,
@@ -75,7 +75,7 @@ class LipSyncOverThirds:
         print(f"The correlation is {verdict} that of each of the {SHIFTS} shifted audios. Figures: {path}")
 
     def _configs(self) -> Iterator[Path]:
-        from ntalker_ns.evaluation.runs import method_config, train
+        from ntalker_ns.launch import method_config, train
 
         if self.runs:
             if len(self.runs) != len(THIRDS):
@@ -131,9 +131,9 @@ def measure(load_config: Path, shifts: int) -> Measured:
         load_config: the run's config.yml.
         shifts: how many circularly shifted audios to render as well.
     """
-    from ntalker_ns.evaluation import runs
+    from ntalker_ns import launch
 
-    pipeline = runs.load(load_config)
+    pipeline = launch.load(load_config)
     held_out, own = pipeline.datamanager.eval_dataset, pipeline.model.driving
     frames = held_out.frame_indices
     true = mouth_openings(held_out.require_clip().landmarks[frames].astype(np.float64))
@@ -154,8 +154,8 @@ def rendered_openings(pipeline: Any) -> Float[np.ndarray, " n"]:
 
 def rendered_pictures(pipeline: Any) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     """The held-out frames as the model renders them."""
-    from ntalker_ns.evaluation.report import render
-    from ntalker_ns.progress import track
+    from ntalker_ns.console import track
+    from ntalker_ns.evaluation.heldout import render
 
     cameras = pipeline.datamanager.eval_dataset.cameras
     for index in track(range(len(cameras)), "Rendering held-out frames"):

@@ -19,9 +19,9 @@ import tyro
 from jaxtyping import Float, UInt8
 
 from ntalker_ns.cli.run import run_command
-from ntalker_ns.driving import DrivingSequence
-from ntalker_ns.evaluation.pictures import grid, write_picture
-from ntalker_ns.evaluation.written_report import write_text
+from ntalker_ns.driving.sequence import DrivingSequence
+from ntalker_ns.evaluation.report.write import write_text
+from ntalker_ns.media.contact_sheet import grid, write_picture
 
 Picture = UInt8[np.ndarray, "h w 3"]
 
@@ -50,7 +50,7 @@ class PortraitSheet:
 
     def main(self) -> None:
         """Renders everything, writes it, prints the numbers."""
-        from ntalker_ns.cli.render import load_run
+        from ntalker_ns.runs import load_run
 
         config, pipeline = load_run(self.load_config)
         pipeline.eval()
@@ -79,7 +79,7 @@ class Studio:
 
     def show(self, frame: int, yaw: float = 0.0, pitch: float = 0.0) -> dict[str, Float[np.ndarray, "h w c"]]:
         """All outputs for a frame of what drives the head, from a camera turned about the head by degrees."""
-        from ntalker_ns.cli.render import sequence_cameras
+        from ntalker_ns.driving.cameras import sequence_cameras
 
         camera = sequence_cameras(self.model.driving, self.size)[frame : frame + 1]
         camera.camera_to_worlds = camera.camera_to_worlds.new_tensor(
@@ -105,7 +105,7 @@ def orbit(camera_to_world: Float[np.ndarray, "3 4"], yaw: float, pitch: float) -
         yaw: radians about the upright axis; positive goes to the camera's right.
         pitch: radians about the camera's own right axis; positive goes up.
     """
-    from ntalker_ns.capture.rotations import exp
+    from ntalker_ns.face.rotations import exp
 
     nod = exp(-pitch * camera_to_world[:, 0].astype(np.float64))
     turn = exp(np.array([0.0, 0.0, yaw]))
@@ -148,7 +148,7 @@ def neck(picture: Picture, face_box: Float[np.ndarray, "4"], size: tuple[int, in
 
 def views_sheet(studio: Studio) -> Picture:
     """The head at rest, its eyes open, from the sides, from above and from below."""
-    from ntalker_ns.driving_controls import rest_frame, usual_openness, with_eyes
+    from ntalker_ns.driving.controls import rest_frame, usual_openness, with_eyes
 
     frame = rest_frame(studio.clip)
     studio.drive(with_eyes(studio.clip, usual_openness(studio.clip)))
@@ -159,7 +159,7 @@ def views_sheet(studio: Studio) -> Picture:
 
 def backgrounds_sheet(studio: Studio, picture: Path | None) -> Picture:
     """The plate, a colour, a picture, and transparency over a checkerboard."""
-    from ntalker_ns.driving_controls import rest_frame
+    from ntalker_ns.driving.controls import rest_frame
 
     frame, portrait = rest_frame(studio.clip), studio.model.portrait
     with tempfile.TemporaryDirectory() as folder:
@@ -191,7 +191,7 @@ def checkerboard(shape: tuple[int, ...], side: int = 16) -> Float[np.ndarray, "h
 
 def eyes_sheet(studio: Studio) -> Picture:
     """The head at rest with its eyes closed, half open and open; and the eyes enlarged."""
-    from ntalker_ns.driving_controls import rest_frame, with_eyes
+    from ntalker_ns.driving.controls import rest_frame, with_eyes
 
     frame, rows, levels = rest_frame(studio.clip), [[], []], (0.0, 0.5, 1.0)
     for openness in levels:
@@ -214,7 +214,7 @@ def eyes(picture: Picture, face_box: Float[np.ndarray, "4"], size: tuple[int, in
 
 def quality(pipeline: Any) -> dict[str, dict[str, float]]:
     """Mean PSNR of the held-out frames, dB, by method and region; the head alone is scored over the true rest."""
-    from ntalker_ns.evaluation.report import evaluate_heldout
+    from ntalker_ns.evaluation.heldout import evaluate_heldout
 
     alone, whole = (evaluate_heldout(pipeline, rest=rest).psnr for rest in ("clip", "field"))
     rows = {"head over the true rest": alone["ours"], "whole portrait": whole["ours"]}
@@ -230,7 +230,7 @@ def beside_nerfacto(config: Any, pipeline: Any, seconds: float) -> dict[str, dic
         pipeline: the loaded run.
         seconds: of nerfacto's training.
     """
-    from ntalker_ns.evaluation.speed.curve import CurveSizes, measure_beside_run
+    from scripts.benchmarks.curve import CurveSizes, measure_beside_run
 
     sizes = CurveSizes(seconds, points=1, frames=len(pipeline.datamanager.eval_dataset), pixels=512)
     with tempfile.TemporaryDirectory() as folder:
@@ -261,8 +261,8 @@ def flicker(studio: Studio, held_out: Any) -> dict[str, float]:
         held_out: the data set's held-out frames, for the true video.
     """
     from ntalker_ns.audio.io import write_wav
-    from ntalker_ns.cli.render import sequence_for_audio
-    from ntalker_ns.driving_controls import controlled, usual_openness
+    from ntalker_ns.driving.controls import controlled, usual_openness
+    from ntalker_ns.driving.new_audio import sequence_for_audio
 
     with tempfile.TemporaryDirectory() as folder:
         silence = Path(folder) / "silence.wav"

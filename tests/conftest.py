@@ -22,10 +22,10 @@ class DemoClip:
 @pytest.fixture(scope="session", autouse=True)
 def fixed_threads() -> Iterator[None]:
     """The number of threads stays as it is: the order of sums follows it, and runs are compared with each other."""
-    from ntalker_ns import cores
+    from ntalker_ns.training import threads
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cores, "_process_share", lambda: cores.CoreShare(1))
+        patch.setattr(threads, "_process_share", lambda: threads.CoreShare(1))
         yield
 
 

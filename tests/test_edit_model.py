@@ -6,19 +6,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_clip import write_tiny_clip
-from tiny_edit import start, tiny_edit, train_base
+from support.tiny_clip import write_tiny_clip
+from support.tiny_edit import start, tiny_edit, train_base
 
 from ntalker_ns.cli.render import set_refinement_weight
 from ntalker_ns.edit_config import edited_model_config
-from ntalker_ns.edit_frames import EditFrames, evenly_spaced, lip_masks
 from ntalker_ns.edit_model import EditModel, as_picture
 from ntalker_ns.edit_trainer import EditTrainer, region_of, to_bytes
+from ntalker_ns.editing.frames import EditFrames, evenly_spaced, lip_masks
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.refinement.losses import lip_edge_loss, perceptual_loss, style_loss
 from ntalker_ns.refinement.vgg import VGGFeatures, vgg_layers
-from ntalker_ns.step_plan import StepPlan
 from ntalker_ns.talker_trainer import TalkerTrainer
+from ntalker_ns.training.step_budget import StepPlan
 
 SIDE = 12
 

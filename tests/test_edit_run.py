@@ -13,22 +13,22 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from tiny_clip import write_tiny_clip
-from tiny_diffusion import save_ip2p
-from tiny_edit import FRAMES, frames_of, start, tiny_edit, train_base, train_edit
-from tiny_run import tiny_config
+from support.tiny_clip import write_tiny_clip
+from support.tiny_diffusion import save_ip2p
+from support.tiny_edit import FRAMES, frames_of, start, tiny_edit, train_base, train_edit
+from support.tiny_run import tiny_config
 
-from ntalker_ns.cli.render import load_run
-from ntalker_ns.driving import DrivingSequence
+from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.edit_config import EditTrainerConfig, given_or_saved
 from ntalker_ns.edit_model import EditModel
 from ntalker_ns.edit_trainer import EditTrainer
 from ntalker_ns.editing.filters import FilterEditor, FilterEditorConfig
-from ntalker_ns.editing.ip2p import InstructPix2Pix, InstructPix2PixConfig
-from ntalker_ns.editing.schedule import Strength
+from ntalker_ns.editing.instruct_pix2pix import InstructPix2Pix, InstructPix2PixConfig
+from ntalker_ns.editing.plan import Strength
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.evaluation.runs import method_config
+from ntalker_ns.launch import method_config
 from ntalker_ns.method_configs import SMALL_EDIT
+from ntalker_ns.runs import load_run
 from ntalker_ns.talker_trainer import TalkerTrainer
 
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from ntalker_ns import launch
 from ntalker_ns.cli.render import Render
-from ntalker_ns.evaluation import report, runs
+from ntalker_ns.evaluation import heldout as report
 
 pytestmark = pytest.mark.slow
 
@@ -21,18 +22,18 @@ STEPS, SIZE = 300, 96
 @pytest.fixture(scope="module")
 def run(processed_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The config of a short training of the small preset."""
-    config = runs.method_config(
+    config = launch.method_config(
         data=processed_clip, output_dir=tmp_path_factory.mktemp("outputs"), max_num_iterations=STEPS
     )
     config.pipeline.datamanager.dataparser.image_size = SIZE
     config.pipeline.target_samples = 20_000
     config.steps_per_eval_image = 0
-    return runs.train(config)
+    return launch.train(config)
 
 
 @pytest.fixture()
 def pipeline(run: Path) -> Iterator[Any]:
-    yield runs.load(run)
+    yield launch.load(run)
 
 
 def test_a_trained_head_beats_the_mean_frame(pipeline: Any):

@@ -19,7 +19,7 @@ import pytest
 from nerfstudio.scripts import eval as ns_eval
 from nerfstudio.scripts import render as ns_render
 from nerfstudio.utils import install_checks
-from tiny_clip import camera_to_world, write_tiny_clip
+from support.tiny_clip import camera_to_world, write_tiny_clip
 
 from ntalker_ns.audio.mel import CHANNELS
 from ntalker_ns.errors import NTalkerError

@@ -10,16 +10,16 @@ import pytest
 import torch
 from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManager, VanillaDataManagerConfig
 from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader
-from synthetic_clip import write_clip
+from support.synthetic_clip import write_clip
 
 from ntalker_ns.audio.io import write_wav
 from ntalker_ns.audio.mel import CHANNELS
-from ntalker_ns.driving_folder import write_driving
+from ntalker_ns.data.head_removal import HEAD, dilate, dilation_of
+from ntalker_ns.data.readers import read_clip
+from ntalker_ns.driving.build import write_driving
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.talker_clip import read_clip
 from ntalker_ns.talker_datamanager import TalkerDataManager, TalkerDataManagerConfig
 from ntalker_ns.talker_dataparser import TalkerDataParserConfig, read_training_clip
-from ntalker_ns.underlay import HEAD, dilate, dilation_of
 
 SIZE = 48
 
@@ -244,7 +244,7 @@ def test_stock_commands_find_what_they_need(trained, clip):
 
 
 def test_loading_a_run_reads_no_frame(clip, monkeypatch):
-    monkeypatch.setattr("ntalker_ns.talker_clip.Clip.image", lambda *args: pytest.fail("a frame was read"))
+    monkeypatch.setattr("ntalker_ns.data.clip.Clip.image", lambda *args: pytest.fail("a frame was read"))
     for mode in ("val", "test", "inference"):
         manager(clip, test_mode=mode)
 

@@ -11,13 +11,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from synthetic_clip import edit_transforms, poses, write_clip
+from support.synthetic_clip import edit_transforms, poses, write_clip
 
 from ntalker_ns.audio.clock import mirrored_replay
 from ntalker_ns.audio.io import write_wav
 from ntalker_ns.audio.mel import CHANNELS
-from ntalker_ns.driving import DrivingSequence
-from ntalker_ns.driving_folder import write_driving
+from ntalker_ns.driving.build import write_driving
+from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.talker_dataparser import (
     Holdout,

@@ -6,14 +6,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from synthetic_clip import OVAL, write_clip
+from support.synthetic_clip import OVAL, write_clip
 
-from ntalker_ns.driving_folder import write_driving
+from ntalker_ns.data.head_removal import HEAD, dilate, dilation_of
+from ntalker_ns.data.readers import read_clip
+from ntalker_ns.driving.build import write_driving
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.talker_clip import read_clip
 from ntalker_ns.talker_dataparser import TalkerDataParserConfig, read_training_clip
 from ntalker_ns.talker_dataset import TalkerDataset, face_outline
-from ntalker_ns.underlay import HEAD, dilate, dilation_of
 
 
 @pytest.fixture

@@ -14,17 +14,18 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.engine.callbacks import TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.engine.trainer import Trainer
-from synthetic_clip import write_clip
+from support.synthetic_clip import write_clip
 
-from ntalker_ns import async_copies, talker_model, talker_trainer
+from ntalker_ns import talker_model, talker_trainer
+from ntalker_ns.audio.silence import pauses
+from ntalker_ns.face.shell import FaceShell
 from ntalker_ns.field.mlp import FrameMLP
 from ntalker_ns.field.talker_field import FieldOutputs
 from ntalker_ns.method_configs import ntalker_base_small
-from ntalker_ns.optimizers import FusedAdamConfig
-from ntalker_ns.pauses import pauses
-from ntalker_ns.rendering.face_shell import FaceShell
-from ntalker_ns.rendering.still_camera import StillCamera
-from ntalker_ns.step_plan import StepPlan
+from ntalker_ns.rendering.static_cache import StillCamera
+from ntalker_ns.training import transfers
+from ntalker_ns.training.optimizers import FusedAdamConfig
+from ntalker_ns.training.step_budget import StepPlan
 
 SIZE = 48
 
@@ -491,7 +492,7 @@ def test_a_step_that_does_not_wait_is_one_that_does(
         return losses | {"samples": outputs["samples_per_ray"]}, gradients
 
     expected, gradients = step()
-    monkeypatch.setattr(async_copies, "host_would_wait", lambda tensor: True)
+    monkeypatch.setattr(transfers, "host_would_wait", lambda tensor: True)
     found, ours = step()
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
     assert ours.keys() == gradients.keys()

@@ -8,8 +8,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_clip import write_tiny_clip
-from tiny_run import tiny_config
+from support.tiny_clip import write_tiny_clip
+from support.tiny_run import tiny_config
 
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.talker_pipeline import TalkerPipeline, average_rows, check_features, model_name, rays_for_samples

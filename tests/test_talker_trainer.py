@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from tiny_clip import write_tiny_clip
-from tiny_run import tiny_config
+from support.tiny_clip import write_tiny_clip
+from support.tiny_run import tiny_config
 
-from ntalker_ns.checkpoints import find_checkpoint, read_checkpoint
-from ntalker_ns.driving import DrivingSequence
+from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.schedulers import CosineDecayConfig
-from ntalker_ns.talker_trainer import TalkerTrainer, TalkerTrainerConfig, discard_start
+from ntalker_ns.run_folder import discard_start, find_checkpoint, read_checkpoint
+from ntalker_ns.talker_trainer import TalkerTrainer, TalkerTrainerConfig
+from ntalker_ns.training.schedulers import CosineDecayConfig
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.viewer.viewer import VISER_NERFSTUDIO_SCALE_RATIO
-from tiny_clip import camera_to_world
+from support.tiny_clip import camera_to_world
 
-from ntalker_ns.viewer_start import VIEWER_SCALE, StartInFront, vertical_fov
+from ntalker_ns.viewer import VIEWER_SCALE, StartInFront, vertical_fov
 
 
 def test_scale_is_nerfstudios():

@@ -11,7 +11,7 @@ from jaxtyping import Float32
 
 from ntalker_ns.audio.clock import SAMPLE_RATE
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.media import decode, open_media, picture_stream
+from ntalker_ns.media.decode import decode, open_media, picture_stream
 
 GAP = 0.04
 """Seconds by which sound may be early or late before it is moved to its place."""

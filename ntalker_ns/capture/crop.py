@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from ntalker_ns.capture.quiet import quiet_native_logs
+from ntalker_ns.console import quiet_native_logs
 from ntalker_ns.errors import NTalkerError
 
 SURVEY_STRIDE = 8

@@ -16,8 +16,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 from scipy.linalg import solveh_banded
 
-from ntalker_ns.capture import facemesh, rotations, tracking
-from ntalker_ns.progress import track as progress
+from ntalker_ns.capture import tracking
+from ntalker_ns.console import track as progress
+from ntalker_ns.face import mesh_indices, rotations
 
 GRID = 112
 """Samples along each side of the face: about one per two px at 512 px."""
@@ -110,8 +111,8 @@ def sample_surface(shape: Float[np.ndarray, "478 3"]) -> Surface:
     """Lays a grid of samples over the upper face of a rigid shape (x right, y down, z away)."""
     from scipy.interpolate import LinearNDInterpolator
 
-    mesh = shape[: facemesh.SURFACE_POINTS]
-    oval = mesh[facemesh.FACE_OVAL, :2]
+    mesh = shape[: mesh_indices.SURFACE_POINTS]
+    oval = mesh[mesh_indices.FACE_OVAL, :2]
     low, high = oval.min(axis=0), oval.max(axis=0)
     step = float((high - low).max()) / GRID
     x, y = np.meshgrid(*(np.arange(low[k], high[k], step) for k in range(2)))
@@ -119,9 +120,9 @@ def sample_surface(shape: Float[np.ndarray, "478 3"]) -> Surface:
     inside = (
         _polygon(oval, low, step, x.shape, shrink=3)
         & np.isfinite(depth)
-        & (y < mesh[facemesh.UNDER_NOSE, 1] - 2 * step)
+        & (y < mesh[mesh_indices.UNDER_NOSE, 1] - 2 * step)
     )
-    for outline in facemesh.MOVING_OUTLINES:
+    for outline in mesh_indices.MOVING_OUTLINES:
         inside &= ~_polygon(mesh[outline, :2], low, step, x.shape, shrink=-3)
     smooth = cv2.GaussianBlur(np.nan_to_num(depth, nan=float(np.nanmedian(depth))), (0, 0), 1.5)
     down, across = np.gradient(smooth, step)
@@ -188,7 +189,7 @@ def _align(
     options: tracking.TrackingOptions,
 ) -> _Quadratic:
     """A few Gauss-Newton steps of one frame's pose, and the linearisation where they end."""
-    rigid = facemesh.RIGID
+    rigid = mesh_indices.RIGID
     seen = slice(index, index + 1)
     one = replace(track, rotation=track.rotation[seen], translation=track.translation[seen], valid=track.valid[seen])
     hessian, gradient = np.zeros((6, 6)), np.zeros(6)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool
 
-from ntalker_ns.capture.video import FPS
 from ntalker_ns.errors import NTalkerError
+from ntalker_ns.media.video_reader import FPS
 
 LONGEST = 10
 """Frames that may be bridged in one go: 0.4 s, in which a head does not get far."""

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from ntalker_ns.capture.quiet import quiet_native_logs
+from ntalker_ns.console import quiet_native_logs
 
 COUNT = 478
 """Points of mediapipe's face mesh with refined eyes and lips: 468 on the surface and 2 x 5 on the irises."""

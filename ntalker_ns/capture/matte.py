@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from ntalker_ns.capture.quiet import quiet_native_logs
+from ntalker_ns.console import quiet_native_logs
 
 RESOLUTION = 256
 """Side of stored mattes in px: the network's own."""

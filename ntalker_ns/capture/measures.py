@@ -3,8 +3,8 @@
 import numpy as np
 from jaxtyping import Float
 
-from ntalker_ns.capture import facemesh
 from ntalker_ns.capture.tracking import Track
+from ntalker_ns.face import mesh_indices
 
 
 def head_points(track: Track, landmarks: Float[np.ndarray, "n points 2"]) -> Float[np.ndarray, "n points 3"]:
@@ -37,7 +37,7 @@ def eye_openness(points: Float[np.ndarray, "n 478 3"]) -> Float[np.ndarray, "n"]
     Returns:
         One number per frame.
     """
-    gaps = [_gap(points, upper, lower) for upper, lower in facemesh.RIGHT_EYELIDS + facemesh.LEFT_EYELIDS]
+    gaps = [_gap(points, upper, lower) for upper, lower in mesh_indices.RIGHT_EYELIDS + mesh_indices.LEFT_EYELIDS]
     gap = _bridge(np.mean(gaps, axis=0))
     opened = float(np.percentile(gap, 85))
     closed = min(float(np.percentile(gap, 0.5)), 0.3 * opened)
@@ -53,8 +53,8 @@ def mouth_opening(points: Float[np.ndarray, "n 478 3"]) -> Float[np.ndarray, "n"
     Returns:
         One number per frame, about 0 (closed) to 0.2 (wide open).
     """
-    height = np.nanmedian(_gap(points, facemesh.FOREHEAD_TOP, facemesh.CHIN))
-    return _bridge(_gap(points, facemesh.UPPER_INNER_LIP, facemesh.LOWER_INNER_LIP)) / height
+    height = np.nanmedian(_gap(points, mesh_indices.FOREHEAD_TOP, mesh_indices.CHIN))
+    return _bridge(_gap(points, mesh_indices.UPPER_INNER_LIP, mesh_indices.LOWER_INNER_LIP)) / height
 
 
 def box_around(landmarks: Float[np.ndarray, "n points 2"], margin: float, size: int) -> Float[np.ndarray, "n 4"]:

@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
-from ntalker_ns.capture import colours, facemesh
+from ntalker_ns.capture import colours
+from ntalker_ns.face import mesh_indices
 
 BACKGROUND, TORSO, HEAD, LIPS, MOUTH = range(5)
 LABEL_NAMES = ("background", "torso", "head", "lips", "mouth interior")
@@ -63,7 +64,7 @@ class HeadParser:
             One of the five labels per pixel.
         """
         size = image.shape[0]
-        face = fill_polygon(points[facemesh.FACE_OVAL], size)
+        face = fill_polygon(points[mesh_indices.FACE_OVAL], size)
         head = self._head(image, person | face, face, face_coordinates(points, size))
         labels = np.where(person | face, TORSO, BACKGROUND).astype(np.uint8)
         labels[head] = HEAD
@@ -110,8 +111,8 @@ def trim_matte(
 
 def face_coordinates(points: Float[np.ndarray, "478 2"], size: int) -> FaceCoordinates:
     """Pixel coordinates along and across the line from chin to forehead."""
-    chin, top = points[facemesh.CHIN], points[facemesh.FOREHEAD_TOP]
-    ears = 0.5 * (points[facemesh.RIGHT_EAR] + points[facemesh.LEFT_EAR])
+    chin, top = points[mesh_indices.CHIN], points[mesh_indices.FOREHEAD_TOP]
+    ears = 0.5 * (points[mesh_indices.RIGHT_EAR] + points[mesh_indices.LEFT_EAR])
     height = float(np.linalg.norm(top - chin))
     up = (top - chin) / height
     right = np.array([-up[1], up[0]])
@@ -167,7 +168,7 @@ def _samples(
     """Every third person pixel of a frame: colour, place, and whether it is inside the face."""
     size = image.shape[0]
     place = face_coordinates(landmarks, size)
-    face = fill_polygon(landmarks[facemesh.FACE_OVAL], size)
+    face = fill_polygon(landmarks[mesh_indices.FACE_OVAL], size)
     near_face = cv2.dilate(face.astype(np.uint8), _disc(size // 64)).astype(bool)
     inner = cv2.erode(person.astype(np.uint8), _disc(size // 100)).astype(bool)
     taken = inner & (face | ~near_face | (place.up < 0))
@@ -229,9 +230,9 @@ def paint_mouth(labels: UInt8[np.ndarray, "s s"], points: Float[np.ndarray, "478
     """Writes lips and mouth interior over the head, from the landmarks' outlines."""
     size = labels.shape[0]
     labels = labels.copy()
-    labels[fill_polygon(points[facemesh.OUTER_LIPS], size)] = LIPS
-    inner = points[facemesh.INNER_LIPS]
-    if np.linalg.norm(points[facemesh.LOWER_INNER_LIP] - points[facemesh.UPPER_INNER_LIP]) > 1.0:
+    labels[fill_polygon(points[mesh_indices.OUTER_LIPS], size)] = LIPS
+    inner = points[mesh_indices.INNER_LIPS]
+    if np.linalg.norm(points[mesh_indices.LOWER_INNER_LIP] - points[mesh_indices.UPPER_INNER_LIP]) > 1.0:
         labels[fill_polygon(inner, size)] = MOUTH
     return labels
 

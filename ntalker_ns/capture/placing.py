@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from ntalker_ns.capture import facemesh, rotations
 from ntalker_ns.capture.tracking import Track
 from ntalker_ns.errors import NTalkerError
+from ntalker_ns.face import mesh_indices, rotations
 
 FILL = 0.95
 """Share of the box's half side that the head may reach."""
@@ -56,8 +56,8 @@ def place_head(track: Track, frames: Sequence[int], heads: Sequence[Bool[np.ndar
         NTalkerError: no head is labelled in any of the frames.
     """
     axes = FROM_CV @ _upright_axes(track)
-    ears = 0.5 * (track.shape[facemesh.RIGHT_EAR] + track.shape[facemesh.LEFT_EAR])
-    width = float(np.linalg.norm(track.shape[facemesh.RIGHT_EAR] - track.shape[facemesh.LEFT_EAR]))
+    ears = 0.5 * (track.shape[mesh_indices.RIGHT_EAR] + track.shape[mesh_indices.LEFT_EAR])
+    width = float(np.linalg.norm(track.shape[mesh_indices.RIGHT_EAR] - track.shape[mesh_indices.LEFT_EAR]))
     middle = ears + axes.T @ np.array([0.0, 0.1 * width, 0.0])
     provisional = Placing(axes, middle, 1.0)
     outlines = [_extent(provisional, track, i, head) for i, head in zip(frames, heads, strict=True) if head.any()]

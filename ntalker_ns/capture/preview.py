@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from ntalker_ns.capture import facemesh, parsing
+from ntalker_ns.capture import parsing
+from ntalker_ns.face import mesh_indices
 
 TILE = 320
 LABEL_COLOURS = np.array([[40, 40, 40], [60, 110, 220], [230, 170, 60], [220, 50, 70], [250, 240, 240]], np.uint8)
@@ -117,4 +118,4 @@ def _fixed(point: np.ndarray) -> tuple[int, int]:
     return int(x), int(y)
 
 
-_RIGID = frozenset(facemesh.RIGID.tolist())
+_RIGID = frozenset(mesh_indices.RIGID.tolist())

@@ -13,15 +13,16 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from ntalker_ns.capture import crop as cropping
-from ntalker_ns.capture import dense, facemesh, gaps, measures, parsing, placing, plate, preview, tracking
+from ntalker_ns.capture import dense, gaps, measures, parsing, placing, plate, preview, tracking
 from ntalker_ns.capture.dataset import DatasetWriter, check_outside, image_name
 from ntalker_ns.capture.face_parsing import FaceParser
 from ntalker_ns.capture.landmarks import COUNT, FaceMesh
 from ntalker_ns.capture.matte import RESOLUTION, PersonMatte, smooth_in_time
 from ntalker_ns.capture.sound import read_sound
-from ntalker_ns.capture.video import FPS, VideoInfo, probe_video, read_frames
+from ntalker_ns.console import track as progress
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.progress import track as progress
+from ntalker_ns.face import mesh_indices
+from ntalker_ns.media.video_reader import FPS, VideoInfo, probe_video, read_frames
 
 SHORTEST = 2.0
 """Seconds that a clip must last."""
@@ -343,8 +344,8 @@ def _frame_entries(
 ) -> list[dict[str, Any]]:
     points = measures.head_points(solved, landmarks)
     eyes, mouth = measures.eye_openness(points), measures.mouth_opening(points)
-    faces = measures.box_around(landmarks[:, facemesh.FACE_OVAL], 0.05, size)
-    lips = measures.box_around(landmarks[:, facemesh.OUTER_LIPS], 0.2, size)
+    faces = measures.box_around(landmarks[:, mesh_indices.FACE_OVAL], 0.05, size)
+    lips = measures.box_around(landmarks[:, mesh_indices.OUTER_LIPS], 0.2, size)
     last = max(len(cameras) - 1, 1)
     return [
         {

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.linalg import solveh_banded
 
-from ntalker_ns.capture import facemesh, rotations
+from ntalker_ns.face import mesh_indices, rotations
 
 TRIANGULATION_FRAMES = 200
 """Frames that points are triangulated from once the poses are known; more change nothing."""
@@ -84,7 +84,7 @@ def solve_track(
     landmarks: Float[np.ndarray, "n 478 3"],
     centre: Float[np.ndarray, "2"],
     options: TrackingOptions,
-    rigid: np.ndarray = facemesh.RIGID,
+    rigid: np.ndarray = mesh_indices.RIGID,
 ) -> Track:
     """Solves focal length, shape and poses of a clip.
 
@@ -115,14 +115,14 @@ def hold_ends(track: Track) -> Track:
 
 
 def frame_residuals(
-    track: Track, observed: Float[np.ndarray, "n 478 2"], rigid: np.ndarray = facemesh.RIGID
+    track: Track, observed: Float[np.ndarray, "n 478 2"], rigid: np.ndarray = mesh_indices.RIGID
 ) -> Float[np.ndarray, "n"]:
     """Root mean square distance between rigid landmarks and the projected shape per frame, px; NaN where unseen."""
     difference = np.where(track.valid[:, None, None], track.project() - observed, np.nan)[:, rigid]
     return np.sqrt((difference**2).sum(axis=-1).mean(axis=-1))
 
 
-def residual_px(track: Track, observed: Float[np.ndarray, "n 478 2"], rigid: np.ndarray = facemesh.RIGID) -> float:
+def residual_px(track: Track, observed: Float[np.ndarray, "n 478 2"], rigid: np.ndarray = mesh_indices.RIGID) -> float:
     """The same over all seen frames."""
     return float(np.sqrt(np.nanmean(frame_residuals(track, observed, rigid) ** 2)))
 

@@ -27,9 +27,9 @@ class Compare:
 
     def main(self) -> None:
         """Writes the page."""
-        from ntalker_ns.evaluation.comparison import comparison_page
-        from ntalker_ns.evaluation.written_report import write_text
-        from ntalker_ns.outputs import check_file
+        from ntalker_ns.evaluation.report.write import write_text
+        from ntalker_ns.experiments.user_study import comparison_page
+        from ntalker_ns.media.output_paths import check_file
 
         shown = (*self.videos, self.original)
         for path in shown:
@@ -67,7 +67,7 @@ class TallyAnswers:
         from rich.markup import escape
         from rich.table import Table
 
-        from ntalker_ns.evaluation.comparison import QUESTIONS, tally
+        from ntalker_ns.experiments.user_study import QUESTIONS, tally
 
         counted = tally(self.answers, self.key)
         asked = [question for question in QUESTIONS if counted.answers(question)]

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import numpy as np
     from jaxtyping import Float
 
-    from ntalker_ns.evaluation.lips import LipSync
-    from ntalker_ns.evaluation.report import HeldoutReport
+    from ntalker_ns.evaluation.heldout import HeldoutReport
+    from ntalker_ns.evaluation.metrics.lips import LipSync
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Demo:
 
     def _check(self) -> None:
         """Options that cannot be, said before minutes have passed."""
-        from ntalker_ns.outputs import check_folder
+        from ntalker_ns.media.output_paths import check_folder
 
         if not 3.0 <= self.seconds <= 120.0:
             raise NTalkerError(f"--seconds {self.seconds:g} is not possible; give 3 to 120.")
@@ -91,7 +91,7 @@ class Demo:
         Process(clip, data, size=self.size).main()
 
     def _train(self, data: Path, output_dir: Path) -> Path:
-        from ntalker_ns.evaluation.runs import method_config, train
+        from ntalker_ns.launch import method_config, train
 
         config = method_config(data=data, output_dir=output_dir, max_num_iterations=self.steps)
         return train(config)
@@ -105,7 +105,7 @@ class Demo:
         from rich.console import Console
         from rich.table import Table
 
-        from ntalker_ns.evaluation.report import heldout_table
+        from ntalker_ns.evaluation.heldout import heldout_table
 
         console = Console()
         console.print()
@@ -131,9 +131,11 @@ def evaluate(config: Path, speech: Path, video: Path, folder: Path) -> "tuple[He
         video: the head saying it.
         folder: where heldout.json and heldout.png go.
     """
-    from ntalker_ns.evaluation import lips, report, runs
+    from ntalker_ns import launch
+    from ntalker_ns.evaluation import heldout as report
+    from ntalker_ns.evaluation.metrics import lips
 
-    heldout = report.evaluate_heldout(runs.load(config))
+    heldout = report.evaluate_heldout(launch.load(config))
     report.write_examples(folder / "heldout.png", heldout)
     rendered, true = measured_opening(video), known_opening(speech)
     count = min(len(rendered), len(true))
@@ -145,8 +147,8 @@ def evaluate(config: Path, speech: Path, video: Path, folder: Path) -> "tuple[He
 
 def measured_opening(video: Path) -> "Float[np.ndarray, ' n']":
     """The mouth opening in each frame of a video, NaN where no face is found."""
-    from ntalker_ns.capture.video import read_frames
-    from ntalker_ns.evaluation.lips import face_landmarks, mouth_openings
+    from ntalker_ns.evaluation.metrics.lips import face_landmarks, mouth_openings
+    from ntalker_ns.media.video_reader import read_frames
 
     return mouth_openings(face_landmarks(read_frames(video)))
 

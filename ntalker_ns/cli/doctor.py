@@ -101,7 +101,7 @@ def _torch() -> Iterator[Finding]:
 def _encodings() -> Iterator[Finding]:
     import torch
 
-    from ntalker_ns.encodings.hash_grid import automatic_backend, unavailable
+    from ntalker_ns.kernels.backend import automatic_backend, unavailable
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     chosen = automatic_backend(device)
@@ -114,7 +114,7 @@ def _encodings() -> Iterator[Finding]:
 
 def _faster_backend(chosen: str, device: str) -> str:
     """Why nothing faster than this encoding backend is used."""
-    from ntalker_ns.encodings.hash_grid import unavailable
+    from ntalker_ns.kernels.backend import unavailable
 
     if device == "cpu":
         return "the fastest there is without a GPU"
@@ -129,8 +129,8 @@ def _faster_backend(chosen: str, device: str) -> str:
 def _networks() -> Iterator[Finding]:
     import torch
 
-    from ntalker_ns.encodings.hash_grid import unavailable
     from ntalker_ns.field.mlp import network_backend
+    from ntalker_ns.kernels.backend import unavailable
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     chosen = network_backend("auto", device, half=device == "cuda")
@@ -152,13 +152,13 @@ def _networks() -> Iterator[Finding]:
 def _widest_network() -> int:
     import torch
 
-    from ntalker_ns.field.triton_sizes import widest_on
+    from ntalker_ns.kernels.triton.sizes import widest_on
 
     return widest_on(torch.device("cuda"))
 
 
 def _mediapipe() -> Iterator[Finding]:
-    from ntalker_ns.capture.quiet import quiet_native_logs
+    from ntalker_ns.console import quiet_native_logs
 
     with quiet_native_logs():
         from mediapipe.python.solutions.face_mesh import FaceMesh

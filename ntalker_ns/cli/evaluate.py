@@ -45,8 +45,8 @@ class Evaluate:
         from rich.console import Console
 
         from ntalker_ns.evaluation.evaluate import evaluate
-        from ntalker_ns.evaluation.written_report import print_remarks, table, write_report
-        from ntalker_ns.outputs import check_folder
+        from ntalker_ns.evaluation.report.write import print_remarks, table, write_report
+        from ntalker_ns.media.output_paths import check_folder
 
         self._check()
         folder = self.output_dir or (self.load_config or self.video)[0].parent / "evaluation"

@@ -11,7 +11,7 @@ from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation.options import MetricOptions
 
 if TYPE_CHECKING:
-    from ntalker_ns.evaluation.experiments import Experiment
+    from ntalker_ns.experiments.tables import Experiment
 
 
 @dataclass
@@ -40,11 +40,11 @@ class RunExperiment:
         """Trains, measures, prints."""
         from rich.console import Console
 
-        from ntalker_ns.evaluation.experiment_rows import compared, evaluate_rows, table
-        from ntalker_ns.evaluation.experiments import load_experiment
-        from ntalker_ns.evaluation.trained import train_or_reuse
-        from ntalker_ns.evaluation.written_report import print_remarks, write_report, write_text
-        from ntalker_ns.outputs import check_folder
+        from ntalker_ns.evaluation.report.write import print_remarks, write_report, write_text
+        from ntalker_ns.experiments.rows import compared, evaluate_rows, table
+        from ntalker_ns.experiments.tables import load_experiment
+        from ntalker_ns.experiments.training import train_or_reuse
+        from ntalker_ns.media.output_paths import check_folder
 
         experiment = load_experiment(self.experiment)
         videos = self._videos(experiment)

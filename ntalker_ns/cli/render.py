@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import UInt8
 
+from ntalker_ns.driving.cameras import sequence_cameras
+from ntalker_ns.driving.new_audio import sequence_for_audio
 from ntalker_ns.errors import NTalkerError, in_words
+from ntalker_ns.runs import load_run
 
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
-    from nerfstudio.pipelines.base_pipeline import Pipeline
 
-    from ntalker_ns.driving import DrivingSequence
+    from ntalker_ns.driving.sequence import DrivingSequence
 
 
 @dataclass
@@ -60,8 +62,8 @@ class Render:
 
     def main(self) -> None:
         """Loads the run, renders frame by frame, writes the video."""
-        from ntalker_ns.driving_controls import controlled
-        from ntalker_ns.video_writer import write_frames
+        from ntalker_ns.driving.controls import controlled
+        from ntalker_ns.media.video_writer import write_frames
 
         self._check()
         config, pipeline = load_run(self.load_config)
@@ -88,9 +90,9 @@ class Render:
     def _check(self) -> None:
         """What can be said before the run is loaded."""
         from ntalker_ns.audio.io import read_audio
-        from ntalker_ns.background import Background
-        from ntalker_ns.driving_controls import check_controls
-        from ntalker_ns.video_writer import check_output
+        from ntalker_ns.driving.controls import check_controls
+        from ntalker_ns.media.video_writer import check_output
+        from ntalker_ns.rendering.background import Background
 
         if self.audio is None and self.camera_path is None:
             raise NTalkerError("Give --audio with what the head shall say, or --camera-path to look around in silence.")
@@ -129,38 +131,6 @@ class Shot:
     """Whether the frames pass through the audio from its start at its own pace, so that its sound fits them."""
 
 
-def load_run(load_config: Path) -> tuple[Any, "Pipeline"]:
-    """Loads a trained head for rendering, from wherever its run folder lies now; its data set is not needed.
-
-    Args:
-        load_config: the run's config.yml.
-
-    Returns:
-        The run's configuration and its pipeline in evaluation mode.
-
-    Raises:
-        NTalkerError: there is no such file, it is no run of ours, or it has no checkpoint.
-    """
-    import torch
-
-    from ntalker_ns.checkpoints import find_checkpoint, read_checkpoint
-    from ntalker_ns.edit_base import read_config
-
-    if not load_config.is_file():
-        raise NTalkerError(f"There is no run at '{load_config}': give the config.yml that ns-train wrote.")
-    config = read_config(load_config)
-    # The folder that a config names may be there still, with another run's weights.
-    models = load_config.resolve().parent / config.relative_model_dir
-    if not models.is_dir():
-        raise NTalkerError(f"'{load_config}' has no checkpoints, for there is no folder {models}: copy it there.")
-    state = read_checkpoint(find_checkpoint(models, config.load_step))
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    pipeline: Any = config.pipeline.setup(device=device, test_mode="inference")
-    pipeline.eval()
-    pipeline.load_pipeline(state["pipeline"], state["step"])
-    return config, pipeline
-
-
 def set_refinement_weight(model: Any, weight: float) -> None:
     """Says how much of its refinement network an edited head shows.
 
@@ -176,55 +146,6 @@ def set_refinement_weight(model: Any, weight: float) -> None:
     if not isinstance(model, EditModel):
         raise NTalkerError("--refinement-weight is for edited heads (ntalker-edit); this run is none: leave it out.")
     model.refinement_weight.value = weight
-
-
-def sequence_for_audio(sequence: "DrivingSequence", audio: Path, features: Path | None = None) -> "DrivingSequence":
-    """The sequence that lets a head speak new audio.
-
-    Args:
-        sequence: the clip's own driving sequence.
-        audio: a sound or video file of any format and rate.
-        features: its features as a .npy file; None computes them with the extractor the head was trained on.
-
-    Raises:
-        NTalkerError: the sound cannot be read or the features do not fit the head.
-    """
-    from ntalker_ns.audio.clock import frame_count
-    from ntalker_ns.audio.features import FeatureInfo, extractor_of, load_features
-    from ntalker_ns.audio.io import read_audio
-
-    waveform = read_audio(audio)
-    count = frame_count(len(waveform))
-    info = FeatureInfo.from_dict(sequence.feature_info)
-    if features is not None:
-        return sequence.with_features(load_features(features, count, info.channels), sequence.feature_info)
-    return sequence.with_features(extractor_of(info)(waveform, count), sequence.feature_info)
-
-
-def sequence_cameras(sequence: "DrivingSequence", size: int | None = None) -> "Cameras":
-    """The clip's own camera at every frame of a driving sequence.
-
-    Args:
-        sequence: poses, intrinsics and times.
-        size: longest side of the pictures in px; None for the clip's own.
-    """
-    import torch
-    from nerfstudio.cameras.cameras import Cameras, CameraType
-
-    scale = 1.0 if size is None else size / max(sequence.width, sequence.height)
-    width, height = max(1, round(sequence.width * scale)), max(1, round(sequence.height * scale))
-    wide, high = width / sequence.width, height / sequence.height
-    return Cameras(
-        camera_to_worlds=torch.from_numpy(sequence.camera_to_worlds).float(),
-        fx=float(sequence.fl_x * wide),
-        fy=float(sequence.fl_y * high),
-        cx=float(sequence.cx * wide),
-        cy=float(sequence.cy * high),
-        width=width,
-        height=height,
-        camera_type=CameraType.PERSPECTIVE,
-        times=torch.from_numpy(sequence.times).float()[:, None],
-    )
 
 
 def path_shot(path: Path, sequence: "DrivingSequence", size: int | None = None) -> Shot:
@@ -283,7 +204,7 @@ def rendered_frames(
     Raises:
         NTalkerError: the model has no such output.
     """
-    from ntalker_ns.progress import progress_bar
+    from ntalker_ns.console import progress_bar
 
     with progress_bar() as bar:
         task = bar.add_task("Rendering", total=len(cameras))

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from ntalker_ns.demo.motion import Motion, make_motion
-from ntalker_ns.demo.portrait import CROP_LEFT, CROP_SIDE, CROP_TOP, HEAD_WIDTH, Portrait, load_portrait
+from ntalker_ns.demo.photograph import CROP_LEFT, CROP_SIDE, CROP_TOP, HEAD_WIDTH, Portrait, load_portrait
 from ntalker_ns.demo.speech import TRAINING_TEXT, speech_of_length
 
 FPS = 25.0
@@ -53,9 +53,9 @@ def make_clip(path: Path, seconds: float, size: int = 320, seed: int = 0, text: 
     Returns:
         The true pose, mouth opening and blink of each frame.
     """
+    from ntalker_ns.console import track
     from ntalker_ns.demo.speech import save_wav
-    from ntalker_ns.progress import track
-    from ntalker_ns.video_writer import write_video
+    from ntalker_ns.media.video_writer import write_video
 
     waveform, sample_rate = speech_of_length(text, seconds)
     frames = round(seconds * FPS)

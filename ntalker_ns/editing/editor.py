@@ -8,7 +8,7 @@ from jaxtyping import Float
 from nerfstudio.configs.base_config import InstantiateConfig
 from torch import Tensor
 
-from ntalker_ns.editing.schedule import Strength
+from ntalker_ns.editing.plan import Strength
 from ntalker_ns.errors import NTalkerError
 
 

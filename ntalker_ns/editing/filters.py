@@ -15,7 +15,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from ntalker_ns.editing.editor import EditorConfig, check_instruction
-from ntalker_ns.editing.schedule import Strength
+from ntalker_ns.editing.plan import Strength
 from ntalker_ns.errors import NTalkerError
 
 Picture = Float32[np.ndarray, "h w 3"]

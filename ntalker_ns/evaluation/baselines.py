@@ -5,8 +5,8 @@ from collections.abc import Iterable
 import numpy as np
 from jaxtyping import Float, Float32, Int64, UInt8
 
+from ntalker_ns.data.head_removal import HEAD
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.underlay import HEAD
 
 
 def nearest_frames(

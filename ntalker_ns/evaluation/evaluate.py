@@ -14,12 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from ntalker_ns.console import track
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.evaluation import metrics
 from ntalker_ns.evaluation.baselines import mean_frame, nearest_frames
-from ntalker_ns.evaluation.clip_direction import load_clip
 from ntalker_ns.evaluation.entries import Entry, captions_of
-from ntalker_ns.evaluation.fidelity import load_lpips
 from ntalker_ns.evaluation.footage import (
     TRUE_REST,
     Exact,
@@ -34,14 +32,16 @@ from ntalker_ns.evaluation.footage import (
     video_take,
     write_take,
 )
-from ntalker_ns.evaluation.identity import load_arcface
+from ntalker_ns.evaluation.metrics import catalogue
+from ntalker_ns.evaluation.metrics.clip_direction import load_clip
+from ntalker_ns.evaluation.metrics.fidelity import load_lpips
+from ntalker_ns.evaluation.metrics.identity import load_arcface
+from ntalker_ns.evaluation.metrics.syncnet import load_syncnet
+from ntalker_ns.evaluation.metrics.warping import optical_flow
+from ntalker_ns.evaluation.metrics.weights import Unavailable, weight_file
 from ntalker_ns.evaluation.options import FrameOptions, MetricOptions
 from ntalker_ns.evaluation.peak_memory import PeakMemory
 from ntalker_ns.evaluation.scores import FidelityJudge, Scene, Scores, Tools, attempt, score_take, score_true
-from ntalker_ns.evaluation.syncnet import load_syncnet
-from ntalker_ns.evaluation.warping import optical_flow
-from ntalker_ns.evaluation.weights import Unavailable, weight_file
-from ntalker_ns.progress import track
 
 FORMAT_VERSION = 1
 PACKAGES = (
@@ -102,7 +102,7 @@ class Evaluation:
                 "height": height,
             },
             "before": self.before,
-            "metrics": {metric.key: dataclasses.asdict(metric) for metric in metrics.METRICS},
+            "metrics": {metric.key: dataclasses.asdict(metric) for metric in catalogue.METRICS},
             "takes": {row.take.name: _take_dict(row) for row in self.rows},
             "settings": self.settings,
             "versions": versions(),
@@ -175,9 +175,9 @@ def evaluate(
     everything = [*given, *(baseline_entries(source) if baselines else [])]
     _check_names(everything)
     captions = {entry.name: options.captions or captions_of(entry) for entry in everything}
-    tools, runs = load_tools(options, captioned=any(captions.values())), _Runs()
-    truth = _truth(source, reference, frames, runs)
-    judged = [_gather(entry, truth, tools, runs, frames) for entry in everything]
+    tools, launch = load_tools(options, captioned=any(captions.values())), _Runs()
+    truth = _truth(source, reference, frames, launch)
+    judged = [_gather(entry, truth, tools, launch, frames) for entry in everything]
     true = true_take(truth)
     if videos is not None:
         made = [take for entry, (take, _) in zip(everything, judged, strict=True) if entry.is_run]
@@ -236,11 +236,11 @@ class _Runs:
 
     def load(self, entry: Entry) -> Any:
         """A run's pipeline, with an entry's refinement weight."""
-        from ntalker_ns.evaluation import runs
+        from ntalker_ns import launch
 
         if entry.path != self._path:
             self._path = self._pipeline = None
-            self._pipeline = runs.load(entry.path)
+            self._pipeline = launch.load(entry.path)
             self._path = entry.path
         model, weight = self._pipeline.model, entry.refinement_weight
         if hasattr(model, "refinement_weight"):

@@ -12,14 +12,14 @@ import numpy as np
 from jaxtyping import Float, Float32, Int64, UInt8
 
 from ntalker_ns.audio.clock import FPS, SAMPLE_RATE
-from ntalker_ns.driving import longest_run
+from ntalker_ns.console import track
+from ntalker_ns.driving.sequence import longest_run
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation.frame_file import FrameFile
-from ntalker_ns.evaluation.lips import face_points
+from ntalker_ns.evaluation.metrics.lips import face_points
+from ntalker_ns.evaluation.metrics.regions import Masks, face_oval_mask, region_masks
 from ntalker_ns.evaluation.options import FrameOptions, Rest
 from ntalker_ns.evaluation.peak_memory import PeakMemory
-from ntalker_ns.evaluation.regions import Masks, face_oval_mask, region_masks
-from ntalker_ns.progress import track
 
 Picture = UInt8[np.ndarray, "h w 3"]
 Exact = Float32[np.ndarray, "h w 3"]
@@ -159,7 +159,7 @@ def datasets(pipeline: Any, image_size: int | None) -> tuple[Any, Any]:
 
 def _clip_sound(clip: Any, indices: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, " samples"] | None:
     from ntalker_ns.audio.io import read_audio
-    from ntalker_ns.radnerf_format import RadNerfClip
+    from ntalker_ns.data.radnerf import RadNerfClip
 
     path = next((path for name in ("audio.wav", "aud.wav") if (path := clip.folder / name).is_file()), None)
     if path is None:
@@ -183,7 +183,7 @@ def run_take(name: str, pipeline: Any, reference: Reference, source: str, judge:
         judge: sees each picture.
         rest: what is around the head.
     """
-    from ntalker_ns.talker_dataparser import cameras_of
+    from ntalker_ns.driving.cameras import cameras_of
 
     driving = pipeline.model.driving
     cameras = cameras_of(driving, reference.indices, max(reference.size))
@@ -199,7 +199,7 @@ def run_take(name: str, pipeline: Any, reference: Reference, source: str, judge:
 
 
 def _timed_pictures(pipeline: Any, cameras: Any, rest: Rest, seconds: list[float]) -> Iterator[Exact]:
-    from ntalker_ns.evaluation.report import render
+    from ntalker_ns.evaluation.heldout import render
 
     for index in range(len(cameras)):
         start = time.perf_counter()
@@ -217,7 +217,7 @@ def video_reference(path: Path) -> Reference:
     Raises:
         NTalkerError: it cannot be read.
     """
-    from ntalker_ns.capture.video import probe_video, read_frames
+    from ntalker_ns.media.video_reader import probe_video, read_frames
 
     info = probe_video(path)
     frames = FrameFile(info.height, info.width)
@@ -227,8 +227,8 @@ def video_reference(path: Path) -> Reference:
     scale = max(info.width, info.height) / 512.0
 
     def masks(place: int) -> Masks:
-        from ntalker_ns.capture.facemesh import OUTER_LIPS
-        from ntalker_ns.frame_store import polygon_mask
+        from ntalker_ns.data.images import polygon_mask
+        from ntalker_ns.face.mesh_indices import OUTER_LIPS
 
         height, width = frames.shape[:2]
         found: Masks = {"full": np.ones((height, width), bool)}
@@ -246,7 +246,7 @@ def video_reference(path: Path) -> Reference:
 def video_sound(path: Path) -> Float32[np.ndarray, " samples"] | None:
     """A video's sound, mono, 16 kHz; None where it has none."""
     from ntalker_ns.audio.io import read_audio
-    from ntalker_ns.capture.video import probe_video
+    from ntalker_ns.media.video_reader import probe_video
 
     return read_audio(path) if probe_video(path).has_audio else None
 
@@ -266,7 +266,7 @@ def video_take(name: str, path: Path, reference: Reference, judge: Judge) -> Tak
     Raises:
         NTalkerError: it cannot be read, or has another aspect or another length.
     """
-    from ntalker_ns.capture.video import probe_video, read_frames
+    from ntalker_ns.media.video_reader import probe_video, read_frames
 
     info = probe_video(path)
     width, height = reference.size
@@ -340,7 +340,7 @@ def write_pictures(path: Path, pictures: Iterable[Picture], sound: Float32[np.nd
         sound: mono, 16 kHz; None for none.
     """
     from ntalker_ns.audio.io import write_wav
-    from ntalker_ns.video_writer import write_video
+    from ntalker_ns.media.video_writer import write_video
 
     with tempfile.TemporaryDirectory(prefix="ntalker-") as folder:
         wav = None if sound is None else Path(folder) / "sound.wav"

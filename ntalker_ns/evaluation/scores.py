@@ -7,18 +7,18 @@ from typing import Any, TypeVar
 import numpy as np
 from jaxtyping import Float
 
-from ntalker_ns.evaluation import metrics
-from ntalker_ns.evaluation.clip_direction import Clip, clip_directions
-from ntalker_ns.evaluation.fidelity import ssim
+from ntalker_ns.console import track
 from ntalker_ns.evaluation.footage import Exact, Reference, Take
-from ntalker_ns.evaluation.head_motion import head_rotations, rotation_jitter
-from ntalker_ns.evaluation.identity import Embedder, identity_distances
-from ntalker_ns.evaluation.lips import MEASURED_AT, lip_distances, lip_sync, mouth_openings
-from ntalker_ns.evaluation.regions import region_errors, region_psnr
-from ntalker_ns.evaluation.syncnet import SyncNet, sync_score
-from ntalker_ns.evaluation.warping import Flow, warping_errors
-from ntalker_ns.evaluation.weights import Unavailable
-from ntalker_ns.progress import track
+from ntalker_ns.evaluation.metrics import catalogue
+from ntalker_ns.evaluation.metrics.clip_direction import Clip, clip_directions
+from ntalker_ns.evaluation.metrics.fidelity import ssim
+from ntalker_ns.evaluation.metrics.head_motion import head_rotations, rotation_jitter
+from ntalker_ns.evaluation.metrics.identity import Embedder, identity_distances
+from ntalker_ns.evaluation.metrics.lips import MEASURED_AT, lip_distances, lip_sync, mouth_openings
+from ntalker_ns.evaluation.metrics.regions import region_errors, region_psnr
+from ntalker_ns.evaluation.metrics.syncnet import SyncNet, sync_score
+from ntalker_ns.evaluation.metrics.warping import Flow, warping_errors
+from ntalker_ns.evaluation.metrics.weights import Unavailable
 
 Loaded = TypeVar("Loaded")
 
@@ -200,18 +200,18 @@ def speed(take: Take, scene: Scene) -> Found:
     return Found({"fps": take.speed.fps, "peak_memory": take.speed.peak_gib})
 
 
-ALONE: tuple[tuple[Sequence[metrics.Metric], Group], ...] = (
-    (metrics.SYNC, sync),
-    (metrics.WARPING, warping),
-    (metrics.HEAD, head),
-    (metrics.FACES, faces),
+ALONE: tuple[tuple[Sequence[catalogue.Metric], Group], ...] = (
+    (catalogue.SYNC, sync),
+    (catalogue.WARPING, warping),
+    (catalogue.HEAD, head),
+    (catalogue.FACES, faces),
 )
 """What can be said of any footage, the true frames included."""
-COMPARED: tuple[tuple[Sequence[metrics.Metric], Group], ...] = (
-    (metrics.DIRECTION, direction),
-    (metrics.IDENTITY, identity),
-    (metrics.LIPS, lips),
-    (metrics.SPEED, speed),
+COMPARED: tuple[tuple[Sequence[catalogue.Metric], Group], ...] = (
+    (catalogue.DIRECTION, direction),
+    (catalogue.IDENTITY, identity),
+    (catalogue.LIPS, lips),
+    (catalogue.SPEED, speed),
 )
 """What is said of a take beside the true frames, or the frames before."""
 
@@ -231,9 +231,9 @@ def score_take(take: Take, scene: Scene, fidelity: FidelityJudge | Unavailable) 
     """
     scores = _scores(ALONE + COMPARED, take, scene)
     if isinstance(fidelity, Unavailable):
-        scores.unavailable |= {metric.key: str(fidelity) for metric in metrics.FIDELITY}
+        scores.unavailable |= {metric.key: str(fidelity) for metric in catalogue.FIDELITY}
     else:
-        _add(scores, metrics.FIDELITY, fidelity.found(), _fidelity_reasons(scene.tools))
+        _add(scores, catalogue.FIDELITY, fidelity.found(), _fidelity_reasons(scene.tools))
     return scores
 
 
@@ -244,7 +244,7 @@ def _fidelity_reasons(tools: Tools) -> dict[str, str]:
     return reasons
 
 
-def _scores(groups: Iterable[tuple[Sequence[metrics.Metric], Group]], take: Take, scene: Scene) -> Scores:
+def _scores(groups: Iterable[tuple[Sequence[catalogue.Metric], Group]], take: Take, scene: Scene) -> Scores:
     scores = Scores()
     for members, measure in groups:
         try:
@@ -254,7 +254,7 @@ def _scores(groups: Iterable[tuple[Sequence[metrics.Metric], Group]], take: Take
     return scores
 
 
-def _add(scores: Scores, members: Sequence[metrics.Metric], found: Found, reasons: dict[str, str]) -> None:
+def _add(scores: Scores, members: Sequence[catalogue.Metric], found: Found, reasons: dict[str, str]) -> None:
     """Takes over what was found; what was not, or is no number, is unavailable."""
     scores.series |= found.series
     for metric in members:

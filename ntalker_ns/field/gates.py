@@ -7,60 +7,9 @@ the brows do is only a motion of space, which ends around them.
 What speech does not move then cannot depend on speech, by construction and not by a loss weight.
 """
 
-from dataclasses import dataclass
-from functools import lru_cache
-
 import numpy as np
-import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from ntalker_ns.async_copies import to_device
-from ntalker_ns.encodings.hash_grid import automatic_backend
-
-
-@dataclass(frozen=True)
-class Gate:
-    """A union of balls with soft rims, in world units: 1 inside, 0 outside."""
-
-    centers: tuple[tuple[float, float, float], ...]
-    inner: float
-    """Radius within which the gate is 1."""
-    outer: float
-    """Radius beyond which the gate is 0."""
-
-    def __call__(self, positions: Float[Tensor, "samples 3"]) -> Float[Tensor, "samples 1"]:
-        """The gate's value in [0, 1] at each position: a smoothstep of the distance to the nearest centre."""
-        backend = automatic_backend(positions.device.type)
-        if backend == "numba" and positions.dtype == torch.float32:
-            from ntalker_ns.field import numba_bends
-
-            return numba_bends.gate(positions, np.array(self.centers, np.float32), self.inner, self.outer)
-        if backend == "triton" and positions.dtype == torch.float32:
-            from ntalker_ns.field import triton_bends
-
-            return triton_bends.gate(positions, self)
-        centers = self.centers_on(positions.device, positions.dtype)
-        squared = ((positions[:, None, :] - centers) ** 2).sum(dim=-1).amin(dim=1, keepdim=True)
-        # The tiny floor keeps the square root's gradient finite at a centre.
-        distance = torch.sqrt(squared + 1e-12)
-        x = ((self.outer - distance) / (self.outer - self.inner)).clamp(0.0, 1.0)
-        return x * x * (3.0 - 2.0 * x)
-
-    def centers_on(self, device: torch.device, kind: torch.dtype = torch.float32) -> Float[Tensor, "balls 3"]:
-        """The centres on a device, brought there once."""
-        return _on_device(self.centers, device, kind)
-
-
-@lru_cache
-def _on_device(centers: tuple[tuple[float, float, float], ...], device: torch.device, kind: torch.dtype) -> Tensor:
-    """A gate's centres."""
-    return to_device(torch.tensor(centers, dtype=kind), device)
-
-
-def _point(anchor: np.ndarray) -> tuple[float, float, float]:
-    x, y, z = (float(value) for value in anchor)
-    return x, y, z
+from ntalker_ns.kernels.face_state import Gate, _point
 
 
 def speech_gate(anchors: dict[str, np.ndarray]) -> Gate:

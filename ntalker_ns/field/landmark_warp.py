@@ -7,23 +7,12 @@ distances. What bending cannot show (teeth and tongue behind lips that part) is 
 shape as well.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-
-class Landmarks(NamedTuple):
-    """Of frames, world units."""
-
-    places: Float[Tensor, "frames points 2"]
-    """x and z."""
-    motion: Float[Tensor, "frames points 2"]
-    """How they have moved from the mean face."""
-    softness: float
-    """See `LandmarkWarp`."""
+from ntalker_ns.kernels.face_state import Landmarks
 
 
 class LandmarkWarp(nn.Module):

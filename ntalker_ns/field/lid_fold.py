@@ -18,7 +18,7 @@ class LidFold(nn.Module):
     def __init__(self, lids: Float[np.ndarray, "2 columns 4"]) -> None:
         """
         Args:
-            lids: see `ntalker_ns.eyelids.lid_curves`.
+            lids: see `ntalker_ns.face.eyelids.lid_curves`.
         """
         super().__init__()
         # They come with the driving sequence, as the gates do.

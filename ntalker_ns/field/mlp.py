@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ntalker_ns.encodings.hash_grid import Backend, unavailable
-from ntalker_ns.field import tcnn_mlp
-from ntalker_ns.field.segments import PerRay, SparseInputs, add_per_frame
+from ntalker_ns.field.ragged import PerRay, SparseInputs, add_per_frame
+from ntalker_ns.kernels.backend import Backend, unavailable
+from ntalker_ns.kernels.tcnn import mlp as tcnn_mlp
 
 NetworkBackend = Literal["torch", "numba", "triton", "tcnn"]
 """What computes a network."""
@@ -96,7 +96,7 @@ class FrameMLP(nn.Module):
         rows = None if self.frame is None or frames is None else self.frame(frames)
         told = (samples.new_zeros(1, self.width), [len(samples)]) if rows is None else (rows, counts)
         if backend == "triton":
-            from ntalker_ns.field import triton_mlp
+            from ntalker_ns.kernels.triton import mlp as triton_mlp
 
             return triton_mlp.run_mlp(samples, *told, gates, *self.parameters_by_kind(), sparse, shared)
         if shared is not None:
@@ -104,7 +104,7 @@ class FrameMLP(nn.Module):
         if sparse is not None:
             samples = torch.cat([samples, sparse.columns()], dim=-1)
         if backend == "numba":
-            from ntalker_ns.field import numba_mlp
+            from ntalker_ns.kernels.numba import mlp as numba_mlp
 
             return numba_mlp.run_mlp(samples, *told, gates, *self.parameters_by_kind())
         hidden = self.layers[0](samples)
@@ -125,7 +125,7 @@ class FrameMLP(nn.Module):
         if backend == "tcnn" and not tcnn_mlp.fits(weights, self._frame_weight):
             backend = _network_backend("triton", device, half)
         if backend == "triton":
-            from ntalker_ns.field.triton_sizes import fits
+            from ntalker_ns.kernels.triton.sizes import fits
 
             return "triton" if fits(weights, samples.device) else "torch"
         return backend

@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from nerfstudio.utils.math import components_from_spherical_harmonics
 from torch import Tensor, nn
 
-from ntalker_ns.encodings.hash_grid import HashGrid, automatic_backend
-from ntalker_ns.field.face import Face
 from ntalker_ns.field.gates import brow_gate, eye_gate, speech_gate
-from ntalker_ns.field.harmonics import spherical_harmonics
+from ntalker_ns.field.hash_grid import HashGrid
 from ntalker_ns.field.landmark_warp import LandmarkWarp
 from ntalker_ns.field.lid_fold import LidFold
 from ntalker_ns.field.mlp import FrameMLP, at_least_float32, truncated_exp
-from ntalker_ns.field.segments import PerRay, SparseInputs, choose, expand_per_frame
+from ntalker_ns.field.ragged import PerRay, SparseInputs, choose, expand_per_frame
+from ntalker_ns.kernels.backend import automatic_backend
+from ntalker_ns.kernels.face import Face
 
 if TYPE_CHECKING:
-    from ntalker_ns.field.numba_field import NumbaField
+    from ntalker_ns.kernels.numba.field import NumbaField
 
 WARP_SOFTNESS = 0.05
 """Softness of the warps of lips and brows over the distance between the eyes: about the distance between landmarks of a
@@ -74,7 +75,7 @@ class FaceMotions(NamedTuple):
     brow_motions: Float[np.ndarray, "brow_dim brow_points 2"]
     """How brow shapes move them, world units."""
     lids: Float[np.ndarray, "2 columns 4"]
-    """Where the lids are, see `ntalker_ns.eyelids.lid_curves`."""
+    """Where the lids are, see `ntalker_ns.face.eyelids.lid_curves`."""
 
 
 @dataclass
@@ -240,13 +241,13 @@ class TalkerField(nn.Module):
         """
         backend = automatic_backend(positions.device.type)
         if backend == "numba" and positions.dtype == torch.float32:
-            from ntalker_ns.field import numba_bends
+            from ntalker_ns.kernels.numba import warp as numba_warp
 
-            return numba_bends.calm(positions, speech, frames.counts, numba_bends.face_arrays(self._face(frames)))
+            return numba_warp.calm(positions, speech, frames.counts, numba_warp.face_arrays(self._face(frames)))
         if backend == "triton" and positions.dtype == torch.float32:
-            from ntalker_ns.field import triton_bends
+            from ntalker_ns.kernels.triton import warp as triton_warp
 
-            return triton_bends.calm(positions, speech, frames.counts, self._face(frames))
+            return triton_warp.calm(positions, speech, frames.counts, self._face(frames))
         eyes = self.eye_gate(positions)
         shift = torch.zeros_like(positions)
         bends = (
@@ -322,7 +323,7 @@ class TalkerField(nn.Module):
 
     def _numba_field(self, frames: FrameConditions) -> "NumbaField":
         """The field at some frames in one kernel each way."""
-        from ntalker_ns.field.numba_field import NumbaField
+        from ntalker_ns.kernels.numba.field import NumbaField
 
         return NumbaField(
             self.speech_gate,
@@ -394,3 +395,19 @@ class _Fade(torch.autograd.Function):
         gradient = grads[0].clone()
         gradient[slice(None) if index is None else index, ctx.kept :] *= factors
         return gradient, None, None, None
+
+
+@torch.no_grad()
+def spherical_harmonics(levels: int, directions: Float[Tensor, "rays 3"]) -> Float[Tensor, "rays levels**2"]:
+    """nerfstudio's, on CUDA in one kernel; no gradient.
+
+    Args:
+        levels: 1 to 5.
+        directions: unit.
+    """
+    if automatic_backend(directions.device.type) == "triton" and directions.dtype == torch.float32:
+        from ntalker_ns.kernels.triton import harmonics as triton_harmonics
+
+        if levels <= triton_harmonics.MOST_LEVELS:
+            return triton_harmonics.spherical_harmonics(levels, directions)
+    return components_from_spherical_harmonics(levels, directions)

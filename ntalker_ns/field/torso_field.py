@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from ntalker_ns.async_copies import Indices
-from ntalker_ns.encodings.hash_grid import HashGrid
+from ntalker_ns.field.hash_grid import HashGrid
 from ntalker_ns.field.mlp import FrameMLP, at_least_float32
-from ntalker_ns.field.segments import counts_on
+from ntalker_ns.field.ragged import counts_on
+from ntalker_ns.training.transfers import Indices
 
 POSE_DIM = 6
 """Numbers of a head pose: rotation, place in the picture, distance."""

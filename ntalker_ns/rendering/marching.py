@@ -1,74 +1,16 @@
 """Which points of a ray the field is asked for: those in occupied cells, front to back, at most so many."""
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.profiler import record_function
 
-from ntalker_ns.encodings.hash_grid import automatic_backend
-
-STILL = 1e-9
-"""A component of a unit direction that is smaller than this counts as this: the ray never leaves along its axis."""
-
-
-class Lattice(NamedTuple):
-    """Places along rays at which a field may be asked."""
-
-    origins: Float[Tensor, "rays 3"]
-    """World."""
-    directions: Float[Tensor, "rays 3"]
-    """Unit vectors."""
-    near: Float[Tensor, "rays"]
-    """Distance at which the lattice begins, world units."""
-    far: Float[Tensor, "rays"]
-    """Distance that the middles of samples stay below, world units."""
-    occupied: Bool[Tensor, "grid grid grid"]
-    """Open cells of the box [-1, 1]^3, indexed x, y, z."""
-    step: float
-    """Length of a sample, world units, above 0."""
-    jitter: Float[Tensor, "rays"]
-    """Shift of each ray's lattice, in steps, in [0, 1)."""
-    max_samples: int
-    """Samples kept of a ray at most, the first ones."""
-
-
-@dataclass
-class RaySamples:
-    """Samples of many rays, ray after ray."""
-
-    starts: Float[Tensor, "samples"]
-    """Distance from the ray's origin to where the sample begins, world units."""
-    ray_counts: Int[Tensor, "rays"]
-
-    @property
-    def rays(self) -> Int[Tensor, "samples"]:
-        """The ray of each sample; the host does not wait for the device."""
-        return torch.repeat_interleave(self.ray_counts, output_size=len(self.starts))
-
-
-def intersect_box_torch(
-    origins: Float[Tensor, "rays 3"],
-    directions: Float[Tensor, "rays 3"],
-    low: Float[Tensor, "3"] | float = -1.0,
-    high: Float[Tensor, "3"] | float = 1.0,
-) -> tuple[Float[Tensor, "rays"], Float[Tensor, "rays"]]:
-    """Where rays enter and leave a box (slab method); far <= near for rays that miss it.
-
-    Args:
-        origins: world.
-        directions: unit.
-        low: the box's least coordinates.
-        high: its greatest ones.
-    """
-    safe = torch.where(directions.abs() < STILL, torch.full_like(directions, STILL), directions)
-    one, two = (low - origins) / safe, (high - origins) / safe
-    near = torch.minimum(one, two).amax(dim=-1).clamp(min=0.0)
-    far = torch.maximum(one, two).amin(dim=-1)
-    return near, torch.maximum(far, near)
+from ntalker_ns.kernels.backend import automatic_backend
+from ntalker_ns.kernels.lattice import Lattice
+from ntalker_ns.kernels.reference.marching import RaySamples, intersect_box_torch, march_torch
 
 
 def intersect_box(
@@ -80,37 +22,17 @@ def intersect_box(
     """`intersect_box_torch`, by the fastest implementation for the device (the same numbers); no gradient."""
     backend = automatic_backend(origins.device.type)
     if backend == "triton":
-        from ntalker_ns.rendering import triton_marching
+        from ntalker_ns.kernels.triton import marching as triton_marching
 
         return triton_marching.intersect_box(origins, directions, low, high)
     if backend == "numba":
-        from ntalker_ns.rendering import numba_marching
+        from ntalker_ns.kernels.numba import marching as numba_marching
 
         bounds = (np.broadcast_to(np.asarray(bound, np.float32), 3) for bound in (low, high))
         arrays = (each.detach().numpy() for each in (origins, directions))
         near, far = numba_marching.intersect_box(*arrays, *bounds)
         return torch.from_numpy(near), torch.from_numpy(far)
     return intersect_box_torch(origins, directions, low, high)
-
-
-def march_torch(lattice: Lattice) -> RaySamples:
-    """Uniform steps t_k = near + (k + jitter) step; kept where the middle of the step lies in an occupied cell.
-
-    Args:
-        lattice: see `Lattice`.
-    """
-    origins, directions, near, far, occupied, step, jitter, max_samples = lattice
-    grid = occupied.shape[0]
-    numbers = torch.arange(int((far - near).max() / step) + 1 if len(near) else 0, device=near.device)
-    starts = near[:, None] + (numbers + jitter[:, None]) * step
-    middles = starts + 0.5 * step
-    points = origins[:, None, :] + middles[..., None] * directions[:, None, :]
-    cells = ((points + 1.0) * (0.5 * grid)).floor().long()
-    inside = ((cells >= 0) & (cells < grid)).all(dim=-1) & (middles < far[:, None])
-    cells = cells.clamp(0, grid - 1)
-    keep = inside & occupied[cells[..., 0], cells[..., 1], cells[..., 2]]
-    keep &= torch.cumsum(keep, dim=1) <= max_samples
-    return RaySamples(starts=starts[keep], ray_counts=keep.sum(dim=1))
 
 
 @record_function("march")
@@ -121,7 +43,7 @@ def march(lattice: Lattice) -> RaySamples:
         starts, counts = _NumbaWalk(lattice).on(torch.arange(len(lattice.near)), lattice.max_samples)
         return RaySamples(starts, counts)
     if backend == "triton":
-        from ntalker_ns.rendering import triton_marching
+        from ntalker_ns.kernels.triton import marching as triton_marching
 
         return RaySamples(*triton_marching.march(*lattice))
     return march_torch(lattice)
@@ -161,7 +83,7 @@ class _NumbaWalk:
     """Of rays on the CPU."""
 
     def __init__(self, lattice: Lattice) -> None:
-        from ntalker_ns.rendering import numba_marching
+        from ntalker_ns.kernels.numba import marching as numba_marching
 
         arrays: list[Any] = [each.detach().numpy() if isinstance(each, Tensor) else each for each in lattice]
         self._walk = numba_marching.Walk(*arrays)
@@ -195,7 +117,7 @@ def points_along(
         distances: world units.
     """
     if automatic_backend(origins.device.type) == "numba":
-        from ntalker_ns.rendering import numba_marching
+        from ntalker_ns.kernels.numba import marching as numba_marching
 
         arrays = (each.detach().numpy() for each in (origins, directions, rays, distances))
         return torch.from_numpy(numba_marching.points_along(*arrays))

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from ntalker_ns.async_copies import Indices
-from ntalker_ns.encodings.hash_grid import automatic_backend
+from ntalker_ns.kernels.backend import automatic_backend
+from ntalker_ns.training.transfers import Indices
 
 VISIBLE_DECAY = 0.99
 """Factor on how visible a cell is remembered to be, at each update: slow, since a closed cell is never seen again. A
@@ -119,11 +119,11 @@ class OccupancyGrid(nn.Module):
         """
         backend = automatic_backend(positions.device.type)
         if backend == "numba":
-            from ntalker_ns.rendering import numba_occupancy
+            from ntalker_ns.kernels.numba import occupancy as numba_occupancy
 
             return numba_occupancy.see(positions, weights, self.visible)
         if backend == "triton":
-            from ntalker_ns.rendering import triton_occupancy
+            from ntalker_ns.kernels.triton import occupancy as triton_occupancy
 
             return triton_occupancy.see(positions.float(), weights.float(), self.visible)
         cells = ((positions + 1.0) * (0.5 * self.resolution)).long().clamp(0, self.resolution - 1)

@@ -4,7 +4,7 @@ import torch
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.cameras.rays import RayBundle
 
-from ntalker_ns.async_copies import to_device
+from ntalker_ns.training.transfers import to_device
 
 
 def camera_rays(camera: Cameras, device: torch.device) -> RayBundle:

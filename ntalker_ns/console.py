@@ -1,0 +1,55 @@
+"""Progress bars with an estimate of the time left, the same everywhere."""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+Item = TypeVar("Item")
+
+
+def progress_bar() -> Progress:
+    """A bar that shows what is done, out of how many, the time passed and the time left."""
+    return Progress(
+        TextColumn("{task.description:<22}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+    )
+
+
+def track(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
+    """Yields `items` under a progress bar.
+
+    Args:
+        items: what to iterate over.
+        description: a few words on what is being done.
+        total: how many there are, where `items` has no length.
+    """
+    with progress_bar() as bar:
+        yield from bar.track(items, total=total, description=description)
+
+
+@contextmanager
+def quiet_native_logs() -> Iterator[None]:
+    """Sends what C++ code writes to standard error to nowhere while the block runs; Python errors still raise."""
+    saved = os.dup(2)
+    sink = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(sink, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(sink)

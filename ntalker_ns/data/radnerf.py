@@ -1,0 +1,281 @@
+"""Reads data sets of AD-NeRF, RAD-NeRF and ER-NeRF as they are.
+
+Their cameras are OpenGL camera-to-world matrices of a head at the origin, y up, its face towards +z, in units in which
+the head is about a quarter as large as our box.
+"""
+
+import csv
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import Float, Int64, UInt8
+
+from ntalker_ns.data.clip import Clip, read_json
+from ntalker_ns.data.head_removal import BACKGROUND, HEAD, LIPS, MOUTH_INTERIOR, TORSO
+from ntalker_ns.data.images import polygon_mask, read_picture
+from ntalker_ns.errors import NTalkerError, in_words
+
+POSITION_SCALE = 4.0
+AXES = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]], np.float64)
+"""From their world (y up, face to +z) to ours (z up, face to -y)."""
+
+IMAGE_FOLDERS = ("gt_imgs", "com_imgs")
+"""RAD-NeRF's and ER-NeRF's frames; AD-NeRF's."""
+
+FEATURE_FILES = {
+    "aud_eo": "wav2vec2",
+    "aud": "aud",
+    "aud_ds": "aud_ds",
+    "aud_hu": "hubert",
+}
+"""Feature files in the order they are looked for, and what they are recorded as. Those that an extractor of ours gives
+have its name; `aud` and `aud_ds` (DeepSpeech, or other logits) can only be continued from files."""
+
+BLUE, GREEN, RED = 0, 1, 2
+OUTER_LIPS, INNER_LIPS = slice(48, 60), slice(60, 68)
+BLINK_SCALE = 2.0
+"""AU45 intensity (0 to 5) at which the eye counts as closed."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RadNerfClip(Clip):
+    """A clip in the format of AD-NeRF, RAD-NeRF and ER-NeRF."""
+
+    feature_rows: Int64[np.ndarray, " n"]
+    """The row of the feature files that belongs to each frame (`aud_id`)."""
+    head_channel: int
+    """Which of blue and red (OpenCV's order) the head is in the parsing pictures; the other is the torso."""
+
+    def labels(self, frame: int) -> UInt8[np.ndarray, "h w"]:
+        path = self.label_paths[frame]
+        colours = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        if colours is None:
+            raise NTalkerError(f"{path} (labels of frame {frame}) is missing or cannot be decoded.")
+        self._checked(colours, path, frame)
+        bright = colours > 127
+        labels = np.full(colours.shape[:2], BACKGROUND, np.uint8)
+        coloured = ~bright.all(axis=2)
+        torso_channel = RED + BLUE - self.head_channel
+        labels[coloured & (bright[..., GREEN] | bright[..., torso_channel])] = TORSO
+        labels[coloured & bright[..., self.head_channel] & ~bright[..., GREEN]] = HEAD
+        points = self.landmarks[frame]
+        if np.isfinite(points).all():
+            for part, label in ((OUTER_LIPS, LIPS), (INNER_LIPS, MOUTH_INTERIOR)):
+                labels[polygon_mask(points[part], self.size) & (labels >= HEAD)] = label
+        return labels
+
+    def torso(self, frame: int) -> UInt8[np.ndarray, "h w 4"] | None:
+        folder = self.folder / "torso_imgs"
+        if not folder.is_dir():
+            return None
+        path = folder / f"{self.image_paths[frame].stem}.png"
+        torso = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        if torso is None:
+            raise NTalkerError(f"{path} (torso of frame {frame}) is missing or cannot be decoded.")
+        if torso.ndim != 3 or torso.shape[2] != 4:
+            raise NTalkerError(f"{path} (frame {frame}) has no alpha channel, as RAD-NeRF's torso pictures have.")
+        return self._checked(cv2.cvtColor(torso, cv2.COLOR_BGRA2RGBA), path, frame)
+
+    def plate(self) -> UInt8[np.ndarray, "h w 3"]:
+        return np.asarray(cv2.resize(read_picture(self.plate_path), self.size, interpolation=cv2.INTER_AREA), np.uint8)
+
+    def features(self, name: str | None) -> tuple[Float[np.ndarray, "n window channels"], dict[str, Any]]:
+        name = name or self.default_features
+        path = self.folder / f"{name}.npy"
+        rows = read_feature_rows(path)
+        windows = np.asarray(rows[np.minimum(self.feature_rows, len(rows) - 1)], np.float32)
+        return windows, _feature_info(name, windows)
+
+    def first(self, num_frames: int) -> "RadNerfClip":
+        cut = super().first(num_frames)
+        assert isinstance(cut, RadNerfClip)
+        return replace(cut, feature_rows=self.feature_rows[:num_frames])
+
+
+def _feature_info(name: str, windows: np.ndarray) -> dict[str, Any]:
+    from ntalker_ns.audio.features import DEFAULT_MODELS, FeatureInfo
+
+    extractor = FEATURE_FILES.get(name, name)
+    return FeatureInfo(extractor, DEFAULT_MODELS.get(extractor), windows.shape[2], windows.shape[1]).to_dict()
+
+
+def read_feature_rows(path: Path) -> Float[np.ndarray, "rows window channels"]:
+    """The feature windows of a file, mapped rather than read.
+
+    ER-NeRF's HuBERT files hold the two steps of each frame only; the windows of 16 are put together here.
+
+    Raises:
+        NTalkerError: there is no such file, or it holds no features.
+    """
+    from ntalker_ns.audio.windows import FEATURE_RATE, FPS, WINDOW, windows_of_track
+
+    try:
+        rows = np.load(path, mmap_mode="r")
+    except FileNotFoundError as error:
+        raise NTalkerError(f"There are no audio features at {path}.") from error
+    except (OSError, ValueError) as error:
+        raise NTalkerError(f"{path} is not a NumPy array file ({error}).") from error
+    if rows.ndim != 3 or len(rows) == 0 or not np.issubdtype(rows.dtype, np.floating):
+        raise NTalkerError(f"{path} has shape {rows.shape} and type {rows.dtype}, not (frames, {WINDOW}, C) of floats.")
+    if rows.shape[1] == FEATURE_RATE // FPS:
+        return windows_of_track(np.asarray(rows, np.float32).reshape(-1, rows.shape[2]), len(rows))
+    if rows.shape[1] != WINDOW:
+        raise NTalkerError(f"{path} holds windows of {rows.shape[1]} steps; they must have {WINDOW}.")
+    return rows
+
+
+def read_radnerf_clip(folder: Path) -> RadNerfClip:
+    """Reads such a data set; frames are put in the order of their numbers.
+
+    Raises:
+        NTalkerError: files or fields are missing or malformed.
+    """
+    meta, frames, is_train = _read_transforms(folder)
+    try:
+        ids = [int(frame["img_id"]) for frame in frames]
+        feature_rows = np.array([int(frame["aud_id"]) for frame in frames], np.int64)
+        matrices = np.array([frame["transform_matrix"] for frame in frames], np.float64)
+        focal, cx, cy = (float(meta[key]) for key in ("focal_len", "cx", "cy"))
+        camera_to_worlds = to_our_world(matrices)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        reason = in_words(error)
+        raise NTalkerError(f"The transforms in {folder} have a field missing or malformed ({reason}).") from error
+    images = next((folder / name for name in IMAGE_FOLDERS if (folder / name).is_dir()), folder / IMAGE_FOLDERS[0])
+    image_paths = [images / f"{number}.jpg" for number in ids]
+    label_paths = [folder / "parsing" / f"{number}.png" for number in ids]
+    landmarks = np.stack([_read_landmarks(folder / "ori_imgs" / f"{number}.lms") for number in ids])
+    seen = np.isfinite(landmarks).all(axis=(1, 2))
+    if not seen.any():
+        raise NTalkerError(f"{folder / 'ori_imgs'} has landmarks (.lms) of none of the {len(ids)} frames.")
+    filled = landmarks[_nearest_true(seen)]
+    return RadNerfClip(
+        folder=folder,
+        image_paths=image_paths,
+        label_paths=label_paths,
+        plate_path=folder / "bc.jpg",
+        camera_to_worlds=camera_to_worlds,
+        intrinsics=(focal, focal, cx, cy),
+        size=_picture_size(meta, image_paths[0]),
+        fps=25.0,
+        eye_openness=_eye_openness(folder / "au.csv", ids, filled),
+        mouth_opening=np.where(seen, _mouth_opening(landmarks), np.nan).astype(np.float32),
+        face_boxes=box_around(filled, 0.1),
+        lip_boxes=box_around(filled[:, OUTER_LIPS], 0.25),
+        landmarks=landmarks,
+        tracked=np.ones(len(frames), bool),
+        default_features=_default_features(folder),
+        is_train=is_train,
+        feature_rows=feature_rows,
+        head_channel=_head_channel(label_paths, landmarks),
+    )
+
+
+def to_our_world(matrices: Float[np.ndarray, "n 4 4"]) -> Float[np.ndarray, "n 3 4"]:
+    """Camera-to-world matrices of theirs in our world and scale, float32."""
+    scaled = matrices[:, :3].copy()
+    scaled[:, :, 3] *= POSITION_SCALE
+    return (AXES @ scaled).astype(np.float32)
+
+
+def _read_transforms(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]], np.ndarray]:
+    """The fields that are not of frames, all frames in order, and which are for training."""
+    meta = read_json(folder / "transforms_train.json")
+    splits = [(frame, True) for frame in meta.get("frames", [])]
+    held_out = folder / "transforms_val.json"
+    if held_out.is_file():
+        splits += [(frame, False) for frame in read_json(held_out).get("frames", [])]
+    if not splits or any("img_id" not in frame for frame, _ in splits):
+        raise NTalkerError(f"{folder / 'transforms_train.json'} names no frames by img_id.")
+    splits.sort(key=lambda item: item[0]["img_id"])
+    return meta, [frame for frame, _ in splits], np.array([is_train for _, is_train in splits])
+
+
+def _picture_size(meta: dict[str, Any], first: Path) -> tuple[int, int]:
+    if "w" in meta and "h" in meta:
+        return int(meta["w"]), int(meta["h"])
+    return read_picture(first).shape[1], read_picture(first).shape[0]
+
+
+def _read_landmarks(path: Path) -> Float[np.ndarray, "68 2"]:
+    """The 68 landmarks in px; NaN where the file is missing."""
+    if not path.is_file():
+        return np.full((68, 2), np.nan, np.float32)
+    values = path.read_text().split()
+    try:
+        return np.array(values, np.float32).reshape(68, 2)
+    except ValueError as error:
+        raise NTalkerError(f"{path} does not hold 68 landmarks: it has {len(values)} values.") from error
+
+
+def _nearest_true(mask: np.ndarray) -> Int64[np.ndarray, " n"]:
+    """For each place the index of the nearest True."""
+    places = np.flatnonzero(mask)
+    following = np.searchsorted(places, np.arange(len(mask))).clip(1, len(places) - 1) if len(places) > 1 else 0
+    before, after = places[np.maximum(following - 1, 0)], places[following]
+    indices = np.arange(len(mask))
+    return np.where(indices - before <= after - indices, before, after)
+
+
+def _default_features(folder: Path) -> str:
+    for name in FEATURE_FILES:
+        if (folder / f"{name}.npy").is_file():
+            return name
+    raise NTalkerError(f"{folder} has no audio features: none of {', '.join(f'{name}.npy' for name in FEATURE_FILES)}.")
+
+
+def box_around(points: Float[np.ndarray, "n k 2"], margin: float) -> Float[np.ndarray, "n 4"]:
+    """x0, y0, x1, y1 around the points of each frame, wider by a margin on each side in units of the longer side."""
+    low, high = points.min(axis=1), points.max(axis=1)
+    border = margin * (high - low).max(axis=1, keepdims=True)
+    return np.concatenate([low - border, high + border], axis=1).astype(np.float32)
+
+
+def _mouth_opening(landmarks: Float[np.ndarray, "n 68 2"]) -> Float[np.ndarray, " n"]:
+    """Gap between the inner lips over the height of the face (brow centre to chin)."""
+    gap = np.linalg.norm(landmarks[:, 61:64] - landmarks[:, [67, 66, 65]], axis=2).mean(axis=1)
+    return gap / np.linalg.norm(landmarks[:, 27] - landmarks[:, 8], axis=1)
+
+
+def _eye_openness(path: Path, ids: list[int], landmarks: Float[np.ndarray, "n 68 2"]) -> Float[np.ndarray, " n"]:
+    """1 open to 0 closed: from the blink action unit (AU45) where it was measured, else from the lids' distance."""
+    if path.is_file():
+        blink = _read_blink(path)
+        return (1 - np.clip(blink[np.minimum(ids, len(blink) - 1)], 0, BLINK_SCALE) / BLINK_SCALE).astype(np.float32)
+    upper, lower = landmarks[:, [37, 38, 43, 44]], landmarks[:, [41, 40, 47, 46]]
+    widths = np.linalg.norm(landmarks[:, [36, 42]] - landmarks[:, [39, 45]], axis=2).mean(axis=1)
+    ratio = np.linalg.norm(upper - lower, axis=2).mean(axis=1) / np.maximum(widths, 1e-6)
+    low, high = np.percentile(ratio, [1, 90])
+    return np.clip((ratio - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
+
+
+def _read_blink(path: Path) -> Float[np.ndarray, " rows"]:
+    with path.open(newline="") as file:
+        rows = csv.DictReader(file, skipinitialspace=True)
+        column = next((name for name in rows.fieldnames or () if name.strip() == "AU45_r"), None)
+        if column is None:
+            raise NTalkerError(f"{path} has no column AU45_r (blink intensity).")
+        try:
+            blink = np.array([row[column] for row in rows], np.float64)
+        except (TypeError, ValueError) as error:
+            raise NTalkerError(f"{path} has a value in AU45_r that is no number ({error}).") from error
+    if len(blink) == 0 or not np.isfinite(blink).all():
+        raise NTalkerError(f"{path} has no values, or NaN, in AU45_r.")
+    return blink
+
+
+def _head_channel(label_paths: list[Path], landmarks: Float[np.ndarray, "n 68 2"]) -> int:
+    """Whether the parsing pictures show heads in blue or red: tools differ in their channel order. Landmarks tell."""
+    seen = [i for i in np.flatnonzero(np.isfinite(landmarks).all(axis=(1, 2))) if label_paths[i].is_file()][:5]
+    votes = np.zeros(3)
+    for i in seen:
+        colours = cv2.imread(str(label_paths[i]), cv2.IMREAD_COLOR)
+        if colours is None:
+            raise NTalkerError(f"{label_paths[i]} (labels of frame {i}) cannot be decoded.")
+        x, y = np.round(landmarks[i]).astype(int).T
+        inside = (x >= 0) & (y >= 0) & (x < colours.shape[1]) & (y < colours.shape[0])
+        at_face = colours[y[inside], x[inside]] > 127
+        votes += at_face[~at_face.all(axis=1)].sum(axis=0)
+    return BLUE if votes[BLUE] >= votes[RED] else RED

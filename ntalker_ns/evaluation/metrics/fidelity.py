@@ -1,0 +1,63 @@
+"""Fidelity: how near a picture is to the true one, pixel by pixel and as people see it."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from torch import Tensor
+
+from ntalker_ns.evaluation.metrics.weights import require_torchvision_weights
+
+Picture = Float32[np.ndarray, "h w 3"]
+
+SSIM_LEAST = 11
+"""Side of SSIM's window, px: smaller pictures have none."""
+
+
+def ssim(prediction: Picture, truth: Picture) -> float:
+    """Structural similarity (Wang et al., 2004) by torchmetrics, as `ns-eval` takes it.
+
+    Args:
+        prediction: RGB in [0, 1].
+        truth: likewise, of the same size.
+
+    Returns:
+        At most 1, for equal pictures; NaN for pictures smaller than its window of 11 px.
+    """
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    if min(truth.shape[:2]) < SSIM_LEAST:
+        return float("nan")
+    value = structural_similarity_index_measure(_planes(prediction), _planes(truth), data_range=1.0)
+    assert isinstance(value, Tensor)
+    return float(value)
+
+
+def load_lpips() -> Callable[[Picture, Picture], float]:
+    """Learned perceptual similarity (Zhang et al., 2018) with AlexNet, by torchmetrics; 0 for equal pictures.
+
+    Returns:
+        A function of two RGB pictures in [0, 1].
+
+    Raises:
+        Unavailable: AlexNet's weights are neither here nor to be had.
+    """
+    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+    from torchvision.models import AlexNet_Weights
+
+    require_torchvision_weights(AlexNet_Weights.DEFAULT, "AlexNet for LPIPS")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    measure = LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True).to(device)
+
+    @torch.inference_mode()
+    def lpips(prediction: Picture, truth: Picture) -> float:
+        value = float(measure(_planes(prediction).to(device), _planes(truth).to(device)))
+        measure.reset()
+        return value
+
+    return lpips
+
+
+def _planes(picture: Picture) -> Tensor:
+    return torch.from_numpy(np.clip(picture, 0.0, 1.0)).permute(2, 0, 1)[None]

@@ -1,1 +1,0 @@
-"""How fast it is: each part beside its peer in nerfstudio, in the same run on the same machine."""

@@ -1,0 +1,1 @@
+"""Trains and compares heads: the paper's tables, and the user study."""

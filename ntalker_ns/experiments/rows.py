@@ -1,0 +1,144 @@
+"""The rows of an experiment: measured, and set beside the paper's."""
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ntalker_ns.evaluation.entries import Entry, recorded_captions
+from ntalker_ns.evaluation.evaluate import Evaluation, evaluate
+from ntalker_ns.evaluation.footage import Exact, Reference
+from ntalker_ns.evaluation.metrics.catalogue import BY_KEY
+from ntalker_ns.evaluation.options import MetricOptions
+from ntalker_ns.evaluation.report.write import ARROWS
+from ntalker_ns.experiments.tables import TRAINING_TIME, Experiment, RowPlan
+from ntalker_ns.experiments.training import TrainedRun
+from ntalker_ns.runs import read_run
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+NOT_GIVEN = "no video was given"
+
+
+def evaluate_rows(
+    experiment: Experiment,
+    trained: Mapping[str, TrainedRun],
+    videos: Mapping[str, Path],
+    options: MetricOptions,
+    folder: Path,
+) -> Evaluation:
+    """Measures every row that there is something to measure of, from the experiment's base.
+
+    Args:
+        experiment: the table.
+        trained: its runs.
+        videos: by row, what other systems made.
+        options: of the metrics.
+        folder: where videos of what is rendered go.
+    """
+    base = Entry("original", trained[experiment.base].config)
+    captions = {run: recorded_captions(trained[run].config) for run, plan in experiment.runs.items() if plan.edits}
+    # Other systems are told what the table's edits are told, where that is one thing.
+    told = next(iter(captions.values())) if len(set(captions.values())) == 1 else None
+    entries = []
+    for name, row in experiment.rows.items():
+        if name in videos:
+            entries.append(Entry(name, videos[name], captions=captions.get(row.run or "", told)))
+        elif row.run is not None and row.per_frame:
+            edit = read_run(trained[row.run].config.parent).config
+            pictures = partial(per_frame_edits, config=edit)
+            entries.append(Entry(name, base.path, pictures=pictures, captions=captions.get(row.run)))
+        elif row.run is not None:
+            entries.append(Entry(name, trained[row.run].config, row.refinement_weight))
+    return evaluate(entries, options, base=base, videos=folder)
+
+
+def per_frame_edits(pipeline: Any, reference: Reference, config: Any) -> Iterator[Exact]:
+    """The base's pictures of the true frames, each edited by itself: the paper's "ip2p".
+
+    Args:
+        pipeline: the base's.
+        reference: the true frames.
+        config: an edit's configuration (`EditTrainerConfig`), whose editor, instruction and upper bounds are taken.
+
+    Yields:
+        RGB in [0, 1].
+    """
+    import torch
+
+    from ntalker_ns.driving.cameras import cameras_of
+    from ntalker_ns.evaluation.heldout import render
+
+    plan, editor = config.plan(), config.make_editor()
+    strength = plan.schedule[-1]
+    cameras = cameras_of(pipeline.model.driving, reference.indices, max(reference.size))
+    for place, frame in enumerate(reference.indices):
+        picture = torch.from_numpy(render(pipeline, cameras[place : place + 1], "field")).permute(2, 0, 1)[None]
+        edited = editor.edit(picture.to(pipeline.device), config.instruction, strength, plan.seeds((int(frame),)))
+        yield edited[0].clamp(0.0, 1.0).permute(1, 2, 0).float().cpu().numpy()
+
+
+def compared(
+    experiment: Experiment, trained: Mapping[str, TrainedRun], evaluation: Evaluation
+) -> dict[str, dict[str, Any]]:
+    """The table as plain values.
+
+    Returns:
+        By row: its title, "ours" and "paper" by column (None where there is no number), and why ours are missing.
+    """
+    rows = {}
+    for name, row in experiment.rows.items():
+        ours = {column: _value(column, name, row, trained, evaluation) for column in experiment.columns}
+        paper = {column: row.paper.get(column) for column in experiment.columns}
+        rows[name] = {"title": row.title, "ours": ours, "paper": paper, "missing": _missing(name, evaluation)}
+    return rows
+
+
+def _names(evaluation: Evaluation) -> set[str]:
+    return {row.take.name for row in evaluation.rows}
+
+
+def _missing(name: str, evaluation: Evaluation) -> dict[str, str]:
+    if name not in _names(evaluation):
+        return dict.fromkeys(BY_KEY, NOT_GIVEN)
+    return evaluation.row(name).scores.unavailable
+
+
+def _value(
+    column: str, name: str, row: RowPlan, trained: Mapping[str, TrainedRun], evaluation: Evaluation
+) -> float | None:
+    if name not in _names(evaluation):
+        return None
+    if column == TRAINING_TIME:
+        return None if row.run is None or row.per_frame else trained[row.run].seconds
+    value = evaluation.row(name).scores.values.get(column)
+    return None if value is None or not np.isfinite(value) else value
+
+
+def table(experiment: Experiment, rows: Mapping[str, Mapping[str, Any]], title: str) -> "Table":
+    """The rows as a rich table: ours above the paper's."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    shown = Table(title=escape(title), show_lines=True)
+    shown.add_column("")
+    shown.add_column("")
+    for column in experiment.columns:
+        heading = "training" if column == TRAINING_TIME else f"{ARROWS[BY_KEY[column].better]} {BY_KEY[column].title}"
+        shown.add_column(heading.strip(), justify="right")
+    for row in rows.values():
+        cells = [
+            escape(f"{_text(column, row['ours'][column])}\n{row['paper'][column] or '-'}")
+            for column in experiment.columns
+        ]
+        shown.add_row(escape(row["title"]), "ours\npaper", *cells)
+    return shown
+
+
+def _text(column: str, value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value / 60:.1f} min" if column == TRAINING_TIME else BY_KEY[column].text(value)

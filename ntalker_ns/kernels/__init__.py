@@ -1,0 +1,1 @@
+"""The numerical kernels: one operation, several backends."""

@@ -1,0 +1,111 @@
+"""What all fused numba kernels have in common."""
+
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from threading import RLock
+from typing import Any
+
+from llvmlite import ir
+from nerfstudio.utils.rich_utils import CONSOLE
+from numba import njit
+from numba.core import event
+
+FASTMATH = {"contract", "reassoc", "nsz"}
+"""What the compiler may do to sums. Neither "nnan" nor "ninf": what is not a number must reach the output, and never an
+address."""
+
+KERNEL_LOCK = RLock()
+"""Held while a parallel kernel runs: where numba has neither OpenMP nor TBB, two threads (training and the viewer)
+launching kernels at once would end the process. A kernel uses all cores, so nothing is lost by waiting."""
+
+_KERNELS = Path(__file__).parent
+
+
+def kernel(function: Callable[..., None]) -> Any:
+    """Compiles a parallel kernel when it is first called, and keeps the compiled code for the next process.
+
+    numba compiles again where the kernel's own file has changed, but not where another has whose functions it contains.
+    So code is forgotten that is older than any of the package's numba modules.
+    """
+    compiled = njit(parallel=True, fastmath=FASTMATH, cache=True)(function)
+    forget_outdated(compiled, max(source.stat().st_mtime for source in _KERNELS.glob("*.py")))
+    _kernels.add(compiled)
+    return compiled
+
+
+_INNER: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+inner: Any = njit(**_INNER)
+"""Compiles a function for kernels, which Python must not call.
+
+What would bring Python's arguments to it and its results back is left out: that takes a tenth of the time of compiling.
+"""
+
+_LEAN = {**_INNER, "fastmath": FASTMATH, "_nrt": False}
+lean: Any = njit(**_LEAN)
+"""The same of a function that makes no arrays and returns none.
+
+numba would count who holds an array each time one is sliced or put into a tuple. Threads that count for the same array
+wait for one another: a fifth of the time of a kernel of small tiles.
+"""
+
+
+def forget_outdated(compiled: Any, changed: float) -> None:
+    """Removes what numba has kept of a function.
+
+    Args:
+        compiled: the function, with `cache=True`.
+        changed: when its source was changed, seconds since 1970; what was kept later stays.
+    """
+    # numba lists in such files what it has kept.
+    name = f"{Path(compiled.py_func.__code__.co_filename).stem}.{compiled.py_func.__qualname__}-*.nbi"
+    for index in Path(compiled.stats.cache_path).glob(name):
+        if index.stat().st_mtime < changed:
+            index.unlink(missing_ok=True)
+
+
+class _Announcer(event.Listener):
+    """Says why nothing seems to happen, when numba begins to compile a kernel of which it has kept nothing.
+
+    nerfstudio's viewer traces every line of what it renders and breaks off where somebody moves the camera: a compiler
+    would take minutes more, and begin anew with every move. It is left alone.
+    """
+
+    def __init__(self) -> None:
+        self._tracers: list[Any] = []  # numba compiles one function at a time, and those that it needs within
+
+    def on_start(self, event: Any) -> None:
+        """Called for all that numba compiles."""
+        if event.data["dispatcher"] in _kernels:
+            announce_compiling()
+            self._tracers.append(sys.gettrace())
+            sys.settrace(None)
+
+    def on_end(self, event: Any) -> None:
+        """Called when it is compiled, or could not be."""
+        if event.data["dispatcher"] in _kernels:
+            sys.settrace(self._tracers.pop())
+
+
+_kernels: set[Any] = set()
+event.register("numba:compile", _Announcer())
+
+
+@cache
+def announce_compiling() -> None:
+    """Says it once in a process."""
+    CONSOLE.print("Compiling kernels for this machine: once, a minute or two.")
+
+
+def repeated(builder: Any, value: Any, vector: ir.VectorType) -> Any:
+    """Writes LLVM's code of a vector that holds a value everywhere.
+
+    Args:
+        builder: writes the code.
+        value: of the vector's element.
+        vector: the vector's type.
+    """
+    nothing = ir.Constant(vector, ir.Undefined)
+    one = builder.insert_element(nothing, value, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(one, nothing, ir.Constant(ir.VectorType(ir.IntType(32), vector.count), None))

@@ -1,0 +1,353 @@
+"""The numba kernel of the whole field at many samples, there; `numba_field_gradients` is the way back.
+
+A tile of samples of one frame goes through grids and networks while it stays in the cache; the parts are those of the
+other kernels.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit, prange
+
+from ntalker_ns.kernels.numba.common import inner, kernel, lean
+from ntalker_ns.kernels.numba.hash_grid_kernels import encode, scratch
+from ntalker_ns.kernels.numba.mlp import padded
+from ntalker_ns.kernels.numba.mlp_kernels import (
+    TILE,
+    Frames,
+    Network,
+    Samples,
+    hidden_layers,
+    last_layer,
+    room_for,
+    share,
+)
+from ntalker_ns.kernels.numba.warp import Balls, FaceArrays, open_at, settle_at
+
+SPACE, PLANE = (0, 0, 0), (0, 0)
+"""Tuples as long as there are axes and features of an entry: numbers that the compiler knows (see `numba_kernels`)."""
+LANES = (0, 0)
+NARROW = (0,) * padded(3)
+"""As long as the padded outputs of the networks of the audio coordinate and of colour."""
+
+
+class Grid(NamedTuple):
+    """A hash grid."""
+
+    table: np.ndarray
+    scales: np.ndarray
+    offsets: np.ndarray
+    sizes: np.ndarray
+    dense: np.ndarray
+    active: int
+
+
+class Field(NamedTuple):
+    """A field at some frames."""
+
+    speech_gate: Balls
+    face: FaceArrays
+    lid_features: int
+    """Spatial features that stay where eyes close."""
+    space: Grid
+    audio: Grid
+    common: np.ndarray
+    """(channels,) what the second grid says where nothing is heard."""
+    coordinate_net: Network
+    density_net: Network
+    color_net: Network
+    rows: np.ndarray
+    """(3, frames, hidden) what each frame adds to their first layers."""
+    hidden: tuple[int, ...]
+    outs: tuple[int, ...]
+    """As long as hidden layers and the padded outputs of the density network are wide."""
+
+
+class Tiles(NamedTuple):
+    """Samples in tiles of one frame each."""
+
+    first: np.ndarray
+    """(tiles,) the first sample."""
+    rows: np.ndarray
+    """(tiles,) samples."""
+    frame: np.ndarray
+    """(tiles,)."""
+
+
+class Views(NamedTuple):
+    """What colour is told of viewing directions."""
+
+    values: np.ndarray
+    """(rays, components); none where colour does not depend on them."""
+    rays: np.ndarray
+    """(samples,) the ray of each sample."""
+
+
+class Kept(NamedTuple):
+    """What is found on the way and the way back needs; otherwise there is room for one tile of each thread."""
+
+    points: np.ndarray
+    """(samples, 3) where in the mean face with open eyes samples are, in [0, 1]."""
+    space: np.ndarray
+    """(samples * features,) what the first grid says there."""
+    speech: np.ndarray
+    """(samples,) the speech gate."""
+    closed: np.ndarray
+    """(samples,) how far eyes are closed."""
+
+
+class Within(NamedTuple):
+    """What a thread writes in between of a tile, beside the networks' own."""
+
+    features: int
+    """That the first grid says of a sample."""
+    places: np.ndarray
+    """(TILE, 2) audio coordinates of the samples that speech acts on, in [0, 1]."""
+    special: np.ndarray
+    """(TILE * channels,) by how much what the second grid says there differs from the common values."""
+    gathered: np.ndarray
+    """(TILE * features,) what the first grid says of these samples."""
+    raw: np.ndarray
+    """(TILE * NARROW,) what the network of the audio coordinate says of them."""
+    out: np.ndarray
+    """(TILE * outs,) what the density network says."""
+    seen: np.ndarray
+    """(TILE * (directions + outs),) what the colour network is asked; `out` where there are no directions."""
+    color: np.ndarray
+    """(TILE * NARROW,) what the colour network says."""
+    place: np.ndarray
+    """(TILE,) the row of each sample among those that speech acts on, -1 for none."""
+    inside: np.ndarray
+    """(TILE,) these samples."""
+    ones: np.ndarray
+    """(TILE,)."""
+    ends: np.ndarray
+    """(1,) where the only frame of a tile ends."""
+
+
+@inner
+def within_tile(field, views, kind):
+    """Room for what a thread writes in between."""
+    features, channels, outs = len(field.space.scales) * len(LANES), len(field.common), len(field.outs)
+    directions, out = views.values.shape[1], np.empty(TILE * outs, kind.dtype)
+    return Within(
+        features,
+        np.empty((TILE, 2), kind.dtype),
+        np.empty(TILE * channels, kind.dtype),
+        np.empty(TILE * features, kind.dtype),
+        np.empty(TILE * len(NARROW), kind.dtype),
+        out,
+        np.empty(TILE * (directions + outs), kind.dtype) if directions else out,
+        np.empty(TILE * len(NARROW), kind.dtype),
+        np.empty(TILE, np.int64),
+        np.empty(TILE, np.int64),
+        np.ones(TILE, kind.dtype),
+        np.full(1, TILE, np.int64),
+    )
+
+
+@njit(inline="always")
+def _encode_tile(points, first, count, between, output, grid, axes):
+    """The features of a tile of points."""
+    scales, offsets, sizes, dense, active = grid.scales, grid.offsets, grid.sizes, grid.dense, grid.active
+    encode(points, first, count, between, output, grid.table, scales, offsets, sizes, dense, active, axes, LANES)
+
+
+@njit(inline="always")
+def _settle(positions, first, rows, frame, speech_gate, face, points, speech, closed):
+    """Where a tile's samples are in the mean face with open eyes, in [0, 1]; how speech and closed eyes act on them."""
+    one, half = np.float32(1), np.float32(0.5)
+    for t in range(rows):
+        x, y, z = positions[first + t, 0], positions[first + t, 1], positions[first + t, 2]
+        speech[t] = open_at(x, y, z, speech_gate)
+        x, z, closed[t] = settle_at(x, y, z, speech[t], frame, face)
+        points[t, 0], points[t, 1], points[t, 2] = (x + one) * half, (y + one) * half, (z + one) * half
+
+
+@lean
+def _find_spoken(speech, rows, within):
+    """Finds the samples of a tile that speech acts on; returns how many."""
+    count = 0
+    for t in range(rows):
+        within.place[t] = -1
+        if speech[t] > 0:
+            within.place[t], within.inside[count] = count, t
+            count += 1
+    return count
+
+
+@lean
+def fade(x, features, kept, rows, closed):
+    """Fades finer features where eyes close."""
+    for t in range(rows):
+        if closed[t] > 0:
+            for k in range(kept, features):
+                x[t * features + k] *= np.float32(1) - closed[t]
+
+
+@njit(inline="always")
+def plain(x, inputs, within, nothing):
+    """Samples without further channels."""
+    return Samples(x, inputs, nothing, 0, within.place[:0], nothing)
+
+
+@njit(inline="always")
+def told(field, network, frame, ends, gates):
+    """What a frame adds to the first layer of a network, the first, second or third one."""
+    return Frames(field.rows[network, frame : frame + 1], ends, gates)
+
+
+@njit(inline="always")
+def _hear(field, x, speech, frame, count, of_plane, within, room):
+    """What the second grid says of the samples of a tile that speech acts on, in `within.special`."""
+    features, channels, n = within.features, len(field.common), len(NARROW)
+    one, half = np.float32(1), np.float32(0.5)
+    for c in range(count):
+        for k in range(features):
+            within.gathered[c * features + k] = x[within.inside[c] * features + k]
+    asked, network = plain(within.gathered, features, within, room.nothing), field.coordinate_net
+    frames = told(field, 0, frame, within.ends, within.ones)
+    hidden_layers(asked, frames, network, 0, count, 0, field.hidden, room.nothing, room.activations)
+    last_layer(network, count, field.hidden, NARROW, room.nothing, room.activations, within.raw)
+    for c in range(count):
+        for axis in range(2):
+            within.raw[c * n + axis] = np.tanh(within.raw[c * n + axis])
+            within.places[c, axis] = (speech[within.inside[c]] * within.raw[c * n + axis] + one) * half
+    _encode_tile(within.places, 0, count, of_plane, within.special, field.audio, PLANE)
+    for c in range(count):
+        for k in range(channels):
+            within.special[c * channels + k] -= field.common[k]
+
+
+@lean
+def _look(views, rays, rows, outs, within):
+    """Puts what colour is told of viewing directions before what the density network says."""
+    directions = views.shape[1]
+    width = directions + outs
+    for t in range(rows if directions else 0):
+        for k in range(directions):
+            within.seen[t * width + k] = views[rays[t], k]
+        for k in range(outs):
+            within.seen[t * width + directions + k] = within.out[t * outs + k]
+
+
+@njit(inline="always")
+def to_color(field, views, rays, x, speech, closed, rows, frame, of_plane, within, rooms):
+    """Takes a tile, of which the first grid is asked, up to the last hidden layer of colour.
+
+    Args:
+        field: see there.
+        views: the values of `Views`.
+        rays: of the tile's samples.
+        x: (rows * features,) what the first grid says of them.
+        speech, closed: see `Kept`; of them.
+        rows: how many they are.
+        frame: of the tile.
+        of_plane: scratch of the second grid.
+        within: room, written.
+        rooms: of the three networks; their activations are written.
+
+    Returns:
+        How many samples speech acts on, and what the networks of density and of colour are asked.
+    """
+    hear_room, shape_room, color_room = rooms
+    hidden, outs = field.hidden, field.outs
+    count = _find_spoken(speech, rows, within)
+    if count:
+        _hear(field, x, speech, frame, count, of_plane, within, hear_room)
+    shape = Samples(x, within.features, within.special, len(field.common), within.place[:rows], closed)
+    network, frames = field.density_net, told(field, 1, frame, within.ends, speech)
+    hidden_layers(shape, frames, network, 0, rows, 0, hidden, shape_room.nothing, shape_room.activations)
+    last_layer(network, rows, hidden, outs, shape_room.nothing, shape_room.activations, within.out)
+    _look(views, rays, rows, len(outs), within)
+    color = plain(within.seen, views.shape[1] + len(outs), within, color_room.nothing)
+    frames = told(field, 2, frame, within.ends, within.ones)
+    hidden_layers(color, frames, field.color_net, 0, rows, 0, hidden, color_room.nothing, color_room.activations)
+    return count, shape, color
+
+
+@lean
+def _answer_all(field, positions, views, tiles, begin, end, kept, place, between, within, room, answers):
+    """Writes what is said of some tiles; `place` is where in `kept` they are, -1 for where their samples are."""
+    outs, features, rooms = len(field.outs), within.features, (room, room, room)
+    of_space, of_plane = between
+    for number in range(begin, end):
+        first, rows, frame = tiles.first[number], tiles.rows[number], tiles.frame[number]
+        at = first if place < 0 else place
+        points, x, speech, closed = kept.points[at:], kept.space[at * features :], kept.speech[at:], kept.closed[at:]
+        _settle(positions, first, rows, frame, field.speech_gate, field.face, points, speech, closed)
+        _encode_tile(points, 0, rows, of_space, x, field.space, SPACE)
+        fade(x, features, field.lid_features, rows, closed)
+        rays = views.rays[first:]
+        to_color(field, views.values, rays, x, speech, closed, rows, frame, of_plane, within, rooms)
+        last_layer(field.color_net, rows, field.hidden, NARROW, room.nothing, room.activations, within.color)
+        _answer(first, rows, outs, speech, within, answers)
+
+
+@lean
+def _answer(first, rows, outs, speech, within, answers):
+    """Writes what is said of a tile."""
+    density, rgb, motion = answers
+    one, most, n = np.float32(1), np.float32(15), len(NARROW)
+    for t in range(rows):
+        # As `truncated_exp`; what is not a number stays so.
+        logarithm = within.out[t * outs]
+        density[first + t] = np.exp(most if logarithm > most else logarithm)
+        for k in range(3):
+            rgb[first + t, k] = one / (one + np.exp(-within.color[t * n + k]))
+        motion[first + t] = 0
+        if within.place[t] >= 0:
+            along, up = within.raw[within.place[t] * n], within.raw[within.place[t] * n + 1]
+            motion[first + t] = speech[t] * np.sqrt(along * along + up * up)
+
+
+@kernel
+def ask(
+    speech_gate,
+    brow_gate,
+    eye_gate,
+    lips,
+    brows,
+    lids,
+    openness,
+    lid_features,
+    space,
+    audio,
+    common,
+    coordinate_net,
+    density_net,
+    color_net,
+    frame_rows,
+    hidden,
+    outs,
+    positions,
+    views,
+    tiles,
+    kept,
+    keeps,
+    threads,
+    density,
+    rgb,
+    motion,
+):
+    """Writes what the field, of which the first arguments are, says of positions.
+
+    Args:
+        positions: (samples, 3) world.
+        views, tiles: see there.
+        kept: see there; `keeps` says whether it has room for all samples.
+        threads: that share the tiles.
+        density, rgb, motion: (samples,), (samples, 3), (samples,), written.
+    """
+    layers = max(coordinate_net.layers, density_net.layers, color_net.layers)
+    for thread in prange(threads):
+        # Parallel loops take in no tuples of tuples, and lose what they write to parts of a tuple: functions do it.
+        face = FaceArrays(brow_gate, eye_gate, lips, brows, lids, openness)
+        networks = (coordinate_net, density_net, color_net)
+        field = Field(speech_gate, face, lid_features, space, audio, common, *networks, frame_rows, hidden, outs)
+        within = within_tile(field, views, positions)
+        room = room_for(layers, NARROW, hidden, outs, positions)
+        begin, end = share(len(tiles.first), threads, thread)
+        place = -1 if keeps else thread * TILE
+        between, answers = (scratch(positions, SPACE), scratch(positions, PLANE)), (density, rgb, motion)
+        _answer_all(field, positions, views, tiles, begin, end, kept, place, between, within, room, answers)

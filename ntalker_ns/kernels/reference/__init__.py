@@ -1,0 +1,1 @@
+"""Kernels in plain torch: the reference for all others, on any device."""

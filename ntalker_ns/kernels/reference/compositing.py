@@ -1,0 +1,73 @@
+"""TODO ntalker_ns.kernels.reference.compositing."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+MIN_TRANSMITTANCE = 1e-4
+"""A ray that lets less light through than this is finished; what lies behind adds nothing."""
+
+
+class Composited(NamedTuple):
+    """Sums along rays."""
+
+    values: Float[Tensor, "rays channels"]
+    accumulation: Float[Tensor, "rays 1"]
+    """Sum of the weights, in [0, 1]."""
+    distance: Float[Tensor, "rays 1"]
+    """Sum of the distances, each times its weight."""
+    thickness: Float[Tensor, "rays 1"]
+    """Sum of squared distances from the ray's mean distance, each times its weight."""
+    weights: Float[Tensor, "samples"]
+
+
+def composite_torch(
+    density: Float[Tensor, "samples"],
+    values: Float[Tensor, "samples channels"],
+    distances: Float[Tensor, "samples"],
+    step: float,
+    ray_counts: Int[Tensor, "rays"],
+    ray_ends: Int[Tensor, "rays"] | None = None,
+) -> Composited:
+    """Front-to-back compositing, readable and on any device: rays are padded to the longest.
+
+    w_i = T_i (1 - exp(-density_i step)), T_i = exp(-sum of density_j step over j < i), and w_i = 0 where
+    T_i < `MIN_TRANSMITTANCE`. Differentiable in density and values, through all results.
+
+    Args:
+        density: per world unit, samples of a ray side by side and front to back.
+        values: what is summed.
+        distances: of samples from the origins of their rays, world units; no gradient.
+        step: length of each sample, world units.
+        ray_counts: samples of each ray.
+        ray_ends: the place behind each ray's last sample; samples that are of no ray weigh nothing. None: rays follow
+            one another and have all samples.
+    """
+    rays = ray_counts.shape[0]
+    longest = int(ray_counts.max()) if rays else 0
+    ends = torch.cumsum(ray_counts, 0) if ray_ends is None else ray_ends
+    slots = torch.arange(longest, device=density.device)
+    there = slots < ray_counts[:, None]
+    ray, slot = there.nonzero(as_tuple=True)
+    sample = (ends - ray_counts)[ray] + slot
+    depth = density.new_zeros(rays, longest).index_put((ray, slot), density[sample] * step)
+    before = torch.cumsum(depth, dim=1) - depth
+    transmittance = torch.exp(-before)
+    padded = transmittance * (1.0 - torch.exp(-depth)) * (transmittance >= MIN_TRANSMITTANCE)
+    weight, along = padded[ray, slot], distances[sample]
+
+    def summed(of_samples: Tensor) -> Tensor:
+        return of_samples.new_zeros(rays, of_samples.shape[-1]).index_add(0, ray, of_samples)
+
+    accumulation, distance = (summed(each[:, None]) for each in (weight, weight * along))
+    # A sum of weighted squares is least at the mean: to move that changes nothing.
+    mean = (distance / accumulation.clamp(min=torch.finfo(density.dtype).tiny)).detach()
+    return Composited(
+        values=summed(weight[:, None] * values[sample]),
+        accumulation=accumulation,
+        distance=distance,
+        thickness=summed((weight * (along - mean[ray, 0]).square())[:, None]),
+        weights=torch.zeros_like(density).index_put((sample,), weight),
+    )

@@ -1,0 +1,1 @@
+"""Kernels of tiny-cuda-nn, where it is installed."""

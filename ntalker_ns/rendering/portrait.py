@@ -1,0 +1,275 @@
+"""What is around the head: the torso field over a background, learned beside the head and composed under it.
+
+All colours here are premultiplied by their opacity, so that layers add up exactly:
+rgb = head + (1 - head_opacity) (torso + (1 - torso_opacity) background).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int
+from nerfstudio.cameras.cameras import Cameras
+from torch import Tensor, nn
+
+from ntalker_ns.data.head_removal import HEAD, TORSO
+from ntalker_ns.data.pixel_sampling import RestPixels
+from ntalker_ns.driving.sequence import DrivingSequence
+from ntalker_ns.field.ragged import choose
+from ntalker_ns.field.torso_field import TorsoField, TorsoFieldConfig
+from ntalker_ns.rendering.background import Background, LearnedBackground
+from ntalker_ns.rendering.image_plane import Backdrop, places_of
+from ntalker_ns.rendering.static_cache import lens, versions
+from ntalker_ns.training.transfers import Known, to_device
+
+RestKind = Literal["field", "clip"]
+"""What is around the head: the learned torso and background, or the clip's own frame with the head taken out."""
+
+SAME = 8.0 / 255.0
+"""Where the frame with the head taken out differs by less than this from the frame, nothing was taken out."""
+
+OPAQUE = 0.98
+"""Where the head is more opaque than this, the torso behind it does not show."""
+
+
+@dataclass
+class PortraitConfig:
+    """Torso and background."""
+
+    torso: TorsoFieldConfig = field(default_factory=TorsoFieldConfig)
+    """Sizes of the torso field."""
+    background: str = "plate"
+    """What is behind the person in rendered pictures: plate (the clip's own), transparent, a colour (a name or
+    #rrggbb), or a picture file."""
+    background_size: int = 256
+    """Longest side, in px, of the picture that is learned on top of the plate."""
+    inner_weight: float = 0.1
+    """Weight of the pixels behind the head, where torso and background follow what was painted in; the others weigh 1.
+    It closes the gap that opens there when the head turns away."""
+    opacity_weight: float = 0.1
+    """Weight of the squared difference between the torso's opacity and its label."""
+    code_weight: float = 1e-3
+    """Pull of the torso codes of single frames to zero: what the head pose says is left to it."""
+    joint_weight: float = 0.1
+    """Weight of the squared error of head, torso and background composed, by which they meet without a seam."""
+
+
+@dataclass
+class Rest:
+    """What is around the head; colours premultiplied."""
+
+    torso: Float[Tensor, "*shape 3"]
+    torso_opacity: Float[Tensor, "*shape 1"]
+    background: Float[Tensor, "*shape 3"]
+    background_opacity: Float[Tensor, "*shape 1"]
+
+    @property
+    def colour(self) -> Float[Tensor, "*shape 3"]:
+        """Torso over background."""
+        return self.torso + (1.0 - self.torso_opacity) * self.background
+
+    @property
+    def opacity(self) -> Float[Tensor, "*shape 1"]:
+        """Of both together."""
+        return self.torso_opacity + (1.0 - self.torso_opacity) * self.background_opacity
+
+    def split(self, counts: list[int]) -> list["Rest"]:
+        """Parts of so many places."""
+        layers = (self.torso, self.torso_opacity, self.background, self.background_opacity)
+        return [Rest(*part) for part in zip(*(layer.split(counts) for layer in layers), strict=True)]
+
+    def outputs(self) -> dict[str, Tensor]:
+        """By the names that users see."""
+        names = ("torso", "torso_opacity", "background", "background_opacity")
+        return {name: getattr(self, name) for name in names}
+
+
+class Portrait(nn.Module):
+    """Torso field and learned background of a clip, and the choice of what is shown behind them."""
+
+    def __init__(self, config: PortraitConfig, sequence: DrivingSequence) -> None:
+        """
+        Args:
+            config: sizes and weights.
+            sequence: the clip's, or a replay of it (a checkpoint then brings what it does not show).
+        """
+        super().__init__()
+        self.config = config
+        self.torso = TorsoField(config.torso, *_clip_poses(sequence))
+        scale = config.background_size / max(sequence.width, sequence.height)
+        self.learned = LearnedBackground((round(sequence.width * scale), round(sequence.height * scale)))
+        self.set_background(config.background)
+        self.set_driving(sequence)
+
+    def set_driving(self, sequence: DrivingSequence) -> None:
+        """Lets another sequence say how the head is held and which frame of the clip is replayed."""
+        self._poses = Known(torch.from_numpy(sequence.camera_to_worlds))
+        self._clip_frames = Known(torch.from_numpy(sequence.replay))
+        self.backdrop = Backdrop(sequence)
+        self._kept: dict[str, tuple[Any, Tensor]] = {}
+
+    @property
+    def device(self) -> torch.device:
+        """Where pictures are made."""
+        return self.torso.upright.device
+
+    def set_background(self, background: str) -> None:
+        """Chooses what is behind the person in rendered pictures.
+
+        Args:
+            background: see `PortraitConfig.background`.
+
+        Raises:
+            NTalkerError: it is neither a file nor a colour.
+        """
+        self.choice = Background.parse(background)
+
+    def at(
+        self,
+        places: Float[Tensor, "pixels 2"],
+        plate: Float[Tensor, "pixels 3"],
+        frames: Int[Tensor, "frames"],
+        counts: list[int],
+    ) -> Rest:
+        """Torso and background at places of some frames, over the learned plate.
+
+        Args:
+            places: x and y in the clip camera's picture, 0 to 1, grouped by frame.
+            plate: the plate's colours there.
+            frames: of the driving sequence.
+            counts: places of each frame.
+        """
+        torso, opacity = self._torso(places, frames, counts)
+        return Rest(torso, opacity, self.learned(places, plate), torch.ones_like(opacity))
+
+    def _still(self, name: str, camera: Cameras, learned: nn.Module, make: Callable[[], Tensor]) -> Tensor:
+        """What all frames have in common, kept from one to the next until the camera's lens is another one or what it
+        is made from is loaded or trained."""
+        key = (lens(camera), versions(learned.parameters()), self.device)
+        if name not in self._kept or self._kept[name][0] != key:
+            self._kept[name] = (key, make())
+        return self._kept[name][1]
+
+    def _torso(
+        self, places: Tensor, frames: Tensor, counts: list[int], shares: Tensor | None = None
+    ) -> tuple[Float[Tensor, "pixels 3"], Float[Tensor, "pixels 1"]]:
+        there = to_device(frames, places.device)
+        poses, clip_frames = (known.on(places.device)[there] for known in (self._poses, self._clip_frames))
+        colour, opacity = self.torso(places, self.torso.conditions(poses, clip_frames), counts, shares)
+        return opacity * colour, opacity
+
+    @torch.no_grad()
+    def around(self, frame: int, camera: Cameras, kind: RestKind = "field") -> Rest:
+        """All that a camera sees around the head.
+
+        Args:
+            frame: of the driving sequence.
+            camera: one flat camera, on the host; its intrinsics are used, its pose is not: a camera that walks around
+                the head does not drag the torso along.
+            kind: learned, with the chosen background, or as the clip shows it.
+
+        Returns:
+            Layers of shape (height, width, channels).
+        """
+        if kind == "clip":
+            true = self.backdrop.behind(frame, camera, self.device)
+            full = torch.ones_like(true[..., :1])
+            return Rest(true, full, torch.zeros_like(true), full)
+        places = places_of(self.backdrop.sequence, camera, self.device)
+        frames = torch.tensor([frame])
+        motion_net = self.torso.motion_net
+        shares = self._still("shares", camera, motion_net, lambda: self.torso.shares(places.view(-1, 2)))
+        torso, opacity = self._torso(places.view(-1, 2), frames, [len(shares)], shares)
+        background = self._background(camera, places)
+        present = torch.full_like(background[..., :1], float(self.choice.kind != "transparent"))
+        shape = (*places.shape[:-1], -1)
+        return Rest(torso.view(shape), opacity.view(shape), background * present, present)
+
+    def _background(self, camera: Cameras, places: Float[Tensor, "height width 2"]) -> Float[Tensor, "height width 3"]:
+        choice = self.choice
+        if choice.picture is not None:
+            return self.backdrop.cover(choice.picture, camera, self.device)
+        if choice.kind == "plate":
+            plate = self.backdrop.plate
+            return self._still(
+                "plate",
+                camera,
+                self.learned,
+                lambda: self.learned(places, plate(camera, self.device)).clamp(0.0, 1.0),
+            )
+        return places.new_tensor(choice.colour).expand(*places.shape[:-1], 3)
+
+    def composed(
+        self,
+        head: Float[Tensor, "rays 3"],
+        opacity: Float[Tensor, "rays 1"],
+        metadata: dict[str, Any],
+        frames: Int[Tensor, "frames"],
+        rays: list[int],
+    ) -> dict[str, Any]:
+        """The whole portrait along the training rays where the head lets something through, and the rest by itself.
+
+        The head itself learns over the clip's true torso and background; here all three meet.
+
+        Args:
+            head: premultiplied.
+            opacity: of the head.
+            metadata: `place` (rays, 2) and `plate` (rays, 3), see `at`; and maybe `rest`, `RestPixels`.
+            frames: of the driving sequence.
+            rays: of each frame.
+
+        Returns:
+            `whole` (asked, 3), RGB, and `open_rays`, a `Chosen` of the rays; `rest`, a `Rest` of the pixels in there.
+        """
+        asked = choose(opacity.detach().squeeze(-1) < OPAQUE, rays)
+        place, plate = (asked.of(metadata[name]) for name in ("place", "plate"))
+        pixels, found = metadata.get("rest"), dict[str, Any]()
+        if pixels is None:
+            rest = self.at(place, plate, frames, asked.counts)
+        else:
+            # Asked together: networks and grids take as long to begin as for thousands of places.
+            places, plates = torch.cat([place, pixels.place]), torch.cat([plate, pixels.plate])
+            both = self.at(places, plates, torch.cat([frames, pixels.frames]), asked.counts + pixels.counts)
+            rest, found["rest"] = both.split([len(place), len(pixels.place)])
+        whole = asked.of(head) + (1.0 - asked.of(opacity)) * rest.colour
+        return found | {"whole": whole, "open_rays": asked}
+
+    def losses(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Tensor]:
+        """What torso and background learn, weighted.
+
+        Args:
+            outputs: of `composed`.
+            batch: image (rays, 3); and `rest`, `RestPixels`.
+        """
+        losses = {}
+        if "whole" in outputs:
+            image = batch["image"].to(outputs["whole"].device)
+            squared = (outputs["whole"] - outputs["open_rays"].of(image)).square()
+            losses["whole"] = self.config.joint_weight * outputs["open_rays"].total(squared) / image.numel()
+        if "rest" in outputs:
+            losses |= self._rest_losses(outputs["rest"], batch["rest"])
+        return losses
+
+    def _rest_losses(self, rest: Rest, pixels: RestPixels) -> dict[str, Tensor]:
+        """What torso and background learn from pixels beside the head, weighted."""
+        config, image, underlay, labels = self.config, pixels.image, pixels.underlay, pixels.labels
+        seen = ((labels < HEAD) & ((image - underlay).abs().amax(dim=-1) < SAME)).float()
+        target = torch.where(seen[:, None] > 0, image, underlay)
+        weight = seen + config.inner_weight * (1.0 - seen)
+        squared = (rest.colour - target).square().mean(dim=-1)
+        wrong = (rest.torso_opacity.squeeze(-1) - (labels == TORSO).float()).square()
+        return {
+            "rest": (weight * squared).mean(),
+            "torso_opacity": config.opacity_weight * (seen * wrong).mean(),
+            # Not the mean, since there may be no codes.
+            "torso_codes": config.code_weight * self.torso.codes.square().sum() / max(self.torso.codes.numel(), 1),
+        }
+
+
+def _clip_poses(sequence: DrivingSequence) -> tuple[Float[Tensor, "clip 3 4"], Tensor]:
+    """Poses of the clip's frames, and which of them are known and trained on."""
+    poses = torch.zeros(sequence.num_clip_frames, 3, 4)
+    poses[torch.from_numpy(sequence.replay)] = torch.from_numpy(sequence.camera_to_worlds)
+    trained = torch.from_numpy(sequence.clip_is_train).clone()
+    return poses, trained & (poses.abs().sum(dim=(1, 2)) > 0)

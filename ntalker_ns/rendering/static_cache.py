@@ -1,0 +1,68 @@
+"""What a camera that stands still need not render again.
+
+Neither speech nor brows nor blinks act on most of a head, by construction (`ntalker_ns.field.gates`). While camera and
+weights stay the same, so do the rays that meet nothing of lips, jaw, brows and lids: they are rendered once.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from nerfstudio.cameras.cameras import Cameras
+from torch import Tensor
+
+Outputs = dict[str, Tensor]
+"""By name, (rays, channels)."""
+
+Render = Callable[[Int[Tensor, "chosen"], bool], Outputs]
+"""Renders the chosen rays. Where the second argument says so, `live` is among the outputs: which of them may look
+different in the next frame."""
+
+
+class StillCamera:
+    """Renders frame after frame, and of the second and later ones with the same key only what may have changed.
+
+    The rays to render are found in the second frame, so that a moving camera pays nothing for it.
+    """
+
+    def __init__(self) -> None:
+        self._key: Any = None
+        self._live: Tensor | None = None
+        self._outputs: Outputs = {}
+
+    def render(self, key: Any, rays: int, device: torch.device, render: Render) -> Outputs:
+        """The outputs of all rays.
+
+        Args:
+            key: what the rays that are not live depend on.
+            rays: how many there are.
+            device: of the rays.
+            render: see `Render`.
+        """
+        if key != self._key:
+            self._key, self._live = key, None
+            return render(torch.arange(rays, device=device), False)
+        if self._live is None:
+            self._outputs = render(torch.arange(rays, device=device), True)
+            self._live = self._outputs.pop("live").squeeze(-1).nonzero().squeeze(-1)
+            return dict(self._outputs)
+        fresh = render(self._live, False)
+        return {name: kept.index_copy(0, self._live, fresh[name]) for name, kept in self._outputs.items()}
+
+
+def lens(camera: Cameras) -> tuple[Any, ...]:
+    """What rays depend on beside a camera's pose.
+
+    Args:
+        camera: one flat camera.
+    """
+    names = ("fx", "fy", "cx", "cy", "width", "height", "camera_type", "distortion_params")
+    values = (getattr(camera, name) for name in names)
+    return tuple(None if value is None else tuple(value.flatten().tolist()) for value in values)
+
+
+def versions(tensors: Iterable[Tensor]) -> tuple[int, ...]:
+    """How often each tensor was written: it grows with every change in place, optimisers' included
+    (`ntalker_ns.training.optimizers`)."""
+    return tuple(tensor._version for tensor in tensors)

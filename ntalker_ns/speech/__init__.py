@@ -1,0 +1,1 @@
+"""From audio features to lip shapes."""

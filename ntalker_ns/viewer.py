@@ -1,0 +1,116 @@
+"""What the viewer's panel offers of a portrait: the background and the eyes."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+from nerfstudio.utils.rich_utils import CONSOLE
+from nerfstudio.viewer.viewer_elements import ViewerControl, ViewerDropdown, ViewerSlider, ViewerText
+from torch import nn
+from viser import ClientHandle
+
+from ntalker_ns.errors import NTalkerError
+from ntalker_ns.rendering.background import HELP
+
+if TYPE_CHECKING:
+    from nerfstudio.viewer.viewer import Viewer
+
+VIEWER_SCALE = 10.0
+"""Lengths in the viewer's scene over lengths in the world (nerfstudio's VISER_NERFSTUDIO_SCALE_RATIO)."""
+
+
+OTHER = "other"
+BACKGROUNDS = ("plate", "white", "black", "lime", "transparent", OTHER)
+EYES = ("replay", "blink", "fixed")
+
+
+class PortraitControls(nn.Module):
+    """Elements that nerfstudio's viewer finds because they are attributes of a module; it has no parameters.
+
+    A transparent background is black in the viewer; the output `opacity` shows what it is.
+    """
+
+    def __init__(self, background: str, set_background: Callable[[str], None], set_eyes: Callable[[str], None]) -> None:
+        """
+        Args:
+            background: the choice to begin with.
+            set_background: takes a choice of background.
+            set_eyes: takes `replay`, `blink` or an openness as text.
+        """
+        super().__init__()
+        listed = background in BACKGROUNDS
+        self._set_background, self._set_eyes = set_background, set_eyes
+        self.background = ViewerDropdown(
+            "Background", background if listed else OTHER, list(BACKGROUNDS), cb_hook=lambda _: self.show_background()
+        )
+        self.other_background = ViewerText(
+            "Other background",
+            "" if listed else background,
+            cb_hook=lambda _: self.show_background(),
+            hint=f"With 'other' above: {HELP}.",
+        )
+        self.eyes = ViewerDropdown("Eyes", "replay", list(EYES), cb_hook=lambda _: self.show_eyes())
+        self.openness = ViewerSlider(
+            "Eye openness", 1.0, 0.0, 1.0, 0.05, cb_hook=lambda _: self.show_eyes(), hint="With 'fixed' above."
+        )
+
+    def show_background(self) -> None:
+        """Shows the background that the elements ask for; one that cannot be is named and changes nothing."""
+        asked = self.other_background.value if self.background.value == OTHER else self.background.value
+        if not asked:
+            return
+        try:
+            self._set_background(asked)
+        except NTalkerError as error:
+            CONSOLE.print(f"[yellow]{error}[/yellow]")
+
+    def show_eyes(self) -> None:
+        """Shows the eyes that the elements ask for."""
+        self._set_eyes(str(self.openness.value) if self.eyes.value == "fixed" else self.eyes.value)
+
+
+class StartInFront(ViewerControl):
+    """Puts every browser that connects in front of the face; stock puts it inside the head, behind training cameras.
+
+    The head stands still in its world, so that those crowd around the viewer's own camera: none is drawn. nerfstudio's
+    viewer finds it as an attribute of the pipeline.
+    """
+
+    def __init__(self, camera_to_world: Float[np.ndarray, "3 4"], fov_y: float) -> None:
+        """Remembers a view.
+
+        Args:
+            camera_to_world: OpenGL matrix of the view; the viewer's camera then turns about the point of its optical
+                axis that is nearest to the head's centre.
+            fov_y: vertical field of view in radians.
+        """
+        position, backward = camera_to_world[:, 3], camera_to_world[:, 2]
+        self.position = VIEWER_SCALE * position
+        self.look_at = VIEWER_SCALE * (position - float(position @ backward) * backward)
+        self.fov_y = fov_y
+
+    def _setup(self, viewer: "Viewer") -> None:
+        super()._setup(viewer)
+        # `ns-viewer` makes a configuration of its own, in which ours (`method_configs`) does not count.
+        viewer.config = replace(viewer.config, max_num_display_images=0)
+        viewer.viser_server.on_client_connect(self.place)
+
+    def place(self, client: ClientHandle) -> None:
+        """Moves one browser's camera.
+
+        Args:
+            client: the browser.
+        """
+        with client.atomic():
+            client.camera.up_direction = (0.0, 0.0, 1.0)
+            client.camera.position = self.position
+            client.camera.look_at = self.look_at
+            client.camera.fov = self.fov_y
+
+
+def vertical_fov(height: float, focal_length: float) -> float:
+    """Field of view in radians of a picture `height` px high at a focal length in px."""
+    return 2.0 * math.atan(0.5 * height / focal_length)

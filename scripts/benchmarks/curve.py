@@ -1,0 +1,171 @@
+"""Quality over training time, beside nerfacto on the same frames."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from rich.table import Table
+
+from ntalker_ns.console import progress_bar
+from ntalker_ns.data.head_removal import HEAD
+from scripts.benchmarks.frames import pixel_rays
+from scripts.benchmarks.timing import timed
+from scripts.benchmarks.training import Training, start_nerfacto
+
+PEER = "nerfacto (torch)"
+"""How tables name it."""
+
+
+@dataclass(frozen=True)
+class CurveSizes:
+    """How long is trained, and what is compared."""
+
+    seconds: float = 120.0
+    """Training time of each method after its first step."""
+    points: int = 8
+    """How often quality is measured, at equal distances of time; measuring does not count as training."""
+    peer_rays: int = 4096
+    """Rays of a step of nerfacto; 4096 is its preset."""
+    frames: int = 4
+    """Held-out frames."""
+    pixels: int = 1024
+    """Pixels of each of them that both methods are scored on."""
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """Quality after some training."""
+
+    seconds: float
+    """Time spent in training steps, the first one left out."""
+    steps: int
+    """Steps trained."""
+    psnr: float
+    """Over the scored pixels of the held-out frames, dB."""
+    head_psnr: float
+    """Over those on the head, dB."""
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Quality over time of ours and of nerfacto."""
+
+    curves: dict[str, list[CurvePoint]]
+    """By method."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values."""
+        return {name: [vars(point) for point in points] for name, points in self.curves.items()}
+
+    def table(self) -> Table:
+        """A row for each time."""
+        table = Table(title="Held-out PSNR over training time, dB: picture (head), steps")
+        table.add_column("seconds", justify="right")
+        for name in self.curves:
+            table.add_column(name, justify="right")
+        for points in zip(*self.curves.values(), strict=True):
+            cells = (f"{each.psnr:.1f} ({each.head_psnr:.1f}), {each.steps:,}" for each in points)
+            table.add_row(f"{points[0].seconds:.0f}", *cells)
+        return table
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Pixels of a held-out frame that are scored."""
+
+    index: int
+    """The frame in the held-out split."""
+    pixels: np.ndarray
+    """(P,) places in the picture, row by row."""
+    truth: Float[torch.Tensor, "pixels 3"]
+    on_head: np.ndarray
+    """(P,) whether a pixel is the head's."""
+
+
+def measure_curves(ours: Training, sizes: CurveSizes) -> Curves:
+    """Trains ours from where it stands and nerfacto from its first step, and scores both as they go.
+
+    Args:
+        ours: a training before its first step.
+        sizes: how long, and what is scored.
+    """
+    frames = held_out(ours.pipeline, sizes)
+    curves = {"ours": _curve(ours, frames, sizes, "Training ours")}
+    peer = start_nerfacto(ours.config, sizes.peer_rays)
+    curves[PEER] = _curve(peer, frames, sizes, "Training nerfacto")
+    return Curves(curves)
+
+
+def measure_beside_run(config: Any, pipeline: Any, sizes: CurveSizes) -> tuple[tuple[float, float], list[CurvePoint]]:
+    """Trains nerfacto on the frames of a run of ours, and scores both on the same pixels.
+
+    Args:
+        config: of the loaded run; nerfacto's folder goes to its `output_dir`.
+        pipeline: the loaded run.
+        sizes: how long nerfacto is trained, and what is scored.
+
+    Returns:
+        PSNR of ours as it is, whole and on the head, dB; and nerfacto's points.
+    """
+    frames = held_out(pipeline, sizes)
+    ours = scores(pipeline, frames)
+    return ours, _curve(start_nerfacto(config, sizes.peer_rays), frames, sizes, "Training nerfacto")
+
+
+def held_out(pipeline: Any, sizes: CurveSizes) -> list[HeldOut]:
+    """Evenly chosen held-out frames, and random pixels of each."""
+    dataset = pipeline.datamanager.eval_dataset
+    rng = np.random.default_rng(0)
+    frames = []
+    for index in np.unique(np.linspace(0, len(dataset) - 1, sizes.frames).round().astype(int)):
+        item = dataset[int(index)]
+        image, labels = item["image"].reshape(-1, 3), item["labels"].reshape(-1).numpy()
+        pixels = rng.choice(len(image), min(sizes.pixels, len(image)), replace=False)
+        frames.append(HeldOut(int(index), pixels, image[torch.from_numpy(pixels)], labels[pixels] >= HEAD))
+    return frames
+
+
+def _curve(training: Training, frames: list[HeldOut], sizes: CurveSizes, description: str) -> list[CurvePoint]:
+    points = []
+    spent = 0.0
+    # It caches frames and compiles kernels, once for a machine and a data set.
+    training.step()
+    with progress_bar() as bar:
+        task = bar.add_task(description, total=round(sizes.seconds))
+        for wanted in np.linspace(0.0, sizes.seconds, sizes.points + 1)[1:]:
+            while spent < wanted:
+                spent += timed(training.step, training.device)
+                bar.update(task, completed=min(round(spent), round(sizes.seconds)))
+            points.append(CurvePoint(spent, training.steps, *scores(training.pipeline, frames)))
+    return points
+
+
+@torch.no_grad()
+def scores(pipeline: Any, frames: list[HeldOut]) -> tuple[float, float]:
+    """PSNR over the scored pixels of all frames, and over those on the head, dB.
+
+    Args:
+        pipeline: ours, which renders whole pictures, or nerfacto's, which is asked for the scored pixels alone.
+        frames: what is scored.
+    """
+    pipeline.eval()
+    model, cameras = pipeline.model, pipeline.datamanager.eval_dataset.cameras
+    squared, on_head = [], []
+    for frame in frames:
+        camera = cameras[frame.index : frame.index + 1].to(pipeline.device)
+        if hasattr(model, "set_driving"):
+            rgb = model.get_outputs_for_camera(camera)["rgb"].reshape(-1, 3)[torch.from_numpy(frame.pixels)]
+        else:
+            rgb = model(pixel_rays(camera, frame.pixels))["rgb"]
+        squared.append((rgb.cpu().clamp(0.0, 1.0) - frame.truth).square().mean(dim=1).numpy())
+        on_head.append(frame.on_head)
+    errors, heads = np.concatenate(squared), np.concatenate(on_head)
+    return psnr(errors), psnr(errors[heads])
+
+
+def psnr(squared: np.ndarray) -> float:
+    """PSNR from squared errors of values in [0, 1], at most 100 dB; NaN of none."""
+    return -10.0 * math.log10(max(float(squared.mean()), 1e-10)) if len(squared) else math.nan

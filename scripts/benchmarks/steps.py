@@ -1,0 +1,183 @@
+"""How long a training step takes, what for, and how much memory."""
+
+import statistics
+from dataclasses import dataclass
+
+import torch
+from rich.console import Group
+from rich.table import Table
+from torch import Tensor
+
+from ntalker_ns.console import track
+from ntalker_ns.errors import NTalkerError
+from ntalker_ns.evaluation.peak_memory import PeakMemory, resident_gib
+from scripts.benchmarks.shares import shares_table, time_shares
+from scripts.benchmarks.timing import CUDA_BATCH, host_waits, timed
+from scripts.benchmarks.training import Training, start_nerfacto
+
+OURS, PRESET, PEER = "ours, the same rays", "ours, rays as the preset chooses", "nerfacto (torch)"
+RECORDED = "ours, recorded"
+"""With the preset's rays, on CUDA."""
+
+UNTIL_RECORDED = 256
+"""Steps after which all kinds of steps that are not rare have been recorded."""
+
+NERFACTO_SAMPLES = 48 + 256 + 96
+"""Samples of a ray at which nerfacto asks its field and its two proposal networks."""
+
+
+@dataclass(frozen=True)
+class StepSizes:
+    """How steps are measured."""
+
+    rays: int = 4096
+    """Rays of a step, ours and nerfacto's; nerfacto takes half as many, again and again, where a GPU has no room."""
+    steps: int = 20
+    """Timed steps of ours."""
+    peer_steps: int = 3
+    """Timed steps of nerfacto."""
+
+
+@dataclass(frozen=True)
+class StepSpeed:
+    """One way to train."""
+
+    seconds: float
+    """Of a step: the mean of ours, which do not all ask the same; the median of nerfacto's, of which there are few."""
+    rays: float
+    """Of a step."""
+    samples: float
+    """Of a step: places where a field was asked."""
+    peak_gib: float
+    """Peak memory of the process, or of the GPU's tensors, GiB."""
+    added_gib: float
+    """The same beyond what was taken before the training was there, GiB."""
+
+    def to_dict(self) -> dict[str, float]:
+        """Plain values."""
+        rates = {"rays_per_second": self.rays / self.seconds, "samples_per_second": self.samples / self.seconds}
+        return {**vars(self), **rates}
+
+
+@dataclass(frozen=True)
+class StepSpeeds:
+    """Steps of ours beside nerfacto's."""
+
+    speeds: dict[str, StepSpeed]
+    """By way to train."""
+    shares: dict[str, float]
+    """Of the time of a step of ours, by what it goes to."""
+    host_waits: float | None = None
+    """How often the host waits for the GPU in a step of ours, the mean; None without a GPU."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values."""
+        return {
+            "steps": {name: speed.to_dict() for name, speed in self.speeds.items()},
+            "shares_of_our_step": self.shares,
+            "host_waits_of_our_step": self.host_waits,
+            "times_the_rays_per_second_of_nerfacto": self.ratios(),
+        }
+
+    def ratios(self) -> dict[str, float]:
+        """How many times as many rays a second as nerfacto."""
+        peer = self.speeds[PEER]
+        return {name: speed.rays / speed.seconds / (peer.rays / peer.seconds) for name, speed in self.speeds.items()}
+
+    def table(self) -> Group:
+        """Steps, and what ours go to."""
+        table = Table(title="A training step (times the rays a second of nerfacto)")
+        for column in ("", "rays", "ms", "rays/s", "samples/s", "peak GiB (added)"):
+            table.add_column(column, justify="right" if column else "left")
+        for name, speed in self.speeds.items():
+            table.add_row(
+                name,
+                f"{speed.rays:,.0f}",
+                f"{1e3 * speed.seconds:,.0f}",
+                f"{speed.rays / speed.seconds:,.0f} ({self.ratios()[name]:.1f}x)",
+                f"{speed.samples / speed.seconds:,.0f}",
+                f"{speed.peak_gib:.2f} ({speed.added_gib:.2f})",
+            )
+        if self.host_waits is not None:
+            table.caption = f"In a step of ours the host waits for the GPU {self.host_waits:.2f} times."
+        return Group(table, shares_table("Where our step's time goes", self.shares))
+
+
+def measure_steps(ours: Training, sizes: StepSizes) -> StepSpeeds:
+    """Times steps of a training of ours, as its preset would take them and with a number of rays, and of nerfacto.
+
+    Args:
+        ours: trained far enough that empty space is known.
+        sizes: how many rays and steps.
+    """
+    speeds = {PRESET: _ours(ours, sizes.steps, "Steps of the preset")}
+    shares = time_shares(ours.step, ours.device, sizes.steps)
+    waits = host_waits(ours.step, sizes.steps) if ours.device.type == "cuda" else None
+    pipeline = ours.pipeline
+    target, pipeline.config.target_samples = pipeline.config.target_samples, None
+    rays = pipeline.datamanager.rays_per_step
+    pipeline.datamanager.set_rays_per_step(sizes.rays)
+    speeds[OURS] = _ours(ours, sizes.steps, "Steps of ours")
+    pipeline.config.target_samples = target
+    pipeline.datamanager.set_rays_per_step(rays)
+    if ours.device.type == "cuda":
+        speeds[RECORDED] = _recorded(ours, sizes.steps)
+    speeds[PEER] = _nerfacto(ours, sizes)
+    return StepSpeeds({name: speeds[name] for name in (OURS, PRESET, RECORDED, PEER) if name in speeds}, shares, waits)
+
+
+def _recorded(training: Training, steps: int) -> StepSpeed:
+    training.pipeline.record_steps(True)
+    try:
+        training.run(UNTIL_RECORDED, "Recording steps")
+        return _ours(training, steps, "Recorded steps")
+    finally:
+        training.pipeline.record_steps(False)
+
+
+def _ours(training: Training, steps: int, description: str) -> StepSpeed:
+    before = _taken(training)
+    memory = PeakMemory(gpu=training.device.type == "cuda")
+    training.step()
+    rays: list[int] = []
+    samples: list[Tensor] = []
+
+    def step() -> None:
+        rays.append(training.pipeline.datamanager.get_train_rays_per_batch())
+        samples.append(training.step()["samples_per_ray"] * rays[-1])
+
+    # A host that waits for nothing is a few steps ahead of a GPU.
+    batch = CUDA_BATCH if training.device.type == "cuda" else 1
+    seconds = [timed(step, training.device, batch) for _ in track(range(max(steps // batch, 1)), description)]
+    peak = memory.gib()
+    mean_samples = statistics.fmean(map(float, samples))
+    return StepSpeed(statistics.fmean(seconds), statistics.fmean(rays), mean_samples, peak, max(peak - before, 0.0))
+
+
+def _nerfacto(ours: Training, sizes: StepSizes) -> StepSpeed:
+    rays = sizes.rays
+    while rays:
+        try:
+            return _nerfacto_of(ours, rays, sizes.peer_steps)
+        except torch.cuda.OutOfMemoryError:
+            # Within the handler the traceback would still hold what did not fit.
+            rays //= 2
+        torch.cuda.empty_cache()
+    raise NTalkerError("nerfacto does not fit this GPU's memory, with however few rays a step.")
+
+
+def _nerfacto_of(ours: Training, rays: int, steps: int) -> StepSpeed:
+    before = _taken(ours)
+    memory = PeakMemory(gpu=ours.device.type == "cuda")
+    training = start_nerfacto(ours.config, rays)
+    training.step()
+    seconds = [timed(training.step, ours.device) for _ in track(range(steps), "Steps of nerfacto")]
+    peak = memory.gib()
+    return StepSpeed(statistics.median(seconds), rays, rays * NERFACTO_SAMPLES, peak, max(peak - before, 0.0))
+
+
+def _taken(training: Training) -> float:
+    """Memory that is taken now, GiB."""
+    if training.device.type == "cuda":
+        return torch.cuda.memory_allocated(training.device) / 2**30
+    return resident_gib()

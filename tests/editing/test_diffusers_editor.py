@@ -1,0 +1,152 @@
+"""Pipelines of other makes: what s and t become, and two real ones of tiny random parts."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support.tiny_diffusion import save_kontext, save_sdxl_ip2p
+
+from ntalker_ns.editing.diffusers_editor import (
+    DiffusersEditor,
+    DiffusersEditorConfig,
+    call_parameters,
+    describe_mapping,
+    mapped_strength,
+    takes_batches,
+)
+from ntalker_ns.editing.editor import EditorConfig
+from ntalker_ns.editing.plan import Strength
+from ntalker_ns.errors import NTalkerError
+
+INSTRUCTION = "make her a bronze statue"
+STRENGTH = Strength(guidance=5.0, steps=15, full_steps=20)
+
+
+class Kontextlike:
+    """Two guidances, the true one off."""
+
+    def __call__(self, image: Any, prompt: str, num_inference_steps=28, guidance_scale=3.5, true_cfg_scale=1.0): ...
+
+
+class Qwenlike:
+    """Two guidances, the true one on."""
+
+    def __call__(self, image: Any, prompt: str, num_inference_steps=50, guidance_scale=None, true_cfg_scale=4.0): ...
+
+
+class Strengthlike:
+    """A part of the schedule can be run."""
+
+    def __call__(self, image: Any, prompt: str, num_inference_steps=50, strength=0.8): ...
+
+
+def test_each_pipeline_is_steered_by_what_it_has():
+    config = DiffusersEditorConfig(guidance_factor=0.5)
+    kontext, qwen, part = (call_parameters(kind()) for kind in (Kontextlike, Qwenlike, Strengthlike))
+    assert mapped_strength(kontext, STRENGTH, config) == {"num_inference_steps": 15, "guidance_scale": 2.5}
+    assert mapped_strength(qwen, STRENGTH, config) == {
+        "num_inference_steps": 15,
+        "true_cfg_scale": 2.5,
+        "negative_prompt": " ",
+    }
+    assert mapped_strength(part, STRENGTH, config) == {"num_inference_steps": 20, "strength": 0.75}
+    assert describe_mapping(kontext, config).startswith("0.5 s is its guidance_scale; t steps are run from pure")
+    assert describe_mapping(qwen, DiffusersEditorConfig()).startswith("s is its true_cfg_scale")
+    assert "s changes nothing; of t_u steps the last t" in describe_mapping(part, config)
+
+
+class Referencing:
+    """Takes a list of pictures for references of one, as FLUX.2 does: here for their mean."""
+
+    def __call__(self, image: Any, prompt: str, generator: Any, num_inference_steps: int, output_type: str) -> Any:
+        pictures = image if isinstance(image, list) else [image]
+        mean = np.mean([np.asarray(picture) for picture in pictures], axis=0) / 255
+        return SimpleNamespace(images=torch.from_numpy(mean).permute(2, 0, 1)[None])
+
+
+def test_frames_do_not_leak_into_each_other():
+    editor = DiffusersEditor(DiffusersEditorConfig(size=None, batch_size=2))
+    editor._pipeline = Referencing()
+    frames = torch.rand(2, 3, 16, 32, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(editor.edit(frames, INSTRUCTION, STRENGTH, [0, 0]), frames, rtol=0, atol=0.002)
+
+
+def test_batches_are_for_pipelines_that_are_known_to_keep_frames_apart():
+    import diffusers
+
+    batching = (
+        *("StableDiffusionInstructPix2PixPipeline", "StableDiffusionXLInstructPix2PixPipeline", "FluxKontextPipeline"),
+        *("StableDiffusionXLImg2ImgPipeline", "FluxImg2ImgPipeline", "QwenImageImg2ImgPipeline"),
+    )
+    single = ("Flux2Pipeline", "Flux2KleinPipeline", "QwenImageEditPipeline", "QwenImageEditPlusPipeline")
+    for name in batching + single:
+        if (kind := getattr(diffusers, name, None)) is not None:  # Older releases have not got all of them.
+            assert takes_batches(object.__new__(kind)) == (name in batching), name
+
+
+@pytest.mark.parametrize("name", ["StableDiffusionImg2ImgPipeline", "FluxImg2ImgPipeline"])
+def test_of_a_schedule_exactly_the_last_steps_are_run(name: str):
+    """One rounds the steps that are run down, the other those that are skipped."""
+    import diffusers
+
+    kind = getattr(diffusers, name)
+    for full in range(1, 51):
+        shell = SimpleNamespace(scheduler=SimpleNamespace(timesteps=torch.arange(full), order=1))
+        for steps in range(1, full + 1):
+            given = mapped_strength({"strength": 0.8}, Strength(3.0, steps, full), DiffusersEditorConfig())
+            timesteps, count = kind.get_timesteps(shell, given["num_inference_steps"], given["strength"], "cpu")
+            assert (len(timesteps), count) == (steps, steps), (steps, full)
+
+
+def test_sdxl_instruct_pix2pix_edits(tmp_path: Path, capsys: pytest.CaptureFixture):
+    config = DiffusersEditorConfig(model=str(save_sdxl_ip2p(tmp_path / "sdxl")), size=None, precision="fp32")
+    check_editing(config, batch=2)
+    assert "s is its guidance_scale; t steps are run from pure noise" in capsys.readouterr().out
+
+
+def test_flux_kontext_edits(tmp_path: Path):
+    check_editing(DiffusersEditorConfig(model=str(save_kontext(tmp_path / "flux")), size=None, precision="fp32"))
+
+
+def check_editing(config: DiffusersEditorConfig, batch: int = 1) -> None:
+    """Pictures of any size come out edited, by the seed and by the instruction."""
+    editor = DiffusersEditor(config)
+    frames = torch.rand(batch, 3, 33, 47, generator=torch.Generator().manual_seed(0))
+    strength, seeds = Strength(4.0, 2, 4), list(range(batch))
+    first = editor.edit(frames, INSTRUCTION, strength, seeds)
+    assert first.shape == frames.shape
+    assert 0.0 <= first.min() <= first.max() <= 1.0
+    torch.testing.assert_close(editor.edit(frames, INSTRUCTION, strength, seeds), first)
+    other = editor.edit(frames, INSTRUCTION, strength, [seed + 9 for seed in seeds])
+    assert (other - first).abs().mean() > 1e-3
+    shown = editor.edit(frames, INSTRUCTION, strength, seeds, conditions=1 - frames)
+    assert (shown - first).abs().mean() > 1e-6  # Random weights look at the picture only a little.
+    editor.unload()
+    assert editor._pipeline is None
+
+
+def test_a_pipeline_that_cannot_edit_is_a_sentence(tmp_path: Path):
+    from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel  # type: ignore[attr-defined]
+
+    unet = UNet2DModel(
+        sample_size=8,
+        block_out_channels=(4, 4),
+        norm_num_groups=2,
+        layers_per_block=1,
+        down_block_types=("DownBlock2D",) * 2,
+        up_block_types=("UpBlock2D",) * 2,
+    )
+    DDIMPipeline(unet, DDIMScheduler()).save_pretrained(tmp_path / "ddim")
+    editor = DiffusersEditor(DiffusersEditorConfig(model=str(tmp_path / "ddim"), precision="fp32"))
+    with pytest.raises(NTalkerError, match="takes no image, prompt, so it cannot edit"):
+        editor.edit(torch.rand(1, 3, 16, 16), INSTRUCTION, STRENGTH, [0])
+    with pytest.raises(NTalkerError, match="There is no instruction"):
+        editor.check("")
+
+
+def test_no_editor_says_which_there_are():
+    with pytest.raises(NTalkerError, match="editor:ip2p"):
+        EditorConfig().setup()

@@ -1,0 +1,92 @@
+"""Presets: those of the package, and files of one's own."""
+
+import zipfile
+from pathlib import Path
+
+import pytest
+from support.paths import REPOSITORY
+
+from ntalker_ns.editing.presets import EditPreset, load_preset, preset_names
+from ntalker_ns.errors import NTalkerError
+
+OWN = """
+instruction: "Make her a queen "
+caption_before: a woman
+caption_after: a queen
+"""
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_of_the_package_can_be_used(name: str):
+    preset = load_preset(name)
+    assert preset.caption_before != preset.caption_after
+    assert preset.instruction
+
+
+def test_the_papers_examples_are_there():
+    assert {"old-man", "young-man", "cartoon", "edvard-munch", "van-gogh", "modigliani", "bronze-statue"} <= set(
+        preset_names()
+    )
+
+
+def test_a_file_of_ones_own(tmp_path: Path):
+    path = tmp_path / "queen.yaml"
+    path.write_text(OWN)
+    assert load_preset(str(path)) == EditPreset("Make her a queen", "a woman", "a queen")
+    path.write_text(OWN + "guidance: [2, 4.5]\nsteps: [5, 9]\n")
+    assert load_preset(str(path)).guidance == (2.0, 4.5)
+    assert load_preset(str(path)).steps == (5, 9)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("instruction: x\ncaption_before: y\n", "lacks caption_after"),
+        (OWN + "seed: 3\n", "has unknown seed"),
+        (OWN + "guidance: [6, 3]\n", r"own\.yaml needs two numbers for guidance, .* not \[6, 3\]"),
+        (OWN + "guidance: [0, 5]\n", r"own\.yaml needs two numbers for guidance, a lower bound of at least 1"),
+        (OWN + "guidance: [true, 5]\n", r"two numbers for guidance, .* not \[True, 5\]"),
+        (OWN + "guidance: [1, .inf]\n", "two numbers for guidance"),
+        (OWN + "steps: 20\n", "needs two whole numbers for steps"),
+        (OWN + "steps: [10.9, 20.9]\n", r"two whole numbers for steps, .* not \[10\.9, 20\.9\]"),
+        (OWN.replace("Make her a queen ", " "), r"own\.yaml needs words for instruction, not ' '"),
+        (OWN.replace('"Make her a queen "', ""), r"own\.yaml needs words for instruction, not None"),
+        (OWN.replace('"Make her a queen "', "[make, her, bronze]"), "needs words for instruction, not .'make', 'her'"),
+        (OWN.replace("a woman", ""), "needs words for caption_before, not None"),
+        (OWN.replace("a queen\n", "1848\n"), "needs words for caption_after, not 1848"),
+        ("- a\n- list\n", "holds no fields"),
+        ("instruction: [", "cannot be read"),
+    ],
+)
+def test_files_that_cannot_be_used_say_why(text: str, said: str, tmp_path: Path):
+    path = tmp_path / "own.yaml"
+    path.write_text(text)
+    with pytest.raises(NTalkerError, match=said):
+        load_preset(str(path))
+
+
+def test_an_unknown_name_lists_the_known_ones(tmp_path: Path):
+    with pytest.raises(NTalkerError, match=r"no preset 'nobody'.*bronze-statue.*van-gogh"):
+        load_preset("nobody")
+    with pytest.raises(NTalkerError, match=r"nobody\.yaml cannot be read"):
+        load_preset(str(tmp_path / "nobody.yaml"))
+
+
+@pytest.mark.slow
+def test_a_wheel_carries_the_presets(tmp_path: Path):
+    import shutil
+    import subprocess
+    import sys
+
+    root = REPOSITORY
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(root / name, source)
+    for name in ("configs", "ntalker_ns"):
+        shutil.copytree(root / name, source / name, symlinks=True)
+    build = (sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", tmp_path, source)
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {f"ntalker_ns/configs/instructions/{name}.yaml" for name in preset_names()} <= names

@@ -1,0 +1,200 @@
+"""What is around the head: layers, losses by hand, free cameras, and what may learn from what."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+import torch
+from nerfstudio.cameras.cameras import Cameras
+from support.synthetic_clip import plate, poses, write_clip
+
+from ntalker_ns.data.head_removal import BACKGROUND, HEAD, TORSO
+from ntalker_ns.data.pixel_sampling import RestPixels
+from ntalker_ns.driving.controls import controlled
+from ntalker_ns.driving.sequence import DrivingSequence
+from ntalker_ns.field.torso_field import TorsoFieldConfig
+from ntalker_ns.rendering.portrait import OPAQUE, Portrait, PortraitConfig
+from ntalker_ns.talker_dataparser import TalkerDataParserConfig
+from ntalker_ns.training.optimizers import FusedAdamConfig
+
+SIZE = 32
+
+
+@pytest.fixture(scope="module")
+def driving(tmp_path_factory: pytest.TempPathFactory) -> DrivingSequence:
+    data = write_clip(tmp_path_factory.mktemp("portrait") / "ball", num_frames=22, size=SIZE)
+    return TalkerDataParserConfig(data=Path(data)).setup().get_dataparser_outputs("train").metadata["driving"]
+
+
+@pytest.fixture
+def portrait(driving: DrivingSequence) -> Portrait:
+    torch.manual_seed(0)
+    sizes = TorsoFieldConfig(num_levels=4, max_resolution=32, log2_hashmap_size=8, backend="torch")
+    portrait = Portrait(PortraitConfig(torso=sizes, background_size=2 * SIZE), driving)
+    torch.nn.init.normal_(portrait.torso.grid.table)
+    return portrait
+
+
+def camera(driving: DrivingSequence, frame: int = 0, size: int = SIZE) -> Cameras:
+    pose = torch.from_numpy(driving.camera_to_worlds[frame : frame + 1])
+    scale = size / SIZE
+    return Cameras(pose, driving.fl_x * scale, driving.fl_y * scale, size / 2, size / 2, size, size).flatten()
+
+
+def test_the_background_is_what_was_chosen(portrait: Portrait, driving: DrivingSequence):
+    view = camera(driving)
+    room = torch.from_numpy(plate(SIZE)).float() / 255.0
+    rest = portrait.around(3, view)
+    torch.testing.assert_close(rest.background, room, atol=2 / 255, rtol=0)
+    assert (rest.background_opacity == 1).all()
+    with torch.no_grad():
+        portrait.learned.added[0].add_(0.1)
+    brighter = portrait.around(3, view)
+    torch.testing.assert_close(brighter.background, (rest.background + 0.1).clamp(max=1.0))
+    portrait.set_background("#ff8000")
+    orange = portrait.around(3, view)
+    torch.testing.assert_close(orange.background[5, 7], torch.tensor([1.0, 128 / 255, 0.0]))
+    portrait.set_background("transparent")
+    nothing = portrait.around(3, view)
+    assert (nothing.background == 0).all() and (nothing.background_opacity == 0).all()
+    torch.testing.assert_close(nothing.opacity, nothing.torso_opacity)
+    for other in (brighter, orange, nothing):
+        assert torch.equal(other.torso, rest.torso) and torch.equal(other.torso_opacity, rest.torso_opacity)
+
+
+def test_a_free_camera_moves_neither_torso_nor_background(portrait: Portrait, driving: DrivingSequence):
+    at_rest, turned = camera(driving), camera(driving)
+    turned.camera_to_worlds = torch.from_numpy(poses(22)[9:10, :3]).float()
+    one, two = portrait.around(3, at_rest), portrait.around(3, turned)
+    assert torch.equal(one.colour, two.colour)
+    assert not torch.equal(one.torso, portrait.around(9, at_rest).torso)
+
+
+def test_any_size_sees_the_same_torso(portrait: Portrait, driving: DrivingSequence):
+    small, large = (portrait.around(5, camera(driving, size=size)).torso_opacity for size in (SIZE, 3 * SIZE))
+    assert large.shape == (3 * SIZE, 3 * SIZE, 1)
+    torch.testing.assert_close(large[1::3, 1::3], small, atol=1e-4, rtol=1e-3)
+
+
+def test_what_is_kept_between_frames_changes_no_picture(portrait: Portrait, driving: DrivingSequence):
+    for parameter in portrait.torso.motion_net.parameters():
+        torch.nn.init.normal_(parameter)
+    first = portrait.around(3, camera(driving)).torso
+    for view, frame in ((camera(driving), 5), (camera(driving, size=SIZE // 2), 5), (camera(driving), 3)):
+        kept = portrait.around(frame, view).torso
+        portrait._kept.clear()
+        assert torch.equal(kept, portrait.around(frame, view).torso)
+    assert torch.equal(kept, first)
+    # Once the network learns, nothing of before is shown.
+    optimizer = FusedAdamConfig(lr=0.1).setup(list(portrait.torso.motion_net.parameters()))
+    for parameter in portrait.torso.motion_net.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    room = portrait.around(3, camera(driving)).background
+    optimizer = FusedAdamConfig(lr=0.1).setup(list(portrait.learned.parameters()))
+    for parameter in portrait.learned.parameters():
+        parameter.grad = -torch.ones_like(parameter)
+    optimizer.step()
+    brighter = portrait.around(3, camera(driving)).background
+    assert bool((brighter > room).any())
+    learned = portrait.around(3, camera(driving)).torso
+    assert not torch.equal(learned, first)
+    portrait._kept.clear()
+    assert torch.equal(learned, portrait.around(3, camera(driving)).torso)
+    assert torch.equal(brighter, portrait.around(3, camera(driving)).background)
+
+
+def test_a_head_held_still_holds_its_torso(portrait: Portrait, driving: DrivingSequence):
+    portrait.set_driving(controlled(driving, driving, pose="still"))
+    view = camera(driving)
+    assert torch.equal(portrait.around(0, view).colour, portrait.around(17, view).colour)
+    portrait.set_driving(controlled(driving, driving, pose="sway"))
+    assert not torch.equal(portrait.around(0, view).torso, portrait.around(17, view).torso)
+
+
+def test_the_losses_by_hand(portrait: Portrait):
+    generator = torch.Generator().manual_seed(1)
+    image, place = torch.rand(6, 3, generator=generator), torch.rand(6, 2, generator=generator)
+    underlay = image.clone()
+    underlay[4] = (underlay[4] + 0.5) % 1.0  # taken out with the head, though it is not labelled so
+    labels = torch.tensor([TORSO, BACKGROUND, HEAD, TORSO, BACKGROUND, HEAD + 1], dtype=torch.uint8)
+    pixels = RestPixels(place, torch.rand(6, 3), image, underlay, labels, torch.tensor([2, 5]))
+    with torch.no_grad():
+        portrait.torso.codes.fill_(0.5)
+    rest = portrait.at(place, pixels.plate, pixels.frames, [3, 3])
+    losses = portrait.losses({"rest": rest}, {"rest": pixels})
+    colour, opacity = rest.colour.detach().double().numpy(), rest.torso_opacity.detach().double().numpy()[:, 0]
+    squared = ((colour - underlay.numpy()) ** 2).mean(axis=1)
+    weights = np.array([1, 1, 0.1, 1, 0.1, 0.1])
+    assert float(losses["rest"]) == pytest.approx(float((weights * squared).mean()), rel=1e-5)
+    wrong = (opacity[[0, 1, 3]] - np.array([1, 0, 1])) ** 2
+    assert float(losses["torso_opacity"]) == pytest.approx(0.1 * float(wrong.sum()) / 6, rel=1e-5)
+    assert float(losses["torso_codes"]) == pytest.approx(1e-3 * 0.25)
+
+
+def test_a_torso_without_codes_has_nothing_to_pay_for_them(driving: DrivingSequence):
+    sizes = TorsoFieldConfig(num_levels=4, max_resolution=32, log2_hashmap_size=8, code_dim=0, backend="torch")
+    portrait = Portrait(PortraitConfig(torso=sizes, background_size=2 * SIZE), driving)
+    place, image = torch.rand(2, 2), torch.rand(2, 3)
+    labels = torch.tensor([TORSO, BACKGROUND], dtype=torch.uint8)
+    pixels = RestPixels(place, torch.rand(2, 3), image, image, labels, torch.tensor([2]))
+    losses = portrait.losses({"rest": portrait.at(place, pixels.plate, pixels.frames, [2])}, {"rest": pixels})
+    assert float(losses["torso_codes"]) == 0.0
+
+
+def gradients(portrait: Portrait) -> set[str]:
+    return {name for name, value in portrait.named_parameters() if value.grad is not None and bool(value.grad.any())}
+
+
+def test_the_whole_is_composed_where_the_head_lets_light_through(portrait: Portrait):
+    head, opacity = torch.rand(5, 3, requires_grad=True), torch.tensor([[0.0], [0.5], [1.0], [OPAQUE], [0.3]])
+    metadata = {"place": torch.rand(5, 2), "plate": torch.rand(5, 3)}
+    out = portrait.composed(head, opacity, metadata, torch.tensor([1, 4]), [3, 2])
+    assert out["open_rays"].index.tolist() == [0, 1, 4] and "rgb" not in out
+    rest = portrait.at(metadata["place"], metadata["plate"], torch.tensor([1, 4]), [3, 2])
+    torch.testing.assert_close(out["whole"], (head + (1.0 - opacity) * rest.colour)[[0, 1, 4]])
+    image = torch.rand(5, 3)
+    losses = portrait.losses(out, {"image": image})
+    expected = 0.1 * ((out["whole"] - image[[0, 1, 4]]) ** 2).sum() / 15
+    torch.testing.assert_close(losses["whole"], expected)
+    losses["whole"].backward()
+    assert {"learned.added.0", "learned.added.1", "torso.grid.table"} <= gradients(portrait)
+    assert head.grad is not None and head.grad[[0, 1, 4]].abs().min() > 0 and not head.grad[[2, 3]].any()
+
+
+def test_the_rest_is_asked_with_the_open_rays(portrait: Portrait):
+    opacity = torch.tensor([[0.0], [0.5], [1.0], [OPAQUE], [0.3]])
+    rays = {"place": torch.rand(5, 2), "plate": torch.rand(5, 3)}
+    colours, frames = torch.rand(3, 4, 3), torch.tensor([7, 3])
+    pixels = RestPixels(torch.rand(4, 2), colours[0], colours[1], colours[2], torch.zeros(4), frames)
+    alone = portrait.composed(torch.zeros(5, 3), opacity, rays, torch.tensor([1, 4]), [3, 2])
+    both = portrait.composed(torch.zeros(5, 3), opacity, rays | {"rest": pixels}, torch.tensor([1, 4]), [3, 2])
+    torch.testing.assert_close(both["whole"], alone["whole"])
+    expected = portrait.at(pixels.place, pixels.plate, pixels.frames, [2, 2])
+    for name, value in expected.outputs().items():
+        torch.testing.assert_close(both["rest"].outputs()[name], value)
+
+
+@pytest.mark.parametrize("backend", ["torch", "auto"])
+def test_patches_that_the_head_fills_are_no_fault(driving: DrivingSequence, backend: Literal["torch", "auto"]):
+    sizes = TorsoFieldConfig(num_levels=4, max_resolution=32, log2_hashmap_size=8, backend=backend)
+    portrait = Portrait(PortraitConfig(torso=sizes), driving)
+    metadata = {"place": torch.rand(4, 2), "plate": torch.rand(4, 3)}
+    out = portrait.composed(torch.rand(4, 3), torch.ones(4, 1), metadata, torch.tensor([1, 2]), [2, 2])
+    assert out["whole"].shape == (0, 3)
+    loss = portrait.losses(out, {"image": torch.rand(4, 3)})["whole"]
+    loss.backward()
+    assert float(loss.detach()) == 0.0 and not gradients(portrait)
+
+
+def test_a_replay_of_the_clip_has_the_clips_torso(portrait: Portrait, driving: DrivingSequence):
+    track = np.zeros((50, *driving.features.shape[1:]), np.float32)
+    spoken = driving.with_features(track, driving.feature_info)
+    with torch.no_grad():
+        portrait.torso.codes.normal_()
+    view = camera(driving)
+    before = portrait.around(int(spoken.replay[30]), view)
+    portrait.set_driving(spoken)
+    assert torch.equal(portrait.around(30, view).colour, before.colour)
+    assert set(Portrait(portrait.config, spoken).state_dict()) == set(portrait.state_dict())

@@ -1,0 +1,66 @@
+"""The viewer's elements: found by nerfstudio, and doing what they say."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from nerfstudio.viewer.utils import parse_object
+from nerfstudio.viewer.viewer_elements import ViewerElement
+from torch import nn
+
+from ntalker_ns.rendering.background import Background
+from ntalker_ns.viewer import PortraitControls
+
+
+@pytest.fixture
+def asked() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def controls(asked: list[str]) -> PortraitControls:
+    def set_background(text: str) -> None:
+        Background.parse(text)
+        asked.append(text)
+
+    return PortraitControls("plate", set_background, asked.append)
+
+
+def choose(element: Any, value: Any) -> None:
+    """What the viewer does when a user changes an element."""
+    element.gui_handle = SimpleNamespace(value=value)
+    element.cb_hook(element)
+
+
+def test_the_viewer_finds_them_and_checkpoints_do_not(controls: PortraitControls):
+    model = nn.Module()
+    model.controls = controls
+    names = {name.rpartition("/")[2] for name, _ in parse_object(model, ViewerElement, "model")}
+    assert names == {"background", "other_background", "eyes", "openness"}
+    assert not controls.state_dict() and not list(controls.parameters())
+
+
+def test_backgrounds(controls: PortraitControls, asked: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    choose(controls.background, "white")
+    choose(controls.background, "other")  # nothing is named yet
+    choose(controls.other_background, "#102030")
+    assert asked == ["white", "#102030"]
+    choose(controls.other_background, str(tmp_path / "none.png"))
+    assert asked == ["white", "#102030"]
+    assert "neither a file nor a colour" in " ".join(capsys.readouterr().out.split())
+    choose(controls.background, "plate")
+    assert asked[-1] == "plate"
+
+
+def test_eyes(controls: PortraitControls, asked: list[str]):
+    choose(controls.eyes, "blink")
+    choose(controls.eyes, "fixed")
+    choose(controls.openness, 0.25)
+    choose(controls.eyes, "replay")
+    assert asked == ["blink", "1.0", "0.25", "replay"]
+
+
+def test_a_configured_background_is_what_they_begin_with(asked: list[str]):
+    controls = PortraitControls("#102030", asked.append, asked.append)
+    assert (controls.background.default_value, controls.other_background.default_value) == ("other", "#102030")

@@ -1,0 +1,266 @@
+"""Recorded steps are the steps: the first one of a kind, asked again with the others' numbers where its own were."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from nerfstudio.cameras.rays import RayBundle
+from support.synthetic_clip import write_clip
+from torch import Tensor, nn
+
+from ntalker_ns.errors import NTalkerError
+from ntalker_ns.method_configs import ntalker_base_small
+from ntalker_ns.training import recorded_steps, transfers
+from ntalker_ns.training.recorded_steps import AFTER, KEPT, RecordedSteps, tensors_in
+
+FRAMES = 20
+WARM_UPS = 3
+"""Steps that torch takes before it records one."""
+
+
+@dataclass
+class Recordings:
+    """In place of `torch.cuda.make_graphed_callables`: all that Python knew when a step was recorded stays as it was,
+    and the step's tensors where they were."""
+
+    made: int = 0
+    replayed: list[frozenset[str]] = field(default_factory=list)
+    """Names of the losses of each replay."""
+
+    def record(
+        self,
+        ask: Any,
+        tensors: tuple[Tensor, ...],
+        allow_unused_input: bool,
+        pool: str,
+        capture_error_mode: str = "global",
+    ) -> Any:
+        assert (allow_unused_input, pool, capture_error_mode) == (True, "pool", "thread_local")
+        # Where the way back is recorded.
+        assert not torch.is_autocast_enabled("cuda")
+        self.made += 1
+        for _ in range(WARM_UPS):
+            ask(*tensors)
+
+        def replay(*given: Tensor) -> Any:
+            for own, other in zip(tensors, given, strict=True):
+                # Parameters are where they were.
+                if own.data_ptr() != other.data_ptr():
+                    own.copy_(other)
+            learned = (given[i] if given[i].requires_grad else own for i, own in enumerate(tensors))
+            outputs, losses, metrics = ask(*learned)
+            self.replayed.append(frozenset(losses))
+            return outputs, losses, metrics
+
+        return replay
+
+
+@pytest.fixture
+def recordings(monkeypatch: pytest.MonkeyPatch) -> Recordings:
+    made = Recordings()
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", made.record)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: "pool")
+    return made
+
+
+class Double(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
+    def ask(self, bundle: Any, batch: dict[str, Any]) -> Any:
+        self.asked += 1
+        return {}, {"loss": 2.0 * bundle["x"].sum() + batch["y"].sum()}, {}
+
+
+def rays(**values: Tensor) -> Any:
+    return values
+
+
+def test_a_kind_is_recorded_when_it_has_come_often_enough(recordings: Recordings) -> None:
+    model = Double()
+    steps = RecordedSteps(model, model.ask)
+    for number in range(3 * AFTER):
+        bundle, batch = rays(x=torch.full((2,), float(number))), {"y": torch.ones(3)}
+        told = number % 2
+        assert steps(bundle, batch, told)[1]["loss"] == 4.0 * number + 3.0
+    assert recordings.made == 2
+    assert steps(rays(x=torch.ones(4)), {"y": torch.ones(3)}, 0)[1]["loss"] == 11.0
+    assert recordings.made == 2
+
+
+def test_only_the_last_kinds_are_kept(recordings: Recordings) -> None:
+    model = Double()
+    steps = RecordedSteps(model, model.ask)
+
+    def take(told: int) -> None:
+        steps(rays(x=torch.ones(1)), {"y": torch.ones(1)}, told)
+
+    for told in range(KEPT + 1):
+        for _ in range(AFTER):
+            take(told)
+    assert recordings.made == KEPT + 1
+    take(1)
+    assert recordings.made == KEPT + 1
+    take(0)
+    assert recordings.made == KEPT + 2
+
+
+def test_tensors_are_found_once_and_in_order() -> None:
+    one, two, three = (torch.tensor(float(i)) for i in range(3))
+    found = list(tensors_in(({"a": one, "b": [two, "text"]}, 3, {"again": one, "c": (None, three)})))
+    assert [float(tensor) for tensor in found] == [0.0, 1.0, 2.0]
+
+
+def config(folder: Path) -> Any:
+    data = write_clip(folder / "ball", num_frames=FRAMES + 2, size=48)
+    changed: Any = copy.deepcopy(ntalker_base_small.config.pipeline)
+    datamanager: Any = changed.datamanager
+    datamanager.data = datamanager.dataparser.data = Path(data)
+    datamanager.rays_per_step = 256
+    datamanager.rest_interval = 2
+    model: Any = changed.model
+    model.field.backend = model.portrait.torso.backend = "torch"
+    model.hidden_interval = 2
+    changed.target_samples = 4_000
+    return changed
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    torch.manual_seed(0)
+    made = config(tmp_path_factory.mktemp("clip")).setup(device="cpu", test_mode="val")
+    for table in made.model.field.grid_parameters():
+        torch.nn.init.normal_(table)
+    made.model.pose_refinement.mark_trained(torch.arange(FRAMES))
+    yield made.train()
+
+
+def gradients(model: nn.Module, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+    model.zero_grad()
+    torch.stack(list(losses.values())).sum().backward()
+    return {name: each.grad.clone() for name, each in model.named_parameters() if each.grad is not None}
+
+
+def test_a_recorded_step_is_the_step(pipeline: Any, recordings: Recordings, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As on a GPU: sizes are known before, and nothing is asked of the device.
+    monkeypatch.setattr(transfers, "host_would_wait", lambda tensor: True)
+    for module in ("rendering.marching", "rendering.occupancy", "rendering.compositing", "field.pose_refinement"):
+        monkeypatch.setattr(f"ntalker_ns.{module}.automatic_backend", lambda device: "torch")
+    monkeypatch.setattr(recorded_steps, "AFTER", 2)
+    model, steps = pipeline.model, RecordedSteps(pipeline.model, pipeline._recordable)
+    for number in range(40):
+        bundle, batch = pipeline.datamanager.next_train(number)
+        pipeline._planner.plan(bundle, model.config.max_samples, model.config.hidden_interval)
+        torch.manual_seed(number)
+        _, expected, _ = pipeline._ask(bundle, batch)
+        wanted = gradients(model, expected)
+        torch.manual_seed(number)
+        outputs, losses, _ = steps(bundle, batch, (bundle.metadata["plan"], model.field.active_levels))
+        found = gradients(model, losses)
+        pipeline._planner.note(bundle, outputs)
+        assert losses.keys() == expected.keys() and found.keys() == wanted.keys()
+        for name, loss in expected.items():
+            torch.testing.assert_close(losses[name], loss, msg=name)
+        for name, gradient in wanted.items():
+            torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
+    # Rays beside the head or none, points behind the surface or none.
+    assert len(recordings.replayed) > 20 and len(set(recordings.replayed)) == 4
+
+
+class NoGraph:
+    """In place of a CUDA graph: what was recorded stays as it was."""
+
+    def replay(self) -> None:
+        pass
+
+
+def test_torch_records_a_step_and_its_gradients(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's own recording, on a device that runs what it is told while it is recorded and replays nothing."""
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", NoGraph)
+    for name in ("graph", "stream"):
+        monkeypatch.setattr(torch.cuda, name, lambda *given, **options: nullcontext())
+    for name in ("Stream", "synchronize"):
+        monkeypatch.setattr(torch.cuda, name, lambda: None)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
+    # What gradients come from outside, which on a device is known at the replay.
+    monkeypatch.setattr(torch, "empty_like", torch.ones_like)
+    monkeypatch.setattr(recorded_steps, "AFTER", 1)
+    model = pipeline.model
+
+    def ask(bundle: RayBundle, batch: dict[str, Any]) -> Any:
+        torch.manual_seed(0)
+        return pipeline._recordable(bundle, batch)
+
+    bundle, batch = pipeline.datamanager.next_train(0)
+    pipeline._planner.plan(bundle, model.config.max_samples, 1)
+    _, expected, figures = ask(bundle, batch)
+    wanted = gradients(model, expected)
+    _, losses, metrics = RecordedSteps(model, ask)(bundle, batch, 0)
+    found = gradients(model, losses)
+    assert (losses.keys(), metrics.keys(), found.keys()) == (expected.keys(), figures.keys(), wanted.keys())
+    for name, value in (expected | figures | wanted).items():
+        torch.testing.assert_close((losses | metrics | found)[name], value, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_recorded_steps_do_not_accumulate(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = SimpleNamespace(config=SimpleNamespace(gradient_accumulation_steps={"grids": 2}))
+    pipeline._check_accumulation(trainer)
+    monkeypatch.setattr(pipeline, "_steps", RecordedSteps(pipeline.model, pipeline._recordable))
+    with pytest.raises(NTalkerError, match="record-steps"):
+        pipeline._check_accumulation(trainer)
+    trainer.config.gradient_accumulation_steps.clear()
+    pipeline._check_accumulation(trainer)
+
+
+def test_rays_follow_in_strides_where_steps_are_recorded(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "_steps", RecordedSteps(pipeline.model, pipeline._recordable))
+    pipeline._ask_for_rays(4.0, 40_000)
+    assert pipeline.datamanager.rays_per_step == 9_984
+    pipeline._ask_for_rays(4.3, 40_000)
+    assert pipeline.datamanager.rays_per_step == 9_984
+    pipeline._ask_for_rays(4.5, 40_000)
+    assert pipeline.datamanager.rays_per_step == 8_896
+
+
+def test_steps_are_recorded_on_cuda_only(pipeline: Any) -> None:
+    pipeline.record_steps(True)
+    assert pipeline._steps is None
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="records on CUDA")
+def test_a_gpu_repeats_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replays: list[Any] = []
+    replay = torch.cuda.CUDAGraph.replay
+    monkeypatch.setattr(torch.cuda.CUDAGraph, "replay", lambda graph: replays.append(graph) or replay(graph))
+    torch.manual_seed(0)
+    changed = config(tmp_path)
+    changed.model.field.backend = changed.model.portrait.torso.backend = "auto"
+    pipeline = changed.setup(device="cuda", test_mode="val").train()
+    pipeline.model.pose_refinement.mark_trained(torch.arange(FRAMES).cuda())
+    pipeline.record_steps(True)
+    for number in range(120):
+        bundle, batch = pipeline.datamanager.next_train(number)
+        pipeline._planner.plan(bundle, pipeline.model.config.max_samples, pipeline.model.config.hidden_interval)
+        with torch.autocast("cuda"):
+            torch.manual_seed(number)
+            outputs, losses, _ = pipeline._replay(bundle, batch)
+        found = gradients(pipeline.model, losses)
+        torch.manual_seed(number)
+        with torch.autocast("cuda"):
+            _, expected, _ = pipeline._ask(bundle, batch)
+        wanted = gradients(pipeline.model, expected)
+        pipeline._planner.note(bundle, outputs)
+        assert losses.keys() == expected.keys() and found.keys() == wanted.keys()
+        for name, loss in expected.items():
+            torch.testing.assert_close(losses[name], loss, rtol=1e-3, atol=1e-6, msg=name)
+        for name, gradient in wanted.items():
+            assert float((found[name] - gradient).norm()) <= 0.02 * float(gradient.norm()) + 1e-7, name
+    # Forward and backward.
+    assert len(replays) > 40
