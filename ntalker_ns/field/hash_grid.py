@@ -98,5 +98,5 @@ def _encoder(backend: Backend, device_type: str) -> Encode:
     reason = unavailable(name, device_type)
     if reason:
         raise NTalkerError(f'The hash grids\' backend "{name}" cannot be used here: {reason}; use "auto".')
-    module = "reference" if name == "torch" else f"{name}_backend"
-    return importlib.import_module(f"ntalker_ns.encodings.{module}").encode
+    module = "reference" if name == "torch" else name
+    return importlib.import_module(f"ntalker_ns.kernels.{module}.hash_grid").encode
