@@ -17,7 +17,8 @@ import tyro
 from jaxtyping import Float, UInt8
 
 from ntalker_ns import launch
-from ntalker_ns.evaluation.metrics.lips import amplitude_ratio, face_landmarks, mouth_openings, opening_correlation
+from ntalker_ns.capture.landmarks import face_landmarks
+from ntalker_ns.evaluation.metrics.lips import amplitude_ratio, mouth_openings, opening_correlation
 from ntalker_ns.media.contact_sheet import grid, write_picture
 from ntalker_ns.runs import read_run
 
@@ -215,7 +216,7 @@ def faces_found(pictures: Pictures) -> float:
 
 def mouth_box(landmarks: Float[np.ndarray, "n 478 2"], size: tuple[int, ...]) -> tuple[slice, slice]:
     """Rows and columns around the lips of all frames."""
-    from ntalker_ns.evaluation.metrics.lips import MEASURED_AT
+    from ntalker_ns.capture.landmarks import MEASURED_AT
     from ntalker_ns.face.mesh_indices import OUTER_LIPS
 
     points = landmarks[:, OUTER_LIPS].reshape(-1, 2) * (max(size) / MEASURED_AT)

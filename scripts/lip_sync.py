@@ -18,16 +18,10 @@ import numpy as np
 import tyro
 from jaxtyping import Float, UInt8
 
+from ntalker_ns.capture.landmarks import face_landmarks
 from ntalker_ns.cli.run import run_command
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.evaluation.metrics.lips import (
-    SHIFTS,
-    LipSync,
-    face_landmarks,
-    lip_sync,
-    mouth_openings,
-    opening_correlation,
-)
+from ntalker_ns.evaluation.metrics.lips import SHIFTS, LipSync, lip_sync, mouth_openings, opening_correlation
 
 THIRDS = ("third-1", "third-2", "third-3")
 

@@ -1,5 +1,6 @@
 """Face-mesh landmarks of one person, frame after frame (mediapipe, 478 points with irises)."""
 
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
 
@@ -13,6 +14,8 @@ COUNT = 478
 FARTHEST = 0.25
 """Heights of the picture by which a face may be away from where the person is expected: a head that moves fast gets a
 third as far between two looks of the survey, and another person's face is farther away."""
+MEASURED_AT = 512
+"""Longest side, in px, that pictures are scaled to before landmarks are sought; the unit of their distances."""
 
 
 class FaceMesh:
@@ -74,3 +77,33 @@ class FaceMesh:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def face_landmarks(pictures: Iterable[UInt8[np.ndarray, "h w 3"]]) -> Float[np.ndarray, "n 478 2"]:
+    """Landmarks of one face on consecutive pictures, in the picture's plane: `face_points` without depth."""
+    return face_points(pictures)[..., :2]
+
+
+def face_points(pictures: Iterable[UInt8[np.ndarray, "h w 3"]]) -> Float[np.ndarray, "n 478 3"]:
+    """Landmarks of the face on consecutive pictures of one person, with their relative depth.
+
+    Pictures are scaled so that their longest side has `MEASURED_AT` px: on small ones the mesh is coarse.
+
+    Args:
+        pictures: RGB, of any sizes.
+
+    Returns:
+        x and y in px of the scaled picture and depth in the same unit, NaN where no face is found.
+    """
+    import cv2
+
+    rows = []
+    with FaceMesh() as mesh:
+        for picture in pictures:
+            scale = MEASURED_AT / max(picture.shape[:2])
+            size = (round(picture.shape[1] * scale), round(picture.shape[0] * scale))
+            way = cv2.INTER_CUBIC if scale > 1.0 else cv2.INTER_AREA
+            scaled = picture if scale == 1.0 else cv2.resize(picture, size, interpolation=way)
+            points = mesh(np.ascontiguousarray(scaled), np.array(size) / 2.0)
+            rows.append(np.full((COUNT, 3), np.nan) if points is None else points)
+    return np.array(rows).reshape(-1, COUNT, 3)

@@ -147,7 +147,8 @@ def evaluate(config: Path, speech: Path, video: Path, folder: Path) -> "tuple[He
 
 def measured_opening(video: Path) -> "Float[np.ndarray, ' n']":
     """The mouth opening in each frame of a video, NaN where no face is found."""
-    from ntalker_ns.evaluation.metrics.lips import face_landmarks, mouth_openings
+    from ntalker_ns.capture.landmarks import face_landmarks
+    from ntalker_ns.evaluation.metrics.lips import mouth_openings
     from ntalker_ns.media.video_reader import read_frames
 
     return mouth_openings(face_landmarks(read_frames(video)))

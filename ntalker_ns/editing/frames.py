@@ -143,8 +143,8 @@ def lip_masks(
         Masks, and in how many pictures the lips were found; elsewhere an ellipse in the middle of the lip box stands
         for them.
     """
+    from ntalker_ns.capture.landmarks import MEASURED_AT, face_landmarks
     from ntalker_ns.data.images import polygon_mask
-    from ntalker_ns.evaluation.metrics.lips import MEASURED_AT, face_landmarks
     from ntalker_ns.face.mesh_indices import OUTER_LIPS
 
     height, width = pictures.shape[1:3]

@@ -12,11 +12,11 @@ import numpy as np
 from jaxtyping import Float, Float32, Int64, UInt8
 
 from ntalker_ns.audio.clock import FPS, SAMPLE_RATE
+from ntalker_ns.capture.landmarks import face_points
 from ntalker_ns.console import track
 from ntalker_ns.driving.sequence import longest_run
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation.frame_file import FrameFile
-from ntalker_ns.evaluation.metrics.lips import face_points
 from ntalker_ns.evaluation.metrics.regions import Masks, face_oval_mask, region_masks
 from ntalker_ns.evaluation.options import FrameOptions, Rest
 from ntalker_ns.evaluation.peak_memory import PeakMemory

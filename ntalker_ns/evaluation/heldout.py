@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
+from ntalker_ns.capture.landmarks import MEASURED_AT, face_landmarks
 from ntalker_ns.evaluation.baselines import mean_frame, nearest_frames, over_true_rest
-from ntalker_ns.evaluation.metrics.lips import MEASURED_AT, face_landmarks, lip_distances
+from ntalker_ns.evaluation.metrics.lips import lip_distances
 from ntalker_ns.evaluation.metrics.regions import REGIONS, RegionPsnr, region_errors, region_masks, region_psnr
 from ntalker_ns.media.contact_sheet import grid, write_picture
 

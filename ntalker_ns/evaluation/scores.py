@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import numpy as np
 from jaxtyping import Float
 
+from ntalker_ns.capture.landmarks import MEASURED_AT
 from ntalker_ns.console import track
 from ntalker_ns.evaluation.footage import Exact, Reference, Take
 from ntalker_ns.evaluation.metrics import catalogue
@@ -14,7 +15,7 @@ from ntalker_ns.evaluation.metrics.clip_direction import Clip, clip_directions
 from ntalker_ns.evaluation.metrics.fidelity import ssim
 from ntalker_ns.evaluation.metrics.head_motion import head_rotations, rotation_jitter
 from ntalker_ns.evaluation.metrics.identity import Embedder, identity_distances
-from ntalker_ns.evaluation.metrics.lips import MEASURED_AT, lip_distances, lip_sync, mouth_openings
+from ntalker_ns.evaluation.metrics.lips import lip_distances, lip_sync, mouth_openings
 from ntalker_ns.evaluation.metrics.regions import region_errors, region_psnr
 from ntalker_ns.evaluation.metrics.syncnet import SyncNet, sync_score
 from ntalker_ns.evaluation.metrics.warping import Flow, warping_errors

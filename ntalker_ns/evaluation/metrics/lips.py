@@ -1,13 +1,9 @@
 """Do the lips move as they should? Mouth openings measured on pictures, and how two courses of them agree."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, UInt8
-
-MEASURED_AT = 512
-"""Longest side, in px, that pictures are brought to before landmarks are sought; the unit of lip distances."""
+from jaxtyping import Float
 
 SHIFTS = 20
 """Circularly shifted courses that a real one must beat."""
@@ -35,45 +31,6 @@ class LipSync:
     def beats_shifts(self) -> bool:
         """Whether the correlation is above that of every shifted course: lips that move by chance are not."""
         return self.correlation > max(self.shifted)
-
-
-def face_landmarks(pictures: Iterable[UInt8[np.ndarray, "h w 3"]]) -> Float[np.ndarray, "n 478 2"]:
-    """mediapipe's face-mesh landmarks on consecutive pictures of one person, in the picture's plane.
-
-    Args:
-        pictures: RGB.
-
-    Returns:
-        Landmarks in px of the picture scaled to 512 px, NaN where no face is found.
-    """
-    return face_points(pictures)[..., :2]
-
-
-def face_points(pictures: Iterable[UInt8[np.ndarray, "h w 3"]]) -> Float[np.ndarray, "n 478 3"]:
-    """mediapipe's face-mesh landmarks with their relative depth.
-
-    Pictures are scaled so that their longest side has 512 px: on small ones the mesh is coarse.
-
-    Args:
-        pictures: RGB.
-
-    Returns:
-        x and y in px of the scaled picture and depth in the same unit, NaN where no face is found.
-    """
-    import cv2
-
-    from ntalker_ns.capture.landmarks import COUNT, FaceMesh
-
-    rows = []
-    with FaceMesh() as mesh:
-        for picture in pictures:
-            scale = MEASURED_AT / max(picture.shape[:2])
-            size = (round(picture.shape[1] * scale), round(picture.shape[0] * scale))
-            way = cv2.INTER_CUBIC if scale > 1.0 else cv2.INTER_AREA
-            scaled = picture if scale == 1.0 else cv2.resize(picture, size, interpolation=way)
-            points = mesh(np.ascontiguousarray(scaled), np.array(size) / 2.0)
-            rows.append(np.full((COUNT, 3), np.nan) if points is None else points)
-    return np.array(rows).reshape(-1, COUNT, 3)
 
 
 def mouth_openings(landmarks: Float[np.ndarray, "n 478 2"]) -> Float[np.ndarray, " n"]:

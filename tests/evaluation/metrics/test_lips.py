@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.paths import MEDIA
 
+from ntalker_ns.capture.landmarks import face_landmarks
 from ntalker_ns.evaluation.metrics.lips import (
     amplitude_ratio,
     best_lag,
-    face_landmarks,
     lip_distances,
     lip_sync,
     mouth_openings,
