@@ -4,7 +4,8 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 stamp=.venv/ntalker-setup
-checksum=$(cksum < pyproject.toml)
+unfinished=.venv/ntalker-unfinished
+checksum=$(cat pyproject.toml scripts/constraints.txt <(echo "${NTALKER_TORCH:-}") | cksum)
 gigabytes=10
 
 fail() {
@@ -65,13 +66,14 @@ check_system_libraries() {
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$checksum" ] && .venv/bin/python -c 'pass' 2>/dev/null; then
     exit 0
 fi
-if ! .venv/bin/python -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 10), (3, 11)))' 2>/dev/null; then
+# A package that was being written when an earlier set-up was stopped looks installed: begin anew.
+if [ -f "$unfinished" ] || ! .venv/bin/python -c 'import pip, sys; sys.exit(sys.version_info[:2] not in ((3, 10), (3, 11)))' 2>/dev/null; then
     make_environment
 fi
+touch "$unfinished"
 echo "Installing into .venv (about $gigabytes GB, some minutes) ..."
-quiet=()
-[ -t 1 ] || quiet=(--quiet)
-.venv/bin/python -m pip install "${quiet[@]}" --disable-pip-version-check -e '.[dev]'
+.venv/bin/python scripts/install.py
 check_system_libraries
 echo "$checksum" > "$stamp"
+rm "$unfinished"
 echo "Ready. Activate it with: source .venv/bin/activate"
