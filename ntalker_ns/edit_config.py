@@ -24,8 +24,7 @@ from ntalker_ns.editing.instruct_pix2pix import InstructPix2PixConfig
 from ntalker_ns.editing.plan import EditConfig, EditPlan, EditRegion, make_plan
 from ntalker_ns.editing.presets import EditPreset, load_preset
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.run_folder import absolute
-from ntalker_ns.runs import BaseRun, find_base, read_run
+from ntalker_ns.run_folder import Run, absolute, find_run, read_run
 from ntalker_ns.talker_dataparser import find_source
 from ntalker_ns.talker_model import TalkerModelConfig
 from ntalker_ns.talker_trainer import TalkerTrainerConfig
@@ -135,11 +134,11 @@ class EditTrainerConfig(TalkerTrainerConfig):
                 raise NTalkerError(f"There is no file at {self.audio}: check --audio.")
         return preset
 
-    def _source(self) -> BaseRun:
+    def _source(self) -> Run:
         """The run whose head this one goes on from: its base, or where it is resumed, the run that was broken off."""
         resumed = self.checkpoint_to_resume()
         if resumed is None:
-            source = find_base(self.base, self.output_dir)
+            source = find_run(self.base, self.output_dir)
             self.base = source.checkpoint
             return source
         source = read_run(resumed.parent.parent, resumed)
@@ -152,7 +151,7 @@ class EditTrainerConfig(TalkerTrainerConfig):
         self.base = recorded
         return source
 
-    def _adopt(self, source: BaseRun) -> None:
+    def _adopt(self, source: Run) -> None:
         """Takes over what a head is made of, so that this run stands on its own."""
         given = self.pipeline.datamanager.data
         theirs = source.config.pipeline
@@ -170,7 +169,7 @@ class EditTrainerConfig(TalkerTrainerConfig):
         self.pipeline = dataclasses.replace(self.pipeline, datamanager=datamanager, model=model)
         self.experiment_name = self.experiment_name or source.config.experiment_name
 
-    def _driving_frames(self, source: BaseRun) -> int:
+    def _driving_frames(self, source: Run) -> int:
         """How many frames drive the head while it is edited."""
         driving = source.driving()
         return len(driving) if self.audio is None else len(features_of_file(self.audio, driving)[0])
@@ -181,7 +180,7 @@ class EditTrainerConfig(TalkerTrainerConfig):
         assert driving is not None
         return partial(copy_folder, driving)
 
-    def _say(self, source: BaseRun) -> None:
+    def _say(self, source: Run) -> None:
         """Tells the user what is about to happen."""
         verb = "Resuming the edit" if isinstance(source.config, type(self)) and self.load_checkpoint else "Editing"
         # As it is: square brackets in an instruction are no markup.

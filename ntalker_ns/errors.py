@@ -1,6 +1,7 @@
 """The one error type whose message is meant for users."""
 
 import sys
+from collections.abc import Callable
 from types import TracebackType
 
 
@@ -17,16 +18,20 @@ def in_words(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def print_as_sentence() -> None:
+def print_as_sentence(explain: Callable[[BaseException], str | None] = lambda error: None) -> None:
     """Makes an uncaught `NTalkerError` end a program with its sentence and exit code 1, instead of a traceback.
 
     The `ns-*` commands have no place of ours to catch it in. Every other exception is shown as before.
+
+    Args:
+        explain: gives a sentence for other errors that users can mend, None for the rest.
     """
     previous = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-        if isinstance(error, NTalkerError):
-            print(f"Error: {error}", file=sys.stderr)
+        sentence = str(error) if isinstance(error, NTalkerError) else explain(error)
+        if sentence is not None:
+            print(f"Error: {sentence}", file=sys.stderr)
         else:
             previous(kind, error, traceback)
 

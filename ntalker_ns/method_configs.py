@@ -12,6 +12,7 @@ from ntalker_ns.errors import print_as_sentence
 from ntalker_ns.field.talker_field import TalkerFieldConfig
 from ntalker_ns.field.torso_field import TorsoFieldConfig
 from ntalker_ns.rendering.portrait import PortraitConfig
+from ntalker_ns.run_folder import written_by_earlier_version
 from ntalker_ns.talker_datamanager import TalkerDataManagerConfig
 from ntalker_ns.talker_dataparser import TalkerDataParserConfig
 from ntalker_ns.talker_model import TalkerModelConfig
@@ -21,7 +22,7 @@ from ntalker_ns.training.lip_patches import LipsPhaseConfig
 from ntalker_ns.training.optimizers import FusedAdamConfig
 from ntalker_ns.training.schedulers import CosineDecayConfig
 
-print_as_sentence()
+print_as_sentence(written_by_earlier_version)
 
 
 def _optimizers(

@@ -1,4 +1,4 @@
-"""Checkpoint files: found, read, written in one piece, compared with the model they are meant for.
+"""The files of a run: its configuration, its driving sequence and its checkpoints.
 
 Everything in a checkpoint is tensors and plain Python, so that the stock commands load it with `weights_only=True`.
 """
@@ -9,20 +9,189 @@ import random
 import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import yaml
+from nerfstudio.engine.trainer import TrainerConfig
 from torch import Tensor
 
+from ntalker_ns import __version__
+from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.errors import NTalkerError
 
 DRIVING_FOLDER = "driving"
 """Where a run folder keeps its driving sequence."""
+BASE_METHOD = "ntalker-base"
+"""Prefix of the methods whose newest run is edited."""
+BEFORE = "ntalker_ns before 0.2"
+"""Versions whose runs do not record a version."""
 
-
+_VERSION = re.compile(r"^version: (\S+)$", re.MULTILINE)
 _NAME = re.compile(r"step-(\d+)\.ckpt")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained head on disk."""
+
+    config: Any
+    """Its `TalkerTrainerConfig`."""
+    folder: Path
+    """Absolute."""
+    checkpoint: Path
+    """Absolute."""
+
+    @property
+    def steps(self) -> int:
+        """Training steps of the checkpoint."""
+        return int(self.checkpoint.stem.removeprefix("step-")) + 1
+
+    @property
+    def complete(self) -> bool:
+        """Whether it was trained to its end."""
+        return self.steps >= self.config.max_num_iterations
+
+    @property
+    def driving_folder(self) -> Path:
+        """Its driving sequence, where the run lies now."""
+        return self.folder / DRIVING_FOLDER
+
+    def driving(self) -> DrivingSequence:
+        """Its driving sequence.
+
+        Raises:
+            NTalkerError: it is missing or broken.
+        """
+        return DrivingSequence.load(self.driving_folder)
+
+
+def find_run(named: Path | None, output_dir: Path) -> Run:
+    """The run that an edit starts from.
+
+    Args:
+        named: a run folder, its config.yml, or a checkpoint; None takes the newest completed run of an ntalker-base
+            method under the output folder.
+        output_dir: where runs are.
+
+    Raises:
+        NTalkerError: there is no such run.
+    """
+    if named is None:
+        return newest_run(output_dir)
+    path = absolute(named)
+    if path.suffix == ".ckpt":
+        if not path.is_file():
+            raise NTalkerError(f"There is no checkpoint {path}: check --base.")
+        return read_run(path.parent.parent, path)
+    return read_run(path.parent if path.name == "config.yml" else path)
+
+
+def newest_run(output_dir: Path) -> Run:
+    """The newest completed run of any ntalker-base method, by the start times that run folders are named after.
+
+    Raises:
+        NTalkerError: there is none.
+    """
+    root = absolute(output_dir)
+    configs = root.glob(f"*/{BASE_METHOD}*/*/config.yml")
+    unfinished = 0
+    for path in sorted(configs, key=lambda path: (path.parent.name, path), reverse=True):
+        try:
+            if (run := read_run(path.parent)).complete:
+                return run
+        except NTalkerError:
+            pass
+        unfinished += 1
+    reason = f"the {unfinished} there are unfinished or broken" if unfinished else "there is none"
+    raise NTalkerError(
+        f"An edit needs a trained head, but under {root} {reason}: train one with ns-train {BASE_METHOD} --data DIR, "
+        "or name one with --base."
+    )
+
+
+def read_run(folder: Path, checkpoint: Path | None = None) -> Run:
+    """Reads a run's configuration.
+
+    Args:
+        folder: the run folder.
+        checkpoint: in it; None takes the newest.
+
+    Raises:
+        NTalkerError: it is no run of ours, or it has no checkpoint.
+    """
+    path = folder / "config.yml"
+    if not path.is_file():
+        raise NTalkerError(f"There is no run at {folder} (no config.yml): check --base.")
+    config = read_config(path)
+    return Run(config, folder, checkpoint or find_checkpoint(folder / config.relative_model_dir))
+
+
+def read_config(path: Path) -> Any:
+    """Reads the configuration of a run that may have been moved, copied or renamed.
+
+    Args:
+        path: its config.yml.
+
+    Returns:
+        The `TalkerTrainerConfig` as it was saved, but with the driving sequence that lies beside it.
+
+    Raises:
+        NTalkerError: it cannot be read, it is no run of ours, or an earlier version wrote it.
+    """
+    try:
+        text = path.read_text("utf8")
+        config = yaml.load(text, Loader=yaml.Loader)
+    except Exception as error:  # Any error of any class that the file names.
+        if (sentence := written_by_earlier_version(error, f"{path}")) is not None:
+            raise NTalkerError(sentence) from error
+        reason = " ".join(str(error).split())[:200]
+        raise NTalkerError(f"{path} cannot be read as a run's configuration ({reason}).") from error
+    dataparser = getattr(getattr(getattr(config, "pipeline", None), "datamanager", None), "dataparser", None)
+    if dataparser is None or not isinstance(config, TrainerConfig) or not hasattr(dataparser, "driving"):
+        method = getattr(config, "method_name", None) or "none"
+        raise NTalkerError(f"{path} is not the configuration of a talking head (its method: {method}).")
+    check_version(config, f"{path}")
+    dataparser.driving = path.resolve().parent / DRIVING_FOLDER
+    return config
+
+
+def check_version(config: Any, subject: str = "This run") -> None:
+    """Refuses a run's configuration that was saved before configurations recorded their version.
+
+    Args:
+        config: a `TalkerTrainerConfig`.
+        subject: how the sentence names it.
+
+    Raises:
+        NTalkerError: it was.
+    """
+    if "version" not in vars(config):
+        raise NTalkerError(_other_version(subject, BEFORE))
+
+
+def written_by_earlier_version(error: BaseException, subject: str = "This run") -> str | None:
+    """The sentence for a run whose config.yml names classes of ours that are gone; None for any other error.
+
+    Args:
+        error: from reading a config.yml, by us or by a stock command.
+        subject: how the sentence names the run.
+    """
+    if not isinstance(error, yaml.constructor.ConstructorError) or "ntalker_ns" not in f"{error.problem}":
+        return None
+    mark = error.problem_mark
+    recorded = _VERSION.search((mark.buffer if mark else None) or "")
+    return _other_version(subject, f"ntalker_ns {recorded[1]}" if recorded else BEFORE)
+
+
+def _other_version(subject: str, version: str) -> str:
+    return (
+        f"{subject} was written by {version}, whose runs ntalker_ns {__version__} cannot read: train it again with "
+        "ns-train, or install that version."
+    )
 
 
 def find_checkpoints(folder: Path) -> dict[int, Path]:

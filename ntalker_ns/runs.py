@@ -1,166 +1,28 @@
-"""The run that an edit starts from: found, checked, and read."""
+"""Runs from Python: started as `ns-train` starts them, and loaded to render."""
 
-from dataclasses import dataclass
+import copy
 from pathlib import Path
 from typing import Any
 
-import yaml
 from nerfstudio.pipelines.base_pipeline import Pipeline
 
-from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.run_folder import DRIVING_FOLDER, absolute, find_checkpoint
-from ntalker_ns.talker_trainer import TalkerTrainerConfig
-
-BASE_METHOD = "ntalker-base"
-"""Beginning of the names of the methods whose newest run is edited."""
+from ntalker_ns.run_folder import find_checkpoint, read_checkpoint, read_config
 
 
-@dataclass(frozen=True)
-class BaseRun:
-    """A trained head."""
-
-    config: TalkerTrainerConfig
-    folder: Path
-    """Absolute."""
-    checkpoint: Path
-    """Absolute."""
-
-    @property
-    def steps(self) -> int:
-        """Training steps that the checkpoint has."""
-        return steps_of(self.checkpoint)
-
-    @property
-    def complete(self) -> bool:
-        """Whether it was trained to its end."""
-        return self.steps >= self.config.max_num_iterations
-
-    @property
-    def driving_folder(self) -> Path:
-        """Its driving sequence, where the run lies now."""
-        return self.folder / DRIVING_FOLDER
-
-    def driving(self) -> DrivingSequence:
-        """Its driving sequence.
-
-        Raises:
-            NTalkerError: it is missing or broken.
-        """
-        return DrivingSequence.load(self.driving_folder)
-
-
-def find_base(named: Path | None, output_dir: Path) -> BaseRun:
-    """The run to edit.
-
-    Args:
-        named: a run folder, its config.yml, or a checkpoint; None takes the newest completed run of an ntalker-base
-            method under the output folder.
-        output_dir: where runs are.
-
-    Raises:
-        NTalkerError: there is no such run.
-    """
-    if named is None:
-        return newest_base(output_dir)
-    path = absolute(named)
-    if path.suffix == ".ckpt":
-        if not path.is_file():
-            raise NTalkerError(f"There is no checkpoint {path}: check --base.")
-        return read_run(path.parent.parent, path)
-    return read_run(path.parent if path.name == "config.yml" else path)
-
-
-def newest_base(output_dir: Path) -> BaseRun:
-    """The newest completed run of any ntalker-base method: run folders are named after when they began.
-
-    Raises:
-        NTalkerError: there is none.
-    """
-    place = absolute(output_dir)
-    found = sorted(
-        place.glob(f"*/{BASE_METHOD}*/*/config.yml"), key=lambda path: (path.parent.name, path), reverse=True
-    )
-    unfinished = 0
-    for path in found:
-        try:
-            run = read_run(path.parent)
-        except NTalkerError:
-            unfinished += 1
-            continue
-        if run.complete:
-            return run
-        unfinished += 1
-    reason = f"the {unfinished} there are unfinished or broken" if unfinished else "there is none"
-    raise NTalkerError(
-        f"An edit needs a trained head, but under {place} {reason}: train one with ns-train {BASE_METHOD} --data DIR, "
-        "or name one with --base."
-    )
-
-
-def read_run(folder: Path, checkpoint: Path | None = None) -> BaseRun:
-    """Reads a run's configuration.
-
-    Args:
-        folder: the run folder.
-        checkpoint: in it; None takes the newest.
-
-    Raises:
-        NTalkerError: it is no run of ours, or it has no checkpoint.
-    """
-    path = folder / "config.yml"
-    if not path.is_file():
-        raise NTalkerError(f"There is no run at {folder} (no config.yml): check --base.")
-    config = read_config(path)
-    models = folder / config.relative_model_dir
-    return BaseRun(config, folder, checkpoint or find_checkpoint(models))
-
-
-def read_config(path: Path) -> TalkerTrainerConfig:
-    """Reads the configuration of a run that may have been moved, copied or renamed.
-
-    Args:
-        path: its config.yml.
-
-    Returns:
-        The configuration as it was saved, but with the driving sequence that lies beside it.
-
-    Raises:
-        NTalkerError: it cannot be read, or it is no run of ours.
-    """
-    try:
-        config: Any = yaml.load(path.read_text("utf8"), Loader=yaml.Loader)
-    except Exception as error:  # Any error of any class that the file names.
-        reason = " ".join(str(error).split())[:200]
-        raise NTalkerError(f"{path} cannot be read as a run's configuration ({reason}).") from error
-    if not isinstance(config, TalkerTrainerConfig):
-        method = getattr(config, "method_name", None) or "none"
-        raise NTalkerError(f"{path} is not the configuration of a talking head (its method: {method}).")
-    config.pipeline.datamanager.dataparser.driving = path.resolve().parent / DRIVING_FOLDER
-    return config
-
-
-def steps_of(checkpoint: Path) -> int:
-    """How many steps a checkpoint has, by its name."""
-    return int(checkpoint.stem.removeprefix("step-")) + 1
-
-
-def load_run(load_config: Path) -> tuple[Any, Pipeline]:
+def load_run(load_config: Path) -> Any:
     """Loads a trained head for rendering, from wherever its run folder lies now; its data set is not needed.
 
     Args:
         load_config: the run's config.yml.
 
     Returns:
-        The run's configuration and its pipeline in evaluation mode.
+        Its `TalkerPipeline` in evaluation mode, with the newest checkpoint or that of the configuration's load_step.
 
     Raises:
         NTalkerError: there is no such file, it is no run of ours, or it has no checkpoint.
     """
     import torch
-
-    from ntalker_ns.run_folder import find_checkpoint, read_checkpoint
-    from ntalker_ns.runs import read_config
 
     if not load_config.is_file():
         raise NTalkerError(f"There is no run at '{load_config}': give the config.yml that ns-train wrote.")
@@ -171,7 +33,80 @@ def load_run(load_config: Path) -> tuple[Any, Pipeline]:
         raise NTalkerError(f"'{load_config}' has no checkpoints, for there is no folder {models}: copy it there.")
     state = read_checkpoint(find_checkpoint(models, config.load_step))
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    pipeline: Any = config.pipeline.setup(device=device, test_mode="inference")
+    pipeline: Pipeline = config.pipeline.setup(device=device, test_mode="inference")
     pipeline.eval()
     pipeline.load_pipeline(state["pipeline"], state["step"])
-    return config, pipeline
+    return pipeline
+
+
+def method_config(method: str = "ntalker-base-small", **overrides: Any) -> Any:
+    """The configuration of one of our methods, to be changed freely.
+
+    Args:
+        method: its registered name.
+        overrides: fields of the trainer's configuration.
+
+    Raises:
+        NTalkerError: there is no such method.
+    """
+    from ntalker_ns import method_configs
+
+    known = (
+        method_configs.ntalker_base,
+        method_configs.ntalker_base_small,
+        method_configs.ntalker_edit,
+        method_configs.ntalker_edit_small,
+    )
+    configs = {one.config.method_name: one.config for one in known}
+    if method not in configs:
+        raise NTalkerError(f"There is no method '{method}': choose from {', '.join(map(str, configs))}.")
+    config = copy.deepcopy(configs[method])
+    for name, value in overrides.items():
+        setattr(config, name, value)
+    return config
+
+
+def train_config(config: Any) -> Path:
+    """Trains in this process, without a viewer.
+
+    Args:
+        config: of `method_config`, with `data` and `output_dir` set.
+
+    Returns:
+        The run's config.yml.
+
+    Raises:
+        NTalkerError: the data cannot be used.
+    """
+    prepare(config)
+    return train_prepared(config)
+
+
+def prepare(config: Any) -> None:
+    """What precedes a training: names the run and writes its configuration.
+
+    Args:
+        config: of `method_config`, with `data` and `output_dir` set; its viewer is turned off.
+
+    Raises:
+        NTalkerError: the data cannot be used.
+    """
+    from nerfstudio.utils import writer
+
+    # nerfstudio's writers are global and outlive a run: the next one would go on writing into its folder.
+    writer.EVENT_WRITERS.clear()
+    writer.EVENT_STORAGE.clear()
+    writer.GLOBAL_BUFFER.clear()
+    config.vis = "tensorboard"
+    if config.data is not None:
+        config.pipeline.datamanager.data = config.data
+    config.set_timestamp()
+    config.save_config()
+
+
+def train_prepared(config: Any) -> Path:
+    """Trains after `prepare`; returns the run's config.yml."""
+    from nerfstudio.scripts.train import train_loop
+
+    train_loop(local_rank=0, world_size=1, config=config)
+    return config.get_base_dir() / "config.yml"

@@ -5,21 +5,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+import tyro
 from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
 from nerfstudio.utils.decorators import check_main_thread
 from nerfstudio.utils.rich_utils import CONSOLE
 
+from ntalker_ns import __version__
 from ntalker_ns.driving.build import write_driving
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.media.output_paths import check_folder
 from ntalker_ns.run_folder import (
     DRIVING_FOLDER,
     absolute,
+    check_version,
     discard_start,
     find_checkpoint,
     random_state,
@@ -56,6 +59,8 @@ class TalkerTrainerConfig(TrainerConfig):
     """Pipeline configuration."""
     viewer: ViewerConfig = field(default_factory=lambda: ViewerConfig(quit_on_train_completion=True))
     """Viewer configuration. Training ends when it is done; ns-viewer shows the run afterwards."""
+    version: Annotated[str, tyro.conf.Suppress] = __version__
+    """The version of ntalker_ns that writes the run."""
 
     def set_timestamp(self) -> None:
         """Names the run and resolves, before the config is saved, what depends on the machine and the data.
@@ -164,8 +169,12 @@ class TalkerTrainerConfig(TrainerConfig):
         """The folder of checkpoints.
 
         The stock commands ask for it before they build the data manager, so that here is the place to find the
-        driving sequence of a run that was moved or copied.
+        driving sequence of a run that was moved or copied, and to refuse one of an earlier version.
+
+        Raises:
+            NTalkerError: an earlier version wrote the run.
         """
+        check_version(self)
         local = absolute(self.get_base_dir()) / DRIVING_FOLDER
         if local.is_dir():
             self.pipeline.datamanager.dataparser.driving = local

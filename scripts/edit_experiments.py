@@ -16,11 +16,11 @@ import numpy as np
 import tyro
 from jaxtyping import Float, UInt8
 
-from ntalker_ns import launch
+from ntalker_ns import runs
 from ntalker_ns.capture.landmarks import face_landmarks
 from ntalker_ns.evaluation.metrics.lips import amplitude_ratio, mouth_openings, opening_correlation
 from ntalker_ns.media.contact_sheet import grid, write_picture
-from ntalker_ns.runs import read_run
+from ntalker_ns.run_folder import read_run
 
 Pictures = UInt8[np.ndarray, "n h w 3"]
 STRATEGIES = ("progressive", "one-time", "iterative")
@@ -83,13 +83,11 @@ class Experiments:
         found = [read_run(path.parent) for path in sorted((self.output / name).glob("*/*/*/nerfstudio_models"))]
         if done := [run.folder for run in found if run.complete]:
             return done[-1]
-        config = launch.method_config(
-            self.method, instruction=instruction, base=self.base, output_dir=self.output / name
-        )
+        config = runs.method_config(self.method, instruction=instruction, base=self.base, output_dir=self.output / name)
         options = {"num_frames": self.frames, "epochs": self.epochs, "lip_epochs": self.lip_epochs, **fields}
         for option, value in options.items():
             setattr(config.edit, option, value)
-        return launch.train(config).parent
+        return runs.train_config(config).parent
 
     def style(self, run: Path, base: Pictures) -> dict[str, float]:
         """Whether the head follows its edited frames, and whether its lips still follow the audio."""
@@ -139,7 +137,7 @@ class Experiments:
 
     def weights(self, run: Path) -> dict[str, float]:
         """How much fine detail the refinement network adds, as its weight rises."""
-        pipeline = launch.load(run / "config.yml")
+        pipeline = runs.load_run(run / "config.yml")
         shown: dict[float, Pictures] = {}
         for weight in WEIGHTS:
             pipeline.model.refinement_weight.value = weight
@@ -152,7 +150,7 @@ class Experiments:
 
 def speaking(load_config: Path, audio: Path, count: int) -> Pictures:
     """The first frames of a head that says something."""
-    return speak(launch.load(load_config), audio, count)
+    return speak(runs.load_run(load_config), audio, count)
 
 
 def speak(pipeline: Any, audio: Path, count: int) -> Pictures:
@@ -175,7 +173,7 @@ def supervision(run: Path) -> tuple[Pictures, Pictures, Pictures]:
     from ntalker_ns.editing.frames import edit_cameras
     from ntalker_ns.editing.store import EditStore
 
-    store, pipeline = EditStore(run / STORE_FOLDER), launch.load(run / "config.yml")
+    store, pipeline = EditStore(run / STORE_FOLDER), runs.load_run(run / "config.yml")
     newest = store.newest_of_all("edited", 1 << 30)
     frames = np.array(sorted(newest))
     parser = pipeline.config.datamanager.dataparser

@@ -33,10 +33,10 @@ class EvaluateHeldout:
         """Renders, compares, prints the table."""
         from rich.console import Console
 
-        from ntalker_ns import launch
+        from ntalker_ns import runs
         from ntalker_ns.evaluation import heldout as report
 
-        pipeline = launch.load(self.load_config)
+        pipeline = runs.load_run(self.load_config)
         result = report.evaluate_heldout(pipeline, rest=self.rest, image_size=self.image_size)
         folder = self.output_dir or self.load_config.parent
         report.write_examples(folder / "heldout.png", result)

@@ -69,7 +69,7 @@ class LipSyncOverThirds:
         print(f"The correlation is {verdict} that of each of the {SHIFTS} shifted audios. Figures: {path}")
 
     def _configs(self) -> Iterator[Path]:
-        from ntalker_ns.launch import method_config, train
+        from ntalker_ns.runs import method_config, train_config
 
         if self.runs:
             if len(self.runs) != len(THIRDS):
@@ -84,7 +84,7 @@ class LipSyncOverThirds:
             )
             config.pipeline.datamanager.dataparser.holdout = third
             config.experiment_name = f"{self.data.name}-{third}"
-            yield train(config)
+            yield train_config(config)
 
 
 @dataclass(frozen=True)
@@ -125,9 +125,9 @@ def measure(load_config: Path, shifts: int) -> Measured:
         load_config: the run's config.yml.
         shifts: how many circularly shifted audios to render as well.
     """
-    from ntalker_ns import launch
+    from ntalker_ns import runs
 
-    pipeline = launch.load(load_config)
+    pipeline = runs.load_run(load_config)
     held_out, own = pipeline.datamanager.eval_dataset, pipeline.model.driving
     frames = held_out.frame_indices
     true = mouth_openings(held_out.require_clip().landmarks[frames].astype(np.float64))

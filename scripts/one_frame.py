@@ -51,19 +51,19 @@ def fit_one_frame(data: Path, output_dir: Path, method: str, steps: int) -> tupl
     Returns:
         The seconds that set-up and training took, and the PSNR of the frame's head, dB.
     """
-    from ntalker_ns import launch
+    from ntalker_ns import runs
     from ntalker_ns.evaluation.heldout import render
     from ntalker_ns.evaluation.metrics.regions import region_errors, region_masks, region_psnr
 
-    config = launch.method_config(method, data=data, output_dir=output_dir, max_num_iterations=steps)
+    config = runs.method_config(method, data=data, output_dir=output_dir, max_num_iterations=steps)
     config.pipeline.datamanager.dataparser.max_frames = 1
     config.pipeline.datamanager.dataparser.holdout = "none"
     config.pipeline.datamanager.frames_per_step = 1
     config.steps_per_eval_image = 0
     start = time.perf_counter()
-    path = launch.train(config)
+    path = runs.train_config(config)
     seconds = time.perf_counter() - start
-    pipeline = launch.load(path)
+    pipeline = runs.load_run(path)
     dataset = pipeline.datamanager.eval_dataset
     item = dataset[0]
     masks = region_masks(item["labels"].numpy(), item["face_mask"].numpy())

@@ -50,9 +50,10 @@ class PortraitSheet:
 
     def main(self) -> None:
         """Renders everything, writes it, prints the numbers."""
+        from ntalker_ns.run_folder import read_config
         from ntalker_ns.runs import load_run
 
-        config, pipeline = load_run(self.load_config)
+        pipeline = load_run(self.load_config)
         pipeline.eval()
         studio = Studio(pipeline.model, self.size)
         folder = self.output_dir or self.load_config.parent / "portrait"
@@ -63,7 +64,7 @@ class PortraitSheet:
         figures: dict[str, Any] = {"psnr": quality(pipeline)}
         figures["difference of consecutive frames"] = flicker(studio, pipeline.datamanager.eval_dataset)
         if self.nerfacto_seconds:
-            figures["beside nerfacto"] = beside_nerfacto(config, pipeline, self.nerfacto_seconds)
+            figures["beside nerfacto"] = beside_nerfacto(read_config(self.load_config), pipeline, self.nerfacto_seconds)
         write_text(folder / "portrait.json", json.dumps(figures, indent=2) + "\n")
         print(f"Pictures: {folder}")
         print(describe(figures))

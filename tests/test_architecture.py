@@ -24,13 +24,12 @@ LEVELS = [
     {"cli"},
 ]
 # Files of the root that belong together.
-ROOMS = {"viewer": "talker", "run_folder": "talker", "stock": "talker", "method_configs": "edit", "launch": "runs"}
+ROOMS = {"viewer": "talker", "run_folder": "talker", "stock": "talker", "method_configs": "edit"}
 # The package's own face for Python users may import what it offers, and nothing inside imports it.
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms} | {"": len(LEVELS)}
 # Still to be undone, as "importing module imported module" below the package.
 KNOWN = {
     "audio.silence driving.sequence",
-    "edit_config runs",
     "editing.frames evaluation.metrics.lips",
     "kernels.numba.field field.hash_grid",
     "kernels.numba.field field.mlp",
@@ -55,7 +54,7 @@ def _imports(path: Path, modules: dict[str, Path]) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text("utf8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "ntalker_ns":
             parent = (node.module or "").removeprefix("ntalker_ns").removeprefix(".")
-            for alias in node.names:
+            for alias in (one for one in node.names if one.name != "__version__"):
                 child = f"{parent}.{alias.name}".removeprefix(".")
                 yield child if child in modules else parent
         elif isinstance(node, ast.Import):

@@ -26,9 +26,8 @@ from ntalker_ns.editing.filters import FilterEditor, FilterEditorConfig
 from ntalker_ns.editing.instruct_pix2pix import InstructPix2Pix, InstructPix2PixConfig
 from ntalker_ns.editing.plan import Strength
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.launch import method_config
 from ntalker_ns.method_configs import SMALL_EDIT
-from ntalker_ns.runs import load_run
+from ntalker_ns.runs import load_run, method_config
 from ntalker_ns.talker_trainer import TalkerTrainer
 
 
@@ -109,7 +108,7 @@ def test_an_edit_loads_where_neither_base_nor_data_are(edit: EditTrainer, tmp_pa
     saved = yaml.load((run / "config.yml").read_text(), Loader=yaml.Loader)
     saved.base = Path("/gone")
     (run / "config.yml").write_text(yaml.dump(saved))
-    model = load_run(run / "config.yml")[1].model
+    model = load_run(run / "config.yml").model
     assert isinstance(model, EditModel)
     picture = model.get_outputs_for_camera(edit.cameras[1:2])["rgb"]
     torch.testing.assert_close(picture, edit._render(1)["rgb"])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from ntalker_ns import launch
+from ntalker_ns import runs
 from ntalker_ns.cli.render import Render
 from ntalker_ns.evaluation import heldout as report
 
@@ -22,18 +22,18 @@ STEPS, SIZE = 300, 96
 @pytest.fixture(scope="module")
 def run(processed_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The config of a short training of the small preset."""
-    config = launch.method_config(
+    config = runs.method_config(
         data=processed_clip, output_dir=tmp_path_factory.mktemp("outputs"), max_num_iterations=STEPS
     )
     config.pipeline.datamanager.dataparser.image_size = SIZE
     config.pipeline.target_samples = 20_000
     config.steps_per_eval_image = 0
-    return launch.train(config)
+    return runs.train_config(config)
 
 
 @pytest.fixture()
 def pipeline(run: Path) -> Iterator[Any]:
-    yield launch.load(run)
+    yield runs.load_run(run)
 
 
 def test_a_trained_head_beats_the_mean_frame(pipeline: Any):

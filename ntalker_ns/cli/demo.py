@@ -91,10 +91,10 @@ class Demo:
         Process(clip, data, size=self.size).main()
 
     def _train(self, data: Path, output_dir: Path) -> Path:
-        from ntalker_ns.launch import method_config, train
+        from ntalker_ns.runs import method_config, train_config
 
         config = method_config(data=data, output_dir=output_dir, max_num_iterations=self.steps)
-        return train(config)
+        return train_config(config)
 
     def _render(self, config: Path, speech: Path, video: Path) -> None:
         from ntalker_ns.cli.render import Render
@@ -131,11 +131,11 @@ def evaluate(config: Path, speech: Path, video: Path, folder: Path) -> "tuple[He
         video: the head saying it.
         folder: where heldout.json and heldout.png go.
     """
-    from ntalker_ns import launch
     from ntalker_ns.evaluation import heldout as report
     from ntalker_ns.evaluation.metrics import lips
+    from ntalker_ns.runs import load_run
 
-    heldout = report.evaluate_heldout(launch.load(config))
+    heldout = report.evaluate_heldout(load_run(config))
     report.write_examples(folder / "heldout.png", heldout)
     rendered, true = measured_opening(video), known_opening(speech)
     count = min(len(rendered), len(true))

@@ -66,7 +66,7 @@ class Render:
         from ntalker_ns.media.video_writer import write_frames
 
         self._check()
-        config, pipeline = load_run(self.load_config)
+        pipeline = load_run(self.load_config)
         model: Any = pipeline.model
         clip = sequence = model.driving
         if self.audio is not None:
@@ -76,7 +76,7 @@ class Render:
         model.portrait.set_background(self.background)
         if self.refinement_weight is not None:
             set_refinement_weight(model, self.refinement_weight)
-        size = self.size or config.pipeline.datamanager.dataparser.image_size
+        size = self.size or pipeline.config.datamanager.dataparser.image_size
         if self.camera_path is None:
             shot = Shot(sequence_cameras(sequence, size), sequence.fps, speaks=True)
         else:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation.footage import Exact, Reference
-from ntalker_ns.runs import read_run
+from ntalker_ns.run_folder import read_run
 
 Pictures = Callable[[Any, Reference], Iterator[Exact]]
 """Makes a picture for each true frame, RGB in [0, 1], out of a loaded run (`TalkerPipeline`)."""

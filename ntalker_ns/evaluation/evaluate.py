@@ -42,6 +42,7 @@ from ntalker_ns.evaluation.metrics.weights import Unavailable, weight_file
 from ntalker_ns.evaluation.options import FrameOptions, MetricOptions
 from ntalker_ns.evaluation.peak_memory import PeakMemory
 from ntalker_ns.evaluation.scores import FidelityJudge, Scene, Scores, Tools, attempt, score_take, score_true
+from ntalker_ns.runs import load_run
 
 FORMAT_VERSION = 1
 PACKAGES = (
@@ -175,9 +176,9 @@ def evaluate(
     everything = [*given, *(baseline_entries(source) if baselines else [])]
     _check_names(everything)
     captions = {entry.name: options.captions or captions_of(entry) for entry in everything}
-    tools, launch = load_tools(options, captioned=any(captions.values())), _Runs()
-    truth = _truth(source, reference, frames, launch)
-    judged = [_gather(entry, truth, tools, launch, frames) for entry in everything]
+    tools, runs = load_tools(options, captioned=any(captions.values())), _Runs()
+    truth = _truth(source, reference, frames, runs)
+    judged = [_gather(entry, truth, tools, runs, frames) for entry in everything]
     true = true_take(truth)
     if videos is not None:
         made = [take for entry, (take, _) in zip(everything, judged, strict=True) if entry.is_run]
@@ -236,11 +237,9 @@ class _Runs:
 
     def load(self, entry: Entry) -> Any:
         """A run's pipeline, with an entry's refinement weight."""
-        from ntalker_ns import launch
-
         if entry.path != self._path:
             self._path = self._pipeline = None
-            self._pipeline = launch.load(entry.path)
+            self._pipeline = load_run(entry.path)
             self._path = entry.path
         model, weight = self._pipeline.model, entry.refinement_weight
         if hasattr(model, "refinement_weight"):

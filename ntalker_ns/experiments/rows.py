@@ -15,7 +15,7 @@ from ntalker_ns.evaluation.options import MetricOptions
 from ntalker_ns.evaluation.report.write import ARROWS
 from ntalker_ns.experiments.tables import TRAINING_TIME, Experiment, RowPlan
 from ntalker_ns.experiments.training import TrainedRun
-from ntalker_ns.runs import read_run
+from ntalker_ns.run_folder import read_run
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ntalker_ns import launch
+from ntalker_ns import runs
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation.report.write import write_text
 from ntalker_ns.experiments.overrides import changed
@@ -106,7 +106,7 @@ def _train_once(name: str, plan: RunPlan, data: Path, output_dir: Path, edited: 
             config.load_dir = found / "nerfstudio_models"
     print(f"{name}: {'going on with' if config.load_dir else 'training'} {plan.method}.")
     start = time.perf_counter()
-    launch.prepare(config)
+    runs.prepare(config)
     folder = config.get_base_dir()
 
     def mark() -> None:
@@ -115,7 +115,7 @@ def _train_once(name: str, plan: RunPlan, data: Path, output_dir: Path, edited: 
 
     mark()
     try:
-        launch.run(config)
+        runs.train_prepared(config)
     finally:
         # A start that failed takes its folder away again.
         if folder.is_dir():
@@ -157,7 +157,7 @@ def _clip_digests(data: Path) -> list[str]:
 
 def _checkpoint_state(config: Path) -> tuple[str, int, int]:
     """Name, bytes and time of change of a run's newest checkpoint."""
-    from ntalker_ns.runs import read_run
+    from ntalker_ns.run_folder import read_run
 
     checkpoint = read_run(config.parent).checkpoint
     state = checkpoint.stat()
@@ -176,10 +176,7 @@ def planned_config(plan: RunPlan, data: Path, output_dir: Path, edited: TrainedR
     Raises:
         NTalkerError: the method or a field is not known.
     """
-    try:
-        method = launch.method_config(plan.method)
-    except StopIteration:
-        raise NTalkerError(f"There is no method '{plan.method}': ns-train lists them.") from None
+    method = runs.method_config(plan.method)
     config = changed(with_editor(method, plan.fields), _without_editor(plan.fields))
     config.output_dir = output_dir
     if edited is None:
@@ -226,7 +223,7 @@ def _find(output_dir: Path, fingerprint: str) -> Path | None:
 
 
 def _complete(folder: Path) -> bool:
-    from ntalker_ns.runs import read_run
+    from ntalker_ns.run_folder import read_run
 
     try:
         return read_run(folder).complete

@@ -5,11 +5,10 @@ from typing import Any
 
 import torch
 
-from ntalker_ns import launch
+from ntalker_ns import runs
 from ntalker_ns.console import track
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.run_folder import find_checkpoint, read_checkpoint
-from ntalker_ns.runs import read_config
+from ntalker_ns.run_folder import find_checkpoint, read_checkpoint, read_config
 from scripts.benchmarks.peer import nerfacto_config, without_download
 
 
@@ -63,9 +62,9 @@ def start_ours(method: str, data: Path, output_dir: Path, device: torch.device, 
     Raises:
         NTalkerError: the data cannot be used.
     """
-    config = launch.method_config(method, data=data, output_dir=output_dir, **changes)
+    config = runs.method_config(method, data=data, output_dir=output_dir, **changes)
     config.machine.device_type = device.type
-    launch.prepare(config)
+    runs.prepare(config)
     return Training(config)
 
 
@@ -93,7 +92,7 @@ def resume_ours(load_config: Path, output_dir: Path, device: torch.device) -> Tr
     # coarse.
     config.max_num_iterations *= 10
     config.pipeline.model.coarse_share = 0.0
-    launch.prepare(config)
+    runs.prepare(config)
     training = Training(config)
     training.pipeline.load_training_state(read_checkpoint(checkpoint)["training"]["pipeline"])
     return training
@@ -107,6 +106,6 @@ def start_nerfacto(ours: Any, rays: int) -> Training:
         rays: rays of a step.
     """
     config = nerfacto_config(ours, rays)
-    launch.prepare(config)
+    runs.prepare(config)
     with without_download():
         return Training(config)

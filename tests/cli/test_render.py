@@ -22,6 +22,7 @@ from ntalker_ns.driving.controls import controlled
 from ntalker_ns.driving.new_audio import sequence_for_audio
 from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.errors import NTalkerError
+from ntalker_ns.run_folder import read_config
 from ntalker_ns.runs import load_run
 
 pytestmark = pytest.mark.slow
@@ -164,7 +165,7 @@ def test_a_head_speaks_new_audio(run: Path, speech: Path, tmp_path: Path, monkey
     assert len(frames) == 30
     assert frames[0].shape == (24, 24, 3)
     assert len(read_audio(tmp_path / "new" / "out.mp4")) == pytest.approx(1.2 * 16000, abs=640)
-    _, pipeline = load_run(run)
+    pipeline = load_run(run)
     model: Any = pipeline.model
     model.set_driving(sequence_for_audio(model.driving, speech))
     expected = model.get_outputs_for_camera(sequence_cameras(model.driving, 24)[11:12])["rgb"] * 255
@@ -190,11 +191,11 @@ def copied(run: Path, tmp_path: Path) -> Path:
 
 
 def test_a_copied_run_speaks_with_its_own_weights(copied: Path):
-    config, pipeline = load_run(copied)
+    pipeline = load_run(copied)
     model: Any = pipeline.model
     assert all((value == 0).all() for value in model.field.parameters())
     assert model.driving.folder == copied.parent / "driving"
-    (config.get_base_dir() / "config.yml").unlink()
+    (read_config(copied).get_base_dir() / "config.yml").unlink()
     shutil.rmtree(copied.parent / "driving")
     with pytest.raises(NTalkerError, match="a copy/driving"):
         load_run(copied)
@@ -232,7 +233,7 @@ def test_a_transparent_head_is_written_as_pictures(run: Path, speech: Path, tmp_
     assert names == [*(f"{index:05d}.png" for index in range(30)), "audio.wav"]
     stored = cv2.imread(str(tmp_path / "frames" / "00011.png"), cv2.IMREAD_UNCHANGED)[..., [2, 1, 0, 3]] / 255.0
     assert stored.shape == (24, 48, 4)
-    _, pipeline = load_run(run)
+    pipeline = load_run(run)
     model: Any = pipeline.model
     clip = model.driving
     spoken = sequence_for_audio(clip, speech)

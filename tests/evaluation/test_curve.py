@@ -10,7 +10,7 @@ from support.scripts import script
 from support.tiny_clip import write_tiny_clip
 from support.tiny_run import tiny_config
 
-from ntalker_ns import launch
+from ntalker_ns import runs
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation.curve import COLOURS, HeldoutCurve, curve_picture, heldout_curve
 from ntalker_ns.evaluation.heldout import evaluate_heldout
@@ -29,12 +29,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         max_num_iterations=9,
         save_only_latest_checkpoint=False,
     )
-    return launch.train(config)
+    return runs.train_config(config)
 
 
 @pytest.fixture(scope="module")
 def curve(run: Path) -> HeldoutCurve:
-    return heldout_curve(launch.load(run), run.parent / "nerfstudio_models")
+    return heldout_curve(runs.load_run(run), run.parent / "nerfstudio_models")
 
 
 def test_every_checkpoint_is_a_point(curve: HeldoutCurve):
@@ -50,7 +50,7 @@ def test_a_point_is_what_that_checkpoint_alone_reaches(run: Path, curve: Heldout
     for path in (alone / "nerfstudio_models").iterdir():
         if path.name != f"step-{STEPS[point]:09d}.ckpt":
             path.unlink()
-    expected = evaluate_heldout(launch.load(alone / "config.yml")).psnr["ours"]
+    expected = evaluate_heldout(runs.load_run(alone / "config.yml")).psnr["ours"]
     for region, value in expected.items():
         assert curve.psnr[region][point] == pytest.approx(value.mean, abs=1e-4), region
 

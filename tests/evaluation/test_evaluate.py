@@ -15,7 +15,7 @@ from support.tiny_clip import write_tiny_clip
 from support.tiny_edit import tiny_edit
 from support.tiny_run import tiny_config
 
-from ntalker_ns import launch
+from ntalker_ns import runs
 from ntalker_ns.cli.evaluate import entries_of, named_entries
 from ntalker_ns.cli.main import run as command
 from ntalker_ns.console import track
@@ -75,7 +75,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of a few steps on the ball, which has no face."""
     folder = tmp_path_factory.mktemp("run")
     data = write_tiny_clip(folder / "ball", FRAMES)
-    return launch.train(tiny_config(data, folder / "outputs"))
+    return runs.train_config(tiny_config(data, folder / "outputs"))
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +165,7 @@ def test_baselines_are_scored_as_exactly_as_runs(run: Path, of_run: tuple[Evalua
         row = evaluation.row(name)
         assert row.take.notes == ["torso and background are the true frames'"]
         assert is_true_around_the_head(row.take, truth)
-        by_hand = [psnr(p, truth.frames[i] / 255.0) for i, p in enumerate(maker(launch.load(run), truth))]
+        by_hand = [psnr(p, truth.frames[i] / 255.0) for i, p in enumerate(maker(runs.load_run(run), truth))]
         assert row.scores.values["psnr"] == pytest.approx(np.mean(by_hand), abs=1e-3)
 
 

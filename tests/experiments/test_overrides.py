@@ -8,7 +8,7 @@ import pytest
 
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.experiments.overrides import changed
-from ntalker_ns.launch import method_config
+from ntalker_ns.runs import method_config
 
 
 @dataclass

@@ -14,7 +14,7 @@ from support.tiny_clip import write_tiny_clip
 from support.tiny_edit import TINY_EDIT, tiny_edit
 from support.tiny_run import tiny_config
 
-from ntalker_ns import launch
+from ntalker_ns import runs
 from ntalker_ns.cli.main import run as command
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation.footage import in_bytes
@@ -76,7 +76,7 @@ def tiny_methods(monkeypatch: pytest.MonkeyPatch):
         config = tiny_edit(Path()) if "edit" in method else tiny_config(Path(), Path())
         return dataclasses.replace(config, method_name=method)
 
-    monkeypatch.setattr(launch, "method_config", method_config)
+    monkeypatch.setattr(runs, "method_config", method_config)
     monkeypatch.setattr("ntalker_ns.evaluation.metrics.weights.answers", lambda address: False)
 
 
@@ -185,7 +185,7 @@ def test_a_runs_own_fields_go_before_the_scales(tmp_path: Path):
 def test_what_a_run_gets_wrong_is_said_before_any_is_trained(
     fields: dict[str, Any], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(launch, "prepare", lambda config: pytest.fail("began to train"))
+    monkeypatch.setattr(runs, "prepare", lambda config: pytest.fail("began to train"))
     changes = {**EDITED, "runs": {**EDITED["runs"], "old": {**EDITED["runs"]["old"], "fields": fields}}}
     experiment = load_experiment(str(write(tmp_path, **changes)))
     with pytest.raises(NTalkerError, match=f"mine.yaml: runs: old: .*{sentence}"):
@@ -198,7 +198,7 @@ def test_a_run_that_is_there_is_not_trained_again(data: Path, tmp_path: Path, mo
     assert {name: run.config.is_file() for name, run in first.items()} == {"base": True, "short": True}
     assert all(run.seconds is not None and run.seconds > 0 for run in first.values())
     assert first["base"].config != first["short"].config
-    monkeypatch.setattr(launch, "run", lambda config: pytest.fail("trained again"))
+    monkeypatch.setattr(runs, "train_prepared", lambda config: pytest.fail("trained again"))
     second = train_or_reuse(experiment, "small", data, tmp_path / "outputs")
     assert {name: run.config for name, run in second.items()} == {name: run.config for name, run in first.items()}
     assert second["base"].seconds == pytest.approx(first["base"].seconds, abs=1.0)
@@ -240,14 +240,14 @@ def test_a_run_is_reused_only_while_all_that_made_it_is_the_same(data: Path, tmp
 
 def test_a_run_that_was_broken_off_goes_on(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     experiment = load_experiment(str(write(tmp_path)))
-    whole = launch.run
+    whole = runs.train_prepared
 
     def broken(config: Any) -> Path:
         config.max_num_iterations = 2
         whole(config)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(launch, "run", broken)
+    monkeypatch.setattr(runs, "train_prepared", broken)
     with pytest.raises(KeyboardInterrupt):
         train_or_reuse(experiment, "small", data, tmp_path / "outputs")
     resumed = []
@@ -256,7 +256,7 @@ def test_a_run_that_was_broken_off_goes_on(data: Path, tmp_path: Path, monkeypat
         resumed.append(config.load_checkpoint)
         return whole(config)
 
-    monkeypatch.setattr(launch, "run", watched)
+    monkeypatch.setattr(runs, "train_prepared", watched)
     train_or_reuse(experiment, "small", data, tmp_path / "outputs")
     assert resumed[0] is not None and resumed[0].name == "step-000000001.ckpt"
 

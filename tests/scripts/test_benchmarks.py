@@ -14,7 +14,7 @@ from support.tiny_clip import write_tiny_clip
 from support.tiny_run import tiny_config
 from torch.autograd import DeviceType  # pyright: ignore[reportPrivateImportUsage]
 
-from ntalker_ns import launch
+from ntalker_ns import runs
 from ntalker_ns.errors import NTalkerError
 from scripts.benchmarks import ceilings, encodings, kernels, run, steps, timing
 from scripts.benchmarks.ceilings import Ceilings, Work, kernel_milliseconds, measure_ceilings
@@ -70,7 +70,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = tiny_config(write_tiny_clip(folder / "data"), folder / "outputs")
     config.pipeline.model.field.backend = "numba"
     config.data = config.pipeline.datamanager.data
-    return launch.train(config)
+    return runs.train_config(config)
 
 
 def test_step_and_frames_of_a_run_beside_nerfacto(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
