@@ -228,7 +228,7 @@ def edited_model_config(wanted: EditModelConfig, base: TalkerModelConfig) -> Edi
     shared = {one.name: getattr(base, one.name) for one in dataclasses.fields(TalkerModelConfig)}
     del shared["_target"]
     # The base's grids are all there; what is edited is the clip's own background.
-    shared |= {"coarse_share": 0.0, "portrait": dataclasses.replace(base.portrait, background="plate")}
+    shared |= {"coarse_fraction": 0.0, "portrait": dataclasses.replace(base.portrait, background="plate")}
     return dataclasses.replace(wanted, **copy.deepcopy(shared))
 
 

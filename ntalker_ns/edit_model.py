@@ -27,7 +27,7 @@ from ntalker_ns.refinement.losses import (
 )
 from ntalker_ns.refinement.network import RefinementNetwork, refine
 from ntalker_ns.refinement.vgg import VGGFeatures, load_vgg
-from ntalker_ns.rendering.portrait import RestKind
+from ntalker_ns.rendering.portrait import SurroundingsKind
 from ntalker_ns.talker_model import TalkerModel, TalkerModelConfig
 from ntalker_ns.training.transfers import to_device
 
@@ -163,7 +163,7 @@ class EditModel(TalkerModel):
         Returns:
             rendered and final (1, 3, side, side): I_r and I_f; the discriminator's two losses, generator and critic;
             opacities (rays, 2), of head and torso; samples_per_ray; where they were planned, hidden, see
-            `TalkerModelConfig.hidden_weight`, and fullest, see `HeadRenderer.rays`.
+            `TalkerModelConfig.occlusion_weight`, and fullest, see `HeadRenderer.rays`.
         """
         if "edited" not in ray_bundle.metadata:
             return super().get_outputs(ray_bundle)
@@ -179,7 +179,7 @@ class EditModel(TalkerModel):
             final = refine(self.refinement, rendered.float(), self.config.refinement_weight)
             edited = as_picture(ray_bundle.metadata["edited"])
             generator, critic = adversarial_losses(self.discriminator, final, edited)
-        return {name: outputs[name] for name in ("hidden", "fullest") if name in outputs} | {
+        return {name: outputs[name] for name in ("occlusion", "fullest") if name in outputs} | {
             "rendered": rendered,
             "final": final,
             "generator": generator,
@@ -224,8 +224,8 @@ class EditModel(TalkerModel):
             "discriminator": outputs["critic"],
             "opacity": config.opacity_weight * moved.square().mean(),
         }
-        if "hidden" in outputs:
-            losses["hidden"] = config.hidden_weight * outputs["hidden"]
+        if "occlusion" in outputs:
+            losses["occlusion"] = config.occlusion_weight * outputs["occlusion"]
         if "vgg" in self._outside:
             losses |= self._feature_losses(outputs["final"], edited)
         elif config.perceptual_weight or config.style_weight:
@@ -248,21 +248,21 @@ class EditModel(TalkerModel):
 
     @torch.no_grad()
     def get_outputs_for_camera(
-        self, camera: Cameras, obb_box: OrientedBox | None = None, rest: RestKind = "field"
+        self, camera: Cameras, obb_box: OrientedBox | None = None, surroundings: SurroundingsKind = "learned"
     ) -> dict[str, Tensor]:
         """Renders a whole picture.
 
         Args:
             camera: see `TalkerModel.get_outputs_for_camera`.
             obb_box: not used.
-            rest: what is around the head.
+            surroundings: what is around the head.
 
         Returns:
             What the base gives, but rgb is the final picture, refined by the present refinement weight; what head,
             torso and background compose to is in field_rgb (H, W, 3). A background other than the plate is left as it
             is.
         """
-        outputs = super().get_outputs_for_camera(camera, obb_box, rest)
+        outputs = super().get_outputs_for_camera(camera, obb_box, surroundings)
         rgb = outputs["rgb"].float()
         planes = rgb.permute(2, 0, 1)[None]
         final = refine(self.refinement, planes, float(self.refinement_weight.value))
@@ -270,7 +270,7 @@ class EditModel(TalkerModel):
         if final is planes:
             return outputs
         refined = final[0].permute(1, 2, 0).clamp(0.0, 1.0)
-        if self.portrait.choice.kind != "plate" and rest == "field":
+        if self.portrait.choice.kind != "plate" and surroundings == "learned":
             # What a user puts behind the person is no part of the edit.
             around = (1.0 - outputs["head_opacity"]) * (1.0 - outputs["torso_opacity"])
             refined = torch.lerp(refined, rgb, around)

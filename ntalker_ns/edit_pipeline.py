@@ -71,7 +71,7 @@ class EditPipeline(TalkerPipeline):
     def plate(self, camera: Cameras) -> Float32[np.ndarray, "h w 3"]:
         """The background without the person, as a camera sees it that stands where the clip's does."""
         host = torch.device("cpu")
-        return self._head().portrait.backdrop.plate(camera.to(host).flatten(), host).numpy()
+        return self._head().portrait.image_plane.plate(camera.to(host).flatten(), host).numpy()
 
     def supervise(self, frames: EditFrames, plan: EditPlan) -> None:
         """From now on, training steps are on patches of these frames.

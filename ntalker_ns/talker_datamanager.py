@@ -20,7 +20,7 @@ from torch.profiler import record_function
 
 from ntalker_ns.data import pixel_sampling
 from ntalker_ns.data.images import scaled_boxes
-from ntalker_ns.data.pixel_sampling import RestPixels
+from ntalker_ns.data.pixel_sampling import SurroundingsPixels
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.talker_dataparser import TalkerDataParserConfig
 from ntalker_ns.talker_dataset import TalkerDataset
@@ -52,12 +52,12 @@ class TalkerDataManagerConfig(VanillaDataManagerConfig):
     pixels."""
     patch_region: PatchRegion = "face"
     """Where the centres of patches lie: in the face box, in the lip box, or anywhere."""
-    rest_pixels: int = 2048
+    surroundings_pixels: int = 2048
     """Pixels a training step, anywhere in the frames, from which torso and background learn."""
-    rest_interval: int = 2
+    surroundings_interval: int = 2
     """They learn in one step of so many, drawn at random, from so many steps' pixels at once: to begin costs as much as
     thousands of pixels."""
-    rest_frames: int = 8
+    surroundings_frames: int = 8
     """Frames that those pixels come from."""
     eval_num_rays_per_batch: int = 4096
     """Rays of an evaluation batch, all of one held-out frame."""
@@ -103,7 +103,7 @@ def check_config(config: TalkerDataManagerConfig) -> None:
         if not 0 <= value <= 1 + 1e-9:
             raise NTalkerError(f"{OPTION}{name} must be between 0 and 1, not {value:g}.")
     counts = {"rays-per-step": config.rays_per_step, "frames-per-step": config.frames_per_step}
-    counts["rest-interval"] = config.rest_interval
+    counts["surroundings-interval"] = config.surroundings_interval
     for name, value in (counts | {"patch-size": config.patch_size}).items():
         if value is not None and value < 1:
             raise NTalkerError(f"{OPTION}{name} must be at least 1, not {value}.")
@@ -176,13 +176,13 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
         bundle, batch = self._sample(self.train_dataset, self._train_rng, chosen, count // num_frames)
         # Where the model is, which then asks the host for nothing.
         bundle.metadata["frames"] = batch["frames"]
-        if self._train_rng.random() * self.config.rest_interval >= 1.0:
+        if self._train_rng.random() * self.config.surroundings_interval >= 1.0:
             return bundle, batch
         # With the rays too, since all that learns is asked in the model's forward: torch's DistributedDataParallel
         # must see it there.
-        rest: Any = self._sample_rest()
-        bundle.metadata["rest"] = rest
-        return bundle, batch | {"rest": rest}
+        surroundings: Any = self._sample_surroundings()
+        bundle.metadata["surroundings"] = surroundings
+        return bundle, batch | {"surroundings": surroundings}
 
     def next_eval(self, step: int) -> tuple[RayBundle, dict[str, Tensor]]:
         """The same of one held-out frame; camera_indices are then those of the held-out split."""
@@ -286,16 +286,16 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
         }
         return bundle, batch
 
-    def _sample_rest(self) -> RestPixels:
+    def _sample_surroundings(self) -> SurroundingsPixels:
         dataset, rng = self.train_dataset, self._train_rng
-        num_frames = min(self.config.rest_frames, len(dataset))
-        each = max(1, self.config.rest_pixels * self.config.rest_interval // num_frames)
+        num_frames = min(self.config.surroundings_frames, len(dataset))
+        each = max(1, self.config.surroundings_pixels * self.config.surroundings_interval // num_frames)
         chosen = rng.choice(len(dataset), num_frames, replace=False)
         x, y = pixel_sampling.anywhere(rng, num_frames * each, dataset.size)
         columns = Columns(len(x), SEEN)
         labels = self._look(dataset, chosen, x, y, columns)
         frames = self._tensor(dataset.frame_indices[chosen])
-        return RestPixels(**columns.on(self.device), labels=self._tensor(labels), frames=frames)
+        return SurroundingsPixels(**columns.on(self.device), labels=self._tensor(labels), frames=frames)
 
     @staticmethod
     def _look(

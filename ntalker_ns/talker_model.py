@@ -23,17 +23,17 @@ from ntalker_ns.face.shell import MOUTH, FaceShell
 from ntalker_ns.field.pose_refinement import KeptMap, PoseRefinement
 from ntalker_ns.field.ragged import choose
 from ntalker_ns.field.talker_field import FaceMotions, FrameConditions, TalkerField, TalkerFieldConfig
-from ntalker_ns.rendering.depth_prior import OPAQUE, off_hidden, scattered, squared_off
+from ntalker_ns.rendering.depth_prior import OPAQUE, occlusion_loss, scattered, squared_off
 from ntalker_ns.rendering.head_renderer import HeadRenderer
 from ntalker_ns.rendering.occupancy import OccupancyGrid
-from ntalker_ns.rendering.portrait import Portrait, PortraitConfig, RestKind
+from ntalker_ns.rendering.portrait import Portrait, PortraitConfig, SurroundingsKind
 from ntalker_ns.rendering.rays import camera_rays
 from ntalker_ns.rendering.static_cache import StillCamera, lens, versions
 from ntalker_ns.rendering.visual_hull import carve
 from ntalker_ns.speech.lip_regression import LipReader
 from ntalker_ns.training.step_budget import StepPlan
-from ntalker_ns.training.threads import keep_freed_memory, shared_cores
-from ntalker_ns.training.transfers import Known, to_device
+from ntalker_ns.training.threads import keep_freed_memory, limit_threads
+from ntalker_ns.training.transfers import DeviceCopy, to_device
 from ntalker_ns.viewer import PortraitControls
 
 CPU_CHUNK = 1 << 15
@@ -49,7 +49,7 @@ class TalkerModelConfig(ModelConfig):
     """Torso and background around the head."""
     field: TalkerFieldConfig = field(default_factory=TalkerFieldConfig)
     """Sizes of the radiance field."""
-    coarse_share: float = 0.0
+    coarse_fraction: float = 0.0
     """Part of the training, 0 to 1, over which the finer half of the grid levels is added, level by level: coarse
     pictures pull poses and shapes from further away. 0: all levels from the start."""
     occupancy_resolution: int = 128
@@ -79,14 +79,14 @@ class TalkerModelConfig(ModelConfig):
     surface_weight: float = 0.03
     """Weight of the squared distance between what a ray sees and the tracked face's surface, in distances between the
     eyes: where the head hardly turns pictures leave depth open."""
-    hidden_weight: float = 0.1
+    occlusion_weight: float = 0.1
     """Weight of what the head is behind its surface: nobody saw it, and views from aside find what was never learned.
     It becomes solid and takes the colours before it. 0: it stays as it comes."""
-    hidden_depth: float = 0.12
+    occlusion_depth: float = 0.12
     """How far behind the surface, world units."""
-    hidden_share: float = 0.1
+    occlusion_fraction: float = 0.1
     """Share of the rays behind whose surface one point is learned."""
-    hidden_interval: int = 4
+    occlusion_interval: int = 4
     """Such points are learned in one step of so many, drawn at random, and of so many steps' rays at once: to begin
     costs as much as thousands of points."""
     lip_noise: float = 0.1
@@ -137,9 +137,9 @@ class TalkerModel(Model):
         """
         self.driving = sequence
         self._features = torch.from_numpy(sequence.features)
-        self._eyes = self._shown_eyes = Known(torch.from_numpy(sequence.eye_openness))
-        self._lip_shapes = Known(torch.from_numpy(sequence.lip_shapes))
-        self._brow_shapes = Known(torch.from_numpy(sequence.brow_shapes))
+        self._eyes = self._shown_eyes = DeviceCopy(torch.from_numpy(sequence.eye_openness))
+        self._lip_shapes = DeviceCopy(torch.from_numpy(sequence.lip_shapes))
+        self._brow_shapes = DeviceCopy(torch.from_numpy(sequence.brow_shapes))
         self.portrait.set_driving(sequence)
 
     def set_eyes(self, eyes: str) -> None:
@@ -151,7 +151,7 @@ class TalkerModel(Model):
         Raises:
             NTalkerError: it is none of these.
         """
-        self._shown_eyes = Known(torch.from_numpy(controlled(self.driving, self.driving, eyes).eye_openness))
+        self._shown_eyes = DeviceCopy(torch.from_numpy(controlled(self.driving, self.driving, eyes).eye_openness))
 
     def get_param_groups(self) -> dict[str, list[nn.Parameter]]:
         """Hash tables, networks, codes and poses learn at rates of their own."""
@@ -178,7 +178,7 @@ class TalkerModel(Model):
 
         def prepare(step: int) -> None:
             nonlocal ready
-            coarse_steps = self.config.coarse_share * trainer.config.max_num_iterations
+            coarse_steps = self.config.coarse_fraction * trainer.config.max_num_iterations
             self.field.show_levels(step / coarse_steps if coarse_steps else 1.0)
             if not ready and not bool(self.occupancy.carved):
                 self._take_clip(pipeline.datamanager.train_dataset)
@@ -221,7 +221,7 @@ class TalkerModel(Model):
         windows, shapes = self._features[trained], self._lip_shapes.host[trained]
         self.lip_reader.fit(torch.cat([windows, silent]), torch.cat([shapes, closed]))
         self.pose_refinement.mark_trained(trained.to(self.device))
-        carve(self.occupancy, dataset, self.face_shell, self.driving.anchors, self.config.hidden_depth)
+        carve(self.occupancy, dataset, self.face_shell, self.driving.anchors, self.config.occlusion_depth)
 
     @torch.no_grad()
     def _refresh_occupancy(self, step: int) -> None:
@@ -232,7 +232,7 @@ class TalkerModel(Model):
             return self.field.density(positions, replace(conditions, counts=[len(positions)]))
 
         threshold = -float(np.log1p(-self.config.occupancy_opacity)) / self.config.step_size
-        depth = self.config.hidden_depth if self.config.hidden_weight else 0.0
+        depth = self.config.occlusion_depth if self.config.occlusion_weight else 0.0
         self.occupancy.update(density, self.config.occupancy_cells, threshold, depth)
 
     def _heard_lips(self, frames: Int[Tensor, "frames"]) -> Float[Tensor, "frames lip_dim"]:
@@ -294,7 +294,7 @@ class TalkerModel(Model):
         frames, rays = self._frames_and_rays(ray_bundle)
         corrections = self.pose_refinement.of_frames(to_device(frames, self.device))
         outputs = self._render(ray_bundle, rays, self._conditions(frames), corrections)
-        if self.training and "rest" in ray_bundle.metadata:
+        if self.training and "surroundings" in ray_bundle.metadata:
             head, opacity = outputs["head"], outputs["accumulation"]
             outputs |= self.portrait.composed(head, opacity, ray_bundle.metadata, frames, rays)
         return outputs
@@ -330,9 +330,9 @@ class TalkerModel(Model):
                 # In distances between the eyes.
                 scale = self.face_shell.unit**2 * len(ray_bundle)
                 off = squared_off(samples.positions, self._surface)
-                outputs["off_surface"] = torch.dot(samples.weights, off) / scale
+                outputs["surface_distance"] = torch.dot(samples.weights, off) / scale
             if plan.hidden:
-                outputs["hidden"] = self._off_hidden(*given, outputs)
+                outputs["occlusion"] = self._off_hidden(*given, outputs)
         return outputs
 
     def _off_hidden(
@@ -347,17 +347,17 @@ class TalkerModel(Model):
 
         Behind lips nothing is asked: there the mouth is seen.
         """
-        share = min(self.config.hidden_share * self.config.hidden_interval, 1.0)
+        share = min(self.config.occlusion_fraction * self.config.occlusion_interval, 1.0)
         drawn, counts = scattered(rays, share, self.device)
         depth, opacity = (outputs[name].detach()[drawn] for name in ("depth", "accumulation"))
-        depth = depth + self.config.hidden_depth * torch.rand_like(depth)
+        depth = depth + self.config.occlusion_depth * torch.rand_like(depth)
         to_mouth = ray_bundle.origins[drawn] + depth * ray_bundle.directions[drawn] - self._mouth
         hidden = (opacity.squeeze(-1) > OPAQUE) & (to_mouth.norm(dim=-1) > self._mouth_radius)
         asked = choose(hidden, counts)
         chosen, depth, opacity = (asked.of(each) for each in (drawn, depth.squeeze(-1), opacity))
         found = self._renderer.behind(ray_bundle, asked.counts, conditions, corrections, chosen, depth)
         seen = outputs["head"].detach()[chosen] / opacity.clamp(min=OPAQUE)
-        off = off_hidden(found.density, found.rgb, seen, self.config.step_size)
+        off = occlusion_loss(found.density, found.rgb, seen, self.config.step_size)
         return asked.total(off) / len(ray_bundle)
 
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Tensor]:
@@ -378,10 +378,10 @@ class TalkerModel(Model):
             "mask": self.config.mask_weight * torch.nn.functional.mse_loss(accumulation, head),
             "entropy": self.config.entropy_weight * entropy,
         }
-        if "off_surface" in outputs:
-            losses["off_surface"] = self.config.surface_weight * outputs["off_surface"]
-        if "hidden" in outputs:
-            losses["hidden"] = self.config.hidden_weight * outputs["hidden"]
+        if "surface_distance" in outputs:
+            losses["surface_distance"] = self.config.surface_weight * outputs["surface_distance"]
+        if "occlusion" in outputs:
+            losses["occlusion"] = self.config.occlusion_weight * outputs["occlusion"]
         if self.config.thickness_weight and "thickness" in outputs:
             losses["thickness"] = self.config.thickness_weight * outputs["thickness"].mean()
         losses |= self.portrait.losses(outputs, batch)
@@ -403,14 +403,14 @@ class TalkerModel(Model):
 
     @torch.no_grad()
     def get_outputs_for_camera(
-        self, camera: Cameras, obb_box: OrientedBox | None = None, rest: RestKind = "field"
+        self, camera: Cameras, obb_box: OrientedBox | None = None, surroundings: SurroundingsKind = "learned"
     ) -> dict[str, Tensor]:
         """Renders a whole picture.
 
         Args:
             camera: one camera; its time in [0, 1] says where in the driving sequence the head is (0 without one).
             obb_box: not used; the head fits its box.
-            rest: what is around the head; `clip` scores the head alone.
+            surroundings: what is around the head; `clip` scores the head alone.
 
         Returns:
             rgb (H, W, 3) and its opacity (H, W, 1); what it is composed of: head, torso and background (H, W, 3), each
@@ -418,15 +418,15 @@ class TalkerModel(Model):
             rgb = head + (1 - head_opacity) (torso + (1 - torso_opacity) background); and depth, accumulation (the
             head's opacity again, by nerfstudio's name) and audio_motion (H, W, 1).
         """
-        with shared_cores(self.device.type):
-            return self._picture(camera.to("cpu").flatten(), rest)
+        with limit_threads(self.device.type):
+            return self._picture(camera.to("cpu").flatten(), surroundings)
 
-    def _picture(self, camera: Cameras, rest: RestKind) -> dict[str, Tensor]:
+    def _picture(self, camera: Cameras, surroundings: SurroundingsKind) -> dict[str, Tensor]:
         """What `get_outputs_for_camera` gives for one flat camera on the host, of which many numbers are asked."""
         bundle = camera_rays(camera, self.device)
         frame = int(self._frames_of_times(torch.tensor([[self._time_of(camera)]]))[0])
         height, width = bundle.origins.shape[:2]
-        around = self.portrait.around(frame, camera, rest)
+        around = self.portrait.around(frame, camera, surroundings)
         rays = bundle.flatten()
         rays.metadata["underlay"] = around.colour.view(-1, 3)
         outputs = self._render_head(rays, frame, camera)

@@ -29,7 +29,7 @@ from ntalker_ns.training import distributed
 from ntalker_ns.training.lip_patches import LipsPhase, LipsPhaseConfig, check_config
 from ntalker_ns.training.recorded_steps import Ask, Asked, RecordedSteps
 from ntalker_ns.training.step_budget import Planner
-from ntalker_ns.training.transfers import LateNumbers
+from ntalker_ns.training.transfers import DelayedScalar
 from ntalker_ns.viewer import StartInFront, vertical_fov
 
 _RAY_MULTIPLE = 64
@@ -94,7 +94,7 @@ class TalkerPipeline(VanillaPipeline):
             self._model = DistributedDataParallel(self._model, find_unused_parameters=True)  # type: ignore[assignment]
             distributed.wait_for_all()
         self.samples_per_ray: float | None = None
-        self._late_samples = LateNumbers()
+        self._late_samples = DelayedScalar()
         self._planner = Planner()
         self._steps: RecordedSteps | None = None
         self.record_steps(config.record_steps and processes == 1)
@@ -145,7 +145,7 @@ class TalkerPipeline(VanillaPipeline):
     def _planned(self, ask: Ask, bundle: RayBundle, batch: dict[str, Any]) -> Asked:
         """What the model says of the rays of a step, which is planned before."""
         model = self._head().config
-        self._planner.plan(bundle, model.max_samples, model.hidden_interval if model.hidden_weight else None)
+        self._planner.plan(bundle, model.max_samples, model.occlusion_interval if model.occlusion_weight else None)
         asked = ask(bundle, batch)
         self._planner.note(bundle, asked[0])
         return asked
@@ -175,7 +175,7 @@ class TalkerPipeline(VanillaPipeline):
         """
         callbacks = super().get_training_callbacks(training_callback_attributes)
         self._check_accumulation(training_callback_attributes.trainer)
-        if not self.config.lips.share:
+        if not self.config.lips.fraction:
             return callbacks
         trainer, configured = training_callback_attributes.trainer, self.config.datamanager
         assert trainer is not None

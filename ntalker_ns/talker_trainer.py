@@ -33,9 +33,9 @@ from ntalker_ns.run_folder import (
 )
 from ntalker_ns.talker_dataparser import read_training_clip
 from ntalker_ns.talker_pipeline import TalkerPipeline, TalkerPipelineConfig
-from ntalker_ns.training.optimizers import UnaskedGradScaler
+from ntalker_ns.training.optimizers import NonBlockingGradScaler
 from ntalker_ns.training.schedulers import WarmupDecayConfig
-from ntalker_ns.training.threads import shared_cores
+from ntalker_ns.training.threads import limit_threads
 
 
 @dataclass
@@ -198,7 +198,7 @@ class TalkerTrainer(Trainer):
         if torch.device(self.device).type == "cuda":
             # What names no device means this one; with --machine.num-devices nobody else says so.
             torch.cuda.set_device(self.device)
-        self.grad_scaler = UnaskedGradScaler(enabled=self.use_grad_scaler)
+        self.grad_scaler = NonBlockingGradScaler(enabled=self.use_grad_scaler)
 
     def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
         """Builds everything; where that ends in a sentence for the user, the run folder goes again.
@@ -239,7 +239,7 @@ class TalkerTrainer(Trainer):
         Args:
             step: training step.
         """
-        with shared_cores(torch.device(self.device).type):
+        with limit_threads(torch.device(self.device).type):
             return super().train_iteration(step)
 
     def _load_checkpoint(self) -> None:

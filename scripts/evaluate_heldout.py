@@ -22,7 +22,7 @@ class EvaluateHeldout:
     """The run's config.yml."""
     output_dir: Path | None = None
     """Where heldout.json and heldout.png go; by default beside the config."""
-    rest: Literal["clip", "field"] = "clip"
+    surroundings: Literal["clip", "learned"] = "clip"
     """What the head is composed over: the true frame's torso and background, or the learned ones."""
     image_size: int | None = None
     """Longest side of the compared pictures, px; by default that of the training."""
@@ -37,7 +37,7 @@ class EvaluateHeldout:
         from ntalker_ns.evaluation import heldout as report
 
         pipeline = runs.load_run(self.load_config)
-        result = report.evaluate_heldout(pipeline, rest=self.rest, image_size=self.image_size)
+        result = report.evaluate_heldout(pipeline, surroundings=self.surroundings, image_size=self.image_size)
         folder = self.output_dir or self.load_config.parent
         report.write_examples(folder / "heldout.png", result)
         (folder / "heldout.json").write_text(json.dumps(result.to_dict(), indent=2), "utf8")
@@ -51,7 +51,7 @@ class EvaluateHeldout:
         from ntalker_ns.evaluation.report.write import write_text
         from ntalker_ns.media.contact_sheet import write_picture
 
-        curve = heldout_curve(pipeline, self.load_config.parent / "nerfstudio_models", self.rest)
+        curve = heldout_curve(pipeline, self.load_config.parent / "nerfstudio_models", self.surroundings)
         write_picture(folder / "heldout_curve.png", curve_picture(curve))
         write_text(folder / "heldout_curve.json", json.dumps(curve.to_dict(), indent=1))
         print(curve.sentence())

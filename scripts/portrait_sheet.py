@@ -214,11 +214,11 @@ def eyes(picture: Picture, face_box: Float[np.ndarray, "4"], size: tuple[int, in
 
 
 def quality(pipeline: Any) -> dict[str, dict[str, float]]:
-    """Mean PSNR of the held-out frames, dB, by method and region; the head alone is scored over the true rest."""
+    """Mean PSNR of the held-out frames, dB, by method and region; the head alone over the true surroundings."""
     from ntalker_ns.evaluation.heldout import evaluate_heldout
 
-    alone, whole = (evaluate_heldout(pipeline, rest=rest).psnr for rest in ("clip", "field"))
-    rows = {"head over the true rest": alone["ours"], "whole portrait": whole["ours"]}
+    alone, whole = (evaluate_heldout(pipeline, surroundings=surroundings).psnr for surroundings in ("clip", "learned"))
+    rows = {"head over the true surroundings": alone["ours"], "whole portrait": whole["ours"]}
     rows |= {"nearest training frame": alone["nearest"], "mean training frame": alone["mean"]}
     return {name: {region: psnr.mean for region, psnr in row.items()} for name, row in rows.items()}
 

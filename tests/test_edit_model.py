@@ -119,7 +119,7 @@ def test_the_loss_is_equation_9(trainer: EditTrainer, frames: EditFrames):
         "style": 10.0 * style_loss(features, targets),
         "adversarial": 0.01 * torch.nn.functional.softplus(-model.discriminator.eval()(outputs["final"])).mean(),
         "opacity": config.opacity_weight * (outputs["opacities"] - batch["opacities"]).square().mean(),
-        "hidden": config.hidden_weight * outputs["hidden"],
+        "occlusion": config.occlusion_weight * outputs["occlusion"],
     }
     assert losses.keys() == {*expected, "discriminator"}
     for name, value in expected.items():
@@ -215,11 +215,11 @@ def test_regions_add_up(trainer: EditTrainer):
 
 def test_the_bases_configuration_is_taken_over(base: TalkerTrainer):
     theirs = base.config.pipeline.model
-    theirs.coarse_share = 0.7
+    theirs.coarse_fraction = 0.7
     own = edited_model_config(tiny_edit(Path()).pipeline.model, theirs)
-    theirs.coarse_share = 0.0
+    theirs.coarse_fraction = 0.0
     assert own._target is EditModel
-    assert own.coarse_share == 0
+    assert own.coarse_fraction == 0
     assert own.field == theirs.field
     assert own.field is not theirs.field
     assert own.discriminator_channels == (4, 8)

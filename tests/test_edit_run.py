@@ -495,4 +495,4 @@ def test_brackets_in_an_instruction_are_its_own(base: TalkerTrainer, tmp_path: P
 
 def test_editing_does_not_change_base_configs():
     before = dataclasses.asdict(tiny_config(Path("x"), Path("y")).pipeline.model)
-    assert before["coarse_share"] == 0
+    assert before["coarse_fraction"] == 0

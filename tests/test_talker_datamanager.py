@@ -154,10 +154,12 @@ def test_frames_are_known_where_they_are_asked_for(clip):
 
 @pytest.mark.parametrize("interval", [1, 3])
 def test_pixels_anywhere_come_now_and_then_and_as_many_in_all(clip, interval):
-    data = manager(clip, rays_per_step=16, rest_pixels=64, rest_frames=4, rest_interval=interval)
+    data = manager(
+        clip, rays_per_step=16, surroundings_pixels=64, surroundings_frames=4, surroundings_interval=interval
+    )
     steps = [data.next_train(step) for step in range(90)]
-    rest = [batch["rest"] for _, batch in steps if "rest" in batch]
-    assert len(rest) == sum("rest" in rays.metadata for rays, _ in steps)
+    rest = [batch["surroundings"] for _, batch in steps if "surroundings" in batch]
+    assert len(rest) == sum("surroundings" in rays.metadata for rays, _ in steps)
     assert abs(len(rest) - 90 / interval) <= (0 if interval == 1 else 15)
     for pixels in rest:
         assert len(pixels.place) == 64 * interval and len(set(pixels.frames.tolist())) == 4
@@ -177,7 +179,7 @@ def test_pixels_anywhere_come_now_and_then_and_as_many_in_all(clip, interval):
         ({"frames_per_step": 0}, "frames-per-step"),
         ({"rays_per_step": 0}, "rays-per-step"),
         ({"patch_size": 0}, "patch-size"),
-        ({"rest_interval": 0}, "rest-interval"),
+        ({"surroundings_interval": 0}, "surroundings-interval"),
     ],
 )
 def test_options_that_cannot_be_are_named(clip, options, name):

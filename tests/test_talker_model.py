@@ -39,7 +39,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Any:
     datamanager.rays_per_step = 256
     # All that a step may do, in every step.
     model: Any = config.model
-    datamanager.rest_interval = model.hidden_interval = 1
+    datamanager.surroundings_interval = model.occlusion_interval = 1
     torch.manual_seed(0)
     pipeline = config.setup(device="cpu", test_mode="val")
     # A head that hears: without training its grids are flat, and nothing depends on anything.
@@ -54,8 +54,8 @@ def camera(pipeline: Any, frame: int = 0) -> Cameras:
 
 def test_pictures_and_steps_share_the_cores(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     shared: list[str] = []
-    monkeypatch.setattr(talker_model, "shared_cores", lambda device: shared.append(device) or nullcontext())
-    monkeypatch.setattr(talker_trainer, "shared_cores", lambda device: shared.append(device) or nullcontext())
+    monkeypatch.setattr(talker_model, "limit_threads", lambda device: shared.append(device) or nullcontext())
+    monkeypatch.setattr(talker_trainer, "limit_threads", lambda device: shared.append(device) or nullcontext())
     monkeypatch.setattr(Trainer, "train_iteration", lambda self, step: step)
     pipeline.eval()
     pipeline.model.get_outputs_for_camera(camera(pipeline))
@@ -71,7 +71,7 @@ def test_finer_levels_come_over_a_share_of_the_training(
     pipeline: Any, monkeypatch: pytest.MonkeyPatch, share: float, levels: list[int]
 ) -> None:
     model = pipeline.model
-    monkeypatch.setattr(model.config, "coarse_share", share)
+    monkeypatch.setattr(model.config, "coarse_fraction", share)
     monkeypatch.setattr(model, "_take_clip", lambda dataset: None)
     # Put back for the tests that follow.
     monkeypatch.setattr(model.field, "active_levels", model.field.active_levels)
@@ -102,13 +102,13 @@ def test_outputs_of_a_camera(pipeline: Any) -> None:
     assert images["img"].shape == (SIZE, 2 * SIZE, 3)
 
 
-@pytest.mark.parametrize("rest", ["field", "clip"])
+@pytest.mark.parametrize("surroundings", ["learned", "clip"])
 @pytest.mark.parametrize("background", ["plate", "tomato", "transparent"])
-def test_layers_compose_to_the_picture_exactly(pipeline: Any, rest: str, background: str) -> None:
+def test_layers_compose_to_the_picture_exactly(pipeline: Any, surroundings: str, background: str) -> None:
     pipeline.eval()
     pipeline.model.portrait.set_background(background)
     try:
-        out = pipeline.model.get_outputs_for_camera(camera(pipeline), rest=rest)
+        out = pipeline.model.get_outputs_for_camera(camera(pipeline), surroundings=surroundings)
     finally:
         pipeline.model.portrait.set_background("plate")
     under_torso = (1.0 - out["torso_opacity"]) * out["background"]
@@ -116,7 +116,7 @@ def test_layers_compose_to_the_picture_exactly(pipeline: Any, rest: str, backgro
     assert torch.equal(out["accumulation"], out["head_opacity"])
     through = torch.stack([1.0 - out[f"{layer}_opacity"] for layer in ("head", "torso", "background")]).prod(dim=0)
     torch.testing.assert_close(out["opacity"], 1.0 - through)
-    if rest == "field":
+    if surroundings == "learned":
         assert float(out["background_opacity"].max()) == float(background != "transparent")
 
 
@@ -140,8 +140,11 @@ def test_pictures_in_half_precision(pipeline: Any, kind: torch.dtype, decibels: 
 
 def test_the_head_is_the_same_over_any_rest(pipeline: Any) -> None:
     pipeline.eval()
-    over = {rest: pipeline.model.get_outputs_for_camera(camera(pipeline), rest=rest) for rest in ("field", "clip")}
-    assert torch.equal(over["field"]["head"], over["clip"]["head"])
+    over = {
+        surroundings: pipeline.model.get_outputs_for_camera(camera(pipeline), surroundings=surroundings)
+        for surroundings in ("learned", "clip")
+    }
+    assert torch.equal(over["learned"]["head"], over["clip"]["head"])
     truth = pipeline.datamanager.eval_dataset[0]["underlay"]
     torch.testing.assert_close(over["clip"]["torso"], truth, atol=2 / 255, rtol=0)
 
@@ -150,7 +153,7 @@ def test_time_moves_the_mouth_and_not_the_camera(pipeline: Any) -> None:
     pipeline.eval()
     one, two = camera(pipeline), camera(pipeline)
     one.times, two.times = torch.tensor([[0.1]]), torch.tensor([[0.8]])
-    first, second = (pipeline.model.get_outputs_for_camera(view, rest="clip") for view in (one, two))
+    first, second = (pipeline.model.get_outputs_for_camera(view, surroundings="clip") for view in (one, two))
     moved = (first["rgb"] - second["rgb"]).abs().amax(dim=-1)
     assert moved.max() > 1e-3
     # Far above the mouth nothing hears: what differs there is the underlay's, where the head is not opaque.
@@ -294,8 +297,8 @@ def test_a_step_teaches_every_group(pipeline: Any) -> None:
     torch.stack(list(losses.values())).sum().backward()
     for name, parameters in model.get_param_groups().items():
         assert any(p.grad is not None and float(p.grad.abs().sum()) > 0 for p in parameters), name
-    portrait = {"whole", "rest", "torso_opacity", "torso_codes"}
-    assert {"rgb", "mask", "entropy", "poses", "thickness", "hidden"} | portrait == set(losses)
+    portrait = {"whole", "surroundings", "torso_opacity", "torso_codes"}
+    assert {"rgb", "mask", "entropy", "poses", "thickness", "occlusion"} | portrait == set(losses)
     assert float(metrics["samples_per_ray"]) > 0
 
 
@@ -333,8 +336,8 @@ def test_what_is_seen_is_drawn_to_the_known_face(pipeline: Any) -> None:
         pipeline.train()
         model.pose_refinement.mark_trained(torch.arange(20))
         outputs, losses, _ = pipeline.get_train_loss_dict(0)
-        expected = model.config.surface_weight * outputs["off_surface"]
-        assert float(losses["off_surface"]) == pytest.approx(float(expected)) and float(expected) > 0
+        expected = model.config.surface_weight * outputs["surface_distance"]
+        assert float(losses["surface_distance"]) == pytest.approx(float(expected)) and float(expected) > 0
     finally:
         model.set_face(None)
 
@@ -344,7 +347,7 @@ def test_what_is_hidden_becomes_solid_and_takes_the_colours_before_it(
 ) -> None:
     """Of made-up rays that meet a plane: where points lie, and the loss worked by hand."""
     model, config = pipeline.model, pipeline.model.config
-    monkeypatch.setattr(config, "hidden_share", 1.0)
+    monkeypatch.setattr(config, "occlusion_fraction", 1.0)
     x, z = torch.meshgrid(torch.linspace(-0.6, 0.6, 13), torch.linspace(-0.6, 0.6, 13), indexing="ij")
     origins = torch.stack([x, torch.full_like(x, -3.0), z], dim=-1).view(-1, 3)
     rays = len(origins)
@@ -366,8 +369,8 @@ def test_what_is_hidden_becomes_solid_and_takes_the_colours_before_it(
     loss = model._off_hidden(bundle, [rays], None, None, outputs)
     chosen, depth = asked["chosen"], asked["depth"][:, None]
     behind_surface = depth - surface[chosen]
-    assert ((behind_surface >= 0) & (behind_surface <= config.hidden_depth)).all()
-    assert behind_surface.std() > 0.2 * config.hidden_depth
+    assert ((behind_surface >= 0) & (behind_surface <= config.occlusion_depth)).all()
+    assert behind_surface.std() > 0.2 * config.occlusion_depth
     to_mouth = (origins[chosen] + depth * directions[chosen] - model._mouth).norm(dim=-1)
     assert (opacity[chosen] > 0.9).all() and (to_mouth > model._mouth_radius).all()
     # Which of the others were left out: those that would have been near the mouth at any depth, and no others.
@@ -390,16 +393,16 @@ def test_what_is_hidden_is_learned_now_and_then_from_as_many_points(
     model.pose_refinement.mark_trained(torch.arange(20))
     monkeypatch.setattr(talker_model, "OPAQUE", -1.0)
     monkeypatch.setattr(model, "_mouth_radius", 0.0)
-    monkeypatch.setattr(model.config, "hidden_share", 0.125)
-    monkeypatch.setattr(model.config, "hidden_interval", 4)
+    monkeypatch.setattr(model.config, "occlusion_fraction", 0.125)
+    monkeypatch.setattr(model.config, "occlusion_interval", 4)
     asked: list[int] = []
     behind = model._renderer.behind
     monkeypatch.setattr(model._renderer, "behind", lambda *given: asked.append(len(given[4])) or behind(*given))
     torch.manual_seed(0)
     steps = [pipeline.get_train_loss_dict(0) for _ in range(60)]
-    there = ["hidden" in losses for _, losses, _ in steps]
+    there = ["occlusion" in losses for _, losses, _ in steps]
     assert 6 < sum(there) < 26 and len(asked) == sum(there)
-    rays = [len(outputs["rgb"]) for outputs, losses, _ in steps if "hidden" in losses]
+    rays = [len(outputs["rgb"]) for outputs, losses, _ in steps if "occlusion" in losses]
     assert asked == pytest.approx([0.5 * count for count in rays], abs=4)
 
 
@@ -407,12 +410,12 @@ def test_what_is_hidden_is_learned_by_the_field_alone(pipeline: Any, monkeypatch
     pipeline.train()
     model = pipeline.model
     model.pose_refinement.mark_trained(torch.arange(20))
-    monkeypatch.setattr(model.config, "hidden_share", 1.0)
+    monkeypatch.setattr(model.config, "occlusion_fraction", 1.0)
     monkeypatch.setattr(talker_model, "OPAQUE", 1e-3)
     outputs, losses, _ = pipeline.get_train_loss_dict(0)
-    assert float(losses["hidden"]) == pytest.approx(model.config.hidden_weight * float(outputs["hidden"]))
+    assert float(losses["occlusion"]) == pytest.approx(model.config.occlusion_weight * float(outputs["occlusion"]))
     pipeline.zero_grad()
-    losses["hidden"].backward()
+    losses["occlusion"].backward()
     groups = model.get_param_groups().items()
     learned = {name for name, group in groups if any(p.grad is not None and p.grad.any() for p in group)}
     assert learned == {"grids", "networks", "codes"}
@@ -449,7 +452,7 @@ def test_cells_off_the_known_face_are_closed(pipeline: Any) -> None:
     assert not model.occupancy.hull[y.abs() > 0.2 + 2.0 / resolution].any()
     deeper = model.occupancy.inner & ~model.occupancy.hull
     assert deeper.any() and (y[deeper] > 0.2).all()
-    assert (y[deeper] < 0.2 + model.config.hidden_depth + 2.0 / resolution).all()
+    assert (y[deeper] < 0.2 + model.config.occlusion_depth + 2.0 / resolution).all()
     near = y.abs() < 0.2
     assert alone[near].any() and torch.equal(model.occupancy.hull[near], alone[near])
 
@@ -492,7 +495,7 @@ def test_a_step_that_does_not_wait_is_one_that_does(
         return losses | {"samples": outputs["samples_per_ray"]}, gradients
 
     expected, gradients = step()
-    monkeypatch.setattr(transfers, "host_would_wait", lambda tensor: True)
+    monkeypatch.setattr(transfers, "would_synchronize", lambda tensor: True)
     found, ours = step()
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
     assert ours.keys() == gradients.keys()

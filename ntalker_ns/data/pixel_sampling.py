@@ -15,7 +15,7 @@ EYE_SHARE = 0.25
 """Part of the frames that is drawn evenly over those degrees."""
 
 
-class RestPixels(NamedTuple):
+class SurroundingsPixels(NamedTuple):
     """Pixels anywhere in frames, from which torso and background learn; grouped by frame, as many of each."""
 
     place: Float[Tensor, "pixels 2"]

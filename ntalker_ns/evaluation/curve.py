@@ -48,13 +48,13 @@ class HeldoutCurve:
         return {"steps": self.steps, "psnr": self.psnr, "frames": self.frames}
 
 
-def heldout_curve(pipeline: Any, folder: Path, rest: str = "clip") -> HeldoutCurve:
+def heldout_curve(pipeline: Any, folder: Path, surroundings: str = "clip") -> HeldoutCurve:
     """Renders all held-out frames with every checkpoint of a run.
 
     Args:
         pipeline: a loaded `TalkerPipeline` of that run, whose data set is there. It is left with the last checkpoint.
         folder: the run's nerfstudio_models.
-        rest: what the head is composed over, see `evaluate_heldout`.
+        surroundings: what the head is composed over, see `evaluate_heldout`.
 
     Raises:
         NTalkerError: the run kept only one checkpoint, or the data set's frames are not there.
@@ -73,7 +73,7 @@ def heldout_curve(pipeline: Any, folder: Path, rest: str = "clip") -> HeldoutCur
         for step, path in checkpoints.items():
             pipeline.load_pipeline(read_checkpoint(path)["pipeline"], step)
             rows = []
-            for errors in frame_errors(pipeline, rest):
+            for errors in frame_errors(pipeline, surroundings):
                 rows.append(errors)
                 bar.advance(task)
             for region, value in region_psnr(rows).items():
@@ -81,13 +81,13 @@ def heldout_curve(pipeline: Any, folder: Path, rest: str = "clip") -> HeldoutCur
     return HeldoutCurve(list(checkpoints), psnr, len(held_out))
 
 
-def frame_errors(pipeline: Any, rest: str) -> Iterator[dict[str, tuple[float, int]]]:
+def frame_errors(pipeline: Any, surroundings: str) -> Iterator[dict[str, tuple[float, int]]]:
     """Squared errors of each held-out frame by region (`region_errors`), as the pipeline is now."""
     held_out = pipeline.datamanager.eval_dataset
     for index in range(len(held_out)):
         item = held_out[index]
         masks = region_masks(item["labels"].numpy(), item["face_mask"].numpy())
-        picture = render(pipeline, held_out.cameras[index : index + 1], rest)
+        picture = render(pipeline, held_out.cameras[index : index + 1], surroundings)
         yield region_errors(picture, item["image"].numpy(), masks)
 
 

@@ -270,7 +270,7 @@ def _run_take(entry: Entry, truth: Reference, judge: FidelityJudge, runs: _Runs,
             "evaluate runs of one data set together."
         )
     if entry.pictures is None:
-        return run_take(entry.name, pipeline, truth, str(entry.path), judge, frames.rest)
+        return run_take(entry.name, pipeline, truth, str(entry.path), judge, frames.surroundings)
     pictures = track(entry.pictures(pipeline, truth), f"Making {entry.name}", total=len(truth))
     take = kept_take(entry.name, pictures, truth, judge)
     take.sound, take.source = truth.sound, str(entry.path)
@@ -293,7 +293,7 @@ def baseline_entries(source: Entry | None) -> list[Entry]:
 
 
 def nearest_pictures(pipeline: Any, truth: Reference) -> Iterator[Exact]:
-    """For each true frame the head of the nearest training frame, over the true rest: an oracle that sees the truth."""
+    """For each true frame the head of the nearest training frame, over the true surroundings, an oracle."""
     train, held_out = datasets(pipeline, max(truth.size))
     landmarks = held_out.require_clip().landmarks
     chosen = nearest_frames(landmarks[train.frame_indices], landmarks[truth.indices])
@@ -301,7 +301,7 @@ def nearest_pictures(pipeline: Any, truth: Reference) -> Iterator[Exact]:
 
 
 def mean_pictures(pipeline: Any, truth: Reference) -> Iterator[Exact]:
-    """For each true frame the mean training frame where the head is, over the true rest."""
+    """For each true frame the mean training frame where the head is, over the true surroundings."""
     train, _ = datasets(pipeline, max(truth.size))
     mean = mean_frame(_training_frame(train, i) for i in track(range(len(train)), "Mean training frame"))
     return _over_truth(truth, itertools.repeat(mean))

@@ -18,7 +18,7 @@ from ntalker_ns.driving.sequence import longest_run
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation.frame_file import FrameFile
 from ntalker_ns.evaluation.metrics.regions import Masks, face_oval_mask, region_masks
-from ntalker_ns.evaluation.options import FrameOptions, Rest
+from ntalker_ns.evaluation.options import FrameOptions, Surroundings
 from ntalker_ns.evaluation.peak_memory import PeakMemory
 
 Picture = UInt8[np.ndarray, "h w 3"]
@@ -172,7 +172,9 @@ def _cut(sound: np.ndarray, first: int, count: int) -> Float32[np.ndarray, " sam
     return sound[first * SAMPLES_PER_FRAME : (first + count) * SAMPLES_PER_FRAME]
 
 
-def run_take(name: str, pipeline: Any, reference: Reference, source: str, judge: Judge, rest: Rest = "field") -> Take:
+def run_take(
+    name: str, pipeline: Any, reference: Reference, source: str, judge: Judge, surroundings: Surroundings = "learned"
+) -> Take:
     """Renders the true frames' cameras with a loaded run, each from its own place in the clip's audio.
 
     Args:
@@ -181,7 +183,7 @@ def run_take(name: str, pipeline: Any, reference: Reference, source: str, judge:
         reference: the true frames.
         source: where the run lies.
         judge: sees each picture.
-        rest: what is around the head.
+        surroundings: what is around the head.
     """
     from ntalker_ns.driving.cameras import cameras_of
 
@@ -189,21 +191,21 @@ def run_take(name: str, pipeline: Any, reference: Reference, source: str, judge:
     cameras = cameras_of(driving, reference.indices, max(reference.size))
     seconds: list[float] = []
     peak = PeakMemory(gpu=pipeline.device.type == "cuda")
-    pictures = _timed_pictures(pipeline, cameras, rest, seconds)
+    pictures = _timed_pictures(pipeline, cameras, surroundings, seconds)
     take = kept_take(name, track(pictures, f"Rendering {name}", total=len(reference)), reference, judge)
     take.sound, take.source = reference.sound, source
-    if rest == "clip":
+    if surroundings == "clip":
         take.notes.append(TRUE_REST)
     take.speed = Speed(tuple(seconds), peak.gib())
     return take
 
 
-def _timed_pictures(pipeline: Any, cameras: Any, rest: Rest, seconds: list[float]) -> Iterator[Exact]:
+def _timed_pictures(pipeline: Any, cameras: Any, surroundings: Surroundings, seconds: list[float]) -> Iterator[Exact]:
     from ntalker_ns.evaluation.heldout import render
 
     for index in range(len(cameras)):
         start = time.perf_counter()
-        picture = render(pipeline, cameras[index : index + 1], rest)
+        picture = render(pipeline, cameras[index : index + 1], surroundings)
         seconds.append(time.perf_counter() - start)
         yield picture
 

@@ -48,7 +48,7 @@ class HeldoutReport:
 
 
 def evaluate_heldout(
-    pipeline: Any, examples: int = 4, rest: str = "clip", image_size: int | None = None
+    pipeline: Any, examples: int = 4, surroundings: str = "clip", image_size: int | None = None
 ) -> HeldoutReport:
     """Renders every held-out frame of a loaded run and compares it, and both baselines, with the truth.
 
@@ -57,8 +57,8 @@ def evaluate_heldout(
     Args:
         pipeline: a loaded `TalkerPipeline` whose data set is there.
         examples: how many pairs of pictures to keep.
-        rest: what the head is composed over: `clip`, the frame's own torso and background, which scores the head alone;
-            or `field`, the learned ones, which scores the whole portrait.
+        surroundings: `clip`, the frame's own torso and background, which scores the head alone;
+            or `learned`, the learned ones, which scores the whole portrait.
         image_size: longest side of the compared pictures, px; that of the training where None.
 
     Raises:
@@ -84,7 +84,7 @@ def evaluate_heldout(
         masks = region_masks(labels, item["face_mask"].numpy())
         nearest = train.get_numpy_image(int(chosen[order])).astype(np.float32) / 255.0
         pictures = {
-            "ours": render(pipeline, held_out.cameras[index : index + 1], rest),
+            "ours": render(pipeline, held_out.cameras[index : index + 1], surroundings),
             "nearest": over_true_rest(nearest, truth, labels),
             "mean": over_true_rest(mean, truth, labels),
         }
@@ -107,16 +107,16 @@ def evaluate_heldout(
     )
 
 
-def render(pipeline: Any, camera: Any, rest: str = "clip") -> Float32[np.ndarray, "h w 3"]:
+def render(pipeline: Any, camera: Any, surroundings: str = "clip") -> Float32[np.ndarray, "h w 3"]:
     """The model's picture of one camera, RGB in [0, 1].
 
     Args:
         pipeline: a loaded `TalkerPipeline`.
         camera: one camera with a time.
-        rest: what is around the head, see `evaluate_heldout`.
+        surroundings: what is around the head, see `evaluate_heldout`.
     """
     pipeline.eval()
-    outputs = pipeline.model.get_outputs_for_camera(camera.to(pipeline.device), rest=rest)
+    outputs = pipeline.model.get_outputs_for_camera(camera.to(pipeline.device), surroundings=surroundings)
     return outputs["rgb"].clamp(0.0, 1.0).cpu().numpy().astype(np.float32)
 
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 FlowName = Literal["dis", "raft"]
 Which = Literal["held-out", "all"]
-Rest = Literal["field", "clip"]
+Surroundings = Literal["learned", "clip"]
 
 CLIP_MODEL = "openai/clip-vit-base-patch32"
 """Hub id of the CLIP that Gal et al. take for their direction."""
@@ -19,7 +19,7 @@ class FrameOptions:
     """Which frames of a run's clip: those kept from training, or all."""
     image_size: int | None = None
     """Longest side of the pictures that are compared, px, at most the data set's; by default that of the training."""
-    rest: Rest = "field"
+    surroundings: Surroundings = "learned"
     """What is around a rendered head: the learned torso and background, which is what a user sees; or the true
     frame's, as around the heads of --baselines, so that only the head is judged."""
 

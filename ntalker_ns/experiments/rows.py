@@ -76,7 +76,7 @@ def per_frame_edits(pipeline: Any, reference: Reference, config: Any) -> Iterato
     strength = plan.schedule[-1]
     cameras = cameras_of(pipeline.model.driving, reference.indices, max(reference.size))
     for place, frame in enumerate(reference.indices):
-        picture = torch.from_numpy(render(pipeline, cameras[place : place + 1], "field")).permute(2, 0, 1)[None]
+        picture = torch.from_numpy(render(pipeline, cameras[place : place + 1], "learned")).permute(2, 0, 1)[None]
         edited = editor.edit(picture.to(pipeline.device), config.instruction, strength, plan.seeds((int(frame),)))
         yield edited[0].clamp(0.0, 1.0).permute(1, 2, 0).float().cpu().numpy()
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ntalker_ns.kernels.backend import automatic_backend
 from ntalker_ns.kernels.reference.poses import apply_per_frame_torch, rotation_matrices
-from ntalker_ns.training.transfers import Indices, to_device
+from ntalker_ns.training.transfers import CachedNonzero, to_device
 
 
 class PoseRefinement(nn.Module):
@@ -42,7 +42,7 @@ class PoseRefinement(nn.Module):
         self.vectors = nn.Parameter(torch.zeros(frames, 6))
         self.register_buffer("trained", torch.zeros(frames, dtype=torch.bool))
         self.register_buffer("tracked", camera_to_worlds.clone())
-        self._trained = Indices(on_host=True)
+        self._trained = CachedNonzero(on_host=True)
         self._map = KeptMap(ridge)
 
     def mark_trained(self, frames: Int[Tensor, "trained"]) -> None:

@@ -156,7 +156,7 @@ def choose(mask: Bool[Tensor, "samples"], counts: list[int]) -> Chosen:
         mask: grouped by frame.
         counts: samples of each frame.
     """
-    if not transfers.host_would_wait(mask):
+    if not transfers.would_synchronize(mask):
         index = mask.nonzero().squeeze(-1)
         return Chosen(mask, index, chosen_per_frame(index, counts))
     return Chosen(mask, None, counts)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ntalker_ns.field.hash_grid import HashGrid
 from ntalker_ns.field.mlp import FrameMLP, at_least_float32
 from ntalker_ns.field.ragged import counts_on
-from ntalker_ns.training.transfers import Indices
+from ntalker_ns.training.transfers import CachedNonzero
 
 POSE_DIM = 6
 """Numbers of a head pose: rotation, place in the picture, distance."""
@@ -113,7 +113,7 @@ class TorsoField(nn.Module):
         self.register_buffer("lowest", features.amin(dim=0))
         self.register_buffer("highest", features.amax(dim=0))
         self.register_buffer("trained", trained.clone())
-        self._known = Indices()
+        self._known = CachedNonzero()
         self.codes = nn.Parameter(torch.zeros(len(trained), config.code_dim))
         width = config.hidden_dim
         self.motions = POSE_DIM + config.code_dim

@@ -30,7 +30,7 @@ def squared_off(
     return fused(positions, surface)
 
 
-def off_hidden(
+def occlusion_loss(
     density: Float[Tensor, "points 1"], rgb: Float[Tensor, "points 3"], seen: Float[Tensor, "points 3"], step: float
 ) -> Float[Tensor, "points"]:
     """How far each point is from being opaque and of the colour before it.

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ntalker_ns.rendering.compositing import add_samples
 from ntalker_ns.rendering.marching import Walk
-from ntalker_ns.training.transfers import host_would_wait
+from ntalker_ns.training.transfers import would_synchronize
 
 SAMPLES_A_ROUND = 8
 """Samples that a ray is asked for at a time; on a device at first: there each round asks for four times as many as the
@@ -52,5 +52,5 @@ def composite_in_rounds(
         middles = starts + 0.5 * step
         add_samples(*ask(ray, middles), middles, step, going, counts, light, values)
         going = going[(left[going] > 0) & (light[going] > INVISIBLE)]
-        most *= 4 if host_would_wait(going) else 1
+        most *= 4 if would_synchronize(going) else 1
     return values, 1.0 - light[:, None]

@@ -47,7 +47,7 @@ def look_up(
     return sampled[0, :, 0].T.reshape(*places.shape[:-1], len(picture))
 
 
-class Backdrop:
+class ImagePlane:
     """What the clip's camera saw where the head is not."""
 
     def __init__(self, sequence: DrivingSequence) -> None:

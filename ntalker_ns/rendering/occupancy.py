@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ntalker_ns.kernels.backend import automatic_backend
-from ntalker_ns.training.transfers import Indices
+from ntalker_ns.training.transfers import CachedNonzero
 
 VISIBLE_DECAY = 0.99
 """Factor on how visible a cell is remembered to be, at each update: slow, since a closed cell is never seen again. A
@@ -17,7 +17,7 @@ jaw that drops in one frame of twenty comes by a cell seldom."""
 MASK_ERROR = 0.03
 """What tracking and parsing may be wrong by, as a share of the picture's width."""
 
-HIDDEN_MARGIN = 0.01
+OCCLUSION_MARGIN = 0.01
 """How far within its outline a head may be deeper than its shell, likewise."""
 
 DensityFunction = Callable[[Float[Tensor, "samples 3"]], Float[Tensor, "samples 1"]]
@@ -67,7 +67,7 @@ class OccupancyGrid(nn.Module):
         # Everything counts as seen until it had the time to be: some 40 updates.
         self.register_buffer("visible", torch.full(shape, 1.5 * min_weight))
         self.register_buffer("carved", torch.tensor(False))
-        self._candidates = Indices()
+        self._candidates = CachedNonzero()
         self._box: tuple[tuple[int, torch.device], tuple[Tensor, Tensor]] | None = None
 
     def centers(self) -> Float[Tensor, "grid grid grid 3"]:

@@ -42,7 +42,7 @@ def march_frames(lattice: Lattice, counts: list[int], room: int | None = None) -
         counts: rays of each frame; equally many where there is a room.
         room: samples that each frame has room for, on devices whose answer the host would wait for; None: it waits.
     """
-    if room is not None and transfers.host_would_wait(lattice.near):
+    if room is not None and transfers.would_synchronize(lattice.near):
         return _march_into(lattice, len(counts), room)
     samples = march(lattice)
     ends = samples.ray_counts.cumsum(dim=0)

@@ -14,16 +14,16 @@ from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor, nn
 
 from ntalker_ns.data.head_removal import HEAD, TORSO
-from ntalker_ns.data.pixel_sampling import RestPixels
+from ntalker_ns.data.pixel_sampling import SurroundingsPixels
 from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.field.ragged import choose
 from ntalker_ns.field.torso_field import TorsoField, TorsoFieldConfig
 from ntalker_ns.rendering.background import Background, LearnedBackground
-from ntalker_ns.rendering.image_plane import Backdrop, places_of
+from ntalker_ns.rendering.image_plane import ImagePlane, places_of
 from ntalker_ns.rendering.static_cache import lens, versions
-from ntalker_ns.training.transfers import Known, to_device
+from ntalker_ns.training.transfers import DeviceCopy, to_device
 
-RestKind = Literal["field", "clip"]
+SurroundingsKind = Literal["learned", "clip"]
 """What is around the head: the learned torso and background, or the clip's own frame with the head taken out."""
 
 SAME = 8.0 / 255.0
@@ -56,7 +56,7 @@ class PortraitConfig:
 
 
 @dataclass
-class Rest:
+class Surroundings:
     """What is around the head; colours premultiplied."""
 
     torso: Float[Tensor, "*shape 3"]
@@ -74,10 +74,10 @@ class Rest:
         """Of both together."""
         return self.torso_opacity + (1.0 - self.torso_opacity) * self.background_opacity
 
-    def split(self, counts: list[int]) -> list["Rest"]:
+    def split(self, counts: list[int]) -> list["Surroundings"]:
         """Parts of so many places."""
         layers = (self.torso, self.torso_opacity, self.background, self.background_opacity)
-        return [Rest(*part) for part in zip(*(layer.split(counts) for layer in layers), strict=True)]
+        return [Surroundings(*part) for part in zip(*(layer.split(counts) for layer in layers), strict=True)]
 
     def outputs(self) -> dict[str, Tensor]:
         """By the names that users see."""
@@ -104,9 +104,9 @@ class Portrait(nn.Module):
 
     def set_driving(self, sequence: DrivingSequence) -> None:
         """Lets another sequence say how the head is held and which frame of the clip is replayed."""
-        self._poses = Known(torch.from_numpy(sequence.camera_to_worlds))
-        self._clip_frames = Known(torch.from_numpy(sequence.replay))
-        self.backdrop = Backdrop(sequence)
+        self._poses = DeviceCopy(torch.from_numpy(sequence.camera_to_worlds))
+        self._clip_frames = DeviceCopy(torch.from_numpy(sequence.replay))
+        self.image_plane = ImagePlane(sequence)
         self._kept: dict[str, tuple[Any, Tensor]] = {}
 
     @property
@@ -131,7 +131,7 @@ class Portrait(nn.Module):
         plate: Float[Tensor, "pixels 3"],
         frames: Int[Tensor, "frames"],
         counts: list[int],
-    ) -> Rest:
+    ) -> Surroundings:
         """Torso and background at places of some frames, over the learned plate.
 
         Args:
@@ -141,7 +141,7 @@ class Portrait(nn.Module):
             counts: places of each frame.
         """
         torso, opacity = self._torso(places, frames, counts)
-        return Rest(torso, opacity, self.learned(places, plate), torch.ones_like(opacity))
+        return Surroundings(torso, opacity, self.learned(places, plate), torch.ones_like(opacity))
 
     def _still(self, name: str, camera: Cameras, learned: nn.Module, make: Callable[[], Tensor]) -> Tensor:
         """What all frames have in common, kept from one to the next until the camera's lens is another one or what it
@@ -160,7 +160,7 @@ class Portrait(nn.Module):
         return opacity * colour, opacity
 
     @torch.no_grad()
-    def around(self, frame: int, camera: Cameras, kind: RestKind = "field") -> Rest:
+    def around(self, frame: int, camera: Cameras, kind: SurroundingsKind = "learned") -> Surroundings:
         """All that a camera sees around the head.
 
         Args:
@@ -173,10 +173,10 @@ class Portrait(nn.Module):
             Layers of shape (height, width, channels).
         """
         if kind == "clip":
-            true = self.backdrop.behind(frame, camera, self.device)
+            true = self.image_plane.behind(frame, camera, self.device)
             full = torch.ones_like(true[..., :1])
-            return Rest(true, full, torch.zeros_like(true), full)
-        places = places_of(self.backdrop.sequence, camera, self.device)
+            return Surroundings(true, full, torch.zeros_like(true), full)
+        places = places_of(self.image_plane.sequence, camera, self.device)
         frames = torch.tensor([frame])
         motion_net = self.torso.motion_net
         shares = self._still("shares", camera, motion_net, lambda: self.torso.shares(places.view(-1, 2)))
@@ -184,14 +184,14 @@ class Portrait(nn.Module):
         background = self._background(camera, places)
         present = torch.full_like(background[..., :1], float(self.choice.kind != "transparent"))
         shape = (*places.shape[:-1], -1)
-        return Rest(torso.view(shape), opacity.view(shape), background * present, present)
+        return Surroundings(torso.view(shape), opacity.view(shape), background * present, present)
 
     def _background(self, camera: Cameras, places: Float[Tensor, "height width 2"]) -> Float[Tensor, "height width 3"]:
         choice = self.choice
         if choice.picture is not None:
-            return self.backdrop.cover(choice.picture, camera, self.device)
+            return self.image_plane.cover(choice.picture, camera, self.device)
         if choice.kind == "plate":
-            plate = self.backdrop.plate
+            plate = self.image_plane.plate
             return self._still(
                 "plate",
                 camera,
@@ -208,31 +208,31 @@ class Portrait(nn.Module):
         frames: Int[Tensor, "frames"],
         rays: list[int],
     ) -> dict[str, Any]:
-        """The whole portrait along the training rays where the head lets something through, and the rest by itself.
+        """The whole portrait along the training rays where the head lets something through, and the surroundings alone.
 
         The head itself learns over the clip's true torso and background; here all three meet.
 
         Args:
             head: premultiplied.
             opacity: of the head.
-            metadata: `place` (rays, 2) and `plate` (rays, 3), see `at`; and maybe `rest`, `RestPixels`.
+            metadata: `place` (rays, 2) and `plate` (rays, 3), see `at`; and maybe `surroundings`, `SurroundingsPixels`.
             frames: of the driving sequence.
             rays: of each frame.
 
         Returns:
-            `whole` (asked, 3), RGB, and `open_rays`, a `Chosen` of the rays; `rest`, a `Rest` of the pixels in there.
+            `whole` (asked, 3), RGB, and `open_rays`, a `Chosen` of the rays; `surroundings` of the pixels.
         """
         asked = choose(opacity.detach().squeeze(-1) < OPAQUE, rays)
         place, plate = (asked.of(metadata[name]) for name in ("place", "plate"))
-        pixels, found = metadata.get("rest"), dict[str, Any]()
+        pixels, found = metadata.get("surroundings"), dict[str, Any]()
         if pixels is None:
-            rest = self.at(place, plate, frames, asked.counts)
+            surroundings = self.at(place, plate, frames, asked.counts)
         else:
             # Asked together: networks and grids take as long to begin as for thousands of places.
             places, plates = torch.cat([place, pixels.place]), torch.cat([plate, pixels.plate])
             both = self.at(places, plates, torch.cat([frames, pixels.frames]), asked.counts + pixels.counts)
-            rest, found["rest"] = both.split([len(place), len(pixels.place)])
-        whole = asked.of(head) + (1.0 - asked.of(opacity)) * rest.colour
+            surroundings, found["surroundings"] = both.split([len(place), len(pixels.place)])
+        whole = asked.of(head) + (1.0 - asked.of(opacity)) * surroundings.colour
         return found | {"whole": whole, "open_rays": asked}
 
     def losses(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Tensor]:
@@ -240,27 +240,27 @@ class Portrait(nn.Module):
 
         Args:
             outputs: of `composed`.
-            batch: image (rays, 3); and `rest`, `RestPixels`.
+            batch: image (rays, 3); and `surroundings`, `SurroundingsPixels`.
         """
         losses = {}
         if "whole" in outputs:
             image = batch["image"].to(outputs["whole"].device)
             squared = (outputs["whole"] - outputs["open_rays"].of(image)).square()
             losses["whole"] = self.config.joint_weight * outputs["open_rays"].total(squared) / image.numel()
-        if "rest" in outputs:
-            losses |= self._rest_losses(outputs["rest"], batch["rest"])
+        if "surroundings" in outputs:
+            losses |= self._surroundings_losses(outputs["surroundings"], batch["surroundings"])
         return losses
 
-    def _rest_losses(self, rest: Rest, pixels: RestPixels) -> dict[str, Tensor]:
+    def _surroundings_losses(self, surroundings: Surroundings, pixels: SurroundingsPixels) -> dict[str, Tensor]:
         """What torso and background learn from pixels beside the head, weighted."""
         config, image, underlay, labels = self.config, pixels.image, pixels.underlay, pixels.labels
         seen = ((labels < HEAD) & ((image - underlay).abs().amax(dim=-1) < SAME)).float()
         target = torch.where(seen[:, None] > 0, image, underlay)
         weight = seen + config.inner_weight * (1.0 - seen)
-        squared = (rest.colour - target).square().mean(dim=-1)
-        wrong = (rest.torso_opacity.squeeze(-1) - (labels == TORSO).float()).square()
+        squared = (surroundings.colour - target).square().mean(dim=-1)
+        wrong = (surroundings.torso_opacity.squeeze(-1) - (labels == TORSO).float()).square()
         return {
-            "rest": (weight * squared).mean(),
+            "surroundings": (weight * squared).mean(),
             "torso_opacity": config.opacity_weight * (seen * wrong).mean(),
             # Not the mean, since there may be no codes.
             "torso_codes": config.code_weight * self.torso.codes.square().sum() / max(self.torso.codes.numel(), 1),

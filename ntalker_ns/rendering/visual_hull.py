@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ntalker_ns.data.head_removal import HEAD
 from ntalker_ns.face.shell import FaceShell
-from ntalker_ns.rendering.occupancy import HIDDEN_MARGIN, MASK_ERROR, OccupancyGrid, visual_hull, widen_mask
+from ntalker_ns.rendering.occupancy import MASK_ERROR, OCCLUSION_MARGIN, OccupancyGrid, visual_hull, widen_mask
 
 FRAMES = 60
 """Frames whose outlines are looked at, evenly over the clip."""
@@ -20,7 +20,7 @@ def carve(
     dataset: Any,
     shell: FaceShell | None,
     anchors: dict[str, Float[np.ndarray, "3"]],
-    hidden_depth: float,
+    occlusion_depth: float,
 ) -> None:
     """Closes cells for good: off the visual hull of the training masks, and off the shell of a known face, or else in
     front of the nose.
@@ -30,7 +30,7 @@ def carve(
         dataset: gives frames with labels, and their cameras.
         shell: of the face, where that is known.
         anchors: of the head.
-        hidden_depth: how far behind what is seen the head is learned, world units.
+        occlusion_depth: how far behind what is seen the head is learned, world units.
     """
     picks = np.unique(np.linspace(0, len(dataset) - 1, FRAMES).round().astype(int))
     heads = [np.asarray(dataset[int(i)]["labels"]) >= HEAD for i in picks]
@@ -47,9 +47,11 @@ def carve(
         eyes = np.linalg.norm(anchors["left_eye"] - anchors["right_eye"])
         inner = hull = hull & (centers[:, 1] > float(anchors["nose"][1] - 0.5 * eyes))
     else:
-        near, deeper = (torch.from_numpy(shell.cells(depth)).to(hull.device).view(-1) for depth in (0.0, hidden_depth))
+        near, deeper = (
+            torch.from_numpy(shell.cells(depth)).to(hull.device).view(-1) for depth in (0.0, occlusion_depth)
+        )
         hull &= near
         # No training ray comes by there, so nothing of it may stick out from behind what is seen.
-        inner = hull | (deeper & hull_of(-HIDDEN_MARGIN))
+        inner = hull | (deeper & hull_of(-OCCLUSION_MARGIN))
     shape = occupancy.occupied.shape
     occupancy.carve(hull.view(shape), inner.view(shape))

@@ -30,7 +30,7 @@ LPIPS_WEIGHTS = {
 class LipsPhaseConfig:
     """How the lips are refined at the end of training."""
 
-    share: float = 0.0
+    fraction: float = 0.0
     """Part of the run, 0 to 1, at its end, in which every other step takes patches of the lips; 0: none."""
     patch_size: int = 32
     """Side of the patches in px."""
@@ -54,7 +54,7 @@ class LipsPhase:
             step: from 0.
             steps: of the whole run.
         """
-        return step >= steps * (1.0 - self.config.share) and (steps - step) % 2 == 1
+        return step >= steps * (1.0 - self.config.fraction) and (steps - step) % 2 == 1
 
     def loss(self, rendered: Float[Tensor, "rays 3"], image: Float[Tensor, "rays 3"]) -> Tensor:
         """The weighted error of patches; which one it is, is said at its first use.
@@ -86,8 +86,8 @@ def check_config(config: LipsPhaseConfig) -> None:
     Raises:
         NTalkerError: one of them cannot be.
     """
-    if not 0.0 <= config.share <= 1.0:
-        raise NTalkerError(f"--pipeline.lips.share must be between 0 and 1, not {config.share:g}.")
+    if not 0.0 <= config.fraction <= 1.0:
+        raise NTalkerError(f"--pipeline.lips.fraction must be between 0 and 1, not {config.fraction:g}.")
     if config.patch_size < 16:
         raise NTalkerError(f"--pipeline.lips.patch-size must be at least 16, not {config.patch_size}.")
 

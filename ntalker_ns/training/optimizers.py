@@ -27,7 +27,7 @@ class FusedAdamConfig(AdamOptimizerConfig):
         return optimizer
 
 
-class UnaskedGradScaler(GradScaler):
+class NonBlockingGradScaler(GradScaler):
     """A scaler of the loss that nobody asks for its scale in training: the host would wait for the step's end.
 
     nerfstudio asks twice a step, to leave the learning rates as they are where a step overflowed. Here they follow the

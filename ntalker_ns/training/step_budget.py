@@ -10,7 +10,7 @@ from jaxtyping import Int
 from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor
 
-from ntalker_ns.training.transfers import LateNumbers
+from ntalker_ns.training.transfers import DelayedScalar
 
 REMEMBERED = 48
 """Steps whose needs are remembered."""
@@ -41,15 +41,15 @@ class Planner:
     def __init__(self) -> None:
         self._room = Room()
 
-    def plan(self, rays: RayBundle, max_samples: int, hidden_interval: int | None) -> None:
+    def plan(self, rays: RayBundle, max_samples: int, occlusion_interval: int | None) -> None:
         """Gives a step its plan, as the rays' `plan`.
 
         Args:
             rays: equally many of each of their `frames`.
             max_samples: of a ray at most.
-            hidden_interval: what is hidden is learned in one step of so many, drawn at random; None: never.
+            occlusion_interval: what is hidden is learned in one step of so many, drawn at random; None: never.
         """
-        hidden = hidden_interval is not None and float(torch.rand(())) * hidden_interval < 1.0
+        hidden = occlusion_interval is not None and float(torch.rand(())) * occlusion_interval < 1.0
         plan: Any = StepPlan(self._room.of(_rays_per_frame(rays), max_samples), hidden)
         rays.metadata["plan"] = plan
 
@@ -72,7 +72,7 @@ def _rays_per_frame(rays: RayBundle) -> int:
 class _Needs:
     """Of steps with about as many rays."""
 
-    late: LateNumbers = field(default_factory=LateNumbers)
+    late: DelayedScalar = field(default_factory=DelayedScalar)
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     """Mean samples a ray in the fullest frame of a step."""
     size: int = 0

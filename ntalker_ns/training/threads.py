@@ -37,7 +37,7 @@ TORCH_THREADS = torch.get_num_threads()
 """What torch, or its user, chose."""
 
 
-def shared_cores(device_type: str) -> AbstractContextManager[None]:
+def limit_threads(device_type: str) -> AbstractContextManager[None]:
     """Around a training step or a picture: on the CPU, chooses how many threads the process computes with.
 
     Args:

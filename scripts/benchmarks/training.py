@@ -91,7 +91,7 @@ def resume_ours(load_config: Path, output_dir: Path, device: torch.device) -> Tr
     # The schedules keep the end that they had; only the number of steps left must not be zero, of which no more are
     # coarse.
     config.max_num_iterations *= 10
-    config.pipeline.model.coarse_share = 0.0
+    config.pipeline.model.coarse_fraction = 0.0
     runs.prepare(config)
     training = Training(config)
     training.pipeline.load_training_state(read_checkpoint(checkpoint)["training"]["pipeline"])

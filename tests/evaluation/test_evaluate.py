@@ -193,7 +193,7 @@ def is_true_around_the_head(take: Take, truth: Reference) -> bool:
 def test_size_and_surroundings_can_be_chosen(run: Path, of_run: tuple[Evaluation, Path]):
     usual = of_run[0]
     assert usual.reference.size == (40, 40)
-    frames = FrameOptions(image_size=24, rest="clip")
+    frames = FrameOptions(image_size=24, surroundings="clip")
     evaluation = evaluate([Entry("ours", run)], MetricOptions(), frames=frames)
     assert evaluation.reference.size == (24, 24)
     assert evaluation.row("ours").take.notes == ["torso and background are the true frames'"]

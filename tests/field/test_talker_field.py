@@ -224,7 +224,7 @@ def test_asking_all_samples_is_asking_those_that_differ(field: TalkerField, monk
         return outputs + [torch.zeros(1) if each is None else each for each in gradients]
 
     expected = run()
-    monkeypatch.setattr(transfers, "host_would_wait", lambda tensor: True)
+    monkeypatch.setattr(transfers, "would_synchronize", lambda tensor: True)
     for one, other in zip(run(), expected, strict=True):
         torch.testing.assert_close(one, other)
     assert 0 < int((expected[2] > 0).sum()) < 110

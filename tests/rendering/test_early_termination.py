@@ -66,7 +66,7 @@ def test_rounds_grow_where_the_host_waits_for_each(monkeypatch: pytest.MonkeyPat
         asked.append(len(ray))
         return density[place], values[place]
 
-    monkeypatch.setattr(early_termination, "host_would_wait", lambda tensor: True)
+    monkeypatch.setattr(early_termination, "would_synchronize", lambda tensor: True)
     summed, opacity = composite_in_rounds(ask, WalkMarched(samples), STEP, 3)
     assert asked == [SAMPLES_A_ROUND + 3, 4 * SAMPLES_A_ROUND, 16 * SAMPLES_A_ROUND, 1]
     torch.testing.assert_close(summed, expected[0])

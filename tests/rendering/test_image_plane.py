@@ -7,7 +7,7 @@ import pytest
 import torch
 from nerfstudio.cameras.cameras import Cameras
 
-from ntalker_ns.rendering.image_plane import Backdrop, places_of
+from ntalker_ns.rendering.image_plane import ImagePlane, places_of
 
 CPU = torch.device("cpu")
 
@@ -42,24 +42,24 @@ def ramp() -> OneFrame:
 
 
 def test_clip_camera_sees_the_picture_itself(ramp: OneFrame) -> None:
-    seen = Backdrop(ramp).behind(0, camera(100.0, 32.0, 24.0, 64, 48), CPU)  # type: ignore[arg-type]
+    seen = ImagePlane(ramp).behind(0, camera(100.0, 32.0, 24.0, 64, 48), CPU)  # type: ignore[arg-type]
     torch.testing.assert_close(seen, torch.from_numpy(ramp.image).float() / 255.0, atol=1e-4, rtol=0)
 
 
 def test_crop_sees_a_part(ramp: OneFrame) -> None:
-    seen = Backdrop(ramp).behind(0, camera(100.0, 32.0 - 10, 24.0 - 5, 20, 30), CPU)  # type: ignore[arg-type]
+    seen = ImagePlane(ramp).behind(0, camera(100.0, 32.0 - 10, 24.0 - 5, 20, 30), CPU)  # type: ignore[arg-type]
     torch.testing.assert_close(seen, torch.from_numpy(ramp.image[5:35, 10:30]).float() / 255.0, atol=1e-4, rtol=0)
 
 
 def test_half_size_camera_sees_area_averages(ramp: OneFrame) -> None:
-    seen = Backdrop(ramp).behind(0, camera(50.0, 16.0, 12.0, 32, 24), CPU)  # type: ignore[arg-type]
+    seen = ImagePlane(ramp).behind(0, camera(50.0, 16.0, 12.0, 32, 24), CPU)  # type: ignore[arg-type]
     expected = ramp.image.reshape(24, 2, 32, 2, 3).mean(axis=(1, 3)) / 255.0
     # The averages are rounded to whole grey values.
     np.testing.assert_allclose(seen.numpy(), expected, atol=0.6 / 255)
 
 
 def test_wide_camera_continues_the_border(ramp: OneFrame) -> None:
-    seen = Backdrop(ramp).behind(0, camera(100.0, 64.0, 24.0, 128, 48), CPU)  # type: ignore[arg-type]
+    seen = ImagePlane(ramp).behind(0, camera(100.0, 64.0, 24.0, 128, 48), CPU)  # type: ignore[arg-type]
     assert torch.isfinite(seen).all()
     torch.testing.assert_close(seen[:, 0], torch.from_numpy(ramp.image[:, 0]).float() / 255.0, atol=1e-4, rtol=0)
 
@@ -75,10 +75,10 @@ def test_places_are_fractions_of_the_clips_picture(ramp: OneFrame) -> None:
 def test_any_picture_covers_the_clips_and_keeps_its_middle(ramp: OneFrame) -> None:
     wide = np.zeros((12, 64, 3), np.uint8)
     wide[:, 32:, 0] = 255  # left black, right red
-    seen = Backdrop(ramp).cover(wide, camera(100.0, 32.0, 24.0, 64, 48), CPU)  # type: ignore[arg-type]
+    seen = ImagePlane(ramp).cover(wide, camera(100.0, 32.0, 24.0, 64, 48), CPU)  # type: ignore[arg-type]
     assert seen.shape == (48, 64, 3)
     assert seen[:, :28].max() < 0.05 and seen[:, 36:, 0].min() > 0.95
-    backdrop, other = Backdrop(ramp), np.full((48, 64, 3), 51, np.uint8)  # type: ignore[arg-type]
+    plane, other = ImagePlane(ramp), np.full((48, 64, 3), 51, np.uint8)  # type: ignore[arg-type]
     view = camera(100.0, 32.0, 24.0, 64, 48)
-    backdrop.cover(wide, view, CPU)
-    torch.testing.assert_close(backdrop.cover(other, view, CPU), torch.full((48, 64, 3), 0.2), atol=1e-4, rtol=0)
+    plane.cover(wide, view, CPU)
+    torch.testing.assert_close(plane.cover(other, view, CPU), torch.full((48, 64, 3), 0.2), atol=1e-4, rtol=0)

@@ -42,7 +42,7 @@ def test_frames_have_what_was_marched(lattice: Lattice) -> None:
 def test_a_room_that_is_large_enough_holds_all(lattice: Lattice, monkeypatch: pytest.MonkeyPatch, spare: int) -> None:
     exact = march_frames(lattice, [RAYS] * FRAMES)
     fullest = max(exact.frame_counts)
-    monkeypatch.setattr(transfers, "host_would_wait", lambda tensor: True)
+    monkeypatch.setattr(transfers, "would_synchronize", lambda tensor: True)
     samples = march_frames(lattice, [RAYS] * FRAMES, fullest + spare)
     assert samples.frame_counts == [fullest + spare] * FRAMES and len(samples.starts) == FRAMES * (fullest + spare)
     assert of_rays(samples) == of_rays(exact)
@@ -59,7 +59,7 @@ def test_a_room_that_is_large_enough_holds_all(lattice: Lattice, monkeypatch: py
 def test_a_room_that_is_too_small_drops_the_last_samples(lattice: Lattice, monkeypatch: pytest.MonkeyPatch) -> None:
     exact = march_frames(lattice, [RAYS] * FRAMES)
     size = min(exact.frame_counts) // 2
-    monkeypatch.setattr(transfers, "host_would_wait", lambda tensor: True)
+    monkeypatch.setattr(transfers, "would_synchronize", lambda tensor: True)
     samples = march_frames(lattice, [RAYS] * FRAMES, size)
     assert samples.fullest is not None and int(samples.fullest) == max(exact.frame_counts)
     for frame in range(FRAMES):
@@ -72,7 +72,7 @@ def test_a_room_that_is_too_small_drops_the_last_samples(lattice: Lattice, monke
 def test_rooms_follow_what_was_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     room, rays, most = Room(), 16 * GRAIN, 32
     assert room.of(rays, most) == most * rays  # nothing is known yet
-    monkeypatch.setattr(transfers, "host_would_wait", lambda tensor: True)
+    monkeypatch.setattr(transfers, "would_synchronize", lambda tensor: True)
     for _ in range(2):
         room.note(rays, torch.tensor(10 * rays))
         assert room.of(rays, most) == most * rays
@@ -86,7 +86,7 @@ def test_rooms_follow_what_was_needed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_rooms_stay_while_they_are_about_right(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfers, "host_would_wait", lambda tensor: True)
+    monkeypatch.setattr(transfers, "would_synchronize", lambda tensor: True)
     room, rays, most = Room(), 16 * GRAIN, 32
 
     def after(samples_per_ray: float) -> int:

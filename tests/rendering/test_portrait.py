@@ -10,7 +10,7 @@ from nerfstudio.cameras.cameras import Cameras
 from support.synthetic_clip import plate, poses, write_clip
 
 from ntalker_ns.data.head_removal import BACKGROUND, HEAD, TORSO
-from ntalker_ns.data.pixel_sampling import RestPixels
+from ntalker_ns.data.pixel_sampling import SurroundingsPixels
 from ntalker_ns.driving.controls import controlled
 from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.field.torso_field import TorsoFieldConfig
@@ -45,13 +45,13 @@ def camera(driving: DrivingSequence, frame: int = 0, size: int = SIZE) -> Camera
 def test_the_background_is_what_was_chosen(portrait: Portrait, driving: DrivingSequence):
     view = camera(driving)
     room = torch.from_numpy(plate(SIZE)).float() / 255.0
-    rest = portrait.around(3, view)
-    torch.testing.assert_close(rest.background, room, atol=2 / 255, rtol=0)
-    assert (rest.background_opacity == 1).all()
+    around = portrait.around(3, view)
+    torch.testing.assert_close(around.background, room, atol=2 / 255, rtol=0)
+    assert (around.background_opacity == 1).all()
     with torch.no_grad():
         portrait.learned.added[0].add_(0.1)
     brighter = portrait.around(3, view)
-    torch.testing.assert_close(brighter.background, (rest.background + 0.1).clamp(max=1.0))
+    torch.testing.assert_close(brighter.background, (around.background + 0.1).clamp(max=1.0))
     portrait.set_background("#ff8000")
     orange = portrait.around(3, view)
     torch.testing.assert_close(orange.background[5, 7], torch.tensor([1.0, 128 / 255, 0.0]))
@@ -60,7 +60,7 @@ def test_the_background_is_what_was_chosen(portrait: Portrait, driving: DrivingS
     assert (nothing.background == 0).all() and (nothing.background_opacity == 0).all()
     torch.testing.assert_close(nothing.opacity, nothing.torso_opacity)
     for other in (brighter, orange, nothing):
-        assert torch.equal(other.torso, rest.torso) and torch.equal(other.torso_opacity, rest.torso_opacity)
+        assert torch.equal(other.torso, around.torso) and torch.equal(other.torso_opacity, around.torso_opacity)
 
 
 def test_a_free_camera_moves_neither_torso_nor_background(portrait: Portrait, driving: DrivingSequence):
@@ -119,15 +119,15 @@ def test_the_losses_by_hand(portrait: Portrait):
     underlay = image.clone()
     underlay[4] = (underlay[4] + 0.5) % 1.0  # taken out with the head, though it is not labelled so
     labels = torch.tensor([TORSO, BACKGROUND, HEAD, TORSO, BACKGROUND, HEAD + 1], dtype=torch.uint8)
-    pixels = RestPixels(place, torch.rand(6, 3), image, underlay, labels, torch.tensor([2, 5]))
+    pixels = SurroundingsPixels(place, torch.rand(6, 3), image, underlay, labels, torch.tensor([2, 5]))
     with torch.no_grad():
         portrait.torso.codes.fill_(0.5)
-    rest = portrait.at(place, pixels.plate, pixels.frames, [3, 3])
-    losses = portrait.losses({"rest": rest}, {"rest": pixels})
-    colour, opacity = rest.colour.detach().double().numpy(), rest.torso_opacity.detach().double().numpy()[:, 0]
+    around = portrait.at(place, pixels.plate, pixels.frames, [3, 3])
+    losses = portrait.losses({"surroundings": around}, {"surroundings": pixels})
+    colour, opacity = around.colour.detach().double().numpy(), around.torso_opacity.detach().double().numpy()[:, 0]
     squared = ((colour - underlay.numpy()) ** 2).mean(axis=1)
     weights = np.array([1, 1, 0.1, 1, 0.1, 0.1])
-    assert float(losses["rest"]) == pytest.approx(float((weights * squared).mean()), rel=1e-5)
+    assert float(losses["surroundings"]) == pytest.approx(float((weights * squared).mean()), rel=1e-5)
     wrong = (opacity[[0, 1, 3]] - np.array([1, 0, 1])) ** 2
     assert float(losses["torso_opacity"]) == pytest.approx(0.1 * float(wrong.sum()) / 6, rel=1e-5)
     assert float(losses["torso_codes"]) == pytest.approx(1e-3 * 0.25)
@@ -138,8 +138,10 @@ def test_a_torso_without_codes_has_nothing_to_pay_for_them(driving: DrivingSeque
     portrait = Portrait(PortraitConfig(torso=sizes, background_size=2 * SIZE), driving)
     place, image = torch.rand(2, 2), torch.rand(2, 3)
     labels = torch.tensor([TORSO, BACKGROUND], dtype=torch.uint8)
-    pixels = RestPixels(place, torch.rand(2, 3), image, image, labels, torch.tensor([2]))
-    losses = portrait.losses({"rest": portrait.at(place, pixels.plate, pixels.frames, [2])}, {"rest": pixels})
+    pixels = SurroundingsPixels(place, torch.rand(2, 3), image, image, labels, torch.tensor([2]))
+    losses = portrait.losses(
+        {"surroundings": portrait.at(place, pixels.plate, pixels.frames, [2])}, {"surroundings": pixels}
+    )
     assert float(losses["torso_codes"]) == 0.0
 
 
@@ -152,8 +154,8 @@ def test_the_whole_is_composed_where_the_head_lets_light_through(portrait: Portr
     metadata = {"place": torch.rand(5, 2), "plate": torch.rand(5, 3)}
     out = portrait.composed(head, opacity, metadata, torch.tensor([1, 4]), [3, 2])
     assert out["open_rays"].index.tolist() == [0, 1, 4] and "rgb" not in out
-    rest = portrait.at(metadata["place"], metadata["plate"], torch.tensor([1, 4]), [3, 2])
-    torch.testing.assert_close(out["whole"], (head + (1.0 - opacity) * rest.colour)[[0, 1, 4]])
+    around = portrait.at(metadata["place"], metadata["plate"], torch.tensor([1, 4]), [3, 2])
+    torch.testing.assert_close(out["whole"], (head + (1.0 - opacity) * around.colour)[[0, 1, 4]])
     image = torch.rand(5, 3)
     losses = portrait.losses(out, {"image": image})
     expected = 0.1 * ((out["whole"] - image[[0, 1, 4]]) ** 2).sum() / 15
@@ -167,13 +169,13 @@ def test_the_rest_is_asked_with_the_open_rays(portrait: Portrait):
     opacity = torch.tensor([[0.0], [0.5], [1.0], [OPAQUE], [0.3]])
     rays = {"place": torch.rand(5, 2), "plate": torch.rand(5, 3)}
     colours, frames = torch.rand(3, 4, 3), torch.tensor([7, 3])
-    pixels = RestPixels(torch.rand(4, 2), colours[0], colours[1], colours[2], torch.zeros(4), frames)
+    pixels = SurroundingsPixels(torch.rand(4, 2), colours[0], colours[1], colours[2], torch.zeros(4), frames)
     alone = portrait.composed(torch.zeros(5, 3), opacity, rays, torch.tensor([1, 4]), [3, 2])
-    both = portrait.composed(torch.zeros(5, 3), opacity, rays | {"rest": pixels}, torch.tensor([1, 4]), [3, 2])
+    both = portrait.composed(torch.zeros(5, 3), opacity, rays | {"surroundings": pixels}, torch.tensor([1, 4]), [3, 2])
     torch.testing.assert_close(both["whole"], alone["whole"])
     expected = portrait.at(pixels.place, pixels.plate, pixels.frames, [2, 2])
     for name, value in expected.outputs().items():
-        torch.testing.assert_close(both["rest"].outputs()[name], value)
+        torch.testing.assert_close(both["surroundings"].outputs()[name], value)
 
 
 @pytest.mark.parametrize("backend", ["torch", "auto"])

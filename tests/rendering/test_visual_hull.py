@@ -46,9 +46,9 @@ def places() -> dict[str, Any]:
     return {"y": y, "seen": FOCAL * torch.hypot(x, z) / (y + DISTANCE)}
 
 
-def carved(shell: FaceShell | None, hidden_depth: float = 0.2) -> OccupancyGrid:
+def carved(shell: FaceShell | None, occlusion_depth: float = 0.2) -> OccupancyGrid:
     grid = OccupancyGrid(CELLS)
-    carve(grid, Frames(), shell, ANCHORS, hidden_depth)
+    carve(grid, Frames(), shell, ANCHORS, occlusion_depth)
     assert bool(grid.carved)
     return grid
 

@@ -30,7 +30,7 @@ from ntalker_ns.kernels.triton import poses as triton_poses
 from ntalker_ns.kernels.triton import surface as triton_surface
 from ntalker_ns.kernels.triton import warp as triton_warp
 from ntalker_ns.method_configs import ntalker_base
-from ntalker_ns.training.transfers import Indices, LateNumbers
+from ntalker_ns.training.transfers import CachedNonzero, DelayedScalar
 
 # Triton decides at their import whether they are interpreted, which the fixture asks for.
 COMPILED = (
@@ -73,9 +73,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Any:
     config = copy.deepcopy(ntalker_base.config.pipeline)
     datamanager: Any = config.datamanager
     datamanager.data = datamanager.dataparser.data = Path(data)
-    datamanager.rays_per_step, datamanager.rest_interval = 512, 1
+    datamanager.rays_per_step, datamanager.surroundings_interval = 512, 1
     model: Any = config.model
-    model.hidden_interval = 1
+    model.occlusion_interval = 1
     model.field.log2_hashmap_size = model.portrait.torso.log2_hashmap_size = 10
     return config.setup(device="cpu", test_mode="val")
 
@@ -94,10 +94,10 @@ def on_device(base: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(torch, "autocast", lambda *args, **options: nullcontext())
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: True)
     monkeypatch.setattr(torch, "get_autocast_dtype", lambda device: torch.float16)
-    monkeypatch.setattr(LateNumbers, "put", lambda self, value: None)
+    monkeypatch.setattr(DelayedScalar, "put", lambda self, value: None)
     # Asked for only where they have changed, see test_async_copies.py.
     there = known.to("meta")
-    monkeypatch.setattr(Indices, "of", lambda self, mask: known if self._on_host else there)
+    monkeypatch.setattr(CachedNonzero, "of", lambda self, mask: known if self._on_host else there)
 
     def to_device(values: Tensor, device: torch.device) -> Tensor:
         if values.device.type != "meta":
@@ -130,7 +130,7 @@ def test_a_training_step_waits_for_nothing(on_device: Any, on_lips: bool) -> Non
         _, losses, metrics = pipeline.get_train_loss_dict(0)
         torch.stack(list(losses.values())).sum().backward()
         pipeline.model._refresh_occupancy(16)
-    expected = {"rgb", "mask", "entropy", "off_surface", "hidden", "whole", "rest", "poses"}
+    expected = {"rgb", "mask", "entropy", "surface_distance", "occlusion", "whole", "surroundings", "poses"}
     assert expected | ({"lip_patches"} if on_lips else set()) <= set(losses) and {"psnr", "samples_per_ray"} <= set(
         metrics
     )
@@ -164,7 +164,7 @@ def test_a_model_asks_the_host_for_nothing(on_device: Any, on_lips: bool) -> Non
     with NoWaiting(), NothingFromHost():
         _, losses, _ = pipeline._recordable(bundle, batch)
         torch.stack(list(losses.values())).sum().backward()
-    assert "hidden" in losses and "to_device" not in launched and len(launched) > 20
+    assert "occlusion" in losses and "to_device" not in launched and len(launched) > 20
 
 
 class ReadsItsGradient(torch.autograd.Function):

@@ -29,7 +29,7 @@ def empty_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_it_takes_every_other_step_at_the_end_and_the_last_one():
-    phase = LipsPhase(LipsPhaseConfig(share=0.4))
+    phase = LipsPhase(LipsPhaseConfig(fraction=0.4))
     assert [step for step in range(10) if phase.takes(step, 10)] == [7, 9]
     assert not any(LipsPhase(LipsPhaseConfig()).takes(step, 10) for step in range(10))
 
@@ -46,7 +46,7 @@ def test_the_gradient_loss_by_hand():
 
 def test_without_weights_it_says_what_it_takes_once(capsys: pytest.CaptureFixture[str]):
     assert lpips_network() is None
-    phase = LipsPhase(LipsPhaseConfig(share=0.5, patch_size=16, gradient_weight=0.5))
+    phase = LipsPhase(LipsPhaseConfig(fraction=0.5, patch_size=16, gradient_weight=0.5))
     rendered, image = torch.rand(2 * 256, 3, requires_grad=True), torch.rand(2 * 256, 3)
     loss = phase.loss(rendered, image)
     patches = [(colours.detach().view(2, 16, 16, 3).permute(0, 3, 1, 2)) for colours in (rendered, image)]
@@ -74,8 +74,8 @@ def test_with_weights_on_the_machine_it_is_lpips(empty_hub: Path):
 
 
 def test_numbers_that_cannot_be_are_said():
-    with pytest.raises(NTalkerError, match=r"lips\.share"):
-        check_config(LipsPhaseConfig(share=1.5))
+    with pytest.raises(NTalkerError, match=r"lips\.fraction"):
+        check_config(LipsPhaseConfig(fraction=1.5))
     with pytest.raises(NTalkerError, match=r"lips\.patch-size"):
         check_config(LipsPhaseConfig(patch_size=4))
 
@@ -92,7 +92,7 @@ def begins_with_patch(indices: np.ndarray, side: int) -> bool:
 def test_a_run_ends_with_patches_of_lips(tmp_path: Path):
     data = write_tiny_clip(tmp_path / "data", size=48)
     config = tiny_config(data, tmp_path / "outputs", max_num_iterations=6)
-    config.pipeline.lips = LipsPhaseConfig(share=0.5, patch_size=16)
+    config.pipeline.lips = LipsPhaseConfig(fraction=0.5, patch_size=16)
     config.set_timestamp()
     trainer = config.setup(local_rank=0, world_size=1)
     trainer.setup()

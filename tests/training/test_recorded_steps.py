@@ -124,10 +124,10 @@ def config(folder: Path) -> Any:
     datamanager: Any = changed.datamanager
     datamanager.data = datamanager.dataparser.data = Path(data)
     datamanager.rays_per_step = 256
-    datamanager.rest_interval = 2
+    datamanager.surroundings_interval = 2
     model: Any = changed.model
     model.field.backend = model.portrait.torso.backend = "torch"
-    model.hidden_interval = 2
+    model.occlusion_interval = 2
     changed.target_samples = 4_000
     return changed
 
@@ -150,14 +150,14 @@ def gradients(model: nn.Module, losses: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def test_a_recorded_step_is_the_step(pipeline: Any, recordings: Recordings, monkeypatch: pytest.MonkeyPatch) -> None:
     # As on a GPU: sizes are known before, and nothing is asked of the device.
-    monkeypatch.setattr(transfers, "host_would_wait", lambda tensor: True)
+    monkeypatch.setattr(transfers, "would_synchronize", lambda tensor: True)
     for module in ("rendering.marching", "rendering.occupancy", "rendering.compositing", "field.pose_refinement"):
         monkeypatch.setattr(f"ntalker_ns.{module}.automatic_backend", lambda device: "torch")
     monkeypatch.setattr(recorded_steps, "AFTER", 2)
     model, steps = pipeline.model, RecordedSteps(pipeline.model, pipeline._recordable)
     for number in range(40):
         bundle, batch = pipeline.datamanager.next_train(number)
-        pipeline._planner.plan(bundle, model.config.max_samples, model.config.hidden_interval)
+        pipeline._planner.plan(bundle, model.config.max_samples, model.config.occlusion_interval)
         torch.manual_seed(number)
         _, expected, _ = pipeline._ask(bundle, batch)
         wanted = gradients(model, expected)
@@ -247,7 +247,7 @@ def test_a_gpu_repeats_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     pipeline.record_steps(True)
     for number in range(120):
         bundle, batch = pipeline.datamanager.next_train(number)
-        pipeline._planner.plan(bundle, pipeline.model.config.max_samples, pipeline.model.config.hidden_interval)
+        pipeline._planner.plan(bundle, pipeline.model.config.max_samples, pipeline.model.config.occlusion_interval)
         with torch.autocast("cuda"):
             torch.manual_seed(number)
             outputs, losses, _ = pipeline._replay(bundle, batch)

@@ -34,7 +34,7 @@ def test_hidden_points_are_drawn_in_a_share_of_steps() -> None:
 
 
 def test_rooms_are_those_of_a_frame(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfers, "host_would_wait", lambda tensor: True)
+    monkeypatch.setattr(transfers, "would_synchronize", lambda tensor: True)
     planner, rays = Planner(), 8 * GRAIN
     bundle: Any = Rays(4 * rays, 4)
     assert plan(planner, 4 * rays).room == 32 * rays

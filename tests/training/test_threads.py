@@ -12,7 +12,7 @@ from ntalker_ns.training.threads import (
     SHORTEST_WAIT,
     WINDOW,
     CoreShare,
-    shared_cores,
+    limit_threads,
     use_threads,
 )
 
@@ -130,5 +130,5 @@ def test_threads_of_torch_and_of_the_kernels():
 
 def test_nothing_changes_where_a_gpu_computes(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(cores, "use_threads", lambda threads: pytest.fail("threads were set"))
-    with shared_cores("cuda"):
+    with limit_threads("cuda"):
         pass

@@ -4,19 +4,19 @@ import pytest
 import torch
 
 from ntalker_ns.training import transfers
-from ntalker_ns.training.transfers import Indices, Known, LateNumbers, to_device
+from ntalker_ns.training.transfers import CachedNonzero, DelayedScalar, DeviceCopy, to_device
 
 
 def test_nothing_is_late_on_the_cpu() -> None:
-    numbers = LateNumbers()
+    numbers = DelayedScalar()
     assert [numbers.put(torch.tensor(float(i))) for i in range(4)] == [0.0, 1.0, 2.0, 3.0]
     values = torch.arange(3)
     assert to_device(values, "cpu") is values
 
 
 def test_numbers_are_two_steps_late_where_the_host_would_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfers, "host_would_wait", lambda tensor: True)
-    numbers = LateNumbers()
+    monkeypatch.setattr(transfers, "would_synchronize", lambda tensor: True)
+    numbers = DelayedScalar()
     assert [numbers.put(torch.tensor(float(i))) for i in range(5)] == [None, None, 0.0, 1.0, 2.0]
 
 
@@ -24,7 +24,7 @@ def test_known_values_are_brought_to_a_device_once(monkeypatch: pytest.MonkeyPat
     asked: list[torch.device] = []
     there = torch.device("meta")
     monkeypatch.setattr(transfers, "to_device", lambda values, device: asked.append(device) or values.to(device))
-    known = Known(torch.arange(3.0))
+    known = DeviceCopy(torch.arange(3.0))
     assert known.on(torch.device("cpu")) is known.host and not asked
     assert known.on(there) is known.on(there) and asked == [there]
     assert known.on(torch.device("cpu")).tolist() == [0.0, 1.0, 2.0]
@@ -35,7 +35,7 @@ def test_indices_are_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
     nonzero = torch.Tensor.nonzero
     monkeypatch.setattr(torch.Tensor, "nonzero", lambda self: asked.append(1) or nonzero(self))
     mask = torch.tensor([[False, True], [True, False]])
-    indices = Indices()
+    indices = CachedNonzero()
     assert indices.of(mask).tolist() == indices.of(mask).tolist() == [1, 2]
     assert len(asked) == 1
     mask[1, 1] = True
