@@ -17,7 +17,7 @@ from ntalker_ns.driving.new_audio import features_of_file
 from ntalker_ns.edit_model import EditModelConfig
 from ntalker_ns.edit_pipeline import EditPipelineConfig
 from ntalker_ns.editing.diffusers_editor import DiffusersEditorConfig
-from ntalker_ns.editing.editor import Editor, check_instruction
+from ntalker_ns.editing.editor import check_instruction
 from ntalker_ns.editing.filters import FilterEditorConfig
 from ntalker_ns.editing.frames import evenly_spaced
 from ntalker_ns.editing.instruct_pix2pix import InstructPix2PixConfig
@@ -95,7 +95,7 @@ class EditTrainerConfig(TalkerTrainerConfig):
                 f"--edit.strategy {self.edit.strategy} edits frames between steps on large patches, and there are "
                 "none: give --edit.epochs at least 1."
             )
-        self.make_editor().check(self.instruction)
+        self.editor.check(self.instruction)
         self._adopt(source)
         evenly_spaced(self.edit.num_frames, self._driving_frames(source))
         self.max_num_iterations = self.max_num_iterations or plan.total_steps
@@ -105,10 +105,6 @@ class EditTrainerConfig(TalkerTrainerConfig):
     def plan(self) -> EditPlan:
         """What is edited when."""
         return make_plan(self.edit)
-
-    def make_editor(self) -> Editor:
-        """Who edits the frames; it loads its weights at the first edit."""
-        return self.editor.setup()
 
     def _take_over_request(self, saved: "EditTrainerConfig") -> None:
         """Takes what this command leaves open from the edit that it resumes; what it gives is compared later."""
@@ -186,7 +182,7 @@ class EditTrainerConfig(TalkerTrainerConfig):
         # As it is: square brackets in an instruction are no markup.
         CONSOLE.out(
             f"{verb} {source.folder} ({source.steps} of {source.config.max_num_iterations} steps): "
-            f'"{self.instruction}"\nEditor: {self.make_editor().describe(self.instruction)}'
+            f'"{self.instruction}"\nEditor: {self.editor.describe(self.instruction)}'
         )
 
 

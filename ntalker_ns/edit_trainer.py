@@ -26,6 +26,7 @@ from ntalker_ns.driving.new_audio import features_of_file
 from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.edit_config import EditTrainerConfig
 from ntalker_ns.edit_pipeline import EditPipeline
+from ntalker_ns.editing.editor import Editor
 from ntalker_ns.editing.frames import EditFrames, edit_cameras, evenly_spaced, lip_masks
 from ntalker_ns.editing.plan import Edit, EditRegion
 from ntalker_ns.editing.store import EditStore, Kind, mask_to_picture
@@ -56,7 +57,7 @@ class EditTrainer(TalkerTrainer):
         """
         self.plan = self.config.plan()
         self.total_steps = self.config.max_num_iterations
-        self.editor = self.config.make_editor()
+        self.editor: Editor = self.config.editor.setup()
         self.store = EditStore(absolute(self.base_dir) / STORE_FOLDER)
         self.stop_training = False
         self.pipeline.load_features()
@@ -102,8 +103,8 @@ class EditTrainer(TalkerTrainer):
             "base": str(self.config.base),
             "audio": str(self.config.audio),
             "region": self.config.edit_region,
-            "editor": self.editor.describe(self.config.instruction),
-            **{f"editor.{name}": value for name, value in self.config.editor.settings().items()},
+            "editor": self.config.editor.describe(self.config.instruction),
+            **{f"editor.{name}": value for name, value in self.config.editor.result_settings().items()},
             "frames": self.indices.tolist(),
             **{name: getattr(config, name) for name in ("strategy", "updates", "epochs", "interval", "noise", "seed")},
             "guidance": self.plan.bounds[0],

@@ -1,7 +1,7 @@
-"""What an editor is: pictures and an instruction in, edited pictures out."""
+"""The interface of editors: pictures and an instruction in, edited pictures out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 from jaxtyping import Float
@@ -13,23 +13,11 @@ from ntalker_ns.errors import NTalkerError
 
 
 class Editor(Protocol):
-    """Edits pictures as an instruction says.
+    """Edits pictures by an instruction.
 
-    What a picture becomes depends on it, its seed and the rest of the request, never on the pictures beside it in the
-    batch: frames can be divided over processes, and an edit that was broken off goes on with the same result.
+    The result for a picture depends on that picture, its seed and the request, never on the rest of the batch: frames
+    can be divided over processes, and an interrupted edit resumes with the same result.
     """
-
-    def check(self, instruction: str) -> None:
-        """Says before any work is done whether this editor can follow an instruction; loads nothing.
-
-        Raises:
-            NTalkerError: it cannot.
-        """
-        ...
-
-    def describe(self, instruction: str) -> str:
-        """What edits the frames and how it reads guidance and steps, in a sentence for the log."""
-        ...
 
     def edit(
         self,
@@ -39,14 +27,14 @@ class Editor(Protocol):
         seeds: Sequence[int],
         conditions: Float[Tensor, "n 3 h w"] | None = None,
     ) -> Float[Tensor, "n 3 h w"]:
-        """Edits some frames.
+        """Edits a batch of frames.
 
         Args:
-            frames: [0, 1]; what the edit starts from.
+            frames: [0, 1]; the pictures that the edit starts from.
             instruction: what to change, in plain words.
-            strength: how much.
-            seeds: of each frame's noise; equal seeds give equal noise.
-            conditions: [0, 1]; the pictures that the result has to stay close to. None: the frames themselves.
+            strength: guidance and diffusion steps.
+            seeds: one for each frame's noise; equal seeds give equal noise.
+            conditions: [0, 1]; the image condition of the editor. None: the frames themselves.
 
         Returns:
             [0, 1], of the frames' size and on their device.
@@ -54,46 +42,47 @@ class Editor(Protocol):
         ...
 
     def unload(self) -> None:
-        """Lets go of weights and memory; the next edit loads them again."""
+        """Frees weights and memory; the next edit loads them again."""
         ...
 
 
-HOW_IT_RUNS = frozenset({"_target", "batch_size", "precision", "device", "save_memory"})
-"""Fields of an editor's configuration that say how it is run, and not what it makes of a picture, but for rounding."""
+EXECUTION_FIELDS = frozenset({"_target", "batch_size", "precision", "device", "save_memory"})
+"""Fields of an editor's configuration that affect how it runs, but not its results beyond rounding."""
 
 
 @dataclass
 class EditorConfig(InstantiateConfig):
-    """Which editor, and how it is run."""
+    """An editor; `setup` makes it without loading its weights."""
 
-    _target: type = field(default_factory=lambda: no_editor)  # type: ignore[assignment]
     batch_size: int = 1
     """Frames edited at a time."""
 
-    def settings(self) -> dict[str, Any]:
-        """What edited pictures depend on, by name: frames of one edit have to agree in it."""
-        return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in HOW_IT_RUNS}
+    def check(self, instruction: str) -> None:
+        """Checks, without loading anything, that this editor can follow an instruction.
 
+        Raises:
+            NTalkerError: it cannot.
+        """
+        check_instruction(instruction)
 
-def no_editor(config: Any, **kwargs: Any) -> Editor:
-    """Stands where a configuration names no editor.
+    def describe(self, instruction: str) -> str:
+        """The editor and its use of guidance and steps, in one sentence for the log."""
+        raise NotImplementedError
 
-    Raises:
-        NTalkerError: always.
-    """
-    raise NTalkerError("No editor is chosen: end the command with editor:ip2p, editor:diffusers or editor:filter.")
+    def result_settings(self) -> dict[str, Any]:
+        """The settings that edited pictures depend on, by name: they must not change within an edit."""
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in EXECUTION_FIELDS}
 
 
 def check_instruction(instruction: str) -> str:
-    """An instruction without blanks around it.
+    """An instruction without surrounding blanks.
 
     Raises:
-        NTalkerError: nothing is left.
+        NTalkerError: it is empty.
     """
     stripped = instruction.strip()
     if not stripped:
         raise NTalkerError(
-            'There is no instruction: say what to change with --instruction "Make her look like a bronze statue", or '
-            "take one with --preset."
+            'There is no instruction: give --instruction "Make her look like a bronze statue", or choose a --preset.'
         )
     return stripped

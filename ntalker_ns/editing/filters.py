@@ -1,7 +1,7 @@
-"""An editor without weights: picture filters that are chosen by the words of the instruction.
+"""An editor without weights: picture filters, chosen by keywords of the instruction.
 
-It does not understand an instruction, it looks for styles that it knows. What it gives is deterministic and the same
-for every frame, so that tests, the demo and a machine without a GPU can run a whole edit.
+It is deterministic and treats every frame the same, so that tests, the demo and machines without a GPU can run whole
+edits.
 """
 
 import re
@@ -24,22 +24,37 @@ Style = Callable[[Picture, float, int], Picture]
 """(picture, amount in [0, 1], seed) -> picture. At amount 0 nothing changes."""
 
 REFERENCE_SIDE = 512
-"""Side in px of the pictures that lengths below are meant for."""
-MOST_RELIEF = 3.0
-"""Local differences of brightness are raised by no more than this factor."""
-WARP_SHARE = 0.012
-"""Standard deviation of the warp style's displacements in full, as a share of the picture's width."""
+"""Side in px of the pictures for which the lengths below are given."""
+MAX_RELIEF_GAIN = 3.0
+"""Local differences of brightness are raised by at most this factor."""
+WARP_FRACTION = 0.012
+"""Standard deviation of the warp style's displacements at amount 1, as a fraction of the picture's width."""
 WARP_CELLS = 12
-"""Displacements of the warp style are independent this many times across the picture."""
+"""Independent displacements of the warp style across the picture."""
 
 
 @dataclass
 class FilterEditorConfig(EditorConfig):
-    """Offline picture filters."""
+    """Offline picture filters, chosen by keywords of the instruction."""
 
     _target: type = field(default_factory=lambda: FilterEditor)
     full_guidance: float = 6.0
     """Text guidance scale at which a style is applied in full, if all diffusion steps are run."""
+
+    def check(self, instruction: str) -> None:
+        """See `EditorConfig.check`.
+
+        Raises:
+            NTalkerError: the instruction names no style; the message lists them.
+        """
+        named_styles(instruction)
+
+    def describe(self, instruction: str) -> str:
+        """See `EditorConfig.describe`."""
+        return (
+            f"Offline filter ({', '.join(named_styles(instruction))}), no diffusion model: at guidance s and t of t_u "
+            f"steps it is applied by t / t_u * (s - 1) / {self.full_guidance - 1:g}, at most in full."
+        )
 
 
 class FilterEditor:
@@ -48,27 +63,12 @@ class FilterEditor:
     def __init__(self, config: FilterEditorConfig) -> None:
         """
         Args:
-            config: how guidance becomes an amount.
+            config: relates guidance to the amount of a style.
         """
         self.config = config
 
-    def check(self, instruction: str) -> None:
-        """See `Editor.check`.
-
-        Raises:
-            NTalkerError: the instruction names no style; the message lists them.
-        """
-        named_styles(instruction)
-
-    def describe(self, instruction: str) -> str:
-        """See `Editor.describe`."""
-        return (
-            f"Offline filter ({', '.join(named_styles(instruction))}), no diffusion model: at guidance s and t of t_u "
-            f"steps it is applied by t / t_u * (s - 1) / {self.config.full_guidance - 1:g}, at most in full."
-        )
-
     def unload(self) -> None:
-        """There is nothing to let go of."""
+        """See `Editor.unload`; a filter has no weights."""
 
     def edit(
         self,
@@ -80,8 +80,8 @@ class FilterEditor:
     ) -> Float[Tensor, "n 3 h w"]:
         """See `Editor.edit`.
 
-        Given conditions, the styled condition is mixed into the frame by the same amount: as a diffusion that starts
-        from the noised frame and looks at the condition ends between the two.
+        Given conditions, the styled condition is mixed into the frame by the same amount, as a diffusion that starts
+        from the noised frame and is guided by the condition ends between the two.
         """
         amount = filter_amount(strength, self.config.full_guidance)
         styles = [STYLES[name].apply for name in named_styles(instruction)]
@@ -98,27 +98,27 @@ class FilterEditor:
 
 
 def filter_amount(strength: Strength, full_guidance: float) -> float:
-    """How much of a style is applied, 0 to 1: it rises with the guidance and with the share of steps that are run."""
+    """The amount of a style, 0 to 1: it rises with the guidance and with the fraction of steps that are run."""
     guided = (strength.guidance - 1.0) / max(full_guidance - 1.0, 1e-6)
     return float(np.clip(guided, 0.0, 1.0) * np.clip(strength.steps / strength.full_steps, 0.0, 1.0))
 
 
 def named_styles(instruction: str) -> list[str]:
-    """The styles whose words an instruction contains, in the order in which they are applied.
+    """The styles that an instruction names, in the order in which they are applied.
 
     Raises:
-        NTalkerError: there are none; the message lists what is known.
+        NTalkerError: there are none; the message lists the known ones.
     """
     words = check_instruction(instruction).lower()
     found = [name for name, style in STYLES.items() if re.search(rf"\b({style.words})", words)]
-    # A bronze statue is bronze: "statue" alone means stone.
+    # "Statue" means stone unless it is a bronze statue.
     if "bronze" in found and "stone" in found and not re.search(r"\b(stone|marble)", words):
         found.remove("stone")
     if not found:
         known = "; ".join(f"{name} ({style.words.replace('|', ', ')})" for name, style in STYLES.items())
         raise NTalkerError(
-            f"The offline filter finds no style that it knows in '{instruction}'. It knows: {known}. For everything "
-            "else take editor:ip2p or editor:diffusers."
+            f"The offline filter knows no style named in '{instruction}'. It knows: {known}. For other instructions "
+            "use editor:ip2p or editor:diffusers."
         )
     return found
 
@@ -151,41 +151,41 @@ def _blurred(values: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def _ramp(values: Float32[np.ndarray, "h w"], colours: Sequence[tuple[float, float, float]]) -> Picture:
-    """Colours along a line, from dark to light: each value gets the colour that is as bright as itself.
+    """Each brightness as the colour of a ramp, dark to light, that is as bright.
 
-    So a picture that has these colours already keeps them: an update edits what the one before has made.
+    A picture that already has these colours keeps them: each update edits the result of the previous one.
     """
-    places = _grey(np.array(colours, np.float32))
-    channels = [np.interp(values, places, [colour[c] for colour in colours]) for c in range(3)]
+    brightness = _grey(np.array(colours, np.float32))
+    channels = [np.interp(values, brightness, [colour[c] for colour in colours]) for c in range(3)]
     return np.stack(channels, axis=-1).astype(np.float32)
 
 
 def _with_relief(picture: Picture, relief: float) -> Float32[np.ndarray, "h w"]:
-    """Brightness whose local differences are as strong as those of polished or hewn surfaces.
+    """Brightness with local differences as strong as those of polished or hewn surfaces.
 
-    They are brought to a strength, not multiplied: a second time changes little.
+    They are brought to a strength, not multiplied, so that a second application changes little.
 
     Args:
-        picture: to be carved.
-        relief: standard deviation of brightness from its surroundings.
+        picture: input.
+        relief: standard deviation of brightness from its local mean.
     """
     grey = _grey(picture)
     around = _blurred(grey, _px(picture, 12.0))
-    found = grey - around
-    strength = min(relief / max(float(found.std()), 1e-6), MOST_RELIEF)
-    return np.clip(around + strength * found, 0.0, 1.0)
+    detail = grey - around
+    gain = min(relief / max(float(detail.std()), 1e-6), MAX_RELIEF_GAIN)
+    return np.clip(around + gain * detail, 0.0, 1.0)
 
 
-def _smooth(picture: Picture, rounds: int, radius: float, spread: float) -> Picture:
-    """Flat areas with their edges kept."""
+def _smooth(picture: Picture, rounds: int, radius: float, sigma: float) -> Picture:
+    """Flattened areas with sharp edges (bilateral filter)."""
     diameter = max(int(2 * round(_px(picture, radius)) + 1), 3)
     for _ in range(rounds):
-        picture = cv2.bilateralFilter(picture, diameter, spread, max(_px(picture, radius), 1.0))
+        picture = cv2.bilateralFilter(picture, diameter, sigma, max(_px(picture, radius), 1.0))
     return picture
 
 
 def _brush_marks(picture: Picture, radius: float) -> Picture:
-    """Of the four squares that touch at a pixel, mostly the colour of the one that is most even (Kuwahara 1976)."""
+    """Kuwahara filter (1976): mostly the mean colour of the most uniform of the four squares that meet at a pixel."""
     side = max(round(_px(picture, radius)) + 1, 2)
     total, weights = np.zeros_like(picture), np.zeros(picture.shape[:2], np.float32)
     grey = _grey(picture)
@@ -209,7 +209,7 @@ def sketch(picture: Picture, amount: float, seed: int) -> Picture:
 
 
 def painting(picture: Picture, amount: float, seed: int) -> Picture:
-    """Oil paint: brush marks that end at edges, richer colours."""
+    """Oil paint: brush marks that end at edges, saturated colours."""
     marks = _brush_marks(_brush_marks(picture, 3.0), 2.0)
     mean = marks.mean(axis=-1, keepdims=True)
     rich = np.clip(mean + 1.1 * (marks - mean), 0.0, 1.0)
@@ -219,7 +219,7 @@ def painting(picture: Picture, amount: float, seed: int) -> Picture:
 
 def cartoon(picture: Picture, amount: float, seed: int) -> Picture:
     """Few flat colours inside dark outlines."""
-    flat = _smooth(picture, rounds=3, radius=6.0, spread=0.12)
+    flat = _smooth(picture, rounds=3, radius=6.0, sigma=0.12)
     steps = 5.0
     # Soft steps: a hard threshold would flicker between frames.
     scaled = flat * steps
@@ -235,7 +235,7 @@ def cartoon(picture: Picture, amount: float, seed: int) -> Picture:
 
 
 def bronze(picture: Picture, amount: float, seed: int) -> Picture:
-    """Polished bronze: brightness through a metal's colours."""
+    """Polished bronze: brightness mapped to metal colours."""
     colours = [
         (0.04, 0.02, 0.01),
         (0.33, 0.18, 0.07),
@@ -247,7 +247,7 @@ def bronze(picture: Picture, amount: float, seed: int) -> Picture:
 
 
 def stone(picture: Picture, amount: float, seed: int) -> Picture:
-    """Stone: brightness alone, relief raised, no deep shadows."""
+    """Stone: grey, with raised relief and no deep shadows."""
     colours = [(0.22, 0.22, 0.23), (0.62, 0.61, 0.59), (0.95, 0.94, 0.91)]
     return _mix(picture, _ramp(_with_relief(picture, 0.08), colours), amount)
 
@@ -274,11 +274,11 @@ def warm(picture: Picture, amount: float, seed: int) -> Picture:
 
 
 def warp(picture: Picture, amount: float, seed: int) -> Picture:
-    """Moves pixels about, smoothly and for each seed in another way: a stand-in for an editor that deforms lips."""
+    """Displaces pixels smoothly, differently for each seed: a stand-in for an editor that deforms lips."""
     height, width = picture.shape[:2]
     random = np.random.default_rng(seed)
     coarse = random.standard_normal((2, WARP_CELLS, WARP_CELLS)).astype(np.float32)
-    reach = amount * WARP_SHARE * width
+    reach = amount * WARP_FRACTION * width
     across, down = (reach * cv2.resize(axis, (width, height), interpolation=cv2.INTER_CUBIC) for axis in coarse)
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
     return cv2.remap(picture, x + across, y + down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
@@ -286,11 +286,11 @@ def warp(picture: Picture, amount: float, seed: int) -> Picture:
 
 @dataclass(frozen=True)
 class NamedStyle:
-    """A style and the words that ask for it."""
+    """A style and its keywords."""
 
     apply: Style
     words: str
-    """Beginnings of words, with | between them."""
+    """Beginnings of words, separated by |."""
 
 
 STYLES: dict[str, NamedStyle] = {
@@ -304,4 +304,4 @@ STYLES: dict[str, NamedStyle] = {
     "sketch": NamedStyle(sketch, "sketch|pencil|drawing|drawn|charcoal"),
     "sepia": NamedStyle(sepia, "sepia|old photo|vintage|antique photo"),
 }
-"""In the order in which they are applied where an instruction names several."""
+"""In the order in which they are applied if an instruction names several."""

@@ -10,33 +10,33 @@ import yaml
 from ntalker_ns.errors import NTalkerError
 
 FOLDER = Path("configs") / "instructions"
-"""Where the presets lie, in the package and in the repository."""
+"""Folder of the presets, in the package and in the repository."""
 
 
 @dataclass(frozen=True)
 class EditPreset:
-    """An edit that somebody has found words for."""
+    """An instruction with captions and bounds that work for it."""
 
     instruction: str
     """What to change."""
     caption_before: str
-    """What a picture shows before the edit, for the CLIP direction metric."""
+    """Caption of the unedited picture, for the CLIP direction metric."""
     caption_after: str
-    """What it shows afterwards."""
+    """Caption of the edited picture."""
     guidance: tuple[float, float] | None = None
-    """Lower and upper bound of the text guidance scale; None for the method's own."""
+    """Lower and upper bound of the text guidance scale; None: the paper's."""
     steps: tuple[int, int] | None = None
-    """Lower and upper bound of the diffusion steps; None for the method's own."""
+    """Lower and upper bound of the diffusion steps; None: the paper's."""
 
 
 def load_preset(name: str) -> EditPreset:
-    """A preset of ours by name, or a file of one's own.
+    """Loads one of our presets by name, or a user's file.
 
     Args:
         name: such as "bronze-statue", or the path of a YAML file.
 
     Raises:
-        NTalkerError: there is no such preset, or it cannot be used.
+        NTalkerError: there is no such preset, or it is invalid.
     """
     path = Path(name).expanduser()
     if path.suffix not in (".yaml", ".yml"):
@@ -58,23 +58,23 @@ def preset_names() -> list[str]:
 
 
 def presets_folder() -> Path:
-    """Where the presets of the package lie.
+    """The folder of our presets.
 
     Raises:
         NTalkerError: the installation lacks them.
     """
     package = Path(__file__).parents[1]
-    # Installed, they lie in the package; in a checkout without symbolic links only beside it.
-    for place in (package / FOLDER, package.parent / FOLDER):
-        if place.is_dir():
-            return place
-    raise NTalkerError(f"The presets are missing from this installation ({package / FOLDER}): install it again.")
+    # An installed package contains them; a checkout without symbolic links has them beside the package.
+    for folder in (package / FOLDER, package.parent / FOLDER):
+        if folder.is_dir():
+            return folder
+    raise NTalkerError(f"The presets are missing from this installation ({package / FOLDER}): reinstall ntalker_ns.")
 
 
 def _preset_of(content: Any, path: Path) -> EditPreset:
     known = [field.name for field in fields(EditPreset)]
     if not isinstance(content, dict):
-        raise NTalkerError(f"The preset {path} holds no fields: give it {', '.join(known[:3])}.")
+        raise NTalkerError(f"The preset {path} has no fields: it needs {', '.join(known[:3])}.")
     unknown = content.keys() - set(known)
     missing = set(known[:3]) - content.keys()
     if unknown or missing:
@@ -82,27 +82,27 @@ def _preset_of(content: Any, path: Path) -> EditPreset:
             f"lacks {', '.join(sorted(missing))}" if missing else f"has unknown {', '.join(sorted(map(str, unknown)))}"
         )
         raise NTalkerError(f"The preset {path} {reason}; its fields are {', '.join(known)}.")
-    words = {name: _words(content, name, path) for name in known[:3]}
+    texts = {name: _text(content, name, path) for name in known[:3]}
     return EditPreset(
-        **words,
+        **texts,
         guidance=_bounds(content, "guidance", float, "numbers", path),
         steps=_bounds(content, "steps", int, "whole numbers", path),
     )
 
 
-def _words(content: dict[str, Any], name: str, path: Path) -> str:
-    words = content[name]
-    if not isinstance(words, str) or not words.strip():
-        raise NTalkerError(f"The preset {path} needs words for {name}, not {words!r}: write them in quotes.")
-    return words.strip()
+def _text(content: dict[str, Any], name: str, path: Path) -> str:
+    text = content[name]
+    if not isinstance(text, str) or not text.strip():
+        raise NTalkerError(f"The preset {path} needs a text for {name}, not {text!r}: put it in quotes.")
+    return text.strip()
 
 
 def _bounds(content: dict[str, Any], name: str, kind: type, called: str, path: Path) -> Any:
-    """A lower and an upper bound, or None where the preset has none."""
+    """A lower and an upper bound, or None if the preset has none."""
     values = content.get(name)
     if values is None:
         return None
-    # By type, not isinstance: YAML's true and false count as whole numbers there.
+    # By type: isinstance would accept YAML's true and false as integers.
     pair = isinstance(values, list) and len(values) == 2 and all(type(value) in (int, kind) for value in values)
     if not pair or not 1 <= values[0] <= values[1] < math.inf:
         raise NTalkerError(

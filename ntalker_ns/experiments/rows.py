@@ -72,7 +72,7 @@ def per_frame_edits(pipeline: Any, reference: Reference, config: Any) -> Iterato
     from ntalker_ns.driving.cameras import cameras_of
     from ntalker_ns.evaluation.heldout import render
 
-    plan, editor = config.plan(), config.make_editor()
+    plan, editor = config.plan(), config.editor.setup()
     strength = plan.schedule[-1]
     cameras = cameras_of(pipeline.model.driving, reference.indices, max(reference.size))
     for place, frame in enumerate(reference.indices):

@@ -89,7 +89,7 @@ def _check_edit(config: Any) -> None:
 
     preset = None if config.preset is None else load_preset(config.preset)
     make_plan(config.edit, preset and preset.guidance, preset and preset.steps)
-    config.make_editor().check(config.instruction or (preset.instruction if preset else ""))
+    config.editor.check(config.instruction or (preset.instruction if preset else ""))
 
 
 def _train_once(name: str, plan: RunPlan, data: Path, output_dir: Path, edited: TrainedRun | None) -> TrainedRun:

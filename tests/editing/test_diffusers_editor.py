@@ -1,4 +1,4 @@
-"""Pipelines of other makes: what s and t become, and two real ones of tiny random parts."""
+"""diffusers pipelines: the mapping of s and t, and two real ones with tiny random weights."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +17,6 @@ from ntalker_ns.editing.diffusers_editor import (
     mapped_strength,
     takes_batches,
 )
-from ntalker_ns.editing.editor import EditorConfig
 from ntalker_ns.editing.plan import Strength
 from ntalker_ns.errors import NTalkerError
 
@@ -26,24 +25,24 @@ STRENGTH = Strength(guidance=5.0, steps=15, full_steps=20)
 
 
 class Kontextlike:
-    """Two guidances, the true one off."""
+    """Two guidance scales, true_cfg_scale off."""
 
     def __call__(self, image: Any, prompt: str, num_inference_steps=28, guidance_scale=3.5, true_cfg_scale=1.0): ...
 
 
 class Qwenlike:
-    """Two guidances, the true one on."""
+    """Two guidance scales, true_cfg_scale on."""
 
     def __call__(self, image: Any, prompt: str, num_inference_steps=50, guidance_scale=None, true_cfg_scale=4.0): ...
 
 
 class Strengthlike:
-    """A part of the schedule can be run."""
+    """Can run the last part of the schedule."""
 
     def __call__(self, image: Any, prompt: str, num_inference_steps=50, strength=0.8): ...
 
 
-def test_each_pipeline_is_steered_by_what_it_has():
+def test_guidance_and_steps_are_mapped_to_the_arguments_of_each_pipeline():
     config = DiffusersEditorConfig(guidance_factor=0.5)
     kontext, qwen, part = (call_parameters(kind()) for kind in (Kontextlike, Qwenlike, Strengthlike))
     assert mapped_strength(kontext, STRENGTH, config) == {"num_inference_steps": 15, "guidance_scale": 2.5}
@@ -59,7 +58,7 @@ def test_each_pipeline_is_steered_by_what_it_has():
 
 
 class Referencing:
-    """Takes a list of pictures for references of one, as FLUX.2 does: here for their mean."""
+    """Treats a list of pictures as references for one result, as FLUX.2 does: here their mean."""
 
     def __call__(self, image: Any, prompt: str, generator: Any, num_inference_steps: int, output_type: str) -> Any:
         pictures = image if isinstance(image, list) else [image]
@@ -69,12 +68,12 @@ class Referencing:
 
 def test_frames_do_not_leak_into_each_other():
     editor = DiffusersEditor(DiffusersEditorConfig(size=None, batch_size=2))
-    editor._pipeline = Referencing()
+    editor.pipeline = Referencing()
     frames = torch.rand(2, 3, 16, 32, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(editor.edit(frames, INSTRUCTION, STRENGTH, [0, 0]), frames, rtol=0, atol=0.002)
 
 
-def test_batches_are_for_pipelines_that_are_known_to_keep_frames_apart():
+def test_only_pipelines_known_to_keep_frames_apart_get_batches():
     import diffusers
 
     batching = (
@@ -88,8 +87,8 @@ def test_batches_are_for_pipelines_that_are_known_to_keep_frames_apart():
 
 
 @pytest.mark.parametrize("name", ["StableDiffusionImg2ImgPipeline", "FluxImg2ImgPipeline"])
-def test_of_a_schedule_exactly_the_last_steps_are_run(name: str):
-    """One rounds the steps that are run down, the other those that are skipped."""
+def test_exactly_the_last_steps_of_a_schedule_are_run(name: str):
+    """One pipeline rounds down the steps it runs, the other those it skips."""
     import diffusers
 
     kind = getattr(diffusers, name)
@@ -112,7 +111,7 @@ def test_flux_kontext_edits(tmp_path: Path):
 
 
 def check_editing(config: DiffusersEditorConfig, batch: int = 1) -> None:
-    """Pictures of any size come out edited, by the seed and by the instruction."""
+    """Pictures of any size are edited, depending on the seed."""
     editor = DiffusersEditor(config)
     frames = torch.rand(batch, 3, 33, 47, generator=torch.Generator().manual_seed(0))
     strength, seeds = Strength(4.0, 2, 4), list(range(batch))
@@ -125,10 +124,10 @@ def check_editing(config: DiffusersEditorConfig, batch: int = 1) -> None:
     shown = editor.edit(frames, INSTRUCTION, strength, seeds, conditions=1 - frames)
     assert (shown - first).abs().mean() > 1e-6  # Random weights look at the picture only a little.
     editor.unload()
-    assert editor._pipeline is None
+    assert editor.pipeline is None
 
 
-def test_a_pipeline_that_cannot_edit_is_a_sentence(tmp_path: Path):
+def test_a_pipeline_that_cannot_edit_is_an_error(tmp_path: Path):
     from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel  # type: ignore[attr-defined]
 
     unet = UNet2DModel(
@@ -144,9 +143,4 @@ def test_a_pipeline_that_cannot_edit_is_a_sentence(tmp_path: Path):
     with pytest.raises(NTalkerError, match="takes no image, prompt, so it cannot edit"):
         editor.edit(torch.rand(1, 3, 16, 16), INSTRUCTION, STRENGTH, [0])
     with pytest.raises(NTalkerError, match="There is no instruction"):
-        editor.check("")
-
-
-def test_no_editor_says_which_there_are():
-    with pytest.raises(NTalkerError, match="editor:ip2p"):
-        EditorConfig().setup()
+        editor.config.check("")

@@ -1,4 +1,4 @@
-"""The offline filter editor: which style, how much of it, the same every time."""
+"""The offline filter editor: choice of styles, their amount, determinism."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,8 @@ from ntalker_ns.editing.plan import Strength, progressive_schedule
 from ntalker_ns.errors import NTalkerError
 
 FULL = Strength(6.0, 20, 20)
-EDITOR = FilterEditor(FilterEditorConfig())
+CONFIG = FilterEditorConfig()
+EDITOR = FilterEditor(CONFIG)
 
 
 def frames(count: int = 1, height: int = 48, width: int = 64) -> torch.Tensor:
@@ -39,16 +40,16 @@ def frames(count: int = 1, height: int = 48, width: int = 64) -> torch.Tensor:
 )
 def test_the_instruction_names_the_style(instruction: str, styles: list[str]):
     assert named_styles(instruction) == styles
-    assert ", ".join(styles) in EDITOR.describe(instruction)
-    assert "no diffusion model" in EDITOR.describe(instruction)
+    assert ", ".join(styles) in CONFIG.describe(instruction)
+    assert "no diffusion model" in CONFIG.describe(instruction)
 
 
-def test_an_instruction_that_names_none_lists_them_all():
+def test_an_instruction_without_a_style_lists_all_styles():
     with pytest.raises(NTalkerError, match="'Make him old'") as caught:
-        EDITOR.check("Make him old")
+        CONFIG.check("Make him old")
     assert all(name in str(caught.value) for name in STYLES)
     with pytest.raises(NTalkerError, match="There is no instruction"):
-        EDITOR.check("")
+        CONFIG.check("")
 
 
 def test_amount_follows_guidance_and_steps():
@@ -75,7 +76,7 @@ def test_every_style_is_deterministic_and_grows_with_the_amount(style: str):
 
 @pytest.mark.parametrize("style", ["bronze", "stone", "sepia"])
 def test_updates_on_one_another_end_where_a_single_edit_does(style: str):
-    """Every update edits what the head has learned from the one before: what it has already must not build up."""
+    """Each update edits the result of the previous one: its effects must not accumulate."""
     x, y = torch.arange(64.0), torch.arange(48.0)[:, None]
     light = 0.5 + 0.05 * torch.sin(2.5 * x) * torch.sin(2.5 * y)
     skin = light * torch.tensor([1.0, 0.8, 0.7])[None, :, None, None]
@@ -105,7 +106,7 @@ def test_several_styles_follow_one_another():
     torch.testing.assert_close(both, after)
 
 
-def test_a_condition_is_what_the_result_is_drawn_towards():
+def test_a_condition_attracts_the_result():
     strength = Strength(3.5, 10, 20)
     amount = filter_amount(strength, 6.0)
     given_condition = EDITOR.edit(1 - frames(), "sepia", strength, [0], conditions=frames())
@@ -117,14 +118,14 @@ def test_a_condition_is_what_the_result_is_drawn_towards():
 @settings(max_examples=15, deadline=None)
 @given(st.floats(0.1, 1.0), st.integers(0, 1000))
 def test_warp_moves_pixels_by_the_amount(amount: float, seed: int):
-    """A picture whose colours are its pixels' places shows how far each pixel came from."""
+    """A picture whose colours are pixel coordinates shows the displacement of each pixel."""
     height, width = 64, 96
     y, x = np.mgrid[:height, :width].astype(np.float32)
     places = np.stack([x / width, y / height, np.zeros_like(x)], axis=-1)
     inside = (slice(16, -16), slice(16, -16))
 
-    def moved(share: float) -> np.ndarray:
-        return (warp(places, share, seed) - places)[inside]
+    def moved(amount: float) -> np.ndarray:
+        return (warp(places, amount, seed) - places)[inside]
 
     full, part = moved(1.0), moved(amount)
     distance = np.abs(full[..., 0]).max()

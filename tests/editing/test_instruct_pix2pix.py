@@ -7,8 +7,9 @@ import pytest
 import torch
 from support.tiny_diffusion import save_ip2p
 
-from ntalker_ns.editing.instruct_pix2pix import InstructPix2Pix, InstructPix2PixConfig, resized, working_size
+from ntalker_ns.editing.instruct_pix2pix import InstructPix2Pix, InstructPix2PixConfig
 from ntalker_ns.editing.plan import Strength
+from ntalker_ns.editing.pretrained import resized, working_size
 from ntalker_ns.errors import NTalkerError
 
 INSTRUCTION = "make him a bronze statue"
@@ -64,7 +65,7 @@ def test_a_noised_start_equals_image_to_image_with_two_guidances(models: dict[st
     """The last steps of a schedule from the noised frame, written out with the scheduler alone."""
     ours = editor(models[scheduler])
     found = ours.edit(frames(1), INSTRUCTION, Strength(4.0, 2, 6), (5,))
-    pipeline = ours._pipeline
+    pipeline = ours.pipeline
     scheduler_, generator = pipeline.scheduler, torch.Generator().manual_seed(5)
     with torch.no_grad():
         condition = pipeline.vae.encode(2 * frames(1) - 1).latent_dist.mean
@@ -151,31 +152,31 @@ def test_half_precision_is_near(model: Path):
 
 def test_nothing_is_loaded_before_the_first_edit_and_after_unloading(model: Path):
     ours = editor(model)
-    ours.check(INSTRUCTION)
-    assert "t are run" in ours.describe(INSTRUCTION)
-    assert ours._pipeline is None
+    ours.config.check(INSTRUCTION)
+    assert "t are run" in ours.config.describe(INSTRUCTION)
+    assert ours.pipeline is None
     ours.edit(frames(1), INSTRUCTION, Strength(4.0, 1, 2), (1,))
-    assert ours._pipeline is not None
+    assert ours.pipeline is not None
     ours.unload()
-    assert ours._pipeline is None
+    assert ours.pipeline is None
 
 
-def test_what_is_no_editor_is_a_sentence(tmp_path: Path, monkeypatch: Any):
+def test_unusable_models_are_errors(tmp_path: Path, monkeypatch: Any):
     with pytest.raises(NTalkerError, match=r"is not a diffusers pipeline"):
         editor(tmp_path).edit(frames(1), INSTRUCTION, Strength(4.0, 1, 2), (1,))
     plain = save_ip2p(tmp_path / "plain", in_channels=4)
-    with pytest.raises(NTalkerError, match="no InstructPix2Pix"):
+    with pytest.raises(NTalkerError, match="is not InstructPix2Pix"):
         editor(plain).edit(frames(1), INSTRUCTION, Strength(4.0, 1, 2), (1,))
     (plain / "unet" / "diffusion_pytorch_model.safetensors").unlink()
     with pytest.raises(NTalkerError, match=r"cannot be loaded .*editor:filter"):
         editor(plain).edit(frames(1), INSTRUCTION, Strength(4.0, 1, 2), (1,))
     with pytest.raises(NTalkerError, match="There is no instruction"):
-        editor(tmp_path).check("  ")
+        editor(tmp_path).config.check("  ")
 
 
-def test_its_settings_are_what_pictures_depend_on():
+def test_result_settings_leave_out_execution_options():
     config = InstructPix2PixConfig(batch_size=3, precision="fp32", device="cuda:1", save_memory=True)
-    assert config.settings() == {
+    assert config.result_settings() == {
         "model": "timbrooks/instruct-pix2pix",
         "image_guidance": 1.5,
         "start": "noised-render",
@@ -183,11 +184,11 @@ def test_its_settings_are_what_pictures_depend_on():
     }
 
 
-def test_an_instruction_that_would_not_be_read_to_its_end_is_a_sentence(model: Path):
+def test_an_instruction_too_long_for_the_text_encoder_is_an_error(model: Path):
     """The tokenizer has a token for each letter, and reads 77 with those of beginning and end."""
     ours, strength = editor(model), Strength(4.0, 1, 2)
     ours.edit(frames(1), "x" * 75, strength, (1,))
-    with pytest.raises(NTalkerError, match=r"has 81 tokens and .* reads 77, so that 'lder' .* --instruction"):
+    with pytest.raises(NTalkerError, match=r"has 81 tokens and .* reads 77: 'lder' .* --instruction"):
         ours.edit(frames(1), "x" * 74 + "older", strength, (1,))
 
 

@@ -29,7 +29,7 @@ def test_the_papers_examples_are_there():
     )
 
 
-def test_a_file_of_ones_own(tmp_path: Path):
+def test_a_users_own_file(tmp_path: Path):
     path = tmp_path / "queen.yaml"
     path.write_text(OWN)
     assert load_preset(str(path)) == EditPreset("Make her a queen", "a woman", "a queen")
@@ -49,16 +49,16 @@ def test_a_file_of_ones_own(tmp_path: Path):
         (OWN + "guidance: [1, .inf]\n", "two numbers for guidance"),
         (OWN + "steps: 20\n", "needs two whole numbers for steps"),
         (OWN + "steps: [10.9, 20.9]\n", r"two whole numbers for steps, .* not \[10\.9, 20\.9\]"),
-        (OWN.replace("Make her a queen ", " "), r"own\.yaml needs words for instruction, not ' '"),
-        (OWN.replace('"Make her a queen "', ""), r"own\.yaml needs words for instruction, not None"),
-        (OWN.replace('"Make her a queen "', "[make, her, bronze]"), "needs words for instruction, not .'make', 'her'"),
-        (OWN.replace("a woman", ""), "needs words for caption_before, not None"),
-        (OWN.replace("a queen\n", "1848\n"), "needs words for caption_after, not 1848"),
-        ("- a\n- list\n", "holds no fields"),
+        (OWN.replace("Make her a queen ", " "), r"own\.yaml needs a text for instruction, not ' '"),
+        (OWN.replace('"Make her a queen "', ""), r"own\.yaml needs a text for instruction, not None"),
+        (OWN.replace('"Make her a queen "', "[make, her, bronze]"), "needs a text for instruction, not .'make', 'her'"),
+        (OWN.replace("a woman", ""), "needs a text for caption_before, not None"),
+        (OWN.replace("a queen\n", "1848\n"), "needs a text for caption_after, not 1848"),
+        ("- a\n- list\n", "has no fields"),
         ("instruction: [", "cannot be read"),
     ],
 )
-def test_files_that_cannot_be_used_say_why(text: str, said: str, tmp_path: Path):
+def test_an_invalid_file_is_an_error(text: str, said: str, tmp_path: Path):
     path = tmp_path / "own.yaml"
     path.write_text(text)
     with pytest.raises(NTalkerError, match=said):
