@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,10 +92,14 @@ class Demo:
         Process(clip, data, size=self.size).main()
 
     def _train(self, data: Path, output_dir: Path) -> Path:
-        from ntalker_ns.runs import method_config, train_config
+        from ntalker_ns.demo.first_picture import FirstPictureTrainer
+        from ntalker_ns.runs import method_config, prepare, train_prepared
 
         config = method_config(data=data, output_dir=output_dir, max_num_iterations=self.steps)
-        return train_config(config)
+        prepare(config)
+        # The saved configuration keeps the usual trainer.
+        config._target = partial(FirstPictureTrainer, path=self.output_dir / "first.png")
+        return train_prepared(config)
 
     def _render(self, config: Path, speech: Path, video: Path) -> None:
         from ntalker_ns.cli.render import Render
