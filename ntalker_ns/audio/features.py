@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32
@@ -74,6 +74,7 @@ class FeatureInfo:
         return cls(**{key: value for key, value in values.items() if key in names})
 
 
+@runtime_checkable
 class AudioFeatureExtractor(Protocol):
     """Turns a waveform into one feature window per video frame."""
 

@@ -53,7 +53,7 @@ class Survey:
     """Frames of the clip at the steady rate."""
     samples: list[int] = field(default_factory=list)
     """Indices of the frames looked at."""
-    boxes: list[Float[np.ndarray, "faces 4"]] = field(default_factory=list)
+    boxes: list[Float[np.ndarray, "_ 4"]] = field(default_factory=list)
     """Per sample: x0, y0, x1, y1 in source px, largest face first."""
 
 

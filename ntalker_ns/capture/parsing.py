@@ -28,11 +28,12 @@ SEED_FRAMES = 24
 
 @dataclass(frozen=True)
 class FaceCoordinates:
-    """Where each pixel lies in the face's own upright coordinates: 0 at the chin, 1 at the middle of the forehead."""
+    """Pixels of a frame, or some of them, in the face's own upright coordinates, in face heights."""
 
-    across: Float32[np.ndarray, "s s"]
-    """Face heights to the picture's right of the middle between the ears."""
-    up: Float32[np.ndarray, "s s"]
+    across: Float32[np.ndarray, "*pixels"]
+    """To the picture's right of the middle between the ears."""
+    up: Float32[np.ndarray, "*pixels"]
+    """0 at the chin, 1 at the middle of the forehead."""
 
 
 class HeadParser:

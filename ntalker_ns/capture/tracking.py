@@ -163,20 +163,19 @@ def _initial_track(
     shape, rotation = shape @ upright.T, rotation @ upright.T
     depth = focal / size
     translation = np.concatenate([(offset[:, 0, :2] - centre) / size[:, None], depth[:, None]], axis=1)
-    return _fill_gaps(Track(focal, centre, shape, rotation, translation, valid))
+    return Track(focal, centre, shape, *_fill_gaps(rotation, translation, valid), valid)
 
 
-def _fill_gaps(track: Track) -> Track:
-    """Interpolates the poses of unseen frames between their neighbours; the track's poses are the seen frames' only."""
+def _fill_gaps(
+    rotation: Float[np.ndarray, "seen 3 3"], translation: Float[np.ndarray, "seen 3"], valid: Bool[np.ndarray, "n"]
+) -> tuple[Float[np.ndarray, "n 3 3"], Float[np.ndarray, "n 3"]]:
+    """Poses of all frames from those of the seen ones, interpolated between neighbours."""
     from scipy.spatial.transform import Rotation, Slerp
 
-    n, at = len(track.valid), np.flatnonzero(track.valid)
-    inside = np.clip(np.arange(n), at[0], at[-1])
-    rotation = track.rotation[np.zeros(n, int)]
-    if len(at) > 1:
-        rotation = Slerp(at, Rotation.from_matrix(track.rotation))(inside).as_matrix()
-    translation = np.stack([np.interp(inside, at, track.translation[:, k]) for k in range(3)], axis=1)
-    return replace(track, rotation=rotation, translation=translation)
+    at = np.flatnonzero(valid)
+    inside = np.clip(np.arange(len(valid)), at[0], at[-1])
+    turned = Slerp(at, Rotation.from_matrix(rotation))(inside).as_matrix() if len(at) > 1 else rotation[0 * inside]
+    return turned, np.stack([np.interp(inside, at, column) for column in translation.T], axis=1)
 
 
 def _bundle(

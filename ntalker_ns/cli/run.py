@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ntalker_ns.errors import NTalkerError
 
@@ -15,6 +15,7 @@ DEVELOPING = sys.flags.dev_mode
 """Whether errors of files keep their traceback: Python's own development mode (PYTHONDEVMODE=1)."""
 
 
+@runtime_checkable
 class Command(Protocol):
     """What a sub-command is."""
 

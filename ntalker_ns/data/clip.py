@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -46,6 +46,12 @@ class Clip:
     """Where the landmarks of a calm face are in the world; None where the data set does not say."""
     is_train: Bool[np.ndarray, " n"] | None = None
     """The data set's own split, where it has one."""
+
+    per_frame: ClassVar[tuple[str, ...]] = (
+        *("image_paths", "label_paths", "camera_to_worlds", "eye_openness", "mouth_opening"),
+        *("face_boxes", "lip_boxes", "landmarks", "tracked"),
+    )
+    """Fields that have an entry a frame."""
 
     def __len__(self) -> int:
         return len(self.image_paths)
@@ -113,9 +119,7 @@ class Clip:
 
     def first(self, num_frames: int) -> "Clip":
         """The same clip, no longer than this."""
-        names = ("image_paths", "label_paths", "camera_to_worlds", "eye_openness", "mouth_opening")
-        boxes = ("face_boxes", "lip_boxes", "landmarks", "tracked")
-        cut = {name: getattr(self, name)[:num_frames] for name in names + boxes}
+        cut = {name: getattr(self, name)[:num_frames] for name in self.per_frame}
         is_train = None if self.is_train is None else self.is_train[:num_frames]
         return replace(self, **cut, is_train=is_train)
 

@@ -5,9 +5,9 @@ the head is about a quarter as large as our box.
 """
 
 import csv
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -49,6 +49,8 @@ class RadNerfClip(Clip):
     head_channel: int
     """Which of blue and red (OpenCV's order) the head is in the parsing pictures; the other is the torso."""
 
+    per_frame: ClassVar[tuple[str, ...]] = (*Clip.per_frame, "feature_rows")
+
     def labels(self, frame: int) -> UInt8[np.ndarray, "h w"]:
         path = self.label_paths[frame]
         colours = cv2.imread(str(path), cv2.IMREAD_COLOR)
@@ -88,11 +90,6 @@ class RadNerfClip(Clip):
         rows = read_feature_rows(path)
         windows = np.asarray(rows[np.minimum(self.feature_rows, len(rows) - 1)], np.float32)
         return windows, _feature_info(name, windows)
-
-    def first(self, num_frames: int) -> "RadNerfClip":
-        cut = super().first(num_frames)
-        assert isinstance(cut, RadNerfClip)
-        return replace(cut, feature_rows=self.feature_rows[:num_frames])
 
 
 def _feature_info(name: str, windows: np.ndarray) -> dict[str, Any]:

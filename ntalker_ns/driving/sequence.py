@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64, UInt8
@@ -25,6 +25,7 @@ PLATE_FILE = "plate.png"
 ANCHOR_NAMES = ("mouth", "chin", "left_eye", "right_eye", "nose")
 
 
+@runtime_checkable
 class Pictures(Protocol):
     """Where the pictures of the clip's frames come from; indices are frames of the clip."""
 

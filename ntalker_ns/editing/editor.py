@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from nerfstudio.configs.base_config import InstantiateConfig
@@ -12,6 +12,7 @@ from ntalker_ns.editing.plan import Strength
 from ntalker_ns.errors import NTalkerError
 
 
+@runtime_checkable
 class Editor(Protocol):
     """Edits pictures by an instruction.
 

@@ -195,7 +195,7 @@ def _is_transposed(matrix: Matrix) -> bool:
     return abs(matrix[1]) > abs(matrix[0])
 
 
-def _upright(image: UInt8[np.ndarray, "h w 3"], matrix: Matrix) -> UInt8[np.ndarray, "h w 3"]:
+def _upright(image: UInt8[np.ndarray, "h w 3"], matrix: Matrix) -> UInt8[np.ndarray, "rows columns 3"]:
     a, b, c, d = matrix
     if _is_transposed(matrix):
         image, a, d = image.swapaxes(0, 1), c, b

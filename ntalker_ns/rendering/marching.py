@@ -1,6 +1,6 @@
 """Which points of a ray the field is asked for: those in occupied cells, front to back, at most so many."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -49,6 +49,7 @@ def march(lattice: Lattice) -> RaySamples:
     return march_torch(lattice)
 
 
+@runtime_checkable
 class Walk(Protocol):
     """Rays that are marched a few samples at a time."""
 

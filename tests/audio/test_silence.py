@@ -1,27 +1,29 @@
 """Pauses: how they sound, and which lips go with them."""
 
-from types import SimpleNamespace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import torch
+from support.sequences import make_sequence
 
 from ntalker_ns.audio import mel
 from ntalker_ns.audio.silence import LOUDER, pauses
+from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.speech.lip_regression import LipReader
 
 FRAMES = 40
 
 
-def sequence(extractor: str = "mel") -> Any:
+def sequence(extractor: str = "mel") -> DrivingSequence:
     rng = np.random.default_rng(0)
     openings = np.linspace(0.0, 0.1, FRAMES)
     openings[3] = np.nan
-    return SimpleNamespace(
+    return replace(
+        make_sequence(FRAMES),
         feature_info={"extractor": extractor},
         mouth_opening=openings,
         features=rng.standard_normal((FRAMES, 16, 4)).astype(np.float32),
-        lip_shapes=np.stack([openings, rng.standard_normal(FRAMES)], axis=1).astype(np.float32),
+        lip_shapes=np.stack([openings, *rng.standard_normal((5, FRAMES))], axis=1).astype(np.float32),
     )
 
 
@@ -38,23 +40,22 @@ def test_silence_goes_with_the_lips_of_the_most_closed_frames() -> None:
 
 def test_what_other_features_make_of_silence_is_not_known() -> None:
     windows, shapes = pauses(sequence("hubert"), np.arange(FRAMES))
-    assert windows.shape == (0, 16, 4) and shapes.shape == (0, 2)
+    assert windows.shape == (0, 16, 4) and shapes.shape == (0, 6)
     unknown = sequence()
     unknown.mouth_opening[:] = np.nan
     assert len(pauses(unknown, np.arange(FRAMES))[0]) == 0
 
 
 def test_who_never_pauses_closes_the_mouth_in_silence() -> None:
-    driving = sequence()
+    driving = replace(sequence(), mouth_opening=np.linspace(0.0, 0.1, FRAMES))
     # The louder, the more closed, as chance has it in seconds of speech.
-    driving.mouth_opening = np.linspace(0.0, 0.1, FRAMES)
     driving.features += np.linspace(2.0, 0.0, FRAMES, dtype=np.float32)[:, None, None]
     driving.lip_shapes[:, 0] = driving.mouth_opening
     told = [torch.from_numpy(each) for each in (driving.features, driving.lip_shapes)]
     silent, closed = pauses(driving, np.arange(FRAMES))
     openings = []
     for extra in ((), (silent, closed)):
-        reader = LipReader(4, 2, FRAMES + 1)
+        reader = LipReader(4, 6, FRAMES + 1)
         reader.fit(*(torch.cat([one, *extra[i : i + 1]]) for i, one in enumerate(told)))
         openings.append(float(reader(silent)[0, 0]))
     assert openings[1] < 0.6 * openings[0]

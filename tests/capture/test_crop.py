@@ -31,7 +31,7 @@ def test_the_crop_lies_inside_the_picture(x: float, y: float, face: float, width
 
 
 def test_the_crop_holds_the_face_wherever_it_moves():
-    track = np.array([box(200 + 20 * i, 200, 100) for i in range(10)])
+    track = np.array([box(200 + 20 * i, 200, 100) for i in range(10)], float)
     crop = choose_crop(track, 1000, 600, 256)
     assert crop.x0 < 200 and crop.x0 + crop.side > 480
     assert crop.y0 < 150 and crop.y0 + crop.side > 350
@@ -85,8 +85,8 @@ def test_the_expected_place_is_interpolated_and_cropped():
 def test_any_other_face_in_the_crop_crowds_it(other: list[float], crowded: bool):
     own = box(100, 100, 120)
     found = survey([[own]] * 3 + [sorted([own, other], key=lambda b: b[0] - b[2])] + [[own]] * 3)
-    assert is_crowded(found, np.array([own] * 7), Crop(0, 50, 400, 256)) == crowded
+    assert is_crowded(found, np.array([own] * 7, float), Crop(0, 50, 400, 256)) == crowded
     # Where the person is not seen, a face is somebody else's.
     unseen = np.array([own] * 3 + [[np.nan] * 4] + [own] * 3)
     assert is_crowded(survey([[own]] * 7), unseen, Crop(0, 50, 400, 256))
-    assert not is_crowded(survey([[own]] * 7), np.array([own] * 7), Crop(0, 50, 400, 256))
+    assert not is_crowded(survey([[own]] * 7), np.array([own] * 7, float), Crop(0, 50, 400, 256))
