@@ -18,13 +18,7 @@ from ntalker_ns.data.images import polygon_mask, shrink_labels
 from ntalker_ns.driving.cameras import cameras_of
 from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.errors import NTalkerError
-
-MESH_OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152)
-MESH_OVAL += (148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)
-"""The face's outline in mediapipe's mesh, in order."""
-
-IBUG_OVAL = (*range(17), *range(26, 16, -1))
-"""The face's outline in 68 landmarks: the jaw and back over the brows."""
+from ntalker_ns.face.mesh_indices import landmark_set
 
 
 class TalkerDataset(InputDataset):
@@ -150,7 +144,7 @@ class TalkerDataset(InputDataset):
 
 def face_outline(landmarks: Float[np.ndarray, "points 2"]) -> Float[np.ndarray, "k 2"]:
     """The outline of the face among a frame's landmarks, in order."""
-    return landmarks[list(IBUG_OVAL if len(landmarks) == 68 else MESH_OVAL)]
+    return landmarks[list(landmark_set(len(landmarks)).outline)]
 
 
 def _unit(picture: npt.NDArray[np.uint8]) -> torch.Tensor:

@@ -6,12 +6,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from support.synthetic_clip import OVAL, write_clip
+from support.synthetic_clip import write_clip
 
 from ntalker_ns.data.head_removal import HEAD, dilate, dilation_of
 from ntalker_ns.data.readers import read_clip
 from ntalker_ns.driving.build import write_driving
 from ntalker_ns.errors import NTalkerError
+from ntalker_ns.face.mesh_indices import FACE_OVAL
 from ntalker_ns.talker_dataparser import TalkerDataParserConfig, read_training_clip
 from ntalker_ns.talker_dataset import TalkerDataset, face_outline
 
@@ -70,7 +71,7 @@ def test_another_size_is_what_training_at_it_would_see(folder):
 
 def test_face_mask_is_the_landmarks_outline(folder):
     mask = dataset(data=folder)[2]["face_mask"].numpy()
-    outline = np.load(folder / "landmarks.npy")[2][OVAL]
+    outline = np.load(folder / "landmarks.npy")[2][FACE_OVAL]
     x, y = np.meshgrid(np.arange(64) + 0.5, np.arange(64) + 0.5)
     signed = np.array([cv2.pointPolygonTest(outline, (px, py), True) for px, py in zip(x.flat, y.flat, strict=True)])
     signed = signed.reshape(64, 64)

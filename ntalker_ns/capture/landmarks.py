@@ -8,9 +8,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from ntalker_ns.console import quiet_native_logs
+from ntalker_ns.face.mesh_indices import NUM_POINTS
 
-COUNT = 478
-"""Points of mediapipe's face mesh with refined eyes and lips: 468 on the surface and 2 x 5 on the irises."""
 FARTHEST = 0.25
 """Heights of the picture by which a face may be away from where the person is expected: a head that moves fast gets a
 third as far between two looks of the survey, and another person's face is farther away."""
@@ -66,7 +65,7 @@ class FaceMesh:
                 self._mesh.reset()
             return None
         nearest = points[int(np.argmin(distances))]
-        return nearest if len(nearest) == COUNT and np.isfinite(nearest).all() else None
+        return nearest if len(nearest) == NUM_POINTS and np.isfinite(nearest).all() else None
 
     def close(self) -> None:
         """Frees the model."""
@@ -105,5 +104,5 @@ def face_points(pictures: Iterable[UInt8[np.ndarray, "h w 3"]]) -> Float[np.ndar
             way = cv2.INTER_CUBIC if scale > 1.0 else cv2.INTER_AREA
             scaled = picture if scale == 1.0 else cv2.resize(picture, size, interpolation=way)
             points = mesh(np.ascontiguousarray(scaled), np.array(size) / 2.0)
-            rows.append(np.full((COUNT, 3), np.nan) if points is None else points)
-    return np.array(rows).reshape(-1, COUNT, 3)
+            rows.append(np.full((NUM_POINTS, 3), np.nan) if points is None else points)
+    return np.array(rows).reshape(-1, NUM_POINTS, 3)

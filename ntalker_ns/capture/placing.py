@@ -76,8 +76,7 @@ def place_head(track: Track, frames: Sequence[int], heads: Sequence[Bool[np.ndar
 
 def _upright_axes(track: Track) -> Float[np.ndarray, "3 3"]:
     """Rows x (to the picture's right across the face), y (down), z (away), in the tracker's head axes."""
-    pairs = [(234, 454), (127, 356), (33, 263), (133, 362), (116, 345), (67, 297), (54, 284), (61, 291)]
-    across = sum((track.shape[b] - track.shape[a] for a, b in pairs), np.zeros(3))
+    across = sum((track.shape[left] - track.shape[right] for right, left in mesh_indices.MIRRORED_PAIRS), np.zeros(3))
     x = across / np.linalg.norm(across)
     view = -np.einsum("nij,ni->nj", track.rotation, track.translation).mean(axis=0)
     away = -(view - x * (view @ x))

@@ -16,7 +16,7 @@ from ntalker_ns.capture import crop as cropping
 from ntalker_ns.capture import dense, gaps, measures, parsing, placing, plate, preview, tracking
 from ntalker_ns.capture.dataset import DatasetWriter, check_outside, image_name
 from ntalker_ns.capture.face_parsing import FaceParser
-from ntalker_ns.capture.landmarks import COUNT, FaceMesh
+from ntalker_ns.capture.landmarks import FaceMesh
 from ntalker_ns.capture.matte import RESOLUTION, PersonMatte, smooth_in_time
 from ntalker_ns.capture.sound import read_sound
 from ntalker_ns.console import track as progress
@@ -157,7 +157,7 @@ def _survey(info: VideoInfo, options: ProcessOptions, report: Report) -> tuple[c
 def _see_frames(clip: Path, writer: DatasetWriter, crop: cropping.Crop, expected: np.ndarray, crowded: bool) -> _Seen:
     """One pass over the frames: store, find landmarks and matte. The two networks run side by side."""
     count = len(expected)
-    landmarks = np.full((count, COUNT, 3), np.nan)
+    landmarks = np.full((count, mesh_indices.NUM_POINTS, 3), np.nan)
     mattes = np.lib.format.open_memmap(
         writer.folder / "mattes.npy", mode="w+", dtype=np.uint8, shape=(count, RESOLUTION, RESOLUTION)
     )

@@ -17,6 +17,15 @@ from ntalker_ns.data.clip import Clip, read_json
 from ntalker_ns.data.head_removal import BACKGROUND, HEAD, LIPS, MOUTH_INTERIOR, TORSO
 from ntalker_ns.data.images import polygon_mask, read_picture
 from ntalker_ns.errors import NTalkerError, in_words
+from ntalker_ns.face.mesh_indices import (
+    IBUG,
+    IBUG_CHIN,
+    IBUG_INNER_LIPS,
+    IBUG_LID_PAIRS,
+    IBUG_LIP_PAIRS,
+    IBUG_NOSE_ROOT,
+    IBUG_OUTER_LIPS,
+)
 
 POSITION_SCALE = 4.0
 AXES = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]], np.float64)
@@ -35,7 +44,6 @@ FEATURE_FILES = {
 have its name; `aud` and `aud_ds` (DeepSpeech, or other logits) can only be continued from files."""
 
 BLUE, GREEN, RED = 0, 1, 2
-OUTER_LIPS, INNER_LIPS = slice(48, 60), slice(60, 68)
 BLINK_SCALE = 2.0
 """AU45 intensity (0 to 5) at which the eye counts as closed."""
 
@@ -65,7 +73,7 @@ class RadNerfClip(Clip):
         labels[coloured & bright[..., self.head_channel] & ~bright[..., GREEN]] = HEAD
         points = self.landmarks[frame]
         if np.isfinite(points).all():
-            for part, label in ((OUTER_LIPS, LIPS), (INNER_LIPS, MOUTH_INTERIOR)):
+            for part, label in ((IBUG_OUTER_LIPS, LIPS), (IBUG_INNER_LIPS, MOUTH_INTERIOR)):
                 labels[polygon_mask(points[part], self.size) & (labels >= HEAD)] = label
         return labels
 
@@ -160,7 +168,7 @@ def read_radnerf_clip(folder: Path) -> RadNerfClip:
         eye_openness=_eye_openness(folder / "au.csv", ids, filled),
         mouth_opening=np.where(seen, _mouth_opening(landmarks), np.nan).astype(np.float32),
         face_boxes=box_around(filled, 0.1),
-        lip_boxes=box_around(filled[:, OUTER_LIPS], 0.25),
+        lip_boxes=box_around(filled[:, IBUG_OUTER_LIPS], 0.25),
         landmarks=landmarks,
         tracked=np.ones(len(frames), bool),
         default_features=_default_features(folder),
@@ -232,8 +240,9 @@ def box_around(points: Float[np.ndarray, "n k 2"], margin: float) -> Float[np.nd
 
 def _mouth_opening(landmarks: Float[np.ndarray, "n 68 2"]) -> Float[np.ndarray, " n"]:
     """Gap between the inner lips over the height of the face (brow centre to chin)."""
-    gap = np.linalg.norm(landmarks[:, 61:64] - landmarks[:, [67, 66, 65]], axis=2).mean(axis=1)
-    return gap / np.linalg.norm(landmarks[:, 27] - landmarks[:, 8], axis=1)
+    upper, lower = np.array(IBUG_LIP_PAIRS).T
+    gap = np.linalg.norm(landmarks[:, upper] - landmarks[:, lower], axis=2).mean(axis=1)
+    return gap / np.linalg.norm(landmarks[:, IBUG_NOSE_ROOT] - landmarks[:, IBUG_CHIN], axis=1)
 
 
 def _eye_openness(path: Path, ids: list[int], landmarks: Float[np.ndarray, "n 68 2"]) -> Float[np.ndarray, " n"]:
@@ -241,9 +250,10 @@ def _eye_openness(path: Path, ids: list[int], landmarks: Float[np.ndarray, "n 68
     if path.is_file():
         blink = _read_blink(path)
         return (1 - np.clip(blink[np.minimum(ids, len(blink) - 1)], 0, BLINK_SCALE) / BLINK_SCALE).astype(np.float32)
-    upper, lower = landmarks[:, [37, 38, 43, 44]], landmarks[:, [41, 40, 47, 46]]
-    widths = np.linalg.norm(landmarks[:, [36, 42]] - landmarks[:, [39, 45]], axis=2).mean(axis=1)
-    ratio = np.linalg.norm(upper - lower, axis=2).mean(axis=1) / np.maximum(widths, 1e-6)
+    (upper, lower), (right, left) = np.array(IBUG_LID_PAIRS).T, np.array([edge.upper[::3] for edge in IBUG.eyes]).T
+    widths = np.linalg.norm(landmarks[:, right] - landmarks[:, left], axis=2).mean(axis=1)
+    gaps = np.linalg.norm(landmarks[:, upper] - landmarks[:, lower], axis=2).mean(axis=1)
+    ratio = gaps / np.maximum(widths, 1e-6)
     low, high = np.percentile(ratio, [1, 90])
     return np.clip((ratio - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
 

@@ -6,46 +6,20 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Int
 
-FOREHEAD, CHIN = 10, 152
-FACE_OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176,
-             149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Opening:
-    """A hole in the skin that opens and closes: landmarks from one corner to the other, pairwise facing each other."""
-
-    upper: tuple[int, ...]
-    lower: tuple[int, ...]
-
-    def contour(self) -> list[int]:
-        """The landmarks around the hole, in order."""
-        return [*self.upper, *reversed(self.lower[1:-1])]
-
-
-MOUTH = Opening((78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308), (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308))
-EYES = (
-    Opening((33, 246, 161, 160, 159, 158, 157, 173, 133), (33, 7, 163, 144, 145, 153, 154, 155, 133)),
-    Opening((362, 398, 384, 385, 386, 387, 388, 466, 263), (362, 382, 381, 380, 374, 373, 390, 249, 263)),
+from ntalker_ns.face.mesh_indices import (
+    CHIN,
+    EYES,
+    FACE_OVAL,
+    FIXED_BY_JAW,
+    FIXED_BY_LIDS,
+    JAW_MOVEMENT,
+    LEFT_EAR,
+    LOWER_LIP_ROWS,
+    MOUTH,
+    RIGHT_EAR,
+    SURFACE_POINTS,
 )
 
-_LOWER_LIP_ROWS = (
-    (95, 88, 178, 87, 14, 317, 402, 318, 324),
-    (96, 89, 179, 86, 15, 316, 403, 319, 325),
-    (77, 90, 180, 85, 16, 315, 404, 320, 307),
-    (146, 91, 181, 84, 17, 314, 405, 321, 375),
-)
-"""Rows of the lower lip from its inner edge to the skin below; all points of a column move together."""
-_JAW = {152: 0.9, 148: 0.88, 377: 0.88, 176: 0.82, 400: 0.82, 149: 0.72, 378: 0.72, 150: 0.55, 379: 0.55, 136: 0.36,
-        365: 0.36, 172: 0.18, 397: 0.18, 58: 0.06, 288: 0.06, 200: 0.97, 199: 0.95, 175: 0.92, 18: 1.0}  # fmt: skip
-"""How far points of the jaw move, in movements of the middle of the lower lip."""
-_STILL = (132, 361, 93, 323, 234, 454, 127, 356, 10, 1, 2, 4, 5, 6, 98, 327, 164, 0, 267, 37, 269, 39, 270, 40, 409,
-          185, 11, 12, 302, 72, 303, 73, 304, 74, 268, 38, 271, 41, 272, 42, 408, 184, 50, 280, 117, 346, 36, 266,
-          168, 9, 70, 300, *MOUTH.upper, *(i for eye in EYES for i in (*eye.upper, *eye.lower)))  # fmt: skip
-"""Points that do not move when the jaw does."""
-_BROWS_AND_CHEEKS = (70, 63, 105, 66, 107, 55, 65, 52, 53, 46, 300, 293, 334, 296, 336, 285, 295, 282, 283, 276, 50,
-                     280, 117, 346, 118, 347, 6, 168, 9, 143, 372, 156, 383)  # fmt: skip
-_IRISES = 468
 _DEPTH = 70.0
 """How far the crown bulges towards the camera from the plane of the ears, px."""
 
@@ -81,7 +55,7 @@ def build_head_mesh(
         head: the head's coverage in the photograph, in [0, 1].
         photo_width: where the atlas's right half begins, px.
     """
-    skin = np.concatenate([landmarks[:_IRISES], _hair_points(landmarks, head)])
+    skin = np.concatenate([landmarks[:SURFACE_POINTS], _hair_points(landmarks, head)])
     triangles = _triangulate(skin, head)
     jaw, lids = _deform_by_jaw(skin, triangles), _deform_by_lids(skin, triangles)
     patches, patch_triangles = _patches(landmarks)
@@ -101,7 +75,7 @@ def build_head_mesh(
 def _hair_points(landmarks: Float[np.ndarray, "478 3"], head: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "p 3"]:
     """Points around the face: a lattice over hair and ears, and a ring just outside the head's outline."""
     covered = (head > 0.3).astype(np.uint8)
-    oval = landmarks[list(FACE_OVAL), :2].astype(np.float32)
+    oval = landmarks[FACE_OVAL, :2].astype(np.float32)
     outline = max(cv2.findContours(cv2.dilate(covered, np.ones((13, 13))), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0],
                   key=cv2.contourArea)[:, 0, :]  # fmt: skip
     ring = outline[:: max(1, len(outline) // 64)].astype(np.float64) + 0.5
@@ -121,13 +95,13 @@ def _hair_depth(
     rows, columns = np.nonzero(head > 0.5)
     centre = np.array([columns.min() + columns.max(), rows.min() + landmarks[CHIN, 1]]) / 2.0
     radii = np.array([columns.max() - columns.min(), landmarks[CHIN, 1] - rows.min()]) / 2.0
-    ears = landmarks[[234, 454], 2].mean()
+    ears = landmarks[[RIGHT_EAR, LEFT_EAR], 2].mean()
 
     def ellipsoid(flat: np.ndarray) -> np.ndarray:
         squared = np.sum(((flat - centre) / (radii * 1.03)) ** 2, axis=1)
         return ears + 8.0 - _DEPTH * np.sqrt(np.clip(1.0 - squared, 0.0, 1.0))
 
-    oval = landmarks[list(FACE_OVAL)]
+    oval = landmarks[FACE_OVAL]
     away = np.linalg.norm(points[:, None] - oval[None, :, :2], axis=2)
     weights = np.exp(-away / 6.0)
     step = (weights * (oval[:, 2] - ellipsoid(oval[:, :2]))).sum(axis=1) / weights.sum(axis=1)
@@ -163,13 +137,15 @@ def _deform_by_jaw(skin: Float[np.ndarray, "v 3"], triangles: Int[np.ndarray, "t
     """Movement per px of gap: the lower lip away from the upper one, the jaw with it, the skin in between smoothly."""
     apart = skin[list(MOUTH.lower)] - skin[list(MOUTH.upper)]
     per_px = apart / np.linalg.norm(apart[5, :2])
-    fixed = {index: np.zeros(3) for index in _STILL} | {index: np.zeros(3) for index in range(_IRISES, len(skin))}
-    for row in _LOWER_LIP_ROWS:
+    fixed = {index: np.zeros(3) for index in FIXED_BY_JAW} | {
+        index: np.zeros(3) for index in range(SURFACE_POINTS, len(skin))
+    }
+    for row in LOWER_LIP_ROWS:
         fixed |= dict(zip(row, per_px[1:-1], strict=True))
     # The jaw turns about a hinge near the ears, so the chin goes back as it goes down.
-    fixed |= {index: share * np.array([per_px[5, 0], per_px[5, 1], 0.3]) for index, share in _JAW.items()}
+    fixed |= {index: share * np.array([per_px[5, 0], per_px[5, 1], 0.3]) for index, share in JAW_MOVEMENT.items()}
     below = skin[:, 1] > skin[CHIN, 1] - 12.0
-    ring = [index for index in range(_IRISES, len(skin)) if below[index]]
+    ring = [index for index in range(SURFACE_POINTS, len(skin)) if below[index]]
     for index in ring:
         del fixed[index]
     return _harmonic(skin, triangles, fixed)
@@ -183,7 +159,7 @@ def _deform_by_lids(skin: Float[np.ndarray, "v 3"], triangles: Int[np.ndarray, "
         width = np.linalg.norm(skin[eye.upper[0], :2] - skin[eye.upper[-1], :2])
         away = np.abs(skin[:, :2] - centre) / [0.65 * width, 0.8 * width]
         near |= (away.max(axis=1) < 1.0) & (skin[:, 1] < centre[1] + 1.0)
-    near[list(_BROWS_AND_CHEEKS)] = False
+    near[list(FIXED_BY_LIDS)] = False
     fixed = {int(index): np.zeros(3) for index in np.nonzero(~near)[0]}
     for eye in EYES:
         fixed |= {index: np.zeros(3) for index in (*eye.lower, eye.upper[0], eye.upper[-1])}

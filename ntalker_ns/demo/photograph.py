@@ -13,7 +13,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from ntalker_ns.console import quiet_native_logs
-from ntalker_ns.demo.face_mesh import CHIN, EYES, FACE_OVAL, FOREHEAD, MOUTH, HeadMesh, build_head_mesh
+from ntalker_ns.demo.face_mesh import HeadMesh, build_head_mesh
+from ntalker_ns.face.mesh_indices import CHEEKS, CHIN, EYES, FACE_OVAL, FOREHEAD_TOP, MOUTH
 
 CROP_LEFT, CROP_TOP, CROP_SIDE = 82, -32, 290
 """The square of the photograph that is filmed, px; above the photograph the backdrop goes on."""
@@ -59,7 +60,7 @@ def load_portrait() -> Portrait:
     mesh = build_head_mesh(landmarks, head, photo.shape[1])
     behind = np.dstack([_behind_openings(photo, landmarks), np.ones_like(head)])
     atlas = np.hstack([np.dstack([photo / 255.0, head]), behind]).astype(np.float32)
-    face_height = float(np.linalg.norm(landmarks[FOREHEAD, :2] - landmarks[CHIN, :2]))
+    face_height = float(np.linalg.norm(landmarks[FOREHEAD_TOP, :2] - landmarks[CHIN, :2]))
     gap = float(np.linalg.norm(landmarks[MOUTH.upper[5], :2] - landmarks[MOUTH.lower[5], :2]))
     return Portrait(mesh, atlas, _take_head_out(photo, head), face_height, gap / face_height)
 
@@ -75,7 +76,7 @@ def _landmarks(photo: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "478 3"]:
         result: Any = face_mesh.process(enlarged)
     found = result.multi_face_landmarks[0].landmark
     points = np.array([(p.x, p.y, p.z) for p in found]) * side + [left, top, 0.0]
-    cheeks = points[[50, 280], 2].mean()
+    cheeks = points[list(CHEEKS), 2].mean()
     return points - [0.0, 0.0, cheeks]
 
 
@@ -99,7 +100,7 @@ def _head_coverage(
     cv2.grabCut(photo, labels, None, background, foreground, 3, cv2.GC_INIT_WITH_MASK)  # type: ignore[call-overload]
     head = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
     head[_EAR_LOBES:] = 0
-    oval = np.round(landmarks[list(FACE_OVAL), :2]).astype(np.int32)
+    oval = np.round(landmarks[FACE_OVAL, :2]).astype(np.int32)
     cv2.fillPoly(head, [oval], 1)  # type: ignore[call-overload]
     return cv2.GaussianBlur(head.astype(np.float32), (0, 0), 0.8)
 

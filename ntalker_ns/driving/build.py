@@ -23,7 +23,7 @@ from ntalker_ns.driving.sequence import (
     write_folder,
 )
 from ntalker_ns.face.eyelids import lid_curves
-from ntalker_ns.face.keypoints import triangulate_anchors
+from ntalker_ns.face.keypoints import triangulate_keypoints
 from ntalker_ns.face.shape_basis import PosedLandmarks, brow_space, lip_space
 
 THUMBNAIL_SIZE = 64
@@ -69,7 +69,7 @@ def build_driving(clip: Clip, is_train: Bool[np.ndarray, " n"], features: str | 
     """
     windows, info = clip.features(features)
     check_features(windows, info, info)
-    anchors = triangulate_anchors(clip.landmarks[is_train], clip.camera_to_worlds[is_train], clip.intrinsics)
+    anchors = triangulate_keypoints(clip.landmarks[is_train], clip.camera_to_worlds[is_train], clip.intrinsics)
     openness = np.clip(clip.eye_openness, 0, 1)
     face = PosedLandmarks(clip.landmarks, clip.camera_to_worlds, clip.intrinsics, is_train)
     lips, brows = lip_space(face), brow_space(face)

@@ -1,41 +1,22 @@
 """World points of mouth, chin, eyes and nose, triangulated from the landmarks of many frames."""
 
-from collections.abc import Mapping
-
 import numpy as np
 from jaxtyping import Float
 
 from ntalker_ns.errors import NTalkerError
-
-MESH_ANCHORS = {
-    "mouth": (61, 291, 0, 17),
-    "chin": (152,),
-    "left_eye": (263, 362),
-    "right_eye": (33, 133),
-    "nose": (4,),
-}
-"""Landmarks of mediapipe's face mesh (468 or 478 points) whose mean is the anchor; left is the person's left."""
-
-IBUG_ANCHORS = {
-    "mouth": (48, 54, 51, 57),
-    "chin": (8,),
-    "left_eye": (42, 45),
-    "right_eye": (36, 39),
-    "nose": (30,),
-}
-"""The same for the 68 points that AD-NeRF and its followers store."""
+from ntalker_ns.face.mesh_indices import landmark_set
 
 ROBUST_STEPS = 10
 PRIOR_WEIGHT = 1e-5
 """Pull towards the head's centre, per ray: it only decides the depth where the head never turns."""
 
 
-def triangulate_anchors(
+def triangulate_keypoints(
     landmarks: Float[np.ndarray, "n points 2"],
     camera_to_worlds: Float[np.ndarray, "n 3 4"],
     intrinsics: tuple[float, float, float, float],
 ) -> dict[str, Float[np.ndarray, "3"]]:
-    """Finds the anchors that the frames' landmarks and poses agree on.
+    """Finds the keypoints that the frames' landmarks and poses agree on.
 
     Args:
         landmarks: in px, NaN where a frame has none; 468 or more points are mediapipe's mesh, 68 are iBUG's.
@@ -48,39 +29,30 @@ def triangulate_anchors(
     Raises:
         NTalkerError: no frame has landmarks, or poses and landmarks do not agree on an upright head.
     """
-    groups = _anchor_groups(landmarks.shape[1])
-    anchors = {}
-    for name, indices in groups.items():
+    keypoints = {}
+    for name, indices in landmark_set(landmarks.shape[1]).keypoints.items():
         points = landmarks[:, list(indices)].mean(axis=1)
         seen = np.isfinite(points).all(axis=1)
         if not seen.any():
             raise NTalkerError(f"No training frame has landmarks of the {name}: process the clip again.")
         origins, directions = point_rays(points[seen], camera_to_worlds[seen], intrinsics)
-        anchors[name] = triangulate(origins, directions).astype(np.float32)
-    check_upright(anchors)
-    return anchors
+        keypoints[name] = triangulate(origins, directions).astype(np.float32)
+    check_upright(keypoints)
+    return keypoints
 
 
-def _anchor_groups(num_points: int) -> Mapping[str, tuple[int, ...]]:
-    if num_points >= 468:
-        return MESH_ANCHORS
-    if num_points == 68:
-        return IBUG_ANCHORS
-    raise NTalkerError(f"Landmarks must be mediapipe's 478 points or iBUG's 68, not {num_points}.")
-
-
-def check_upright(anchors: dict[str, Float[np.ndarray, "3"]]) -> None:
-    """Checks that the head stands as the world wants it: crown to +z, face to -y, its left to +x, in the unit box.
+def check_upright(keypoints: dict[str, Float[np.ndarray, "3"]]) -> None:
+    """Checks that the head is in its canonical pose: crown to +z, face to -y, its left to +x, in the unit box.
 
     Raises:
-        NTalkerError: it does not, so poses and landmarks do not belong together.
+        NTalkerError: it is not, so poses and landmarks do not belong together.
     """
-    eyes = (anchors["left_eye"] + anchors["right_eye"]) / 2
-    upright = eyes[2] > anchors["mouth"][2] > anchors["chin"][2]
-    facing = anchors["left_eye"][0] > anchors["right_eye"][0]
-    inside = all(np.abs(point).max() < 1.5 for point in anchors.values())
+    eyes = (keypoints["left_eye"] + keypoints["right_eye"]) / 2
+    upright = eyes[2] > keypoints["mouth"][2] > keypoints["chin"][2]
+    facing = keypoints["left_eye"][0] > keypoints["right_eye"][0]
+    inside = all(np.abs(point).max() < 1.5 for point in keypoints.values())
     if not (upright and facing and inside):
-        found = ", ".join(f"{name} {np.round(point, 2).tolist()}" for name, point in anchors.items())
+        found = ", ".join(f"{name} {np.round(point, 2).tolist()}" for name, point in keypoints.items())
         raise NTalkerError(
             f"Camera poses and landmarks do not agree on an upright head facing -y at the origin ({found}): "
             "process the clip again."
@@ -102,14 +74,14 @@ def point_rays(
 
 
 def triangulate(origins: Float[np.ndarray, "n 3"], directions: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "3"]:
-    """The point nearest to all rays: linear least squares, reweighted so that outliers lose their say (Huber).
+    """The point nearest to all rays: linear least squares, reweighted against outliers (Huber).
 
     Args:
         origins: of the rays.
         directions: unit vectors.
 
     Returns:
-        The point. Along directions in which the rays do not decide, it is the one nearest to the world's origin.
+        The point. Along directions that the rays leave undetermined, it is the one nearest to the world's origin.
     """
     across = np.eye(3) - directions[:, :, None] * directions[:, None, :]
     targets = np.einsum("nij,nj->ni", across, origins)

@@ -1,13 +1,12 @@
-"""What lips and jaw do in a frame, and what the brows do, each in a few numbers.
+"""Low-dimensional shape bases of lips and jaw, and of the brows: principal components of their landmarks.
 
-A few seconds of speech are too little to learn from pictures alone what sounds do to a mouth: a network that hears
-400 frames and must paint them learns the frames by heart. The landmarks say what the mouth does. So the field is
-conditioned on the measured shape of lips and jaw while it learns to paint them, and the audio encoder learns from
-the landmarks to predict that shape from what is heard: two small problems instead of one large one. A shape is linear
-in the landmarks, so it also says where they are: the field is bent along with them (`ntalker_ns.field.landmark_warp`).
+A few seconds of speech are too few to learn from pictures alone what sounds do to a mouth: a network with 400 frames
+memorises them. So the field is conditioned on the measured lip shape, and the shape is predicted from audio by a model
+fitted to the landmarks: two small problems instead of one large one. A shape is linear in the landmarks, so it also
+gives their positions, and the field is warped along with them (`ntalker_ns.field.landmark_warp`).
 
-Brows follow no sound that could be learned from so little. Their shape is replayed with the head's pose, and the field
-is bent along; it is told nothing else of them.
+Brows follow no sound that could be learned from so little: their shape is replayed with the head's pose, and the field
+is warped along.
 """
 
 from dataclasses import dataclass, replace
@@ -16,48 +15,31 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from ntalker_ns.face.keypoints import point_rays, triangulate
+from ntalker_ns.face.mesh_indices import LandmarkSet, landmark_set
 
 LIP_SHAPE_DIM = 6
-"""Numbers that describe a shape of lips and jaw."""
+"""Components of a lip shape (lips and jaw)."""
 BROW_SHAPE_DIM = 3
-"""Numbers that describe a shape of the brows."""
+"""Components of a brow shape."""
 BROW_SMOOTHING = 1.0
 """Standard deviation of the Gaussian that brow shapes are smoothed with, frames."""
-
-MESH_LIPS = (
-    *(61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146),
-    *(78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95),
-    *(172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397),
-)
-"""Outer lips, inner lips and jaw in mediapipe's face mesh."""
-MESH_BROWS = (
-    *(70, 63, 105, 66, 107, 55, 65, 52, 53, 46, 300, 293, 334, 296, 336, 285, 295, 282, 283, 276),
-    *(10, 109, 67, 103, 338, 297, 332, 151, 108, 337, 69, 299),
-    *(33, 133, 362, 263, 168, 6, 122, 351, 127, 356, 34, 264, 21, 251, 116, 345),
-)
-"""Brows; and what rests around them: forehead, corners of the eyes, root of the nose, temples."""
-
-IBUG_LIPS = (*range(48, 68), *range(4, 13))
-"""The lips among the 68 points that AD-NeRF and its followers store."""
-IBUG_BROWS = (*range(17, 31), 36, 39, 42, 45, 0, 1, 15, 16)
-"""The brows, likewise."""
 
 
 @dataclass(frozen=True)
 class LandmarkSpace:
-    """Shapes of a part of the face in a few numbers, and where each of these moves the landmarks."""
+    """A shape basis of a part of the face, and every frame's coefficients."""
 
     shapes: Float[np.ndarray, "n dim"]
-    """A row a frame."""
+    """Coefficients per frame."""
     places: Float[np.ndarray, "points 2"]
-    """Mean place of each landmark in the head: x (sideways) and z (up), world units."""
+    """Mean position of each landmark in the head: x (sideways) and z (up), world units."""
     motions: Float[np.ndarray, "dim points 2"]
-    """How far each landmark moves along x and z for one unit of each component, world units."""
+    """The basis: movement of each landmark along x and z for one unit of each component, world units."""
 
 
 @dataclass(frozen=True)
 class PosedLandmarks:
-    """Landmarks and what sees them."""
+    """Landmarks of all frames and the cameras that see them."""
 
     landmarks: Float[np.ndarray, "n points 2"]
     """In px, NaN where a frame has none."""
@@ -66,19 +48,19 @@ class PosedLandmarks:
     intrinsics: tuple[float, float, float, float]
     """fl_x, fl_y, cx, cy in px."""
     is_train: Bool[np.ndarray, " n"]
-    """The frames that spaces are made from."""
+    """The frames that bases are fitted to."""
 
     @property
-    def is_mesh(self) -> bool:
-        """Whether they are mediapipe's mesh; otherwise the 68 of AD-NeRF."""
-        return self.landmarks.shape[1] >= 468
+    def points(self) -> LandmarkSet:
+        """Which of the landmarks are which part of the face."""
+        return landmark_set(self.landmarks.shape[1])
 
     def tracks(self, indices: tuple[int, ...]) -> tuple[Float[np.ndarray, "n chosen 2"], Bool[np.ndarray, " n"]]:
-        """Where some landmarks are in the head, along its x and z in world units, free of its pose; and in which frames
+        """Positions of some landmarks in the head (x and z, world units), freed of its pose, and the frames in which
         all of them are seen.
 
-        The mean 3D place of each is triangulated over the training frames; what is left between its projection and the
-        landmark is turned into the head's sideways and upward axes.
+        The mean 3D position of each is triangulated over the training frames; the offset of the landmark from its
+        projection is expressed along the head's x and z.
         """
         points = self.landmarks[:, list(indices)].astype(np.float64)
         seen = np.isfinite(points).all(axis=(1, 2))
@@ -94,30 +76,29 @@ class PosedLandmarks:
 
 
 def lip_space(face: PosedLandmarks) -> LandmarkSpace:
-    """Shapes of lips and jaw."""
-    return _space(face, MESH_LIPS if face.is_mesh else IBUG_LIPS, LIP_SHAPE_DIM)
+    """The basis of lips and jaw, `LIP_SHAPE_DIM` components."""
+    return _space(face, face.points.lips, LIP_SHAPE_DIM)
 
 
 def brow_space(face: PosedLandmarks) -> LandmarkSpace:
-    """Shapes of the brows, smoothed in time: brows are slow, and what is fast is noise of their landmarks."""
+    """The basis of the brows, `BROW_SHAPE_DIM` components, smoothed in time: fast movement is landmark noise."""
     from scipy.ndimage import gaussian_filter1d
 
-    space = _space(face, MESH_BROWS if face.is_mesh else IBUG_BROWS, BROW_SHAPE_DIM)
+    space = _space(face, face.points.brows, BROW_SHAPE_DIM)
     return replace(space, shapes=gaussian_filter1d(space.shapes, BROW_SMOOTHING, axis=0, mode="nearest"))
 
 
 def _space(face: PosedLandmarks, indices: tuple[int, ...], dim: int) -> LandmarkSpace:
     """Principal components of some landmarks' tracks over the training frames.
 
-    All components are divided by the standard deviation of the first, so that a component counts as much as it moves
-    the landmarks; those beyond what the training frames span are 0. Where a frame has no landmarks its shape is
-    interpolated in time.
+    All coefficients are divided by the standard deviation of the first, so that a component counts as much as it moves
+    the landmarks; components beyond the training frames' span are 0. Frames without landmarks are interpolated in time.
     """
     tracks, seen = face.tracks(indices)
     flat, train = tracks.reshape(len(tracks), -1), seen & face.is_train
     center = flat[train].mean(axis=0)
-    _, spread, axes = np.linalg.svd(flat[train] - center, full_matrices=False)
-    unit = max(float(spread[0]) / np.sqrt(train.sum()), 1e-9)
+    _, deviations, axes = np.linalg.svd(flat[train] - center, full_matrices=False)
+    unit = max(float(deviations[0]) / np.sqrt(train.sum()), 1e-9)
     shapes, motions = np.zeros((len(flat), dim)), np.zeros((dim, flat.shape[1]))
     used = min(dim, len(axes))
     shapes[:, :used] = (flat - center) @ axes[:used].T / unit

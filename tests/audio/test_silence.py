@@ -49,7 +49,7 @@ def test_what_other_features_make_of_silence_is_not_known() -> None:
 def test_who_never_pauses_closes_the_mouth_in_silence() -> None:
     driving = replace(sequence(), mouth_opening=np.linspace(0.0, 0.1, FRAMES))
     # The louder, the more closed, as chance has it in seconds of speech.
-    driving.features += np.linspace(2.0, 0.0, FRAMES, dtype=np.float32)[:, None, None]
+    driving.features[:] += np.linspace(2.0, 0.0, FRAMES, dtype=np.float32)[:, None, None]
     driving.lip_shapes[:, 0] = driving.mouth_opening
     told = [torch.from_numpy(each) for each in (driving.features, driving.lip_shapes)]
     silent, closed = pauses(driving, np.arange(FRAMES))

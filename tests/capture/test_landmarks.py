@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ntalker_ns.capture.landmarks import COUNT, FaceMesh
+from ntalker_ns.capture.landmarks import FaceMesh
+from ntalker_ns.face.mesh_indices import NUM_POINTS
 
 IMAGE = np.zeros((200, 200, 3), np.uint8)
 
@@ -18,7 +19,7 @@ class MadeUpMesh:
         self.resets = 0
 
     def process(self, image: np.ndarray) -> SimpleNamespace:
-        points = [[SimpleNamespace(x=x, y=y, z=0.0)] * COUNT for x, y in self.faces]
+        points = [[SimpleNamespace(x=x, y=y, z=0.0)] * NUM_POINTS for x, y in self.faces]
         return SimpleNamespace(multi_face_landmarks=[SimpleNamespace(landmark=p) for p in points])
 
     def reset(self) -> None:

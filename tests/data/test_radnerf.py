@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from support.synthetic_clip import ANCHORS, anchor_points, front, plate, poses, project, render
+from support.synthetic_clip import KEYPOINTS, front, plate, poses, project, render, true_keypoints
 from support.tiny_run import tiny_config
 
 from ntalker_ns.audio.windows import windows_of_track
@@ -16,7 +16,7 @@ from ntalker_ns.data.radnerf import read_radnerf_clip, to_our_world
 from ntalker_ns.data.readers import read_clip
 from ntalker_ns.driving.build import write_driving
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.face.keypoints import IBUG_ANCHORS
+from ntalker_ns.face.mesh_indices import IBUG
 from ntalker_ns.talker_datamanager import TalkerDataManagerConfig
 from ntalker_ns.talker_dataparser import TalkerDataParserConfig, read_training_clip
 
@@ -32,17 +32,17 @@ def landmark_points() -> np.ndarray:
     for i in range(17):
         angle = np.pi * (i / 16 - 0.5)
         points[i] = front(0.42 * np.sin(angle), -0.7 * np.cos(angle))
-    for name, indices in IBUG_ANCHORS.items():
-        points[list(indices)] = front(*ANCHORS[name])
+    for name, indices in IBUG.keypoints.items():
+        points[list(indices)] = front(*KEYPOINTS[name])
     for first, count, width, height in ((48, 12, 0.16, 0.08), (60, 8, 0.1, 0.04)):
         for i in range(count):
             angle = np.pi - 2 * np.pi * i / count
-            points[first + i] = front(width * np.cos(angle), ANCHORS["mouth"][1] + height * np.sin(angle))
+            points[first + i] = front(width * np.cos(angle), KEYPOINTS["mouth"][1] + height * np.sin(angle))
     for first, name in ((36, "right_eye"), (42, "left_eye")):
         for i, (dx, dz) in enumerate(
             ((-0.05, 0), (-0.02, 0.02), (0.02, 0.02), (0.05, 0), (0.02, -0.02), (-0.02, -0.02))
         ):
-            points[first + i] = front(ANCHORS[name][0] + dx, ANCHORS[name][1] + dz)
+            points[first + i] = front(KEYPOINTS[name][0] + dx, KEYPOINTS[name][1] + dz)
     points[27] = front(0, 0.2)
     return points
 
@@ -118,7 +118,7 @@ def test_axes_and_scale_by_hand():
 
 def test_anchors_are_upright_and_face_us(folder):
     driving = TalkerDataParserConfig(data=folder).setup().get_dataparser_outputs("train").metadata["driving"]
-    for name, point in anchor_points().items():
+    for name, point in true_keypoints().items():
         if name != "mouth":
             np.testing.assert_allclose(driving.anchors[name], point, atol=1e-2)
     eyes = (driving.anchors["left_eye"] + driving.anchors["right_eye"]) / 2
@@ -132,7 +132,7 @@ def test_labels_in_either_channel_order(tmp_path, head_colour):
     _, truth = render(poses(FRAMES)[4], SIZE, FOCAL)
     np.testing.assert_array_equal(labels >= HEAD, truth >= HEAD)
     np.testing.assert_array_equal(labels == TORSO, truth == TORSO)
-    mouth = project(front(*ANCHORS["mouth"])[None], poses(FRAMES)[4], FOCAL, (SIZE / 2, SIZE / 2))[0]
+    mouth = project(front(*KEYPOINTS["mouth"])[None], poses(FRAMES)[4], FOCAL, (SIZE / 2, SIZE / 2))[0]
     assert labels[int(mouth[1]), int(mouth[0])] == MOUTH_INTERIOR
     assert (labels == LIPS).sum() > (labels == MOUTH_INTERIOR).sum() > 0
 
@@ -144,7 +144,8 @@ def test_torso_pictures_say_what_is_behind_the_head(folder):
     assert torso is not None
     np.testing.assert_array_equal(torso, torso_picture(image, labels))
     driving = TalkerDataParserConfig(data=folder).setup().get_dataparser_outputs("train").metadata["driving"]
-    underlay, mouth = driving.underlay(4), project(front(*ANCHORS["mouth"])[None], poses(FRAMES)[4], FOCAL, (32, 32))[0]
+    underlay = driving.underlay(4)
+    mouth = project(front(*KEYPOINTS["mouth"])[None], poses(FRAMES)[4], FOCAL, (32, 32))[0]
     assert underlay[int(mouth[1]), int(mouth[0])].tolist() == list(NECK)
     forehead = project(front(0, 0.5)[None], poses(FRAMES)[4], FOCAL, (SIZE / 2, SIZE / 2))[0].astype(int)
     np.testing.assert_allclose(underlay[forehead[1], forehead[0]], plate(SIZE)[forehead[1], forehead[0]], atol=3)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from support.synthetic_clip import poses, project
 
-from ntalker_ns.face.eyelids import COLUMNS, IBUG, MESH, SKIN, lid_curves
+from ntalker_ns.face.eyelids import COLUMNS, SKIN, lid_curves
+from ntalker_ns.face.mesh_indices import IBUG, MESH, LandmarkSet
 from ntalker_ns.face.shape_basis import PosedLandmarks
 
 FOCAL, CENTRE = 300.0, (64.0, 64.0)
@@ -12,14 +13,14 @@ WIDTH, GAP, BROW = 0.12, 0.05, 0.09
 """Of an eye; between open lids in its middle; of the brow over the corners."""
 
 
-def blinking_face(openness: np.ndarray, eyes: tuple, points: int) -> PosedLandmarks:
+def blinking_face(openness: np.ndarray, parts: LandmarkSet, points: int) -> PosedLandmarks:
     """Eyes whose lower lid is straight and whose upper lid is a parabola over it."""
     cameras = poses(len(openness))[:, :3]
     frames = []
     for pose, share in zip(cameras, openness, strict=True):
         face = np.tile([0.0, -0.5, -0.3], (points, 1))
-        for eye, middle in zip(eyes, (-0.2, 0.2), strict=True):
-            for part, height in zip(eye, (share * GAP, 0.0, None), strict=True):
+        for eye, brow, middle in zip(parts.eyes, parts.under_brows, (-0.2, 0.2), strict=True):
+            for part, height in zip((*eye, brow), (share * GAP, 0.0, None), strict=True):
                 across = np.linspace(-1, 1, len(part))
                 x = middle + 0.5 * WIDTH * across
                 z = 0.1 + (np.full(len(part), BROW) if height is None else height * (1 - across**2))
@@ -29,18 +30,19 @@ def blinking_face(openness: np.ndarray, eyes: tuple, points: int) -> PosedLandma
     return PosedLandmarks(landmarks, cameras.astype(np.float32), (FOCAL, FOCAL, *CENTRE), np.ones(len(openness), bool))
 
 
-@pytest.mark.parametrize(("eyes", "points"), [(MESH, 478), (IBUG, 68)])
+@pytest.mark.parametrize(("parts", "points"), [(MESH, 478), (IBUG, 68)])
 @pytest.mark.parametrize("least", [0.0, 0.8])
-def test_lids_are_where_they_were_made(eyes: tuple, points: int, least: float):
+def test_lids_are_where_they_were_made(parts: LandmarkSet, points: int, least: float):
     openness = least + (1 - least) * (0.5 + 0.5 * np.cos(np.arange(40)))
-    curves = lid_curves(blinking_face(openness, eyes, points), openness)
+    curves = lid_curves(blinking_face(openness, parts, points), openness)
     assert curves.shape == (2, COLUMNS, 4) and curves.dtype == np.float32
     across = np.linspace(-1, 1, COLUMNS)
     for eye, middle in zip(curves, (-0.2, 0.2), strict=True):
         np.testing.assert_allclose(eye[:, 0], middle + 0.5 * WIDTH * across, atol=2e-3)
         np.testing.assert_allclose(eye[:, 1], 0.1, atol=2e-3)
         # Four points make a coarse parabola.
-        gap = np.interp(across, np.linspace(-1, 1, len(eyes[0][0])), 1 - np.linspace(-1, 1, len(eyes[0][0])) ** 2) * GAP
+        points_across = np.linspace(-1, 1, len(parts.eyes[0].upper))
+        gap = np.interp(across, points_across, 1 - points_across**2) * GAP
         np.testing.assert_allclose(eye[:, 2] - eye[:, 1], gap, atol=3e-3)
         np.testing.assert_allclose(eye[:, 3] - eye[:, 2], SKIN * np.maximum(BROW - gap, 0.5 * gap.max()), atol=3e-3)
 

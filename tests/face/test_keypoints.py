@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from support.synthetic_clip import ANCHORS, anchor_points, front, mesh_points, poses, project
+from support.synthetic_clip import KEYPOINTS, front, mesh_points, poses, project, true_keypoints
 
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.face.keypoints import IBUG_ANCHORS, point_rays, triangulate, triangulate_anchors
+from ntalker_ns.face.keypoints import point_rays, triangulate, triangulate_keypoints
+from ntalker_ns.face.mesh_indices import IBUG
 
 INTRINSICS = (120.0, 120.0, 32.0, 32.0)
 
@@ -17,18 +18,18 @@ def landmarks_of(points: np.ndarray, cameras: np.ndarray) -> np.ndarray:
 def test_exact_landmarks_give_the_points_back():
     cameras = poses(20)
     landmarks = landmarks_of(mesh_points(np.random.default_rng(0)), cameras)
-    found = triangulate_anchors(landmarks, cameras[:, :3], INTRINSICS)
-    for name, point in anchor_points().items():
+    found = triangulate_keypoints(landmarks, cameras[:, :3], INTRINSICS)
+    for name, point in true_keypoints().items():
         np.testing.assert_allclose(found[name], point, atol=2e-3)
 
 
 def test_the_68_points_have_the_same_anchors():
     cameras = poses(20)
     points = np.array([front(*place) for place in np.random.default_rng(1).uniform(-0.4, 0.4, (68, 2))])
-    for name, indices in IBUG_ANCHORS.items():
-        points[list(indices)] = front(*ANCHORS[name])
-    found = triangulate_anchors(landmarks_of(points, cameras), cameras[:, :3], INTRINSICS)
-    for name, point in anchor_points().items():
+    for name, indices in IBUG.keypoints.items():
+        points[list(indices)] = front(*KEYPOINTS[name])
+    found = triangulate_keypoints(landmarks_of(points, cameras), cameras[:, :3], INTRINSICS)
+    for name, point in true_keypoints().items():
         np.testing.assert_allclose(found[name], point, atol=2e-3)
 
 
@@ -38,8 +39,8 @@ def test_outliers_and_missing_frames_do_not_matter():
     landmarks = landmarks_of(mesh_points(rng), cameras) + rng.normal(0, 0.2, (40, 478, 2))
     landmarks[3] = np.nan
     landmarks[[5, 17, 30]] += 40
-    found = triangulate_anchors(landmarks, cameras[:, :3], INTRINSICS)
-    for name, point in anchor_points().items():
+    found = triangulate_keypoints(landmarks, cameras[:, :3], INTRINSICS)
+    for name, point in true_keypoints().items():
         np.testing.assert_allclose(found[name], point, atol=0.04)
 
 
@@ -64,12 +65,12 @@ def test_a_head_on_its_side_is_refused():
     landmarks = landmarks_of(mesh_points(np.random.default_rng(0)), cameras)
     turned = np.stack([64 - landmarks[..., 0], 64 - landmarks[..., 1]], axis=-1)
     with pytest.raises(NTalkerError, match="upright"):
-        triangulate_anchors(turned, cameras[:, :3], INTRINSICS)
+        triangulate_keypoints(turned, cameras[:, :3], INTRINSICS)
 
 
 def test_no_landmarks_are_an_error():
     cameras = poses(3)
     with pytest.raises(NTalkerError, match="landmarks of the mouth"):
-        triangulate_anchors(np.full((3, 478, 2), np.nan), cameras[:, :3], INTRINSICS)
+        triangulate_keypoints(np.full((3, 478, 2), np.nan), cameras[:, :3], INTRINSICS)
     with pytest.raises(NTalkerError, match="not 5"):
-        triangulate_anchors(np.zeros((3, 5, 2)), cameras[:, :3], INTRINSICS)
+        triangulate_keypoints(np.zeros((3, 5, 2)), cameras[:, :3], INTRINSICS)

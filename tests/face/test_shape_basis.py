@@ -3,7 +3,8 @@
 import numpy as np
 from support.synthetic_clip import poses, project
 
-from ntalker_ns.face.shape_basis import BROW_SHAPE_DIM, LIP_SHAPE_DIM, MESH_LIPS, PosedLandmarks, brow_space, lip_space
+from ntalker_ns.face.mesh_indices import MESH
+from ntalker_ns.face.shape_basis import BROW_SHAPE_DIM, LIP_SHAPE_DIM, PosedLandmarks, brow_space, lip_space
 
 FOCAL, CENTRE = 300.0, (64.0, 64.0)
 INTRINSICS = (FOCAL, FOCAL, *CENTRE)
@@ -38,7 +39,7 @@ def test_held_out_frames_do_not_shape_the_space() -> None:
     is_train = np.arange(30) < 24
     before = lip_space(PosedLandmarks(landmarks, cameras, INTRINSICS, is_train)).shapes
     changed = landmarks.copy()
-    changed[24:, list(MESH_LIPS)] += 5.0
+    changed[24:, list(MESH.lips)] += 5.0
     after = lip_space(PosedLandmarks(changed, cameras, INTRINSICS, is_train)).shapes
     np.testing.assert_allclose(after[:24], before[:24], atol=1e-5)
     assert np.abs(after[24:] - before[24:]).max() > 0.1
@@ -62,8 +63,8 @@ def test_places_and_motions_say_where_the_landmarks_are() -> None:
     landmarks, cameras = talking_landmarks(opening)
     space = lip_space(PosedLandmarks(landmarks, cameras, INTRINSICS, np.ones(40, bool)))
     rng = np.random.default_rng(0)
-    still = rng.uniform([-0.2, -0.55, -0.4], [0.2, -0.45, -0.2], size=(478, 3))[list(MESH_LIPS)][:, [0, 2]]
-    odd = np.array(MESH_LIPS) % 2 == 1
+    still = rng.uniform([-0.2, -0.55, -0.4], [0.2, -0.45, -0.2], size=(478, 3))[list(MESH.lips)][:, [0, 2]]
+    odd = np.array(MESH.lips) % 2 == 1
     for frame in (3, 17):
         expected = still - np.stack([np.zeros(len(still)), odd * opening[frame]], axis=1)
         found = space.places + np.einsum("c,cpx->px", space.shapes[frame], space.motions)

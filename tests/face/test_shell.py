@@ -5,6 +5,7 @@ import pytest
 from support.capture_scene import face_shape
 
 from ntalker_ns.capture.placing import FROM_CV
+from ntalker_ns.face import mesh_indices
 from ntalker_ns.face import shell as face_shell
 from ntalker_ns.face.shell import FaceShell
 
@@ -17,7 +18,8 @@ def face() -> np.ndarray:
     points = 0.5 * face_shape(np.random.default_rng(0)) @ FROM_CV.T
     # Lips in the middle of the lower face, on its surface.
     height, depth = -0.3, np.sort(points[:, 1])[20]
-    points[list(face_shell.LIPS)] = [[x, depth, height + z] for x, z in ((-0.1, 0), (0.1, 0), (0, 0.05), (0, -0.05))]
+    mouth = list(mesh_indices.MESH.keypoints["mouth"])
+    points[mouth] = [[x, depth, height + z] for x, z in ((-0.1, 0), (0.1, 0), (0, 0.05), (0, -0.05))]
     return points.astype(np.float32)
 
 
@@ -27,7 +29,7 @@ def cell_of(points: np.ndarray) -> np.ndarray:
 
 def test_the_surface_goes_through_the_face(face: np.ndarray) -> None:
     shell = FaceShell.around(face, RESOLUTION)
-    skin = face[: face_shell.SURFACE_POINTS]
+    skin = face[: mesh_indices.SURFACE_POINTS]
     i, _, k = cell_of(skin).T
     # Within a column an ellipsoid's flank falls by more than its front does.
     assert np.median(np.abs(shell.surface[i, k] - skin[:, 1])) < CELL
@@ -38,7 +40,7 @@ def test_the_surface_goes_through_the_face(face: np.ndarray) -> None:
 def test_the_face_is_in_its_shell_and_nothing_is_before_it(face: np.ndarray) -> None:
     shell = FaceShell.around(face, RESOLUTION)
     cells = shell.cells()
-    assert cells[tuple(cell_of(face[: face_shell.SURFACE_POINTS]).T)].mean() > 0.99
+    assert cells[tuple(cell_of(face[: mesh_indices.SURFACE_POINTS]).T)].mean() > 0.99
     nose = face[np.argmin(face[:, 1])]
     x, _, z = cell_of(nose[None])[0]
     before = nose[1] - face_shell.BEFORE * shell.unit - 2 * CELL
@@ -55,7 +57,7 @@ def test_only_the_mouth_is_deep(face: np.ndarray) -> None:
 
 def test_beside_the_face_the_head_is_round_and_ends_behind_the_ears(face: np.ndarray) -> None:
     shell = FaceShell.around(face, RESOLUTION)
-    ears = face[[face_shell.LEFT_EAR, face_shell.RIGHT_EAR], 1].mean()
+    ears = face[[mesh_indices.LEFT_EAR, mesh_indices.RIGHT_EAR], 1].mean()
     crown = shell.surface[RESOLUTION // 2, RESOLUTION // 2 :]
     beside = crown[np.argmax(crown > face[:, 1].max() - 0.2 * shell.unit) :]
     assert (np.diff(beside) >= -1e-9).all()

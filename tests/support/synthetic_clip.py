@@ -6,8 +6,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ntalker_ns.face.mesh_indices import FACE_OVAL, MESH
+
 RADII = np.array([0.55, 0.65, 0.8])
-ANCHORS = {
+KEYPOINTS = {
     "mouth": (0.0, -0.4),
     "chin": (0.0, -0.7),
     "left_eye": (0.22, 0.15),
@@ -16,16 +18,6 @@ ANCHORS = {
 }
 """x and z of points on the front of the head; the person's left is +x."""
 
-MESH = {
-    "mouth": (61, 291, 0, 17),
-    "chin": (152,),
-    "left_eye": (263, 362),
-    "right_eye": (33, 133),
-    "nose": (4,),
-}
-OVAL = [10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152]
-OVAL += [148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109]
-
 
 def front(x: float, z: float) -> np.ndarray:
     """The point of the head's front (towards -y) at x, z."""
@@ -33,9 +25,9 @@ def front(x: float, z: float) -> np.ndarray:
     return np.array([x, -RADII[1] * np.sqrt(max(depth, 0)), z])
 
 
-def anchor_points() -> dict[str, np.ndarray]:
-    """The true anchors."""
-    return {name: front(*place) for name, place in ANCHORS.items()}
+def true_keypoints() -> dict[str, np.ndarray]:
+    """The true keypoints."""
+    return {name: front(*place) for name, place in KEYPOINTS.items()}
 
 
 def poses(num_frames: int, distance: float = 4.0) -> np.ndarray:
@@ -74,7 +66,7 @@ def render(pose: np.ndarray, size: int, focal: float) -> tuple[np.ndarray, np.nd
     image[torso], labels[torso] = (30, 110, 40), 1
     texture = 150 + 60 * np.sin(9 * points + np.array([0, 1, 2]))
     image[hit], labels[hit] = np.clip(texture, 0, 255).astype(np.uint8)[hit], 2
-    lips = hit & (np.linalg.norm((points - front(*ANCHORS["mouth"])) / [0.2, 1, 0.1], axis=-1) < 1)
+    lips = hit & (np.linalg.norm((points - front(*KEYPOINTS["mouth"])) / [0.2, 1, 0.1], axis=-1) < 1)
     image[lips], labels[lips] = (200, 30, 30), 3
     return image, labels
 
@@ -90,11 +82,11 @@ def plate(size: int) -> np.ndarray:
 def mesh_points(rng: np.random.Generator) -> np.ndarray:
     """478 points of the head, the anchors and the face's outline among them."""
     points = np.array([front(*place) for place in rng.uniform(-0.4, 0.4, (478, 2))])
-    angles = np.linspace(0, 2 * np.pi, len(OVAL), endpoint=False)
-    for index, angle in zip(OVAL, angles, strict=True):
+    angles = np.linspace(0, 2 * np.pi, len(FACE_OVAL), endpoint=False)
+    for index, angle in zip(FACE_OVAL, angles, strict=True):
         points[index] = front(0.4 * np.sin(angle), 0.6 * np.cos(angle))
-    for name, indices in MESH.items():
-        points[list(indices)] = front(*ANCHORS[name])
+    for name, indices in MESH.keypoints.items():
+        points[list(indices)] = front(*KEYPOINTS[name])
     return points
 
 
@@ -111,7 +103,7 @@ def write_clip(folder: Path, num_frames: int = 22, size: int = 64, channels: int
         cv2.imwrite(str(folder / f"masks/{i:05d}.png"), labels)
         seen = project(points, pose, focal, centre)
         landmarks.append(seen)
-        mouth = project(front(*ANCHORS["mouth"])[None], pose, focal, centre)[0]
+        mouth = project(front(*KEYPOINTS["mouth"])[None], pose, focal, centre)[0]
         frames.append(
             {
                 "file_path": f"images/{i:05d}.jpg",
@@ -119,7 +111,7 @@ def write_clip(folder: Path, num_frames: int = 22, size: int = 64, channels: int
                 "time": i / max(num_frames - 1, 1),
                 "eye_openness": float(0.5 + 0.5 * np.cos(i)),
                 "mouth_opening": float(0.05 + 0.05 * np.sin(i)),
-                "face_box": [*seen[OVAL].min(0).tolist(), *seen[OVAL].max(0).tolist()],
+                "face_box": [*seen[FACE_OVAL].min(0).tolist(), *seen[FACE_OVAL].max(0).tolist()],
                 "lip_box": [*(mouth - 0.1 * size).tolist(), *(mouth + 0.1 * size).tolist()],
                 "tracked": True,
             }

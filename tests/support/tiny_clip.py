@@ -9,21 +9,17 @@ from jaxtyping import Float, UInt8
 
 from ntalker_ns.audio.features import FeatureInfo, save_features
 from ntalker_ns.data.head_removal import BACKGROUND, HEAD, LIPS, MOUTH_INTERIOR, TORSO
+from ntalker_ns.face.mesh_indices import FACE_OVAL, MESH
 
 RADIUS = 0.6
 """Radius of the head in world units."""
 DISTANCE = 3.0
 """Of the camera from the head's centre."""
-FACE_OVAL = (
-    *(10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377),
-    *(152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109),
-)
-"""Landmarks of mediapipe's face oval, clockwise in the picture from the top of the forehead."""
 FEATURES = {
-    **dict.fromkeys((263, 362), (0.22, 0.15)),
-    **dict.fromkeys((33, 133), (-0.22, 0.15)),
-    **dict.fromkeys((61, 291, 0, 17), (0.0, -0.22)),
-    4: (0.0, 0.0),
+    **dict.fromkeys(MESH.keypoints["left_eye"], (0.22, 0.15)),
+    **dict.fromkeys(MESH.keypoints["right_eye"], (-0.22, 0.15)),
+    **dict.fromkeys(MESH.keypoints["mouth"], (0.0, -0.22)),
+    **dict.fromkeys(MESH.keypoints["nose"], (0.0, 0.0)),
 }
 """Places (x, z) of eyes, mouth and nose on the front of the head."""
 
@@ -104,7 +100,7 @@ def landmark_points() -> Float[np.ndarray, "478 3"]:
     for index, (x, z) in FEATURES.items():
         flat[index] = (x, z)
     angles = np.arange(len(FACE_OVAL)) * 2 * np.pi / len(FACE_OVAL)
-    flat[list(FACE_OVAL)] = 0.5 * np.column_stack([np.sin(angles), np.cos(angles)])
+    flat[FACE_OVAL] = 0.5 * np.column_stack([np.sin(angles), np.cos(angles)])
     depth = -np.sqrt(RADIUS**2 - (flat**2).sum(axis=1))
     return np.column_stack([flat[:, 0], depth, flat[:, 1]])
 

@@ -23,8 +23,6 @@ TEMPLATE = np.array(
 )
 """Where ArcFace expects the eye on the left of the picture, the other eye, the tip of the nose and the mouth's corners,
 in px of the aligned face; pixel centres are whole numbers."""
-NOSE_TIP = 1
-MOUTH_CORNERS = (61, 291)
 
 Embedder = Callable[[UInt8[np.ndarray, "112 112 3"]], Float[np.ndarray, " width"]]
 """An aligned RGB face becomes an embedding of any length."""
@@ -112,7 +110,7 @@ def five_points(landmarks: Float[np.ndarray, "478 2"]) -> Float[np.ndarray, "5 2
         landmarks[list(corners)].mean(axis=0)
         for corners in (mesh_indices.RIGHT_EYE_CORNERS, mesh_indices.LEFT_EYE_CORNERS)
     ]
-    return np.stack([*eyes, landmarks[NOSE_TIP], *landmarks[list(MOUTH_CORNERS)]])
+    return np.stack([*eyes, landmarks[mesh_indices.NOSE_TIP], *landmarks[list(mesh_indices.MOUTH_CORNERS)]])
 
 
 def nearest_similarity(source: Float[np.ndarray, "n 2"], target: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "2 3"]:

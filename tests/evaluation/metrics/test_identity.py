@@ -9,8 +9,6 @@ from hypothesis import strategies as st
 from support.tiny_onnx import mean_colours, write_face_network
 
 from ntalker_ns.evaluation.metrics.identity import (
-    MOUTH_CORNERS,
-    NOSE_TIP,
     TEMPLATE,
     aligned_face,
     five_points,
@@ -19,6 +17,7 @@ from ntalker_ns.evaluation.metrics.identity import (
     nearest_similarity,
 )
 from ntalker_ns.evaluation.metrics.weights import Unavailable
+from ntalker_ns.face.mesh_indices import MOUTH_CORNERS, NOSE_TIP
 
 RNG = np.random.default_rng(0)
 
