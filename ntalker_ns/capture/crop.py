@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -43,18 +43,46 @@ class Crop:
         return cv2.resize(square, (self.size, self.size), interpolation=interpolation)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Survey:
     """Where faces are in the sampled source frames."""
 
     width: int
     height: int
-    frame_count: int = 0
+    frame_count: int
     """Frames of the clip at the steady rate."""
-    samples: list[int] = field(default_factory=list)
+    samples: list[int]
     """Indices of the frames looked at."""
-    boxes: list[Float[np.ndarray, "_ 4"]] = field(default_factory=list)
+    boxes: list[Float[np.ndarray, "_ 4"]]
     """Per sample: x0, y0, x1, y1 in source px, largest face first."""
+
+
+@dataclass(frozen=True)
+class Person:
+    """The person who is filmed, and the crop around them."""
+
+    crop: Crop
+    centres: Float[np.ndarray, "frames 2"]
+    """Where the centre of the person's face is expected in each cropped frame, px."""
+    crowded: bool
+    """Whether another face is in the crop."""
+    together: int
+    """Faces of comparable size seen at once."""
+
+    @classmethod
+    def of(cls, survey: Survey, size: int) -> "Person":
+        """Chooses the person and the crop from a survey.
+
+        Args:
+            survey: faces per sampled frame.
+            size: side of the stored frames in px.
+
+        Raises:
+            NTalkerError: no sampled frame shows a face.
+        """
+        track, together = follow_largest(survey)
+        crop = choose_crop(track, survey.width, survey.height, size)
+        return cls(crop, expected_centres(survey, track, crop), is_crowded(survey, track, crop), together)
 
 
 def survey_faces(frames: Iterable[UInt8[np.ndarray, "h w 3"]]) -> Survey:
@@ -68,18 +96,16 @@ def survey_faces(frames: Iterable[UInt8[np.ndarray, "h w 3"]]) -> Survey:
     """
     from mediapipe.python.solutions import face_detection
 
-    survey = Survey(0, 0)
+    width, height, count, samples, boxes = 0, 0, 0, [], []
     with quiet_native_logs():
         detector = face_detection.FaceDetection(model_selection=1, min_detection_confidence=0.5)
     with detector:
         for index, frame in enumerate(frames):
-            survey.frame_count = index + 1
-            if index % SURVEY_STRIDE:
-                continue
-            survey.height, survey.width = frame.shape[:2]
-            survey.samples.append(index)
-            survey.boxes.append(_face_boxes(detector, frame))
-    return survey
+            (height, width), count = frame.shape[:2], index + 1
+            if index % SURVEY_STRIDE == 0:
+                samples.append(index)
+                boxes.append(_face_boxes(detector, frame))
+    return Survey(width, height, count, samples, boxes)
 
 
 def _face_boxes(detector: Any, frame: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "faces 4"]:

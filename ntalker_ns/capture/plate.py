@@ -27,8 +27,8 @@ class Plate:
     """Mean absolute deviation of background pixels from the plate over time, in grey levels of 255."""
 
     @property
-    def observed_share(self) -> float:
-        """Share of the picture that was truly seen, 0 to 1."""
+    def observed_fraction(self) -> float:
+        """Fraction of the picture that was seen, 0 to 1."""
         return float(self.observed.mean())
 
     @property

@@ -32,7 +32,7 @@ def test_what_was_ever_seen_is_true_and_the_rest_is_smooth():
     plate = make_plate(images, masks)
     assert np.abs(plate.image.astype(int) - room)[plate.observed].max() <= 2
     assert (plate.image[~plate.observed] < 250).all()
-    assert 0.5 < plate.observed_share < 1.0
+    assert 0.5 < plate.observed_fraction < 1.0
     assert not plate.moves
 
 
@@ -66,7 +66,7 @@ def test_a_plate_takes_little_memory_and_does_not_depend_on_how_it_is_cut(monkey
 def test_nothing_observed_gives_a_finite_picture():
     images, masks, _ = scene()
     plate = make_plate(images, [np.zeros_like(m) for m in masks])
-    assert plate.observed_share == 0 and plate.deviation == 0
+    assert plate.observed_fraction == 0 and plate.deviation == 0
 
 
 @settings(max_examples=30, deadline=None)

@@ -136,7 +136,7 @@ def test_impossible_options_are_refused_before_any_work(
 def test_a_feature_file_of_another_length_is_refused_once_the_frames_are_counted(
     demo_clip: DemoClip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("ntalker_ns.capture.process._see_frames", no_work)
+    monkeypatch.setattr("ntalker_ns.capture.process.observe_frames", no_work)
     np.save(tmp_path / "own.npy", np.zeros((50, 16, 4), np.float32))
     with pytest.raises(NTalkerError, match=r"covers 50 frames .*, but the sound has 75"):
         process_clip(
