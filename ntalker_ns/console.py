@@ -1,4 +1,4 @@
-"""Progress bars with an estimate of the time left, the same everywhere."""
+"""Progress bars with an estimate of the time left, and silence for native libraries."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 
 
 def progress_bar() -> Progress:
-    """A bar that shows what is done, out of how many, the time passed and the time left."""
+    """A bar with counts, elapsed time and time left."""
     return Progress(
         TextColumn("{task.description:<22}", markup=False),
         BarColumn(),
@@ -43,7 +43,7 @@ def track(items: Iterable[Item], description: str, total: int | None = None) -> 
 
 @contextmanager
 def quiet_native_logs() -> Iterator[None]:
-    """Sends what C++ code writes to standard error to nowhere while the block runs; Python errors still raise."""
+    """Discards what native code writes to standard error while the block runs; Python errors still raise."""
     saved = os.dup(2)
     sink = os.open(os.devnull, os.O_WRONLY)
     try:

@@ -6,22 +6,22 @@ from types import TracebackType
 
 
 class NTalkerError(RuntimeError):
-    """Something a user can mend: the message is one sentence that names the file, frame or option and what to do."""
+    """An error that the user can mend: the message is one sentence naming the file, frame or option, and the remedy."""
 
 
 def in_words(error: Exception) -> str:
-    """What is wrong with a file, from the error that reading it ended with, on one line."""
+    """The cause of an error raised while reading a file, on one line."""
     if isinstance(error, KeyError):
         return f"it has no '{error.args[0]}'"
     if isinstance(error, (TypeError, AttributeError)):
-        return "something in it is of another kind"
+        return "a value in it has the wrong type"
     return " ".join(str(error).split())
 
 
 def print_as_sentence(explain: Callable[[BaseException], str | None] = lambda error: None) -> None:
     """Makes an uncaught `NTalkerError` end a program with its sentence and exit code 1, instead of a traceback.
 
-    The `ns-*` commands have no place of ours to catch it in. Every other exception is shown as before.
+    For the `ns-*` commands, whose entry points are not ours. Every other exception is shown as before.
 
     Args:
         explain: gives a sentence for other errors that users can mend, None for the rest.

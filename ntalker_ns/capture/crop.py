@@ -121,7 +121,7 @@ def _face_boxes(detector: Any, frame: UInt8[np.ndarray, "h w 3"]) -> Float[np.nd
 def follow_largest(survey: Survey) -> tuple[Float[np.ndarray, "samples 4"], int]:
     """Picks one person: the face that is largest over the clip, followed from sample to sample.
 
-    Every face is followed to both sides from where it is largest; the sum of its areas says how large it is.
+    Every face is followed to both sides from where it is largest; the sum of its areas is its size.
 
     Args:
         survey: faces per sampled frame.
@@ -196,9 +196,9 @@ def choose_crop(track: Float[np.ndarray, "samples 4"], width: int, height: int, 
     face = float(np.percentile(boxes[:, 3] - boxes[:, 1], 90))
     centres = 0.5 * (boxes[:, :2] + boxes[:, 2:])
     low, high = np.percentile(centres, 2, axis=0), np.percentile(centres, 98, axis=0)
-    # A head that moves by more than half its size needs the room as well.
-    spread = float(np.max(high - low))
-    side = min(round(SIDE_IN_FACES * face + max(0.0, spread - 0.5 * face)), width, height)
+    # A head that moves by more than half its size needs more space.
+    movement = float(np.max(high - low))
+    side = min(round(SIDE_IN_FACES * face + max(0.0, movement - 0.5 * face)), width, height)
     centre = 0.5 * (low + high) + [0.0, CENTRE_DROP * side]
     x0 = int(np.clip(round(centre[0] - side / 2), 0, width - side))
     y0 = int(np.clip(round(centre[1] - side / 2), 0, height - side))

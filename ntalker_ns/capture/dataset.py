@@ -97,7 +97,7 @@ class DatasetWriter:
         np.save(self.folder / "landmarks.npy", landmarks.astype(np.float32))
 
     def write_face_shape(self, points: Float[np.ndarray, "478 3"]) -> None:
-        """Stores where the landmarks of a calm face are in the world as face_shape.npy, float32."""
+        """Stores the rigid shape's landmarks, world units, as face_shape.npy, float32."""
         np.save(self.folder / "face_shape.npy", points.astype(np.float32))
 
     def write_transforms(self, values: dict[str, Any]) -> None:

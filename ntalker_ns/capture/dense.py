@@ -25,11 +25,11 @@ GRID = 112
 NOISE = 4.0
 """Normalised texture difference beyond which a sample counts as something else (hair, a highlight)."""
 SAMPLE_WEIGHT = 0.2
-"""Share of samples that count as independent: neighbours see the same skin."""
+"""Fraction of samples that count as independent: neighbours see the same skin."""
 LANDMARK_NOISE = 1.9
-"""Noise assumed of each landmark here, in measured residuals: they err together, so many weigh little more than one."""
+"""Noise assumed for a landmark here, in measured residuals: their errors are correlated."""
 LEAST_NOISE = 1.5
-"""The least of it, in the noise that the landmark solve assumes: a small residual hides what all landmarks share."""
+"""Its lower bound, in units of the landmark solve's noise: residuals do not show errors common to all landmarks."""
 FACING = 0.35
 """Cosine between surface and view below which a sample is too slanted to use."""
 PASSES = 2

@@ -1,4 +1,4 @@
-"""Frames in which no face was found: short gaps are bridged, long ones are an error that says where."""
+"""Frames in which no face was found: short gaps are bridged, long ones are an error that names the frames."""
 
 from collections.abc import Sequence
 

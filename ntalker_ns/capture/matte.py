@@ -23,7 +23,7 @@ class PersonMatte:
             self._net = selfie_segmentation.SelfieSegmentation(model_selection=0)
 
     def __call__(self, image: UInt8[np.ndarray, "s s 3"]) -> UInt8[np.ndarray, "256 256"]:
-        """Says how surely each pixel shows the person.
+        """Confidence that each pixel shows the person.
 
         Args:
             image: square RGB frame.
@@ -47,7 +47,7 @@ class PersonMatte:
 
 
 def smooth_in_time(mattes: UInt8[np.ndarray, "n 256 256"]) -> UInt8[np.ndarray, "n 256 256"]:
-    """The median of each frame with its two neighbours: takes out single-frame flicker and lags nothing."""
+    """The median of each frame with its two neighbours: removes single-frame flicker without lag."""
     if len(mattes) < 3:
         return mattes
     before, now, after = mattes[:-2], mattes[1:-1], mattes[2:]

@@ -45,7 +45,7 @@ def eye_openness(points: Float[np.ndarray, "n 478 3"]) -> Float[np.ndarray, "n"]
 
 
 def mouth_opening(points: Float[np.ndarray, "n 478 3"]) -> Float[np.ndarray, "n"]:
-    """Gap between the inner lips as a share of the face's height (middle of the forehead to chin, clip median).
+    """Gap between the inner lips as a fraction of the face's height (middle of the forehead to chin, clip median).
 
     Args:
         points: landmarks in head axes; NaN rows are interpolated.
@@ -62,7 +62,7 @@ def box_around(landmarks: Float[np.ndarray, "n points 2"], margin: float, size: 
 
     Args:
         landmarks: px; NaN rows are interpolated.
-        margin: added on every side, as a share of the box's longer side.
+        margin: added on every side, as a fraction of the box's longer side.
         size: side of the frame in px.
     """
     low, high = landmarks.min(axis=1), landmarks.max(axis=1)

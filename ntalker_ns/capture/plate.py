@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 MARGIN = 0.02
-"""How far from the person background begins, in sides of the frame: hair is thin and mattes err."""
+"""Distance from the person at which background begins, in sides of the frame: hair is thin and mattes err."""
 MOVING = 8.0
-"""Mean deviation of observed background from its median, in grey levels of 255, above which it is said to move."""
+"""Mean deviation of observed background from its median, in grey levels of 255, above which it counts as moving."""
 BAND = 32
 """Rows that are sorted over the frames at a time: large frames all at once would take gigabytes."""
 

@@ -13,7 +13,7 @@ from ntalker_ns.audio.mel import QUIETEST, speech_level
 from ntalker_ns.errors import NTalkerError
 
 MISSING = 0.1
-"""Seconds by which the sound may end before the picture without a word: recorders stop the two at different times."""
+"""Seconds by which the sound may end before the picture without a note: recorders stop the two at different times."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class ClipSound:
             frames: of the clip.
 
         Returns:
-            What a person should know, as sentences.
+            Notes for the user, as sentences.
 
         Raises:
             NTalkerError: the feature file is of another length.
@@ -58,7 +58,7 @@ class ClipSound:
         write_wav(folder / "audio.wav", self.waveform)
         if isinstance(self.source, Path):
             windows, stem = audio.load_features(self.source, frames), self.source.stem
-            # Nobody knows whether such a file was made with the extractor it is named after.
+            # Whether such a file was made with the extractor it is named after is unknown.
             name = f"{stem}-file" if stem in audio.EXTRACTORS else stem
             info = audio.FeatureInfo(name, None, windows.shape[-1])
         else:
@@ -68,7 +68,7 @@ class ClipSound:
 
 
 def read_sound(clip: Path, features: str, model: str | None) -> ClipSound:
-    """Reads a clip's sound and gets ready to make features of it.
+    """Reads a clip's sound and prepares its feature extractor.
 
     Args:
         clip: the video.

@@ -25,7 +25,7 @@ without a cut reach 3.6 medians and 3 px; the frames beside a cut have ten times
 
 @dataclass(frozen=True)
 class TrackingOptions:
-    """What the solve weighs against what."""
+    """Standard deviations that weight the terms of the solve."""
 
     focal_prior: float
     """Expected focal length in px."""
@@ -38,10 +38,10 @@ class TrackingOptions:
     shift_acceleration: float = 0.7
     """Standard deviation of the second difference of position across the picture, px per frame^2."""
     depth_acceleration: float = 0.002
-    """The same along the view, as a share of the distance."""
+    """The same along the view, as a fraction of the distance."""
     shape_spread: float = 0.03
-    """Standard deviation of a point's departure from mediapipe's own shape, as a share of the head's size. A head that
-    hardly turns looks the same twice as deep and turning half as much: only this keeps it as deep as heads are."""
+    """Standard deviation of a point's departure from mediapipe's own shape, as a fraction of the head's size. A head
+    that hardly turns looks the same twice as deep and turning half as much: only this fixes its depth."""
     iterations: int = 40
 
     @classmethod

@@ -134,7 +134,7 @@ def test_a_path_without_times_lasts_as_long_as_the_audio(driving: DrivingSequenc
         ({"render_width": 0}, "needs a render_width"),
         ({"camera_path": []}, r"\(it has no cameras\)"),
         ({"camera_path": [{"fov": 30.0}]}, r"\(it has no 'camera_to_world'\)"),
-        ({"camera_path": 5}, r"\(something in it is of another kind\)"),
+        ({"camera_path": 5}, r"\(a value in it has the wrong type\)"),
     ],
 )
 def test_a_path_that_cannot_be_shown_is_said(
