@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ntalker_ns.errors import NTalkerError
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from jaxtyping import Float
 
-    from ntalker_ns.evaluation.heldout import HeldoutReport
+    from ntalker_ns.evaluation.evaluate import Evaluation
     from ntalker_ns.evaluation.metrics.lips import LipSync
 
 
@@ -106,11 +106,11 @@ class Demo:
 
         Render(load_config=config, output=video, audio=speech).main()
 
-    def _print(self, heldout: "HeldoutReport", lips: "LipSync") -> None:
+    def _print(self, heldout: "Evaluation", lips: "LipSync") -> None:
         from rich.console import Console
         from rich.table import Table
 
-        from ntalker_ns.evaluation.heldout import heldout_table
+        from ntalker_ns.evaluation.report.write import table as heldout_table
 
         console = Console()
         console.print()
@@ -127,26 +127,36 @@ class Demo:
         console.print(table)
 
 
-def evaluate(config: Path, speech: Path, video: Path, folder: Path) -> "tuple[HeldoutReport, LipSync]":
+def evaluate(config: Path, speech: Path, video: Path, folder: Path) -> "tuple[Evaluation, LipSync]":
     """Scores the held-out frames, and how the mouth of the video follows a sound whose mouth opening is known.
 
     Args:
         config: the run's config.yml.
-        speech: what the head was asked to say.
+        speech: what the head said.
         video: the head saying it.
         folder: where heldout.json and heldout.png go.
     """
-    from ntalker_ns.evaluation import heldout as report
-    from ntalker_ns.evaluation.metrics import lips
-    from ntalker_ns.runs import load_run
+    from ntalker_ns.evaluation.entries import Entry
+    from ntalker_ns.evaluation.evaluate import evaluate
+    from ntalker_ns.evaluation.metrics import catalogue, lips
+    from ntalker_ns.evaluation.options import FrameOptions, MetricOptions
+    from ntalker_ns.evaluation.report.figures import strip
+    from ntalker_ns.media.contact_sheet import write_picture
 
-    heldout = report.evaluate_heldout(load_run(config))
-    report.write_examples(folder / "heldout.png", heldout)
+    heldout = evaluate(
+        [Entry("rendered", config)],
+        MetricOptions(),
+        frames=FrameOptions(surroundings="clip"),
+        baselines=True,
+        metrics=(*catalogue.PSNR, catalogue.BY_KEY["lip_distance"]),
+    )
+    write_picture(folder / "heldout.png", strip(heldout))
     rendered, true = measured_opening(video), known_opening(speech)
     count = min(len(rendered), len(true))
     sync = lips.lip_sync(rendered[:count], true[:count])
-    figures: dict[str, Any] = heldout.to_dict() | {"correlation": sync.correlation, "amplitude": sync.amplitude_ratio}
-    (folder / "heldout.json").write_text(json.dumps(figures, indent=2), "utf8")
+    figures = {row.take.name: row.scores.values for row in heldout.rows[1:]}
+    speaking = {"correlation": sync.correlation, "amplitude": sync.amplitude_ratio}
+    (folder / "heldout.json").write_text(json.dumps({**figures, "new speech": speaking}, indent=2), "utf8")
     return heldout, sync
 
 

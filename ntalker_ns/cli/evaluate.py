@@ -1,4 +1,4 @@
-"""`ntalker evaluate`: how good is it, by the paper's numbers?"""
+"""`ntalker evaluate`: runs and videos scored by the paper's metrics."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,21 +22,24 @@ class Evaluate:
     """
 
     load_config: tuple[Path, ...] = ()
-    """The config.yml of one or more runs, trained on one data set; its frames are the true ones."""
+    """The config.yml of one or more runs on one data set, whose frames are the truth."""
     video: tuple[Path, ...] = ()
-    """Videos of the same frames, by any system: of the true frames alone, or of the whole clip."""
+    """Videos by any system: of the compared frames alone, or of the whole clip."""
     reference: Path | None = None
     """The true video, where there is no run."""
     base: Path | None = None
-    """What the others are edits of: a run's config.yml or a video. Identity and CLIP direction are measured from it,
-    and nearness to the true frames is measured for it only. An edit knows its own base."""
+    """What the others are edits of: a run's config.yml or a video. Identity and CLIP direction are measured from it;
+    PSNR, SSIM and LPIPS are measured for it only. By default the base that an edited run records."""
     shown: Annotated[FrameOptions, tyro.conf.arg(name="")] = field(default_factory=FrameOptions)
-    """Which frames, and how."""
+    """Which frames are compared, and how they are rendered."""
     baselines: bool = False
-    """Score also the nearest training frame (an oracle that sees the true landmarks) and the mean one, over the true
-    torso and background."""
+    """Also score the nearest training frame (an oracle that knows the true landmarks) and the mean training frame, both
+    over the true torso and background."""
+    curve: bool = False
+    """Also score every earlier checkpoint that the runs kept (ns-train --save-only-latest-checkpoint False): PSNR over
+    training, as NAME-curve.png and NAME-curve.json."""
     output_dir: Path | None = None
-    """Where the report goes, and videos of what is made here; by default "evaluation" beside the first run or video."""
+    """Folder of the report and of videos of what is rendered; by default "evaluation" beside the first run or video."""
     metrics: Annotated[MetricOptions, tyro.conf.arg(name="")] = field(default_factory=MetricOptions)
     """Weights and options of the metrics."""
 
@@ -64,10 +67,20 @@ class Evaluate:
         write_report(folder, evaluation)
         Console().print(table(evaluation))
         print_remarks(evaluation)
+        if self.curve:
+            self._write_curves(folder)
         print(f"{evaluation.seconds:.0f} s, {evaluation.peak_gib:.1f} GiB at most. Report: {folder / 'report.html'}")
 
+    def _write_curves(self, folder: Path) -> None:
+        from ntalker_ns.evaluation.curve import write_curve
+
+        for entry in named_entries(list(self.load_config)):
+            print(f"{entry.name}: {write_curve(entry.path, folder, entry.name, self.shown.surroundings).sentence()}")
+
     def _check(self) -> None:
-        """What can be said before anything is loaded."""
+        """Checks the options before anything is loaded."""
+        if self.curve and not self.load_config:
+            raise NTalkerError("--curve scores the checkpoints of runs: give --load-config.")
         if not self.load_config and not self.video:
             raise NTalkerError("Give --load-config with a run, or --video and --reference.")
         for path in (*self.load_config, *self.video, self.reference, self.base):
@@ -81,12 +94,12 @@ class Evaluate:
 def entries_of(
     configs: tuple[Path, ...], videos: tuple[Path, ...], base: Path | None
 ) -> "tuple[Entry | None, list[Entry]]":
-    """What is scored, in whatever order it is given: the base, and the rest without it.
+    """The base, and the other runs and videos, in whatever order they are given.
 
     Args:
         configs: config.yml files of runs.
         videos: videos.
-        base: what the rest are edits of; None takes what edits among the runs say themselves.
+        base: what the others are edits of; None takes the base that edits among the runs record.
 
     Raises:
         NTalkerError: the edits start from different runs.
@@ -95,8 +108,8 @@ def entries_of(
 
     recorded = common_base(configs) if base is None else None
     base = recorded if recorded is not None and recorded.is_file() else base
-    rest = [path for path in (*configs, *videos) if base is None or path.resolve() != base.resolve()]
-    entries = named_entries([*rest, *([] if base is None else [base])])
+    others = [path for path in (*configs, *videos) if base is None or path.resolve() != base.resolve()]
+    entries = named_entries([*others, *([] if base is None else [base])])
     if base is not None:
         return entries.pop(), entries
     if recorded is not None:
@@ -109,7 +122,7 @@ def entries_of(
 
 
 RESERVED = ("true", "nearest", "mean")
-"""Names of rows that are always there, or are asked for with --baselines."""
+"""Names of rows that are always there, or that --baselines adds."""
 
 
 def named_entries(paths: list[Path]) -> "list[Entry]":

@@ -1,25 +1,70 @@
-"""Two heads that know nothing of speech, which a learned one has to beat."""
+"""Two heads that know nothing of speech, which a learned one has to beat: the nearest and the mean training frame."""
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float32, Int64, UInt8
+from jaxtyping import Float, Float32, Int64
 
-from ntalker_ns.data.head_removal import HEAD
+from ntalker_ns.console import track
 from ntalker_ns.errors import NTalkerError
+from ntalker_ns.evaluation.entries import Entry
+from ntalker_ns.evaluation.footage import TRUE_SURROUNDINGS, Exact, Reference, datasets
+
+
+def baseline_entries(source: Entry | None) -> list[Entry]:
+    """Both baselines, each composited over the true torso and background.
+
+    Args:
+        source: the run whose training frames they are.
+
+    Raises:
+        NTalkerError: there is no run.
+    """
+    if source is None:
+        raise NTalkerError("--baselines are made of a run's training frames: give --load-config.")
+    makers = {"nearest": nearest_pictures, "mean": mean_pictures}
+    return [Entry(name, source.path, pictures=maker, notes=(TRUE_SURROUNDINGS,)) for name, maker in makers.items()]
+
+
+def nearest_pictures(pipeline: Any, truth: Reference) -> Iterator[Exact]:
+    """For each true frame the head of the training frame with the nearest landmarks: an oracle."""
+    train, held_out = datasets(pipeline, max(truth.size))
+    landmarks = held_out.require_clip().landmarks
+    chosen = nearest_frames(landmarks[train.frame_indices], landmarks[truth.indices])
+    return _over_truth(truth, (_training_frame(train, int(index)) for index in chosen))
+
+
+def mean_pictures(pipeline: Any, truth: Reference) -> Iterator[Exact]:
+    """For each true frame the mean training frame where the head is."""
+    train, _ = datasets(pipeline, max(truth.size))
+    mean = mean_frame(_training_frame(train, i) for i in track(range(len(train)), "Mean training frame"))
+    return _over_truth(truth, itertools.repeat(mean))
+
+
+def _training_frame(train: Any, index: int) -> Exact:
+    return train.get_numpy_image(index).astype(np.float32) / 255.0
+
+
+def _over_truth(truth: Reference, pictures: Iterable[Exact]) -> Iterator[Exact]:
+    """The pictures where the true frames show the head, the true frames elsewhere."""
+    for index, picture in zip(range(len(truth)), pictures, strict=False):
+        exact = truth.frames[index].astype(np.float32) / 255.0
+        yield np.where(truth.masks(index)["head"][..., None], picture, exact)
 
 
 def nearest_frames(
     train: Float[np.ndarray, "n 478 2"], wanted: Float[np.ndarray, "m 478 2"]
 ) -> Int64[np.ndarray, " m"]:
-    """For each wanted frame, the training frame whose landmarks are nearest: an oracle that sees the truth.
+    """For each wanted frame, the training frame at the least Euclidean distance over all landmarks.
 
     Args:
         train: landmarks of the training frames, px; NaN rows are never chosen.
         wanted: landmarks of the true frames, px.
 
     Returns:
-        Indices into `train`; the Euclidean distance over all landmarks decides.
+        Indices into `train`.
 
     Raises:
         NTalkerError: no training frame has landmarks, or a wanted one has none.
@@ -36,7 +81,7 @@ def nearest_frames(
 
 
 def mean_frame(images: Iterable[Float[np.ndarray, "h w 3"]]) -> Float32[np.ndarray, "h w 3"]:
-    """The mean picture of the training frames, summed in double precision.
+    """The mean picture, summed in double precision.
 
     Raises:
         NTalkerError: there are no frames.
@@ -48,16 +93,3 @@ def mean_frame(images: Iterable[Float[np.ndarray, "h w 3"]]) -> Float32[np.ndarr
     if total is None:
         raise NTalkerError("There are no training frames to average.")
     return (total / count).astype(np.float32)
-
-
-def over_true_rest(
-    prediction: Float[np.ndarray, "h w 3"], truth: Float[np.ndarray, "h w 3"], labels: UInt8[np.ndarray, "h w"]
-) -> Float[np.ndarray, "h w 3"]:
-    """The prediction where the true frame shows the head, the true frame elsewhere.
-
-    Args:
-        prediction: RGB in [0, 1].
-        truth: RGB in [0, 1].
-        labels: of the true frame.
-    """
-    return np.where((labels >= HEAD)[..., None], prediction, truth)

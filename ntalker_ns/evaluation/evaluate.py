@@ -2,28 +2,22 @@
 
 import dataclasses
 import importlib.metadata
-import itertools
 import json
 import math
 import platform
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ntalker_ns.console import track
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.evaluation.baselines import mean_frame, nearest_frames
+from ntalker_ns.evaluation.baselines import baseline_entries
 from ntalker_ns.evaluation.entries import Entry, captions_of
 from ntalker_ns.evaluation.footage import (
-    TRUE_REST,
-    Exact,
     Reference,
     Take,
-    datasets,
     kept_take,
     run_reference,
     run_take,
@@ -155,6 +149,7 @@ def evaluate(
     frames: FrameOptions = FrameOptions(),  # noqa: B008 (frozen)
     baselines: bool = False,
     videos: Path | None = None,
+    metrics: Collection[catalogue.Metric] = catalogue.METRICS,
 ) -> Evaluation:
     """Scores runs and videos against the same true frames.
 
@@ -165,7 +160,8 @@ def evaluate(
         base: what the entries are edits of; it is scored too.
         frames: which frames of the clip, where a run gives them, and how they are shown.
         baselines: also score the nearest and the mean training frame.
-        videos: a folder for mp4s to look at of what is made here, with sound; None for none.
+        videos: a folder for mp4s with sound of what is rendered here; None writes none.
+        metrics: which metrics are taken.
 
     Raises:
         NTalkerError: something cannot be read, or the parts do not belong together.
@@ -176,7 +172,8 @@ def evaluate(
     everything = [*given, *(baseline_entries(source) if baselines else [])]
     _check_names(everything)
     captions = {entry.name: options.captions or captions_of(entry) for entry in everything}
-    tools, runs = load_tools(options, captioned=any(captions.values())), _Runs()
+    wanted = frozenset(metric.key for metric in metrics)
+    tools, runs = load_tools(options, any(captions.values()), wanted), _Runs()
     truth = _truth(source, reference, frames, runs)
     judged = [_gather(entry, truth, tools, runs, frames) for entry in everything]
     true = true_take(truth)
@@ -185,29 +182,30 @@ def evaluate(
         for take in (true, *made):
             write_take(videos / f"{take.name}.mp4", take)
     before = judged[0][0] if base else true
-    rows = [Row(true, score_true(true, Scene(truth, true, tools)))]
+    rows = [Row(true, score_true(true, Scene(truth, true, tools, wanted)))]
     for take, judge in judged:
         take.captions = captions[take.name]
         edited = base is not None and take.name in {entry.name for entry in entries}
-        scene = Scene(truth, before if edited else true, tools)
+        scene = Scene(truth, before if edited else true, tools, wanted)
         rows.append(Row(take, score_take(take, scene, EDITED if edited else judge)))
     settings = {**dataclasses.asdict(options), **dataclasses.asdict(frames), "baselines": baselines}
     return Evaluation(truth, before.name, rows, settings, time.perf_counter() - start, peak.gib())
 
 
-def load_tools(options: MetricOptions, captioned: bool) -> Tools:
-    """Loads what the metrics need, as far as it can be had. What cannot is noted and stops nothing.
+def load_tools(options: MetricOptions, captioned: bool, wanted: Collection[str]) -> Tools:
+    """Loads what the metrics need, as far as it is available; what is not is reported and stops nothing.
 
     Args:
         options: of the metrics.
-        captioned: whether anything has captions, which is what CLIP is for.
+        captioned: whether anything has captions, which CLIP direction needs.
+        wanted: keys of the metrics that are taken.
     """
     return Tools(
         flow=attempt(optical_flow, options.flow),
         syncnet=attempt(lambda: load_syncnet(weight_file(options.syncnet, "syncnet_v2.model", "--syncnet"))),
         arcface=attempt(load_arcface, options.arcface),
         clip=attempt(load_clip, options.clip) if captioned else Unavailable("no captions were given"),
-        lpips=attempt(load_lpips),
+        lpips=attempt(load_lpips) if "lpips" in wanted else Unavailable("it was not asked for"),
     )
 
 
@@ -275,44 +273,3 @@ def _run_take(entry: Entry, truth: Reference, judge: FidelityJudge, runs: _Runs,
     take = kept_take(entry.name, pictures, truth, judge)
     take.sound, take.source = truth.sound, str(entry.path)
     return take
-
-
-def baseline_entries(source: Entry | None) -> list[Entry]:
-    """The nearest and the mean training frame in place of the true head.
-
-    Args:
-        source: the run whose training frames they are.
-
-    Raises:
-        NTalkerError: there is no run.
-    """
-    if source is None:
-        raise NTalkerError("--baselines are made of a run's training frames: give --load-config.")
-    makers = {"nearest": nearest_pictures, "mean": mean_pictures}
-    return [Entry(name, source.path, pictures=maker, notes=(TRUE_REST,)) for name, maker in makers.items()]
-
-
-def nearest_pictures(pipeline: Any, truth: Reference) -> Iterator[Exact]:
-    """For each true frame the head of the nearest training frame, over the true surroundings, an oracle."""
-    train, held_out = datasets(pipeline, max(truth.size))
-    landmarks = held_out.require_clip().landmarks
-    chosen = nearest_frames(landmarks[train.frame_indices], landmarks[truth.indices])
-    return _over_truth(truth, (_training_frame(train, int(index)) for index in chosen))
-
-
-def mean_pictures(pipeline: Any, truth: Reference) -> Iterator[Exact]:
-    """For each true frame the mean training frame where the head is, over the true surroundings."""
-    train, _ = datasets(pipeline, max(truth.size))
-    mean = mean_frame(_training_frame(train, i) for i in track(range(len(train)), "Mean training frame"))
-    return _over_truth(truth, itertools.repeat(mean))
-
-
-def _training_frame(train: Any, index: int) -> Exact:
-    return train.get_numpy_image(index).astype(np.float32) / 255.0
-
-
-def _over_truth(truth: Reference, shown: Iterable[Exact]) -> Iterator[Exact]:
-    """Pictures where the true frames show the head, the true frames elsewhere."""
-    for place, picture in zip(range(len(truth)), shown, strict=False):
-        exact = truth.frames[place].astype(np.float32) / 255.0
-        yield np.where(truth.masks(place)["head"][..., None], picture, exact)

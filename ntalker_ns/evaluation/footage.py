@@ -14,10 +14,11 @@ from jaxtyping import Float, Float32, Int64, UInt8
 from ntalker_ns.audio.clock import FPS, SAMPLE_RATE
 from ntalker_ns.capture.landmarks import face_points
 from ntalker_ns.console import track
+from ntalker_ns.data.regions import Masks, region_masks
 from ntalker_ns.driving.sequence import longest_run
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation.frame_file import FrameFile
-from ntalker_ns.evaluation.metrics.regions import Masks, face_oval_mask, region_masks
+from ntalker_ns.evaluation.heldout import render
 from ntalker_ns.evaluation.options import FrameOptions, Surroundings
 from ntalker_ns.evaluation.peak_memory import PeakMemory
 
@@ -31,7 +32,7 @@ ASPECT_TOLERANCE = 0.02
 FRAMES_APART = 12
 """Frames that a video may have more or fewer than what it shows: encoders and other systems lose some at the ends."""
 SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
-TRUE_REST = "torso and background are the true frames'"
+TRUE_SURROUNDINGS = "torso and background are the true frames'"
 ENCODED = "its pictures come out of an encoded video, which loses a little: runs are scored on exact ones"
 """Notes."""
 
@@ -76,8 +77,8 @@ class Speed:
     @property
     def fps(self) -> float:
         """Pictures a second, without the first one, which may wait for compilers; NaN for a single picture."""
-        rest = self.seconds[1:]
-        return len(rest) / sum(rest) if rest else float("nan")
+        later = self.seconds[1:]
+        return len(later) / sum(later) if later else float("nan")
 
 
 @dataclass
@@ -183,7 +184,7 @@ def run_take(
         reference: the true frames.
         source: where the run lies.
         judge: sees each picture.
-        surroundings: what is around the head.
+        surroundings: what the head is composited over.
     """
     from ntalker_ns.driving.cameras import cameras_of
 
@@ -195,14 +196,12 @@ def run_take(
     take = kept_take(name, track(pictures, f"Rendering {name}", total=len(reference)), reference, judge)
     take.sound, take.source = reference.sound, source
     if surroundings == "clip":
-        take.notes.append(TRUE_REST)
+        take.notes.append(TRUE_SURROUNDINGS)
     take.speed = Speed(tuple(seconds), peak.gib())
     return take
 
 
 def _timed_pictures(pipeline: Any, cameras: Any, surroundings: Surroundings, seconds: list[float]) -> Iterator[Exact]:
-    from ntalker_ns.evaluation.heldout import render
-
     for index in range(len(cameras)):
         start = time.perf_counter()
         picture = render(pipeline, cameras[index : index + 1], surroundings)
@@ -230,13 +229,13 @@ def video_reference(path: Path) -> Reference:
 
     def masks(place: int) -> Masks:
         from ntalker_ns.data.images import polygon_mask
-        from ntalker_ns.face.mesh_indices import OUTER_LIPS
+        from ntalker_ns.face.mesh_indices import FACE_OVAL, OUTER_LIPS
 
         height, width = frames.shape[:2]
         found: Masks = {"full": np.ones((height, width), bool)}
         landmarks = points[place, :, :2] * scale
         if np.isfinite(landmarks).all():
-            found["face"] = face_oval_mask(landmarks, height, width)
+            found["face"] = polygon_mask(landmarks[FACE_OVAL], (width, height))
             found["lips"] = polygon_mask(landmarks[OUTER_LIPS], (width, height))
         return found
 

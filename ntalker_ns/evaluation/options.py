@@ -1,4 +1,4 @@
-"""What a user chooses about the metrics. The command line imports this module: it stays light."""
+"""Options of the evaluation. The command line imports this module: it must stay light."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,24 +13,24 @@ CLIP_MODEL = "openai/clip-vit-base-patch32"
 
 @dataclass(frozen=True)
 class FrameOptions:
-    """Which of a run's frames are compared, and how they are shown."""
+    """Which frames of a run are compared, and how they are rendered."""
 
     frames: Which = "held-out"
-    """Which frames of a run's clip: those kept from training, or all."""
+    """Frames of the run's clip: those held out from training, or all."""
     image_size: int | None = None
-    """Longest side of the pictures that are compared, px, at most the data set's; by default that of the training."""
+    """Longest side of the compared pictures in px, at most the data set's; by default the size of the training."""
     surroundings: Surroundings = "learned"
-    """What is around a rendered head: the learned torso and background, which is what a user sees; or the true
-    frame's, as around the heads of --baselines, so that only the head is judged."""
+    """What a rendered head is composited over: the learned torso and background, which is what a user sees; or the
+    clip's true ones, as under the heads of --baselines, so that only the head is judged."""
 
 
 @dataclass(frozen=True)
 class MetricOptions:
-    """What the metrics need beside the pictures."""
+    """Weights and options of the metrics."""
 
     captions: tuple[str, str] | None = None
-    """What is seen before and after, for CLIP direction, such as "A photograph of a man" and "A photograph of a young
-    man"; of everything that is scored. By default each edit has its own."""
+    """Captions of the pictures before and after the edit, for CLIP direction, such as "A photograph of a man" and "A
+    photograph of a young man"; they apply to everything that is scored. By default each edit has its own."""
     syncnet: str | None = None
     """SyncNet's published weights, syncnet_v2.model, for sync confidence and distance: a path, or
     OWNER/REPOSITORY/FILE on the hub."""

@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from ntalker_ns.capture.landmarks import MEASURED_AT
 from ntalker_ns.console import track
+from ntalker_ns.data.regions import region_errors, region_psnr
 from ntalker_ns.evaluation.footage import Exact, Reference, Take
 from ntalker_ns.evaluation.metrics import catalogue
 from ntalker_ns.evaluation.metrics.clip_direction import Clip, clip_directions
@@ -16,7 +17,6 @@ from ntalker_ns.evaluation.metrics.fidelity import ssim
 from ntalker_ns.evaluation.metrics.head_motion import head_rotations, rotation_jitter
 from ntalker_ns.evaluation.metrics.identity import Embedder, identity_distances
 from ntalker_ns.evaluation.metrics.lips import lip_distances, lip_sync, mouth_openings
-from ntalker_ns.evaluation.metrics.regions import region_errors, region_psnr
 from ntalker_ns.evaluation.metrics.syncnet import SyncNet, sync_score
 from ntalker_ns.evaluation.metrics.warping import Flow, warping_errors
 from ntalker_ns.evaluation.metrics.weights import Unavailable
@@ -66,6 +66,8 @@ class Scene:
     before: Take
     """The frames before the edit: the base run's, or the true ones."""
     tools: Tools
+    wanted: frozenset[str] = frozenset(catalogue.BY_KEY)
+    """Keys of the metrics that are taken."""
 
 
 def attempt(load: Callable[..., Loaded], *arguments: Any) -> Loaded | Unavailable:
@@ -231,10 +233,11 @@ def score_take(take: Take, scene: Scene, fidelity: FidelityJudge | Unavailable) 
         fidelity: the judge that saw its pictures, or why they are not to be compared with the true ones.
     """
     scores = _scores(ALONE + COMPARED, take, scene)
+    members = [metric for metric in catalogue.FIDELITY if metric.key in scene.wanted]
     if isinstance(fidelity, Unavailable):
-        scores.unavailable |= {metric.key: str(fidelity) for metric in catalogue.FIDELITY}
-    else:
-        _add(scores, catalogue.FIDELITY, fidelity.found(), _fidelity_reasons(scene.tools))
+        scores.unavailable |= {metric.key: str(fidelity) for metric in members}
+    elif members:
+        _add(scores, members, fidelity.found(), _fidelity_reasons(scene.tools))
     return scores
 
 
@@ -247,7 +250,10 @@ def _fidelity_reasons(tools: Tools) -> dict[str, str]:
 
 def _scores(groups: Iterable[tuple[Sequence[catalogue.Metric], Group]], take: Take, scene: Scene) -> Scores:
     scores = Scores()
-    for members, measure in groups:
+    for group, measure in groups:
+        members = [metric for metric in group if metric.key in scene.wanted]
+        if not members:
+            continue
         try:
             _add(scores, members, measure(take, scene), {})
         except Unavailable as reason:

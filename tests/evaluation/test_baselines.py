@@ -1,10 +1,10 @@
-"""The baselines choose, average and composite what they say."""
+"""Nearest and mean training frames."""
 
 import numpy as np
 import pytest
 
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.evaluation.baselines import mean_frame, nearest_frames, over_true_rest
+from ntalker_ns.evaluation.baselines import mean_frame, nearest_frames
 
 RNG = np.random.default_rng(0)
 
@@ -33,9 +33,3 @@ def test_the_mean_frame_is_the_mean():
     np.testing.assert_allclose(mean_frame(iter(images)), images.astype(np.float64).mean(axis=0), rtol=1e-6)
     with pytest.raises(NTalkerError, match="no training frames"):
         mean_frame(iter([]))
-
-
-def test_only_the_head_is_predicted():
-    truth, prediction = np.zeros((1, 5, 3)), np.ones((1, 5, 3))
-    shown = over_true_rest(prediction, truth, np.array([[0, 1, 2, 3, 4]], np.uint8))
-    np.testing.assert_array_equal(shown[0, :, 0], [0.0, 0.0, 1.0, 1.0, 1.0])

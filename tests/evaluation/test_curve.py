@@ -6,14 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.scripts import script
 from support.tiny_clip import write_tiny_clip
 from support.tiny_run import tiny_config
 
 from ntalker_ns import runs
+from ntalker_ns.cli.main import run as command
+from ntalker_ns.data.regions import region_psnr
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation.curve import COLOURS, HeldoutCurve, curve_picture, heldout_curve
-from ntalker_ns.evaluation.heldout import evaluate_heldout
+from ntalker_ns.evaluation.heldout import frame_errors
 
 STEPS = [4, 8]
 CURVE = HeldoutCurve([100, 200, 300], {"full": [20.0, 21.0, 22.0], "head": [17.0, 19.5, 19.25]}, 46)
@@ -50,7 +51,7 @@ def test_a_point_is_what_that_checkpoint_alone_reaches(run: Path, curve: Heldout
     for path in (alone / "nerfstudio_models").iterdir():
         if path.name != f"step-{STEPS[point]:09d}.ckpt":
             path.unlink()
-    expected = evaluate_heldout(runs.load_run(alone / "config.yml")).psnr["ours"]
+    expected = region_psnr(frame_errors(runs.load_run(alone / "config.yml")))
     for region, value in expected.items():
         assert curve.psnr[region][point] == pytest.approx(value.mean, abs=1e-4), region
 
@@ -77,10 +78,13 @@ def test_a_single_checkpoint_is_no_curve(run: Path, tmp_path: Path):
         heldout_curve(None, tmp_path)
 
 
-def test_the_script_writes_the_curve(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    script("evaluate_heldout").EvaluateHeldout(run, output_dir=tmp_path, curve=True).main()
-    assert {"heldout.json", "heldout.png", "heldout_curve.json", "heldout_curve.png"} == {
+def test_the_command_writes_the_curve(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch):
+    monkeypatch.setattr("ntalker_ns.evaluation.metrics.weights.answers", lambda address: False)
+    options = ["--surroundings", "clip", "--image-size", "24", "--curve", "--output-dir", str(tmp_path)]
+    assert command(["evaluate", "--load-config", str(run), *options]) == 0
+    name = "ntalker-base-small-curve"
+    assert {"report.html", "report.json", "videos", f"{name}.json", f"{name}.png"} == {
         path.name for path in tmp_path.iterdir()
     }
-    assert json.loads((tmp_path / "heldout_curve.json").read_text())["steps"] == STEPS
+    assert json.loads((tmp_path / f"{name}.json").read_text())["steps"] == STEPS
     assert f"Last of {len(STEPS)} checkpoints, step 8:" in capsys.readouterr().out

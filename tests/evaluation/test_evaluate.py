@@ -20,10 +20,11 @@ from ntalker_ns.cli.evaluate import entries_of, named_entries
 from ntalker_ns.cli.main import run as command
 from ntalker_ns.console import track
 from ntalker_ns.errors import NTalkerError
+from ntalker_ns.evaluation.baselines import mean_pictures, nearest_pictures
 from ntalker_ns.evaluation.entries import Entry, captions_of
-from ntalker_ns.evaluation.evaluate import Evaluation, evaluate, mean_pictures, nearest_pictures
+from ntalker_ns.evaluation.evaluate import Evaluation, evaluate
 from ntalker_ns.evaluation.footage import ENCODED, SAMPLES_PER_FRAME, Reference, Take, write_pictures
-from ntalker_ns.evaluation.metrics.catalogue import METRICS
+from ntalker_ns.evaluation.metrics.catalogue import METRICS, PSNR
 from ntalker_ns.evaluation.options import FrameOptions, MetricOptions
 from ntalker_ns.evaluation.report.write import notes, page, print_remarks, table, unavailable, write_report
 
@@ -230,6 +231,14 @@ def test_parts_that_do_not_belong_together_are_refused(run: Path, clip: Path):
         evaluate([Entry("a", run), Entry("a", clip)], MetricOptions())
     with pytest.raises(NTalkerError, match="give --load-config"):
         evaluate([Entry("a", clip)], MetricOptions(), reference=clip, baselines=True)
+
+
+def test_only_the_metrics_that_are_asked_for_are_taken(clip: Path):
+    evaluation = evaluate([Entry("itself", clip)], MetricOptions(), reference=clip, metrics=PSNR)
+    scores = evaluation.row("itself").scores
+    assert set(scores.values) == {"psnr", "psnr_face", "psnr_lips"}
+    assert set(scores.unavailable) == {"psnr_head"}
+    assert evaluation.row("true").scores.values == {}
 
 
 def test_the_json_has_numbers_settings_versions_and_reasons(of_run: tuple[Evaluation, Path], tmp_path: Path):

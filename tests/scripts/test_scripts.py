@@ -64,12 +64,6 @@ def test_flicker_is_a_mean_over_pairs_of_frames():
     assert consecutive(frames) == pytest.approx(0.15 * 255)
 
 
-@pytest.mark.slow
-def test_a_single_frame_fits(processed_clip: Path, tmp_path: Path):
-    _, psnr = script("one_frame").fit_one_frame(processed_clip, tmp_path, "ntalker-base-small", steps=200)
-    assert psnr > 28.0
-
-
 class Told(SimpleNamespace):
     """What of a driving sequence is asked."""
 

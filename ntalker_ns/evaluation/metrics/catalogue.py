@@ -84,11 +84,14 @@ WARPING = (
     Metric("warping_short", "  against the frame before", "", "lower", 4, "Its short-term part."),
     Metric("warping_long", "  against the first frame", "", "lower", 4, "Its long-term part."),
 )
-FIDELITY = (
+PSNR = (
     Metric("psnr", "PSNR", "dB", "higher", 2, "Peak signal-to-noise ratio of the whole picture, mean over frames."),
     Metric("psnr_head", "PSNR, head", "dB", "higher", 2, "Over the pixels labelled head, lips or mouth."),
     Metric("psnr_face", "PSNR, face", "dB", "higher", 2, "Inside the face's outline."),
     Metric("psnr_lips", "PSNR, lips", "dB", "higher", 2, "Over the lips and what is between them."),
+)
+FIDELITY = (
+    *PSNR,
     Metric("ssim", "SSIM", "", "higher", 4, "Structural similarity (Wang et al., 2004), mean over frames."),
     Metric(
         "lpips",

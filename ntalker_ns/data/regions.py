@@ -3,12 +3,10 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from ntalker_ns.data.head_removal import HEAD, LIPS
-from ntalker_ns.face.mesh_indices import FACE_OVAL
 
 REGIONS = ("full", "head", "face", "lips")
 """The whole picture; labels head and above; the face's oval; lips and what is between them."""
@@ -32,27 +30,12 @@ class RegionPsnr:
     frames: int
 
 
-def face_oval_mask(landmarks: Float[np.ndarray, "478 2"], height: int, width: int) -> Bool[np.ndarray, "h w"]:
-    """The inside of the face's outline.
-
-    Args:
-        landmarks: face-mesh landmarks, px of this picture; NaN gives an empty mask.
-        height: of the picture, px.
-        width: of the picture, px.
-    """
-    mask = np.zeros((height, width), np.uint8)
-    outline = landmarks[FACE_OVAL]
-    if np.isfinite(outline).all():
-        cv2.fillPoly(mask, [np.round(outline - 0.5).astype(np.int32)], (1,))
-    return mask > 0
-
-
 def region_masks(labels: UInt8[np.ndarray, "h w"], face: Bool[np.ndarray, "h w"]) -> Masks:
     """The regions of a frame, by the true labels.
 
     Args:
         labels: 0 background, 1 torso, 2 head, 3 lips, 4 mouth interior.
-        face: the face's oval (`face_oval_mask`).
+        face: inside the face's outline.
     """
     return {"full": np.ones(labels.shape, bool), "head": labels >= HEAD, "face": face, "lips": labels >= LIPS}
 
@@ -89,12 +72,12 @@ def region_psnr(frames: Iterable[Mapping[str, tuple[float, int]]]) -> dict[str, 
         seen = [row[name] for row in rows if name in row and row[name][1] > 0]
         if not seen:
             continue
-        mean = float(np.mean([_psnr(total / count) for total, count in seen]))
-        pooled = _psnr(sum(total for total, _ in seen) / sum(count for _, count in seen))
+        mean = float(np.mean([psnr(total / count) for total, count in seen]))
+        pooled = psnr(sum(total for total, _ in seen) / sum(count for _, count in seen))
         result[name] = RegionPsnr(mean, pooled, len(seen))
     return result
 
 
-def _psnr(mean_square: float) -> float:
-    """Decibels below full scale; 100 for a perfect match, so that means stay finite."""
+def psnr(mean_square: float) -> float:
+    """Peak signal-to-noise ratio in dB of a mean squared error of values in [0, 1]; at most 100: means stay finite."""
     return float(-10.0 * np.log10(max(mean_square, 1e-10)))

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ntalker_ns.evaluation.metrics.regions import face_oval_mask, region_errors, region_masks, region_psnr
-from ntalker_ns.face.mesh_indices import FACE_OVAL
+from ntalker_ns.data.regions import region_errors, region_masks, region_psnr
 
 
 def test_a_constant_error_has_the_psnr_of_its_square():
@@ -62,17 +61,3 @@ def test_regions_follow_the_labels():
     np.testing.assert_array_equal(masks["lips"], [[False, False, False, True, True]])
     assert masks["full"].all()
     assert masks["face"] is face
-
-
-def test_the_oval_of_a_circle_has_its_area():
-    landmarks = np.full((478, 2), np.nan)
-    angles = np.linspace(0.0, 2.0 * np.pi, len(FACE_OVAL), endpoint=False)
-    landmarks[FACE_OVAL] = 50.0 + 30.0 * np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    mask = face_oval_mask(landmarks, 100, 100)
-    assert mask.sum() == pytest.approx(np.pi * 30.0**2, rel=0.05)
-    assert mask[50, 50]
-    assert not mask[10, 10]
-
-
-def test_a_frame_without_landmarks_has_no_face():
-    assert not face_oval_mask(np.full((478, 2), np.nan), 20, 20).any()
