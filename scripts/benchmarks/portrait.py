@@ -1,8 +1,7 @@
-"""Pictures and figures to judge a portrait by: held-out frames, novel views, backgrounds, eyes, flicker.
+"""Pictures and figures of a portrait: held-out frames, novel views, backgrounds, eyes, flicker, nerfacto beside it.
 
-Examples:
-    python scripts/portrait_sheet.py --load-config outputs/anna/ntalker-base-small/TIME/config.yml
-    python scripts/portrait_sheet.py --load-config .../config.yml --nerfacto-seconds 420
+Example: python -m scripts.benchmarks.portrait --load-config outputs/anna/ntalker-base-small/TIME/config.yml \
+    --nerfacto-seconds 420
 """
 
 import json
@@ -20,10 +19,16 @@ from jaxtyping import Float, UInt8
 
 from ntalker_ns.cli.run import run_command
 from ntalker_ns.driving.sequence import DrivingSequence
+from ntalker_ns.evaluation.entries import Entry
+from ntalker_ns.evaluation.evaluate import evaluate
+from ntalker_ns.evaluation.footage import in_bytes
+from ntalker_ns.evaluation.metrics import catalogue
+from ntalker_ns.evaluation.options import FrameOptions, MetricOptions, Surroundings
 from ntalker_ns.evaluation.report.write import write_text
 from ntalker_ns.media.contact_sheet import grid, write_picture
 
 Picture = UInt8[np.ndarray, "h w 3"]
+Box = Float[np.ndarray, "4"]
 
 ANGLES = (-20.0, -12.0, -5.0, 0.0, 5.0, 12.0, 20.0)
 """Of the novel views, degrees."""
@@ -33,7 +38,7 @@ SILENCE = 2.0
 
 @dataclass
 class PortraitSheet:
-    """Render the pictures and numbers that a portrait is judged by."""
+    """Render pictures and measure figures to judge a portrait by."""
 
     load_config: Path
     """The run's config.yml; its data set must be there."""
@@ -44,9 +49,9 @@ class PortraitSheet:
     frames: int = 4
     """Held-out frames to show."""
     picture: Path | None = None
-    """A picture for the background strip; by default a made-up sunset."""
+    """A picture for the background strip; by default a gradient."""
     nerfacto_seconds: float = 0.0
-    """Train nerfacto for so long on the same frames, and score it beside; 0: not at all."""
+    """Seconds to train nerfacto on the same frames, to be scored beside; 0 leaves it out."""
 
     def main(self) -> None:
         """Renders everything, writes it, prints the numbers."""
@@ -61,7 +66,7 @@ class PortraitSheet:
         write_picture(folder / "views.png", views_sheet(studio))
         write_picture(folder / "backgrounds.png", backgrounds_sheet(studio, self.picture))
         write_picture(folder / "eyes.png", eyes_sheet(studio))
-        figures: dict[str, Any] = {"psnr": quality(pipeline)}
+        figures: dict[str, Any] = {"psnr": quality(self.load_config)}
         figures["difference of consecutive frames"] = flicker(studio, pipeline.datamanager.eval_dataset)
         if self.nerfacto_seconds:
             figures["beside nerfacto"] = beside_nerfacto(read_config(self.load_config), pipeline, self.nerfacto_seconds)
@@ -79,7 +84,7 @@ class Studio:
         self.clip: DrivingSequence = model.driving
 
     def show(self, frame: int, yaw: float = 0.0, pitch: float = 0.0) -> dict[str, Float[np.ndarray, "h w c"]]:
-        """All outputs for a frame of what drives the head, from a camera turned about the head by degrees."""
+        """All outputs for a frame of the driving sequence, from a camera turned about the head by degrees."""
         from ntalker_ns.driving.cameras import sequence_cameras
 
         camera = sequence_cameras(self.model.driving, self.size)[frame : frame + 1]
@@ -91,10 +96,10 @@ class Studio:
 
     def picture(self, frame: int, yaw: float = 0.0, pitch: float = 0.0) -> Picture:
         """What the camera of `show` sees."""
-        return to_bytes(self.show(frame, yaw, pitch)["rgb"])
+        return in_bytes(self.show(frame, yaw, pitch)["rgb"])
 
     def drive(self, sequence: DrivingSequence) -> None:
-        """Lets another sequence drive the head."""
+        """Drives the head by another sequence."""
         self.model.set_driving(sequence)
 
 
@@ -113,11 +118,6 @@ def orbit(camera_to_world: Float[np.ndarray, "3 4"], yaw: float, pitch: float) -
     return turn @ nod @ camera_to_world
 
 
-def to_bytes(picture: Float[np.ndarray, "h w 3"]) -> Picture:
-    """From [0, 1] to 8 bits."""
-    return (np.clip(picture, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
-
-
 def heldout_sheet(studio: Studio, held_out: Any, count: int) -> Picture:
     """True and rendered held-out frames, and the neck of both enlarged."""
     clip, frames = held_out.require_clip(), held_out.frame_indices
@@ -125,30 +125,32 @@ def heldout_sheet(studio: Studio, held_out: Any, count: int) -> Picture:
     true = [clip.image(frame) for frame in chosen]
     ours = [studio.picture(frame) for frame in chosen]
     necks = [
-        [neck(row[k], clip.face_boxes[frame], clip.size) for k, frame in enumerate(chosen)] for row in (true, ours)
+        [crop(row[k], clip.face_boxes[frame], clip.size, 0.9, 1.05) for k, frame in enumerate(chosen)]
+        for row in (true, ours)
     ]
     words = ["true", "rendered", "true neck", "rendered neck"]
     return grid([true, ours, *necks], words, [f"frame {frame}" for frame in chosen], studio.size)
 
 
-def neck(picture: Picture, face_box: Float[np.ndarray, "4"], size: tuple[int, int]) -> Picture:
-    """The square below the face.
+def crop(picture: Picture, box: Box, size: tuple[int, int], side: float, y: float) -> Picture:
+    """A square in the middle of the face box's width.
 
     Args:
         picture: of any size.
-        face_box: x0, y0, x1, y1 in px of the clip's pictures.
+        box: of the face: x0, y0, x1, y1 in px of the clip's pictures.
         size: width and height of those.
+        side: of the square, face widths.
+        y: its centre, face heights below the top of the box.
     """
-    scale = picture.shape[1] / size[0]
-    x0, _, x1, y1 = face_box * scale
-    side = min(0.9 * float(x1 - x0), 0.5 * picture.shape[1])
-    left = int(np.clip((x0 + x1 - side) / 2, 0, picture.shape[1] - side))
-    top = int(np.clip(y1 - 0.4 * side, 0, picture.shape[0] - side))
-    return np.ascontiguousarray(picture[top : top + int(side), left : left + int(side)])
+    x0, y0, x1, y1 = box * (picture.shape[1] / size[0])
+    length = int(min(side * (x1 - x0), 0.5 * picture.shape[1]))
+    left = int(np.clip((x0 + x1 - length) / 2, 0, picture.shape[1] - length))
+    top = int(np.clip(y0 + y * (y1 - y0) - length / 2, 0, picture.shape[0] - length))
+    return np.ascontiguousarray(picture[top : top + length, left : left + length])
 
 
 def views_sheet(studio: Studio) -> Picture:
-    """The head at rest, its eyes open, from the sides, from above and from below."""
+    """The head in its mean pose, its eyes open, from the sides, from above and from below."""
     from ntalker_ns.driving.controls import rest_frame, usual_openness, with_eyes
 
     frame = rest_frame(studio.clip)
@@ -164,24 +166,21 @@ def backgrounds_sheet(studio: Studio, picture: Path | None) -> Picture:
 
     frame, portrait = rest_frame(studio.clip), studio.model.portrait
     with tempfile.TemporaryDirectory() as folder:
-        sunset = Path(folder) / "sunset.png"
-        write_picture(sunset, made_up_sunset())
+        backdrop = Path(folder) / "backdrop.png"
+        write_picture(backdrop, gradient())
         shown = []
-        for choice in ("plate", "#3a7d44", str(picture or sunset), "transparent"):
+        for choice in ("plate", "#3a7d44", str(picture or backdrop), "transparent"):
             portrait.set_background(choice)
             outputs = studio.show(frame)
-            shown.append(to_bytes(outputs["rgb"] + (1.0 - outputs["opacity"]) * checkerboard(outputs["rgb"].shape)))
+            shown.append(in_bytes(outputs["rgb"] + (1.0 - outputs["opacity"]) * checkerboard(outputs["rgb"].shape)))
         portrait.set_background("plate")
     return grid([shown], [""], ["plate", "colour", "picture", "transparent"], studio.size)
 
 
-def made_up_sunset(height: int = 360, width: int = 640) -> Picture:
-    """A sky that goes from blue to orange, a sun and its sea."""
-    y, x = np.mgrid[:height, :width] / height
-    sky = np.stack([0.2 + 0.8 * y, 0.3 + 0.35 * y, 0.7 - 0.45 * y], axis=-1)
-    sky[np.hypot(x - 1.3, y - 0.55) < 0.12] = (1.0, 0.9, 0.6)
-    sky[y > 0.65] = np.stack([0.15 + 0.3 * y, 0.2 + 0.1 * y, 0.45 - 0.1 * y], axis=-1)[y > 0.65]
-    return to_bytes(sky)
+def gradient(height: int = 360, width: int = 640) -> Picture:
+    """From blue at the top to orange."""
+    y = np.broadcast_to(np.linspace(0.0, 1.0, height)[:, None], (height, width))
+    return in_bytes(np.stack([0.2 + 0.8 * y, 0.3 + 0.35 * y, 0.7 - 0.45 * y], axis=-1))
 
 
 def checkerboard(shape: tuple[int, ...], side: int = 16) -> Float[np.ndarray, "h w 1"]:
@@ -191,7 +190,7 @@ def checkerboard(shape: tuple[int, ...], side: int = 16) -> Float[np.ndarray, "h
 
 
 def eyes_sheet(studio: Studio) -> Picture:
-    """The head at rest with its eyes closed, half open and open; and the eyes enlarged."""
+    """The head in its mean pose with its eyes closed, half open and open; and the eyes enlarged."""
     from ntalker_ns.driving.controls import rest_frame, with_eyes
 
     frame, rows, levels = rest_frame(studio.clip), [[], []], (0.0, 0.5, 1.0)
@@ -199,32 +198,25 @@ def eyes_sheet(studio: Studio) -> Picture:
         studio.drive(with_eyes(studio.clip, openness))
         picture = studio.picture(frame)
         rows[0].append(picture)
-        rows[1].append(eyes(picture, studio.clip.face_boxes[frame], (studio.clip.width, studio.clip.height)))
+        rows[1].append(crop(picture, studio.clip.face_boxes[frame], (studio.clip.width, studio.clip.height), 0.7, 0.38))
     studio.drive(studio.clip)
     return grid(rows, ["", ""], [f"openness {level:g}" for level in levels], studio.size)
 
 
-def eyes(picture: Picture, face_box: Float[np.ndarray, "4"], size: tuple[int, int]) -> Picture:
-    """The square around the eyes; arguments as for `neck`."""
-    scale = picture.shape[1] / size[0]
-    x0, y0, x1, y1 = face_box * scale
-    side = 0.7 * float(x1 - x0)
-    left, top = int((x0 + x1 - side) / 2), int(max(y0 + 0.38 * (y1 - y0) - side / 2, 0))
-    return np.ascontiguousarray(picture[top : top + int(side), left : left + int(side)])
+def quality(load_config: Path) -> dict[str, dict[str, float]]:
+    """Mean PSNR of the held-out frames by method and region, dB: the head over the true surroundings, and the whole."""
 
+    def scored(surroundings: Surroundings, name: str) -> dict[str, dict[str, float]]:
+        frames, alone = FrameOptions(surroundings=surroundings), surroundings == "clip"
+        entry = Entry(name, load_config)
+        found = evaluate([entry], MetricOptions(), frames=frames, baselines=alone, metrics=catalogue.PSNR)
+        return {row.take.name: row.scores.values for row in found.rows[1:]}
 
-def quality(pipeline: Any) -> dict[str, dict[str, float]]:
-    """Mean PSNR of the held-out frames, dB, by method and region; the head alone over the true surroundings."""
-    from ntalker_ns.evaluation.heldout import evaluate_heldout
-
-    alone, whole = (evaluate_heldout(pipeline, surroundings=surroundings).psnr for surroundings in ("clip", "learned"))
-    rows = {"head over the true surroundings": alone["ours"], "whole portrait": whole["ours"]}
-    rows |= {"nearest training frame": alone["nearest"], "mean training frame": alone["mean"]}
-    return {name: {region: psnr.mean for region, psnr in row.items()} for name, row in rows.items()}
+    return scored("clip", "head over the true surroundings") | scored("learned", "whole portrait")
 
 
 def beside_nerfacto(config: Any, pipeline: Any, seconds: float) -> dict[str, dict[str, float]]:
-    """PSNR of ours and of nerfacto over the same random pixels of all held-out frames, dB.
+    """PSNR of this head and of nerfacto over the same random pixels of all held-out frames, dB.
 
     Args:
         config: of the loaded run.
