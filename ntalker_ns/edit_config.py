@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import tyro
 from nerfstudio.utils.rich_utils import CONSOLE
 
-from ntalker_ns.driving.new_audio import features_of_file
+from ntalker_ns.driving.new_audio import new_features
 from ntalker_ns.edit_model import EditModelConfig
 from ntalker_ns.edit_pipeline import EditPipelineConfig
 from ntalker_ns.editing.diffusers_editor import DiffusersEditorConfig
@@ -168,7 +168,7 @@ class EditTrainerConfig(TalkerTrainerConfig):
     def _driving_frames(self, source: Run) -> int:
         """How many frames drive the head while it is edited."""
         driving = source.driving()
-        return len(driving) if self.audio is None else len(features_of_file(self.audio, driving)[0])
+        return len(driving) if self.audio is None else len(new_features(driving, self.audio))
 
     def _driving_writer(self) -> Callable[[Path], object]:
         """What copies the source's driving sequence to a folder."""

@@ -170,7 +170,7 @@ class EditModel(TalkerModel):
         frame, rays = self._frames_and_rays(ray_bundle)
         rest = self.portrait.at(ray_bundle.metadata["place"], ray_bundle.metadata["plate"], frame, rays)
         ray_bundle.metadata["underlay"] = rest.colour
-        pose = torch.from_numpy(self.driving.camera_to_worlds[int(frame)])
+        pose = torch.from_numpy(self.driving.track.camera_to_worlds[int(frame)])
         corrections = to_device(self.pose_refinement.of_pose(pose), self.device)
         outputs = self._render(ray_bundle, rays, self._conditions(frame), corrections)
         rendered = as_picture(outputs["rgb"])

@@ -22,7 +22,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
 from ntalker_ns.console import progress_bar, track
-from ntalker_ns.driving.new_audio import features_of_file
+from ntalker_ns.driving.new_audio import sequence_for_audio
 from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.edit_config import EditTrainerConfig
 from ntalker_ns.edit_pipeline import EditPipeline
@@ -75,10 +75,7 @@ class EditTrainer(TalkerTrainer):
     def _driving(self) -> DrivingSequence:
         """What drives the head while it is edited: its clip, or new audio."""
         own = DrivingSequence.load(absolute(self.base_dir) / DRIVING_FOLDER)
-        if self.config.audio is None:
-            return own
-        track, info = features_of_file(self.config.audio, own)
-        return own.with_features(track, info)
+        return own if self.config.audio is None else sequence_for_audio(own, self.config.audio)
 
     def _dataparser(self) -> TalkerDataParserConfig:
         return self.config.pipeline.datamanager.dataparser

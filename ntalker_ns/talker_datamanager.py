@@ -239,7 +239,7 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
 
     @staticmethod
     def _frame_chances(dataset: TalkerDataset) -> Float[np.ndarray, "n"]:
-        return pixel_sampling.frame_chances(dataset.driving.eye_openness[dataset.frame_indices])
+        return pixel_sampling.frame_chances(dataset.driving.track.eye_openness[dataset.frame_indices])
 
     def _frames_per_step(self) -> int:
         frames = self.config.frames_per_step
@@ -254,7 +254,7 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
         driving_indices = dataset.frame_indices[chosen]
         face_boxes, lip_boxes = (
             scaled_boxes(boxes[driving_indices], dataset.scale)
-            for boxes in (dataset.driving.face_boxes, dataset.driving.lip_boxes)
+            for boxes in (dataset.driving.track.face_boxes, dataset.driving.track.lip_boxes)
         )
         x, y = (np.empty(len(chosen) * rays_per_frame, np.int64) for _ in range(2))
         for i, index in enumerate(chosen):
@@ -264,7 +264,7 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
         columns = Columns(len(x), SEEN | RAYS | {"times": 1})
         labels = self._look(dataset, chosen, x, y, columns)
         self._cast(dataset, driving_indices, x, y, columns)
-        columns.host["times"][:, 0] = np.repeat(dataset.driving.times[driving_indices], rays_per_frame)
+        columns.host["times"][:, 0] = np.repeat(dataset.driving.track.times[driving_indices], rays_per_frame)
         found = columns.on(self.device)
         indices = self._tensor(np.stack([np.repeat(chosen, rays_per_frame), y, x], axis=1))
         bundle = RayBundle(
@@ -326,9 +326,8 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
         """Writes the rays through pixels of frames of the driving sequence into columns."""
         from ntalker_ns.kernels.numba.pixels import Rays, cast
 
-        driving, (scale_x, scale_y) = dataset.driving, dataset.scale
-        intrinsics = (driving.fl_x * scale_x, driving.fl_y * scale_y, driving.cx * scale_x, driving.cy * scale_y)
-        cast(driving.camera_to_worlds[frames], intrinsics, x, y, Rays(**{name: columns.host[name] for name in RAYS}))
+        poses, camera = dataset.driving.track.camera_to_worlds[frames], dataset.driving.camera.resized(dataset.size)
+        cast(poses, camera.intrinsics, x, y, Rays(**{name: columns.host[name] for name in RAYS}))
 
     def _pixels(
         self,

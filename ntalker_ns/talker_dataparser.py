@@ -14,8 +14,8 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from ntalker_ns.data.clip import Clip
 from ntalker_ns.data.readers import is_clip, read_clip
 from ntalker_ns.driving.build import build_driving
-from ntalker_ns.driving.cameras import cameras_of
-from ntalker_ns.driving.new_audio import features_of_file
+from ntalker_ns.driving.cameras import sequence_cameras
+from ntalker_ns.driving.new_audio import sequence_for_audio
 from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.errors import NTalkerError
 
@@ -86,7 +86,9 @@ class TalkerDataParser(DataParser):
         source = self.source()
         driving = source.driving
         tracked = np.ones(len(driving), bool) if source.clip is None else source.clip.tracked
-        frames = np.arange(len(driving)) if source.new_audio else frames_of_split(driving.is_train, tracked, split)
+        frames = (
+            np.arange(len(driving)) if source.new_audio else frames_of_split(driving.track.is_train, tracked, split)
+        )
         metadata = {
             "driving": driving,
             "frame_indices": frames,
@@ -95,7 +97,7 @@ class TalkerDataParser(DataParser):
         }
         return DataparserOutputs(
             image_filenames=_image_filenames(source, frames),
-            cameras=cameras_of(driving, frames, self.config.image_size),
+            cameras=sequence_cameras(driving, frames, self.config.image_size),
             scene_box=SceneBox(aabb=torch.tensor([[-1.0, -1, -1], [1, 1, 1]])),
             metadata=metadata,
         )
@@ -121,9 +123,8 @@ def find_source(config: TalkerDataParserConfig) -> Source:
         return Source(driving, clip, "", new_audio=False)
     driving = DrivingSequence.load(Path(config.driving))
     if data.is_file():
-        track, info = features_of_file(data, driving)
         reason = f"{data} is new audio: there are no true frames to compare with or to train on."
-        return Source(driving.with_features(track, info), None, reason, new_audio=True)
+        return Source(sequence_for_audio(driving, data), None, reason, new_audio=True)
     if not is_clip(data) and is_same_place(data, driving.source):
         data = Path(driving.source)
     if is_clip(data):
@@ -143,8 +144,8 @@ def _matching_clip(data: Path, driving: DrivingSequence) -> tuple[Clip | None, s
         return None, str(error)
     if len(clip) >= driving.num_clip_frames:
         clip = clip.first(driving.num_clip_frames)
-        same_size = clip.size == (driving.width, driving.height)
-        if same_size and np.allclose(clip.camera_to_worlds, driving.camera_to_worlds, atol=POSE_TOLERANCE):
+        same_size = clip.size == driving.camera.size
+        if same_size and np.allclose(clip.camera_to_worlds, driving.track.camera_to_worlds, atol=POSE_TOLERANCE):
             return clip, ""
     return (
         None,

@@ -15,7 +15,7 @@ from ntalker_ns.data.clip import Clip
 from ntalker_ns.data.frame_cache import Frame, FrameStore, build_store
 from ntalker_ns.data.head_removal import HEAD
 from ntalker_ns.data.images import polygon_mask, shrink_labels
-from ntalker_ns.driving.cameras import cameras_of
+from ntalker_ns.driving.cameras import sequence_cameras
 from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.face.mesh_indices import landmark_set
@@ -47,7 +47,7 @@ class TalkerDataset(InputDataset):
     @property
     def scale(self) -> tuple[float, float]:
         """Size in px of the dataset's pictures over that of the stored ones, in x and y."""
-        return self.size[0] / self.driving.width, self.size[1] / self.driving.height
+        return self.size[0] / self.driving.camera.width, self.size[1] / self.driving.camera.height
 
     def at_size(self, image_size: int) -> "TalkerDataset":
         """The same frames at another size.
@@ -56,7 +56,7 @@ class TalkerDataset(InputDataset):
             image_size: longest side, px; no more than the data set has is given.
         """
         other = copy.copy(self)
-        other.cameras = cameras_of(self.driving, self.frame_indices, image_size)
+        other.cameras = sequence_cameras(self.driving, self.frame_indices, image_size)
         other.size = (int(other.cameras.width[0]), int(other.cameras.height[0]))
         other._store = other._plate = None
         return other

@@ -14,7 +14,6 @@ from nerfstudio.models.base_model import Model, ModelConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor, nn
 
-from ntalker_ns.audio.silence import LOUDER, pauses
 from ntalker_ns.data.clip import Clip
 from ntalker_ns.data.head_removal import HEAD
 from ntalker_ns.driving.controls import controlled
@@ -22,7 +21,7 @@ from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.face.shell import MOUTH, FaceShell
 from ntalker_ns.field.pose_refinement import KeptMap, PoseRefinement
 from ntalker_ns.field.ragged import choose
-from ntalker_ns.field.talker_field import FaceMotions, FrameConditions, TalkerField, TalkerFieldConfig
+from ntalker_ns.field.talker_field import FrameConditions, TalkerField, TalkerFieldConfig
 from ntalker_ns.rendering.depth_prior import OPAQUE, occlusion_loss, scattered, squared_off
 from ntalker_ns.rendering.head_renderer import HeadRenderer
 from ntalker_ns.rendering.occupancy import OccupancyGrid
@@ -31,6 +30,7 @@ from ntalker_ns.rendering.rays import camera_rays
 from ntalker_ns.rendering.static_cache import StillCamera, lens, versions
 from ntalker_ns.rendering.visual_hull import carve
 from ntalker_ns.speech.lip_regression import LipReader
+from ntalker_ns.speech.pauses import LOUDNESSES, pauses
 from ntalker_ns.training.step_budget import StepPlan
 from ntalker_ns.training.threads import keep_freed_memory, limit_threads
 from ntalker_ns.training.transfers import DeviceCopy, to_device
@@ -107,22 +107,21 @@ class TalkerModel(Model):
         keep_freed_memory()
         sequence: DrivingSequence = self.kwargs["metadata"]["driving"]
         frames = sequence.num_clip_frames
-        face = FaceMotions(*(getattr(sequence, name) for name in FaceMotions._fields))
-        self.field = TalkerField(self.config.field, sequence.anchors, face)
-        heard = frames + len(LOUDER)
-        self.lip_reader = LipReader(sequence.features.shape[-1], sequence.lip_shapes.shape[-1], heard)
+        rig, track = sequence.rig, sequence.track
+        self.field = TalkerField(self.config.field, rig)
+        heard = frames + len(LOUDNESSES)
+        self.lip_reader = LipReader(track.features.shape[-1], len(rig.lip_basis), heard)
         self.occupancy = OccupancyGrid(self.config.occupancy_resolution, min_weight=self.config.occupancy_weight)
         self._renderer = HeadRenderer(self.field, self.occupancy, self.config.step_size, self.config.max_samples)
         # With new audio the sequence is a replay; the clip's own poses then come with the checkpoint.
         poses = torch.zeros(frames, 3, 4)
-        poses[torch.from_numpy(sequence.replay)] = torch.from_numpy(sequence.camera_to_worlds)
+        poses[torch.from_numpy(track.replay)] = torch.from_numpy(track.camera_to_worlds)
         self.pose_refinement = PoseRefinement(poses)
         self.appearance = nn.Embedding(frames, max(self.config.field.appearance_dim, 1))
         nn.init.zeros_(self.appearance.weight)
         self._appearances = KeptMap()
-        between_eyes = np.linalg.norm(sequence.anchors["left_eye"] - sequence.anchors["right_eye"])
-        self._mouth_radius = MOUTH * float(between_eyes)
-        self.register_buffer("_mouth", torch.tensor(sequence.anchors["mouth"]).float(), persistent=False)
+        self._mouth_radius = MOUTH * rig.eye_distance
+        self.register_buffer("_mouth", torch.tensor(rig.keypoints["mouth"]).float(), persistent=False)
         self.portrait = Portrait(self.config.portrait, sequence)
         self.controls = PortraitControls(self.config.portrait.background, self.portrait.set_background, self.set_eyes)
         self.set_face(None)
@@ -136,10 +135,10 @@ class TalkerModel(Model):
         The feature track is no part of the state dict: its length changes with the audio.
         """
         self.driving = sequence
-        self._features = torch.from_numpy(sequence.features)
-        self._eyes = self._shown_eyes = DeviceCopy(torch.from_numpy(sequence.eye_openness))
-        self._lip_shapes = DeviceCopy(torch.from_numpy(sequence.lip_shapes))
-        self._brow_shapes = DeviceCopy(torch.from_numpy(sequence.brow_shapes))
+        self._features = torch.from_numpy(sequence.track.features)
+        self._eyes = self._shown_eyes = DeviceCopy(torch.from_numpy(sequence.track.eye_openness))
+        self._lip_shapes = DeviceCopy(torch.from_numpy(sequence.track.lip_shapes))
+        self._brow_shapes = DeviceCopy(torch.from_numpy(sequence.track.brow_shapes))
         self.portrait.set_driving(sequence)
 
     def set_eyes(self, eyes: str) -> None:
@@ -151,7 +150,7 @@ class TalkerModel(Model):
         Raises:
             NTalkerError: it is none of these.
         """
-        self._shown_eyes = DeviceCopy(torch.from_numpy(controlled(self.driving, self.driving, eyes).eye_openness))
+        self._shown_eyes = DeviceCopy(torch.from_numpy(controlled(self.driving, self.driving, eyes).track.eye_openness))
 
     def get_param_groups(self) -> dict[str, list[nn.Parameter]]:
         """Hash tables, networks, codes and poses learn at rates of their own."""
@@ -217,11 +216,12 @@ class TalkerModel(Model):
         """Notes which frames train, learns from them which lips sounds ask for, and closes the cells where the head
         cannot be."""
         trained = torch.as_tensor(dataset.metadata["frame_indices"]).long()
-        silent, closed = pauses(self.driving, trained.numpy())
         windows, shapes = self._features[trained], self._lip_shapes.host[trained]
+        openings = self.driving.track.mouth_opening[trained.numpy()]
+        silent, closed = pauses(self.driving.feature_info, shapes.numpy(), openings)
         self.lip_reader.fit(torch.cat([windows, silent]), torch.cat([shapes, closed]))
         self.pose_refinement.mark_trained(trained.to(self.device))
-        carve(self.occupancy, dataset, self.face_shell, self.driving.anchors, self.config.occlusion_depth)
+        carve(self.occupancy, dataset, self.face_shell, self.driving.rig.keypoints, self.config.occlusion_depth)
 
     @torch.no_grad()
     def _refresh_occupancy(self, step: int) -> None:
@@ -259,7 +259,7 @@ class TalkerModel(Model):
         if self.training:
             appearance = self.appearance(there)
         else:
-            own = torch.from_numpy(self.driving.camera_to_worlds[frames.numpy()])
+            own = torch.from_numpy(self.driving.track.camera_to_worlds[frames.numpy()])
             appearance = self._appearance_by_pose(own if poses is None else poses)
         eyes = (self._eyes if self.training else self._shown_eyes).on(self.device)[there][:, None]
         lips = self._lips(frames)
@@ -332,10 +332,10 @@ class TalkerModel(Model):
                 off = squared_off(samples.positions, self._surface)
                 outputs["surface_distance"] = torch.dot(samples.weights, off) / scale
             if plan.hidden:
-                outputs["occlusion"] = self._off_hidden(*given, outputs)
+                outputs["occlusion"] = self._occlusion_loss(*given, outputs)
         return outputs
 
-    def _off_hidden(
+    def _occlusion_loss(
         self,
         ray_bundle: RayBundle,
         rays: list[int],

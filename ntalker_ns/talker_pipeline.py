@@ -18,6 +18,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from ntalker_ns.audio.features import FeatureInfo, check_same_kind
 from ntalker_ns.console import track
 from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.errors import NTalkerError
@@ -101,7 +102,8 @@ class TalkerPipeline(VanillaPipeline):
         self.lips_phase = LipsPhase(config.lips)
         self._on_lips = False
         driving = self._driving()
-        self.viewer_start = StartInFront(driving.camera_to_worlds[0], vertical_fov(driving.height, driving.fl_y))
+        camera = driving.camera
+        self.viewer_start = StartInFront(driving.track.camera_to_worlds[0], vertical_fov(camera.height, camera.fl_y))
 
     def train(self, mode: bool = True) -> "TalkerPipeline":
         """Turns all modules to training or to rendering; stock asks before every step, and most have nothing to turn.
@@ -309,7 +311,7 @@ class TalkerPipeline(VanillaPipeline):
 
     def get_extra_state(self) -> dict[str, Any]:
         """What the state dict holds beside tensors: which audio features the model was trained on."""
-        return {"features": self._feature_info()}
+        return {"features": self._driving().feature_info.to_dict()}
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
         """Checks a checkpoint's audio features against the data's.
@@ -320,7 +322,7 @@ class TalkerPipeline(VanillaPipeline):
         Raises:
             NTalkerError: the features are of another kind or width.
         """
-        check_features(state["features"], self._feature_info())
+        check_same_kind(FeatureInfo.from_dict(state["features"]), self._driving().feature_info)
 
     def _head(self) -> TalkerModel:
         return self.model  # type: ignore[return-value]
@@ -328,10 +330,6 @@ class TalkerPipeline(VanillaPipeline):
     def _driving(self) -> DrivingSequence:
         """What drives the head now."""
         return self.datamanager.train_dataparser_outputs.metadata["driving"]
-
-    def _feature_info(self) -> dict[str, Any]:
-        """The description of the features that drive the head now."""
-        return dict(self._driving().feature_info)
 
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
         """Loads a checkpoint, every tensor of it and nothing else.
@@ -374,23 +372,6 @@ def rays_for_samples(target_samples: int, samples_per_ray: float, min_rays: int,
     """
     wanted = target_samples / max(samples_per_ray, 1e-3)
     return min(max(round(wanted / _RAY_MULTIPLE) * _RAY_MULTIPLE, min_rays), max_rays)
-
-
-def check_features(trained: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    """Compares the audio features a model was trained on with those that drive it now.
-
-    Args:
-        trained: the extractor's description in the checkpoint (`FeatureInfo.to_dict`).
-        given: the description of the present features.
-
-    Raises:
-        NTalkerError: the extractor or the number of channels differ.
-    """
-    if any(trained[key] != given[key] for key in ("extractor", "channels")):
-        raise NTalkerError(
-            f"The checkpoint was trained on {trained['extractor']} audio features of {trained['channels']} channels, "
-            f"but these are {given['extractor']} features of {given['channels']}: use the same extractor for both."
-        )
 
 
 def save_images(images: Mapping[str, Tensor], folder: Path, pattern: str) -> None:

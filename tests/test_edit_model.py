@@ -240,7 +240,7 @@ def test_lips_that_are_not_found_are_taken_from_the_lip_box(base: TalkerTrainer)
     assert found == 0
     for mask, index in zip(masks, indices, strict=True):
         rows, columns = np.nonzero(mask)
-        x0, y0, x1, y1 = driving.lip_boxes[index] / 2
+        x0, y0, x1, y1 = driving.track.lip_boxes[index] / 2
         assert x0 - 1 < columns.min() <= columns.max() < x1 + 1
         assert y0 - 1 < rows.min() <= rows.max() < y1 + 1
         assert abs(columns.mean() + 0.5 - (x0 + x1) / 2) < 1

@@ -63,7 +63,7 @@ def test_an_edit_takes_the_newest_base_and_then_stands_alone(edit: EditTrainer, 
     assert saved.pipeline.datamanager.dataparser.driving == edit.base_dir / "driving"
     assert saved.pipeline.model.field == base.config.pipeline.model.field
     own, theirs = (DrivingSequence.load(run.base_dir / "driving") for run in (edit, base))
-    np.testing.assert_array_equal(own.features, theirs.features)
+    np.testing.assert_array_equal(own.track.features, theirs.track.features)
     assert [path.name for path in edit.checkpoint_dir.iterdir()] == ["step-000000024.ckpt"]
 
 
@@ -280,7 +280,7 @@ def test_new_audio_can_drive_the_edit(base: TalkerTrainer, tmp_path: Path):
     config = tiny_edit(tmp_path, {"num_frames": 9}, base=base.base_dir, audio=tmp_path / "speech.npy")
     trainer = train_edit(config)
     assert trainer.indices.tolist() == list(range(9))
-    np.testing.assert_array_equal(trainer.pipeline.driving().features, track)
+    np.testing.assert_array_equal(trainer.pipeline.driving().track.features, track)
     assert len(DrivingSequence.load(trainer.base_dir / "driving")) == 22
     with pytest.raises(NTalkerError, match="more than the 9 frames"):
         tiny_edit(tmp_path, {"num_frames": 10}, base=base.base_dir, audio=tmp_path / "speech.npy").set_timestamp()

@@ -1,6 +1,5 @@
 """From a clip to a head that speaks new words: the real steps, small."""
 
-import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -80,16 +79,16 @@ def test_a_single_frame_fits(processed_clip: Path, tmp_path: Path):
 def test_audio_moves_the_mouth_and_little_else(pipeline: Any):
     model, camera = pipeline.model, pipeline.datamanager.train_dataset.cameras[10:11]
     own = model.driving
-    loud = int(np.nanargmax(own.mouth_opening))
-    quiet = int(np.nanargmin(own.mouth_opening))
+    loud = int(np.nanargmax(own.track.mouth_opening))
+    quiet = int(np.nanargmin(own.track.mouth_opening))
     pictures = []
     for frame in (loud, quiet):
-        features = np.repeat(own.features[frame : frame + 1], len(own), axis=0)
-        model.set_driving(dataclasses.replace(own, features=features))
+        features = np.repeat(own.track.features[frame : frame + 1], len(own), axis=0)
+        model.set_driving(own.with_track(features=features))
         pictures.append(render(pipeline, camera))
     change = np.abs(pictures[0] - pictures[1]).mean(axis=-1)
-    scale = SIZE / own.width
-    x0, y0, x1, y1 = np.round(own.lip_boxes[10] * scale).astype(int)
+    scale = SIZE / own.camera.width
+    x0, y0, x1, y1 = np.round(own.track.lip_boxes[10] * scale).astype(int)
     in_lips = change[y0:y1, x0:x1].mean()
     forehead = change[: y0 - (y1 - y0)].mean()
     # Half a grey level on average over the lips: what an eye would call frozen is below.

@@ -124,8 +124,8 @@ def test_frames_without_a_face_are_played_but_neither_trained_on_nor_judged(clip
     assert len(driving) == FRAMES
     assert np.flatnonzero(~driving.clip_is_train).tolist() == [4, 5, 19, 20, 21]
     # A replay goes on over the gap.
-    spoken = driving.with_features(np.repeat(driving.features, 2, axis=0), driving.feature_info)
-    assert spoken.replay.tolist() == mirrored_replay(2 * FRAMES, 19).tolist()
+    spoken = driving.with_features(np.repeat(driving.track.features, 2, axis=0))
+    assert spoken.track.replay.tolist() == mirrored_replay(2 * FRAMES, 19).tolist()
     edit_transforms(data, lambda meta: [frame.update(tracked=False) for frame in meta["frames"]])
     with pytest.raises(NTalkerError, match="has 0 frames with a face"):
         outputs(data=data)
@@ -148,8 +148,8 @@ def test_smaller_images_scale_the_intrinsics_and_leave_the_driving_sequence(clip
     assert int(small.cameras.width[0]) == int(small.cameras.height[0]) == 24
     for name in ("fx", "fy", "cx", "cy"):
         torch.testing.assert_close(getattr(small.cameras, name), getattr(full.cameras, name) / 2)
-    assert small.metadata["driving"].width == 48
-    np.testing.assert_array_equal(small.metadata["driving"].face_boxes, full.metadata["driving"].face_boxes)
+    assert small.metadata["driving"].camera.width == 48
+    np.testing.assert_array_equal(small.metadata["driving"].track.face_boxes, full.metadata["driving"].track.face_boxes)
     assert int(outputs(data=clip, image_size=4096).cameras.width[0]) == 48
 
 
@@ -157,7 +157,7 @@ def test_fewer_frames(clip):
     result = outputs(data=clip, max_frames=11)
     driving = result.metadata["driving"]
     assert len(driving) == 11 and len(result.cameras) == 10
-    assert driving.times[-1] == 1
+    assert driving.track.times[-1] == 1
     assert len(outputs(data=clip, max_frames=1, holdout="none").cameras) == 1
     with pytest.raises(NTalkerError, match=r"has 1 frame with a face, too few .* use --pipeline\..*\.holdout none"):
         outputs(data=clip, max_frames=1)
@@ -166,8 +166,8 @@ def test_fewer_frames(clip):
 def test_a_prepared_run_is_the_data_sets_driving_sequence(clip, run):
     data, driving = run
     memory, disk = outputs(data=data).metadata["driving"], DrivingSequence.load(driving)
-    np.testing.assert_array_equal(memory.features, disk.features)
-    np.testing.assert_array_equal(memory.camera_to_worlds, disk.camera_to_worlds)
+    np.testing.assert_array_equal(memory.track.features, disk.track.features)
+    np.testing.assert_array_equal(memory.track.camera_to_worlds, disk.track.camera_to_worlds)
     np.testing.assert_array_equal(memory.plate(), disk.plate())
     for i in (0, 21):
         assert np.abs(memory.underlay(i).astype(int) - disk.underlay(i)).mean() < 2
@@ -210,8 +210,8 @@ def test_new_audio_drives_every_split(run, tmp_path):
         assert len(result.cameras) == 35
         assert result.metadata["frame_indices"].tolist() == list(range(35))
         spoken = result.metadata["driving"]
-        assert spoken.replay.tolist() == mirrored_replay(35, 20).tolist()
-        assert spoken.features.shape == (35, 16, CHANNELS) and np.isfinite(spoken.features).all()
+        assert spoken.track.replay.tolist() == mirrored_replay(35, 20).tolist()
+        assert spoken.track.features.shape == (35, 16, CHANNELS) and np.isfinite(spoken.track.features).all()
         names = result.image_filenames
         root = Path(os.path.commonpath(names))
         assert len({name.relative_to(root).with_suffix("") for name in names}) == 35
@@ -223,7 +223,7 @@ def test_a_feature_file_drives_too(run, tmp_path):
     track = np.random.default_rng(0).normal(size=(9, 16, CHANNELS)).astype(np.float32)
     np.save(tmp_path / "new.npy", track)
     spoken = outputs(data=tmp_path / "new.npy", driving=driving).metadata["driving"]
-    np.testing.assert_array_equal(spoken.features, track)
+    np.testing.assert_array_equal(spoken.track.features, track)
     np.save(tmp_path / "new.npy", track[..., :3])
     with pytest.raises(NTalkerError, match="width 3"):
         outputs(data=tmp_path / "new.npy", driving=driving)

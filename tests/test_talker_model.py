@@ -17,12 +17,12 @@ from nerfstudio.engine.trainer import Trainer
 from support.synthetic_clip import write_clip
 
 from ntalker_ns import talker_model, talker_trainer
-from ntalker_ns.audio.silence import pauses
 from ntalker_ns.face.shell import FaceShell
 from ntalker_ns.field.mlp import FrameMLP
 from ntalker_ns.field.talker_field import FieldOutputs
 from ntalker_ns.method_configs import ntalker_base_small
 from ntalker_ns.rendering.static_cache import StillCamera
+from ntalker_ns.speech.pauses import pauses
 from ntalker_ns.training import transfers
 from ntalker_ns.training.optimizers import FusedAdamConfig
 from ntalker_ns.training.step_budget import StepPlan
@@ -207,7 +207,7 @@ def test_a_still_camera_sees_what_was_learned_meanwhile(pipeline: Any) -> None:
 def test_light_follows_the_camera_and_not_the_clip(pipeline: Any) -> None:
     model = pipeline.model
     model.eval()
-    poses = torch.from_numpy(model.driving.camera_to_worlds)
+    poses = torch.from_numpy(model.driving.track.camera_to_worlds)
     trained = model.pose_refinement.trained
     kept = trained.clone(), model.appearance.weight.detach().clone()
     try:
@@ -225,7 +225,7 @@ def test_light_follows_the_camera_and_not_the_clip(pipeline: Any) -> None:
 
 def test_chosen_eyes_are_shown_and_not_learned(pipeline: Any) -> None:
     model, frames = pipeline.model, torch.tensor([0, 5])
-    clip = torch.from_numpy(model.driving.eye_openness)[frames]
+    clip = torch.from_numpy(model.driving.track.eye_openness)[frames]
     try:
         model.set_eyes("0.25")
         model.eval()
@@ -242,7 +242,7 @@ def test_chosen_eyes_are_shown_and_not_learned(pipeline: Any) -> None:
 def test_appearance_follows_the_pose(pipeline: Any) -> None:
     model = copy.deepcopy(pipeline.model).eval()
     frames = torch.tensor([0, 7, 21])
-    poses = torch.from_numpy(model.driving.camera_to_worlds)
+    poses = torch.from_numpy(model.driving.track.camera_to_worlds)
     with torch.no_grad():
         # Light as a head's turning to the side would change it, and in frame 7 an accident.
         codes = poses[:, :1, 3] @ torch.tensor([[1.0, -2.0, 0.5, 3.0]])
@@ -278,9 +278,9 @@ def test_new_audio_drives_the_same_head(pipeline: Any) -> None:
     pipeline.eval()
     model, own = pipeline.model, pipeline.model.driving
     before = {name: value.shape for name, value in model.state_dict().items()}
-    track = np.random.default_rng(0).normal(size=(60, *own.features.shape[1:])).astype(np.float32)
+    track = np.random.default_rng(0).normal(size=(60, *own.track.features.shape[1:])).astype(np.float32)
     try:
-        model.set_driving(own.with_features(track, own.feature_info))
+        model.set_driving(own.with_features(track))
         assert len(model._features) == 60
         assert {name: value.shape for name, value in model.state_dict().items()} == before
         outputs = model.get_outputs_for_camera(camera(pipeline))
@@ -464,8 +464,10 @@ def test_lips_are_heard_as_the_training_frames_say(pipeline: Any, monkeypatch: p
     model._take_clip(dataset)
     trained = torch.tensor(dataset.metadata["frame_indices"])
     assert 0 < len(trained) < len(model.driving)
-    silent, closed = pauses(model.driving, trained.numpy())
-    windows, shapes = (torch.from_numpy(each)[trained] for each in (model.driving.features, model.driving.lip_shapes))
+    track = model.driving.track
+    windows, shapes = (torch.from_numpy(each)[trained] for each in (track.features, track.lip_shapes))
+    openings = track.mouth_opening[trained.numpy()]
+    silent, closed = pauses(model.driving.feature_info, shapes.numpy(), openings)
     torch.testing.assert_close(asked[0], (torch.cat([windows, silent]), torch.cat([shapes, closed])))
     heard = model.lip_reader(windows)
     assert heard.std(dim=0).max() > 0.1

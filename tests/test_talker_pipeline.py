@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from support.tiny_clip import write_tiny_clip
 from support.tiny_run import tiny_config
 
+from ntalker_ns.audio.features import FeatureInfo
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.talker_pipeline import TalkerPipeline, average_rows, check_features, model_name, rays_for_samples
+from ntalker_ns.talker_pipeline import TalkerPipeline, average_rows, model_name, rays_for_samples
 
 
 @pytest.fixture(scope="module")
@@ -72,16 +73,9 @@ def test_every_misfit_is_named_and_leaves_the_weights(pipeline: TalkerPipeline):
 
 def test_a_checkpoint_of_another_feature_width_says_both(pipeline: TalkerPipeline):
     state = pipeline.state_dict()
-    state["_extra_state"] = {"features": {"extractor": "wav2vec2", "channels": 44}}
+    state["_extra_state"] = {"features": FeatureInfo("wav2vec2", None, 44).to_dict()}
     with pytest.raises(NTalkerError, match=r"wav2vec2 audio features of 44 channels.* mel features of 6"):
         pipeline.load_pipeline(state, 7)
-
-
-def test_features_of_another_extractor_are_refused_at_the_same_width():
-    mel = {"extractor": "mel", "channels": 32, "model": None}
-    check_features(mel, {**mel, "model": "elsewhere"})
-    with pytest.raises(NTalkerError, match=r"mel .* hubert"):
-        check_features(mel, {**mel, "extractor": "hubert"})
 
 
 @given(

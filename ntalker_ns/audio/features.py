@@ -27,6 +27,8 @@ __all__ = [
     "WINDOW",
     "AudioFeatureExtractor",
     "FeatureInfo",
+    "check_same_kind",
+    "check_windows",
     "create_extractor",
     "extractor_of",
     "load_features",
@@ -149,13 +151,45 @@ def extractor_of(info: FeatureInfo) -> AudioFeatureExtractor:
     return extractor
 
 
-def silence_of(info: dict[str, Any]) -> float | None:
+def silence_of(info: FeatureInfo) -> float | None:
     """The value of a feature where there is no sound at all; None where it is not one number, or not known.
 
     Args:
         info: as stored with a data set or run.
     """
-    return mel.SILENCE if info["extractor"] == "mel" else None
+    return mel.SILENCE if info.extractor == "mel" else None
+
+
+def check_same_kind(trained: FeatureInfo, given: FeatureInfo) -> None:
+    """Checks that features are of the kind that a head was trained on; where their weights lie does not matter.
+
+    Raises:
+        NTalkerError: the extractor or the number of channels differ.
+    """
+    if (trained.extractor, trained.channels) != (given.extractor, given.channels):
+        raise NTalkerError(
+            f"This head was trained on {trained.extractor} audio features of {trained.channels} channels, but these "
+            f"are {given.extractor} features of {given.channels}: use the same extractor for both."
+        )
+
+
+def check_windows(windows: Float32[np.ndarray, "frames window channels"], info: FeatureInfo) -> None:
+    """Checks that windows have the shape that their description gives, and finite values.
+
+    Raises:
+        NTalkerError: no frames, another shape, NaN or infinity.
+    """
+    if windows.ndim != 3 or len(windows) == 0:
+        raise NTalkerError(f"Audio features must have shape (frames, window, channels), not {windows.shape}.")
+    if windows.shape[1:] != (info.window, info.channels):
+        raise NTalkerError(
+            f"The audio features have shape {windows.shape[1:]} a frame, but this head was trained with "
+            f"{(info.window, info.channels)}."
+        )
+    finite = np.isfinite(windows).all(axis=(1, 2))
+    if not finite.all():
+        frame = int(np.argmin(finite))
+        raise NTalkerError(f"The audio features hold NaN or infinity, first in frame {frame}: extract them again.")
 
 
 def check_width(width: int, expected: int, source: str) -> None:

@@ -78,7 +78,7 @@ class Render:
             set_refinement_weight(model, self.refinement_weight)
         size = self.size or pipeline.config.datamanager.dataparser.image_size
         if self.camera_path is None:
-            shot = Shot(sequence_cameras(sequence, size), sequence.fps, speaks=True)
+            shot = Shot(sequence_cameras(sequence, size=size, enlarge=True), sequence.fps, speaks=True)
         else:
             shot = path_shot(self.camera_path, sequence, self.size)
         if self.audio is not None and not shot.speaks:

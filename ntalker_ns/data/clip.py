@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from ntalker_ns.audio.features import FeatureInfo, read_features
 from ntalker_ns.data.images import read_picture
 from ntalker_ns.errors import NTalkerError, in_words
 
@@ -101,21 +102,19 @@ class Clip:
         """
         return None
 
-    def features(self, name: str | None) -> tuple[Float[np.ndarray, "n window channels"], dict[str, Any]]:
-        """Audio feature windows of every frame, and their extractor (`FeatureInfo.to_dict`).
+    def features(self, name: str | None) -> tuple[Float[np.ndarray, "n window channels"], FeatureInfo]:
+        """Audio feature windows of every frame, and their extractor.
 
         Args:
             name: which, by the name of their file; None takes the data set's own.
         """
-        from ntalker_ns.audio.features import read_features
-
         track, info = read_features(self.folder / "audio_features", name or self.default_features)
         if len(track) < len(self):
             raise NTalkerError(
                 f"{self.folder / 'audio_features'} covers {len(track)} frames, the clip has {len(self)}: "
                 "process the clip again."
             )
-        return track[: len(self)], info.to_dict()
+        return track[: len(self)], info
 
     def first(self, num_frames: int) -> "Clip":
         """The same clip, no longer than this."""

@@ -27,9 +27,10 @@ def shrink_to(picture: UInt8[np.ndarray, "h w 3"], longest: int) -> UInt8[np.nda
     return cv2.resize(picture, fitted_size((picture.shape[1], picture.shape[0]), longest), interpolation=cv2.INTER_AREA)
 
 
-def fitted_size(size: tuple[int, int], longest: int | None) -> tuple[int, int]:
-    """Width and height shrunk to a longest side in px; never enlarged."""
-    scale = min(1.0, (longest or max(size)) / max(size))
+def fitted_size(size: tuple[int, int], longest: int | None, enlarge: bool = False) -> tuple[int, int]:
+    """Width and height scaled to a longest side in px, None for the same; enlarged only on request."""
+    scale = (longest or max(size)) / max(size)
+    scale = scale if enlarge else min(1.0, scale)
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 

@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Int64, UInt8
 
+from ntalker_ns.audio.features import DEFAULT_MODELS, FeatureInfo
+from ntalker_ns.audio.windows import FEATURE_RATE, FPS, WINDOW, windows_of_track
 from ntalker_ns.data.clip import Clip, read_json
 from ntalker_ns.data.head_removal import BACKGROUND, HEAD, LIPS, MOUTH_INTERIOR, TORSO
 from ntalker_ns.data.images import polygon_mask, read_picture
@@ -92,7 +94,7 @@ class RadNerfClip(Clip):
     def plate(self) -> UInt8[np.ndarray, "h w 3"]:
         return np.asarray(cv2.resize(read_picture(self.plate_path), self.size, interpolation=cv2.INTER_AREA), np.uint8)
 
-    def features(self, name: str | None) -> tuple[Float[np.ndarray, "n window channels"], dict[str, Any]]:
+    def features(self, name: str | None) -> tuple[Float[np.ndarray, "n window channels"], FeatureInfo]:
         name = name or self.default_features
         path = self.folder / f"{name}.npy"
         rows = read_feature_rows(path)
@@ -100,11 +102,9 @@ class RadNerfClip(Clip):
         return windows, _feature_info(name, windows)
 
 
-def _feature_info(name: str, windows: np.ndarray) -> dict[str, Any]:
-    from ntalker_ns.audio.features import DEFAULT_MODELS, FeatureInfo
-
+def _feature_info(name: str, windows: np.ndarray) -> FeatureInfo:
     extractor = FEATURE_FILES.get(name, name)
-    return FeatureInfo(extractor, DEFAULT_MODELS.get(extractor), windows.shape[2], windows.shape[1]).to_dict()
+    return FeatureInfo(extractor, DEFAULT_MODELS.get(extractor), windows.shape[2], windows.shape[1])
 
 
 def read_feature_rows(path: Path) -> Float[np.ndarray, "rows window channels"]:
@@ -115,8 +115,6 @@ def read_feature_rows(path: Path) -> Float[np.ndarray, "rows window channels"]:
     Raises:
         NTalkerError: there is no such file, or it holds no features.
     """
-    from ntalker_ns.audio.windows import FEATURE_RATE, FPS, WINDOW, windows_of_track
-
     try:
         rows = np.load(path, mmap_mode="r")
     except FileNotFoundError as error:

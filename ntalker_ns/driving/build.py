@@ -9,14 +9,16 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from ntalker_ns.console import track
+from ntalker_ns.audio.features import check_windows
+from ntalker_ns.console import track as progress
 from ntalker_ns.data.clip import Clip
 from ntalker_ns.data.head_removal import dilation_of, underlay
 from ntalker_ns.data.images import shrink_to
 from ntalker_ns.driving.sequence import (
     PLATE_FILE,
+    ClipCamera,
     DrivingSequence,
-    check_features,
+    Track,
     frame_times,
     thumbnail_path,
     underlay_path,
@@ -24,6 +26,7 @@ from ntalker_ns.driving.sequence import (
 )
 from ntalker_ns.face.eyelids import lid_curves
 from ntalker_ns.face.keypoints import triangulate_keypoints
+from ntalker_ns.face.rig import Rig
 from ntalker_ns.face.shape_basis import PosedLandmarks, brow_space, lip_space
 
 THUMBNAIL_SIZE = 64
@@ -61,45 +64,45 @@ def build_driving(clip: Clip, is_train: Bool[np.ndarray, " n"], features: str | 
 
     Args:
         clip: the processed clip.
-        is_train: which of its frames are of the training split; anchors are triangulated from those.
+        is_train: which of its frames are of the training split; keypoints are triangulated from those.
         features: name of the audio features, None for the data set's own.
 
     Raises:
         NTalkerError: the features are unusable, or poses and landmarks do not agree.
     """
     windows, info = clip.features(features)
-    check_features(windows, info, info)
-    anchors = triangulate_keypoints(clip.landmarks[is_train], clip.camera_to_worlds[is_train], clip.intrinsics)
+    check_windows(windows, info)
+    keypoints = triangulate_keypoints(clip.landmarks[is_train], clip.camera_to_worlds[is_train], clip.intrinsics)
     openness = np.clip(clip.eye_openness, 0, 1)
     face = PosedLandmarks(clip.landmarks, clip.camera_to_worlds, clip.intrinsics, is_train)
     lips, brows = lip_space(face), brow_space(face)
-    fl_x, fl_y, cx, cy = clip.intrinsics
-    return DrivingSequence(
+    rig = Rig(
+        keypoints=keypoints,
+        lip_points=lips.places,
+        lip_basis=lips.motions,
+        brow_points=brows.places,
+        brow_basis=brows.motions,
+        lids=lid_curves(face, openness),
+    )
+    track = Track(
         camera_to_worlds=clip.camera_to_worlds,
         times=frame_times(len(clip)),
         eye_openness=openness,
         mouth_opening=clip.mouth_opening,
         lip_shapes=lips.shapes,
-        lip_places=lips.places,
-        lip_motions=lips.motions,
         brow_shapes=brows.shapes,
-        brow_places=brows.places,
-        brow_motions=brows.motions,
-        lids=lid_curves(face, openness),
         face_boxes=clip.face_boxes,
         lip_boxes=clip.lip_boxes,
         is_train=is_train,
         features=np.ascontiguousarray(windows, dtype=np.float32),
         replay=np.arange(len(clip)),
+    )
+    return DrivingSequence(
+        rig=rig,
+        track=track,
+        camera=ClipCamera(*clip.intrinsics, *clip.size),
         clip_is_train=is_train & clip.tracked,
         feature_info=info,
-        anchors=anchors,
-        fl_x=fl_x,
-        fl_y=fl_y,
-        cx=cx,
-        cy=cy,
-        width=clip.size[0],
-        height=clip.size[1],
         fps=clip.fps,
         source=str(clip.folder.resolve()),
         pictures=ClipPictures(clip),
@@ -137,7 +140,7 @@ def write_driving(clip: Clip, sequence: DrivingSequence, folder: Path) -> Drivin
 def _for_all(function, frames: Iterable[int], description: str) -> None:
     frames = list(frames)
     with ThreadPoolExecutor(THREADS) as threads:
-        for _ in track(threads.map(function, frames), description, total=len(frames)):
+        for _ in progress(threads.map(function, frames), description, total=len(frames)):
             pass
 
 

@@ -1,4 +1,4 @@
-"""TODO ntalker_ns.driving.cameras."""
+"""The cameras of a driving sequence."""
 
 import numpy as np
 import torch
@@ -9,47 +9,30 @@ from ntalker_ns.data.images import fitted_size
 from ntalker_ns.driving.sequence import DrivingSequence
 
 
-def sequence_cameras(sequence: "DrivingSequence", size: int | None = None) -> "Cameras":
-    """The clip's own camera at every frame of a driving sequence.
+def sequence_cameras(
+    sequence: DrivingSequence,
+    frames: Int64[np.ndarray, " m"] | None = None,
+    size: int | None = None,
+    enlarge: bool = False,
+) -> Cameras:
+    """The clip's own camera at frames of a driving sequence; their times are the frames' positions in the audio.
 
     Args:
         sequence: poses, intrinsics and times.
+        frames: of the sequence; None for all.
         size: longest side of the pictures in px; None for the clip's own.
+        enlarge: whether pictures may be larger than the clip's.
     """
-    import torch
-    from nerfstudio.cameras.cameras import Cameras, CameraType
-
-    scale = 1.0 if size is None else size / max(sequence.width, sequence.height)
-    width, height = max(1, round(sequence.width * scale)), max(1, round(sequence.height * scale))
-    wide, high = width / sequence.width, height / sequence.height
+    track = sequence.track if frames is None else sequence.track.take(frames)
+    camera = sequence.camera.resized(fitted_size(sequence.camera.size, size, enlarge))
     return Cameras(
-        camera_to_worlds=torch.from_numpy(sequence.camera_to_worlds).float(),
-        fx=float(sequence.fl_x * wide),
-        fy=float(sequence.fl_y * high),
-        cx=float(sequence.cx * wide),
-        cy=float(sequence.cy * high),
-        width=width,
-        height=height,
+        camera_to_worlds=torch.from_numpy(track.camera_to_worlds).float(),
+        fx=float(camera.fl_x),
+        fy=float(camera.fl_y),
+        cx=float(camera.cx),
+        cy=float(camera.cy),
+        width=camera.width,
+        height=camera.height,
         camera_type=CameraType.PERSPECTIVE,
-        times=torch.from_numpy(sequence.times).float()[:, None],
-    )
-
-
-def cameras_of(driving: DrivingSequence, frames: Int64[np.ndarray, " m"], image_size: int | None) -> Cameras:
-    """The cameras of some frames of a driving sequence, at a longest side in px.
-
-    Times are the frames' places in the audio.
-    """
-    width, height = fitted_size((driving.width, driving.height), image_size)
-    scale_x, scale_y = width / driving.width, height / driving.height
-    return Cameras(
-        camera_to_worlds=torch.from_numpy(driving.camera_to_worlds[frames]),
-        fx=float(driving.fl_x * scale_x),
-        fy=float(driving.fl_y * scale_y),
-        cx=float(driving.cx * scale_x),
-        cy=float(driving.cy * scale_y),
-        width=width,
-        height=height,
-        camera_type=CameraType.PERSPECTIVE,
-        times=torch.from_numpy(driving.times[frames])[:, None],
+        times=torch.from_numpy(track.times).float()[:, None],
     )

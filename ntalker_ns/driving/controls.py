@@ -4,12 +4,13 @@ Every control takes a sequence and gives another one; what it says nothing of (a
 handled as the head's own in the camera's axes, x = R y + t for a head point y: that is what a person moves.
 """
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int64
 
+from ntalker_ns.audio.clock import mirrored_replay
+from ntalker_ns.data.readers import is_clip, read_clip
 from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.face import rotations
@@ -71,8 +72,6 @@ def check_controls(eyes: str, pose: str, smooth: float, seed: int) -> None:
     Raises:
         NTalkerError: one of them cannot be understood.
     """
-    from ntalker_ns.data.readers import is_clip
-
     if eyes not in ("replay", "blink"):
         try:
             openness = float(eyes)
@@ -100,12 +99,13 @@ def with_eyes(sequence: DrivingSequence, openness: float | Float[np.ndarray, " n
         openness: 0 (closed) to 1, one for all frames or one a frame.
     """
     eyes = np.broadcast_to(np.asarray(openness, np.float32), len(sequence))
-    return replace(sequence, eye_openness=np.clip(eyes, 0.0, 1.0))
+    return sequence.with_track(eye_openness=np.clip(eyes, 0.0, 1.0))
 
 
 def usual_openness(clip: DrivingSequence) -> float:
     """How open the eyes are in the clip's training frames between blinks (the median)."""
-    return float(np.median(clip.eye_openness[clip.is_train] if clip.is_train.any() else clip.eye_openness))
+    openness, is_train = clip.track.eye_openness, clip.track.is_train
+    return float(np.median(openness[is_train] if is_train.any() else openness))
 
 
 def blinks(count: int, fps: float, openness: float, seed: int) -> Float[np.ndarray, " count"]:
@@ -171,9 +171,9 @@ def motion_about_mean(camera_to_worlds: Float[np.ndarray, "n 3 4"]) -> Float[np.
 
 def rest_frame(clip: DrivingSequence) -> int:
     """The training frame whose head pose is nearest to the clip's mean, in standard deviations."""
-    trained = clip.is_train & clip.clip_is_train[clip.replay]
+    trained = clip.track.is_train & clip.clip_is_train[clip.track.replay]
     frames = np.flatnonzero(trained) if trained.any() else np.arange(len(clip))
-    motion = motion_about_mean(clip.camera_to_worlds[frames])
+    motion = motion_about_mean(clip.track.camera_to_worlds[frames])
     return int(frames[np.square(motion / (motion.std(axis=0) + 1e-6)).sum(axis=1).argmin()])
 
 
@@ -187,21 +187,19 @@ def with_motion(sequence: DrivingSequence, clip: DrivingSequence, motion: Float[
         clip: the head's own sequence.
         motion: as `motion_about_mean` gives it; a single row of zeros holds the head still.
     """
-    from ntalker_ns.audio.clock import mirrored_replay
-
     rest = rest_frame(clip)
-    turned, places = head_poses(clip.camera_to_worlds[rest : rest + 1])
+    turned, places = head_poses(clip.track.camera_to_worlds[rest : rest + 1])
     moved = motion[mirrored_replay(len(sequence), len(motion))]
     cameras = cameras_of_heads(rotations.exp(moved[:, :3]) @ turned, places + moved[:, 3:])
     shown: Int64[np.ndarray, " n"] = np.full(len(sequence), rest, np.int64)
-    return replace(
-        sequence,
+    held = clip.track.take(shown)
+    return sequence.with_track(
         camera_to_worlds=cameras,
-        replay=clip.replay[shown],
-        brow_shapes=clip.brow_shapes[shown],
-        is_train=clip.is_train[shown],
-        face_boxes=clip.face_boxes[shown],
-        lip_boxes=clip.lip_boxes[shown],
+        replay=held.replay,
+        brow_shapes=held.brow_shapes,
+        is_train=held.is_train,
+        face_boxes=held.face_boxes,
+        lip_boxes=held.lip_boxes,
     )
 
 
@@ -221,7 +219,8 @@ def sway(clip: DrivingSequence, count: int, seed: int) -> Float[np.ndarray, "cou
     """
     from scipy.ndimage import gaussian_filter1d
 
-    own = motion_about_mean(clip.camera_to_worlds[clip.is_train] if clip.is_train.any() else clip.camera_to_worlds)
+    poses, is_train = clip.track.camera_to_worlds, clip.track.is_train
+    own = motion_about_mean(poses[is_train] if is_train.any() else poses)
     values, vectors = np.linalg.eigh(own.T @ own / len(own))
     width = SWAY_SECONDS * clip.fps
     # The noise is longer than the sequence, so that its ends are as lively as its middle.
@@ -245,8 +244,6 @@ def motion_of_data(path: Path) -> Float[np.ndarray, "m 6"]:
     Raises:
         NTalkerError: there is no such data set.
     """
-    from ntalker_ns.data.readers import read_clip
-
     return motion_about_mean(read_clip(_data_set(path)).camera_to_worlds)
 
 
@@ -260,7 +257,7 @@ def smoothed(sequence: DrivingSequence, frames: float) -> DrivingSequence:
     """
     from scipy.ndimage import gaussian_filter1d
 
-    turned, places = head_poses(sequence.camera_to_worlds)
+    turned, places = head_poses(sequence.track.camera_to_worlds)
     calm = rotations.nearest(gaussian_filter1d(turned, frames, axis=0, mode="nearest"))
     places = gaussian_filter1d(places, frames, axis=0, mode="nearest")
-    return replace(sequence, camera_to_worlds=cameras_of_heads(calm, places))
+    return sequence.with_track(camera_to_worlds=cameras_of_heads(calm, places))

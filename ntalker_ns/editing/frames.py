@@ -11,7 +11,7 @@ from nerfstudio.cameras.rays import RayBundle
 
 from ntalker_ns.data import pixel_sampling
 from ntalker_ns.data.images import scaled_boxes
-from ntalker_ns.driving.cameras import cameras_of
+from ntalker_ns.driving.cameras import sequence_cameras
 from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.training.transfers import to_device
@@ -79,7 +79,7 @@ class EditFrames:
         side = min(side, *self.size)
         box = self._lip_box(frame) if on_lips else None
         x, y = pixel_sampling.patch(rng, side, box, self.size)
-        poses = self.driving.camera_to_worlds[self.indices[[frame]]]
+        poses = self.driving.track.camera_to_worlds[self.indices[[frame]]]
         rays = Rays.of(len(x))
         cast(poses, self._intrinsics(), x, y, rays)
 
@@ -99,7 +99,7 @@ class EditFrames:
             directions=put(rays.directions),
             pixel_area=put(rays.areas),
             camera_indices=torch.full((len(x), 1), frame, device=device),
-            times=torch.full((len(x), 1), float(self.driving.times[self.indices[frame]]), device=device),
+            times=torch.full((len(x), 1), float(self.driving.track.times[self.indices[frame]]), device=device),
             metadata=metadata,
         )
         batch: dict[str, Any] = {
@@ -116,8 +116,8 @@ class EditFrames:
         rows, columns = np.nonzero(self.lips[frame])
         if len(rows):
             return np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], np.float64)
-        scale = self.size[0] / self.driving.width, self.size[1] / self.driving.height
-        return scaled_boxes(self.driving.lip_boxes[self.indices[frame]][None], scale)[0].astype(np.float64)
+        scale = self.size[0] / self.driving.camera.width, self.size[1] / self.driving.camera.height
+        return scaled_boxes(self.driving.track.lip_boxes[self.indices[frame]][None], scale)[0].astype(np.float64)
 
     def _intrinsics(self) -> tuple[float, float, float, float]:
         cameras = self.cameras
@@ -126,7 +126,7 @@ class EditFrames:
 
 def edit_cameras(driving: DrivingSequence, indices: Int64[np.ndarray, " n"], image_size: int | None) -> Cameras:
     """The cameras of some frames, at a longest side in px; None is the clip's."""
-    return cameras_of(driving, indices, image_size)
+    return sequence_cameras(driving, indices, image_size)
 
 
 def lip_masks(
@@ -149,7 +149,8 @@ def lip_masks(
 
     height, width = pictures.shape[1:3]
     outlines = face_landmarks(pictures)[:, OUTER_LIPS] * (max(height, width) / MEASURED_AT)
-    boxes = scaled_boxes(driving.lip_boxes[indices], (width / driving.width, height / driving.height))
+    scale = width / driving.camera.width, height / driving.camera.height
+    boxes = scaled_boxes(driving.track.lip_boxes[indices], scale)
     found = np.isfinite(outlines).all(axis=(1, 2))
     shapes = [outline if seen else _ellipse(box) for outline, seen, box in zip(outlines, found, boxes, strict=True)]
     return np.stack([polygon_mask(shape, (width, height)) for shape in shapes]), int(found.sum())

@@ -186,10 +186,10 @@ def run_take(
         judge: sees each picture.
         surroundings: what the head is composited over.
     """
-    from ntalker_ns.driving.cameras import cameras_of
+    from ntalker_ns.driving.cameras import sequence_cameras
 
     driving = pipeline.model.driving
-    cameras = cameras_of(driving, reference.indices, max(reference.size))
+    cameras = sequence_cameras(driving, reference.indices, max(reference.size))
     seconds: list[float] = []
     peak = PeakMemory(gpu=pipeline.device.type == "cuda")
     pictures = _timed_pictures(pipeline, cameras, surroundings, seconds)

@@ -69,12 +69,12 @@ def per_frame_edits(pipeline: Any, reference: Reference, config: Any) -> Iterato
     """
     import torch
 
-    from ntalker_ns.driving.cameras import cameras_of
+    from ntalker_ns.driving.cameras import sequence_cameras
     from ntalker_ns.evaluation.heldout import render
 
     plan, editor = config.plan(), config.editor.setup()
     strength = plan.schedule[-1]
-    cameras = cameras_of(pipeline.model.driving, reference.indices, max(reference.size))
+    cameras = sequence_cameras(pipeline.model.driving, reference.indices, max(reference.size))
     for place, frame in enumerate(reference.indices):
         picture = torch.from_numpy(render(pipeline, cameras[place : place + 1], "learned")).permute(2, 0, 1)[None]
         edited = editor.edit(picture.to(pipeline.device), config.instruction, strength, plan.seeds((int(frame),)))

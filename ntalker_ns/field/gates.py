@@ -12,35 +12,35 @@ import numpy as np
 from ntalker_ns.kernels.face_state import Gate, _point
 
 
-def speech_gate(anchors: dict[str, np.ndarray]) -> Gate:
+def speech_gate(keypoints: dict[str, np.ndarray]) -> Gate:
     """Mouth, chin and the cheeks beside them: what the jaw and the lips move.
 
     Args:
-        anchors: (3,) world points `mouth`, `chin`, `left_eye`, `right_eye`.
+        keypoints: (3,) world points `mouth`, `chin`, `left_eye`, `right_eye`.
     """
-    between_eyes = float(np.linalg.norm(anchors["left_eye"] - anchors["right_eye"]))
-    center = anchors["mouth"] + 0.35 * (anchors["chin"] - anchors["mouth"])
+    between_eyes = float(np.linalg.norm(keypoints["left_eye"] - keypoints["right_eye"]))
+    center = keypoints["mouth"] + 0.35 * (keypoints["chin"] - keypoints["mouth"])
     return Gate((_point(center),), inner=0.8 * between_eyes, outer=1.3 * between_eyes)
 
 
-def eye_gate(anchors: dict[str, np.ndarray]) -> Gate:
+def eye_gate(keypoints: dict[str, np.ndarray]) -> Gate:
     """Eyelids.
 
     Args:
-        anchors: (3,) world points `left_eye`, `right_eye`.
+        keypoints: (3,) world points `left_eye`, `right_eye`.
     """
-    between_eyes = float(np.linalg.norm(anchors["left_eye"] - anchors["right_eye"]))
-    centers = (_point(anchors["left_eye"]), _point(anchors["right_eye"]))
+    between_eyes = float(np.linalg.norm(keypoints["left_eye"] - keypoints["right_eye"]))
+    centers = (_point(keypoints["left_eye"]), _point(keypoints["right_eye"]))
     return Gate(centers, inner=0.3 * between_eyes, outer=0.5 * between_eyes)
 
 
-def brow_gate(anchors: dict[str, np.ndarray]) -> Gate:
+def brow_gate(keypoints: dict[str, np.ndarray]) -> Gate:
     """Brows and the forehead over them.
 
     Args:
-        anchors: (3,) world points `left_eye`, `right_eye`.
+        keypoints: (3,) world points `left_eye`, `right_eye`.
     """
-    between_eyes = float(np.linalg.norm(anchors["left_eye"] - anchors["right_eye"]))
+    between_eyes = float(np.linalg.norm(keypoints["left_eye"] - keypoints["right_eye"]))
     above = np.array([0.0, 0.0, 0.3 * between_eyes])
-    centers = (_point(anchors["left_eye"] + above), _point(anchors["right_eye"] + above))
+    centers = (_point(keypoints["left_eye"] + above), _point(keypoints["right_eye"] + above))
     return Gate(centers, inner=0.45 * between_eyes, outer=0.7 * between_eyes)

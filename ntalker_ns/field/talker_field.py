@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from nerfstudio.utils.math import components_from_spherical_harmonics
 from torch import Tensor, nn
 
+from ntalker_ns.face.rig import Rig
 from ntalker_ns.field.gates import brow_gate, eye_gate, speech_gate
 from ntalker_ns.field.hash_grid import HashGrid
 from ntalker_ns.field.landmark_warp import LandmarkWarp
@@ -63,21 +63,6 @@ class TalkerFieldConfig:
     Triton's, or with tcnn tiny-cuda-nn's where fewer than 128 hidden channels leave room in it."""
 
 
-class FaceMotions(NamedTuple):
-    """How parts of the face move, as `DrivingSequence` has it."""
-
-    lip_places: Float[np.ndarray, "points 2"]
-    """Mean x, z of the landmarks of lips and jaw, world units."""
-    lip_motions: Float[np.ndarray, "lip_dim points 2"]
-    """How lip shapes move them, world units."""
-    brow_places: Float[np.ndarray, "brow_points 2"]
-    """Mean x, z of the landmarks of the brows and around them, world units."""
-    brow_motions: Float[np.ndarray, "brow_dim brow_points 2"]
-    """How brow shapes move them, world units."""
-    lids: Float[np.ndarray, "2 columns 4"]
-    """Where the lids are, see `ntalker_ns.face.eyelids.lid_curves`."""
-
-
 @dataclass
 class FrameConditions:
     """What all samples of a frame share; row f belongs to the f-th run of samples."""
@@ -119,31 +104,25 @@ class TalkerField(nn.Module):
     space (`ntalker_ns.field.gates`).
     """
 
-    def __init__(
-        self,
-        config: TalkerFieldConfig,
-        anchors: dict[str, np.ndarray],
-        motions: FaceMotions,
-    ) -> None:
+    def __init__(self, config: TalkerFieldConfig, rig: Rig) -> None:
         """
         Args:
             config: sizes.
-            anchors: (3,) world points of the face, see `DrivingSequence.anchors`.
-            motions: how parts of the face move.
+            rig: of the person.
         """
         super().__init__()
         self.config = config
         self.active_levels = config.num_levels
         self.picture_type: torch.dtype | None = None
         """In which networks multiply for pictures; None: float16 on CUDA, float32 elsewhere."""
-        self.speech_gate = speech_gate(anchors)
-        self.eye_gate = eye_gate(anchors)
-        between_eyes = float(np.linalg.norm(anchors["left_eye"] - anchors["right_eye"]))
-        self.brow_gate = brow_gate(anchors)
-        self.lip_warp = LandmarkWarp(motions.lip_places, motions.lip_motions, softness=WARP_SOFTNESS * between_eyes)
-        self.brow_warp = LandmarkWarp(motions.brow_places, motions.brow_motions, softness=WARP_SOFTNESS * between_eyes)
-        self.lid_fold = LidFold(motions.lids)
-        lip_dim = len(motions.lip_motions)
+        self.speech_gate = speech_gate(rig.keypoints)
+        self.eye_gate = eye_gate(rig.keypoints)
+        self.brow_gate = brow_gate(rig.keypoints)
+        softness = WARP_SOFTNESS * rig.eye_distance
+        self.lip_warp = LandmarkWarp(rig.lip_points, rig.lip_basis, softness=softness)
+        self.brow_warp = LandmarkWarp(rig.brow_points, rig.brow_basis, softness=softness)
+        self.lid_fold = LidFold(rig.lids)
+        lip_dim = len(rig.lip_basis)
         self.speech_net = nn.Sequential(
             nn.Linear(lip_dim, config.hidden_dim), nn.ReLU(), nn.Linear(config.hidden_dim, config.speech_code_dim)
         )

@@ -52,8 +52,8 @@ def _on_device(centers: tuple[tuple[float, float, float], ...], device: torch.de
     return to_device(torch.tensor(centers, dtype=kind), device)
 
 
-def _point(anchor: np.ndarray) -> tuple[float, float, float]:
-    x, y, z = (float(value) for value in anchor)
+def _point(keypoint: np.ndarray) -> tuple[float, float, float]:
+    x, y, z = (float(value) for value in keypoint)
     return x, y, z
 
 

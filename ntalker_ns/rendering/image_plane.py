@@ -32,8 +32,8 @@ def places_of(sequence: DrivingSequence, camera: Cameras, device: torch.device) 
         (torch.arange(int(count[0]), device=device) + 0.5 - float(middle[0])) / float(focal[0])
         for count, middle, focal in ((camera.width, camera.cx, camera.fx), (camera.height, camera.cy, camera.fy))
     )
-    u = (x * sequence.fl_x + sequence.cx) / sequence.width
-    v = (y * sequence.fl_y + sequence.cy) / sequence.height
+    u = (x * sequence.camera.fl_x + sequence.camera.cx) / sequence.camera.width
+    v = (y * sequence.camera.fl_y + sequence.camera.cy) / sequence.camera.height
     return torch.stack(torch.meshgrid(u, v, indexing="xy"), dim=-1)
 
 
@@ -67,7 +67,7 @@ class ImagePlane:
             camera: one flat camera, on the host; its intrinsics are used, its pose is not.
             device: where the picture is wanted.
         """
-        replayed = int(self.sequence.replay[frame])
+        replayed = int(self.sequence.track.replay[frame])
         return self._seen("underlay", replayed, lambda: self.sequence.underlay(frame), camera, device)
 
     def plate(self, camera: Cameras, device: torch.device) -> Float[Tensor, "height width 3"]:
@@ -87,7 +87,7 @@ class ImagePlane:
         if image is not self._covering:
             self._covering = image
             self._last.pop("image", None)
-        size = (self.sequence.width, self.sequence.height)
+        size = (self.sequence.camera.width, self.sequence.camera.height)
         return self._seen("image", None, lambda: covering(image, size), camera, device)
 
     def _seen(
@@ -100,7 +100,7 @@ class ImagePlane:
     ) -> Float[Tensor, "height width 3"]:
         """A picture of the clip's size as the camera sees it, area-filtered where it is made smaller; the last picture
         of each kind is kept."""
-        scale = round(min(float(camera.fx[0]) / self.sequence.fl_x, 1.0), 4)
+        scale = round(min(float(camera.fx[0]) / self.sequence.camera.fl_x, 1.0), 4)
         key = (which, scale, device)
         if kind not in self._last or self._last[kind][0] != key:
             image = read()

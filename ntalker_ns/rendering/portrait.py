@@ -97,15 +97,15 @@ class Portrait(nn.Module):
         super().__init__()
         self.config = config
         self.torso = TorsoField(config.torso, *_clip_poses(sequence))
-        scale = config.background_size / max(sequence.width, sequence.height)
-        self.learned = LearnedBackground((round(sequence.width * scale), round(sequence.height * scale)))
+        scale = config.background_size / max(sequence.camera.width, sequence.camera.height)
+        self.learned = LearnedBackground((round(sequence.camera.width * scale), round(sequence.camera.height * scale)))
         self.set_background(config.background)
         self.set_driving(sequence)
 
     def set_driving(self, sequence: DrivingSequence) -> None:
         """Lets another sequence say how the head is held and which frame of the clip is replayed."""
-        self._poses = DeviceCopy(torch.from_numpy(sequence.camera_to_worlds))
-        self._clip_frames = DeviceCopy(torch.from_numpy(sequence.replay))
+        self._poses = DeviceCopy(torch.from_numpy(sequence.track.camera_to_worlds))
+        self._clip_frames = DeviceCopy(torch.from_numpy(sequence.track.replay))
         self.image_plane = ImagePlane(sequence)
         self._kept: dict[str, tuple[Any, Tensor]] = {}
 
@@ -270,6 +270,6 @@ class Portrait(nn.Module):
 def _clip_poses(sequence: DrivingSequence) -> tuple[Float[Tensor, "clip 3 4"], Tensor]:
     """Poses of the clip's frames, and which of them are known and trained on."""
     poses = torch.zeros(sequence.num_clip_frames, 3, 4)
-    poses[torch.from_numpy(sequence.replay)] = torch.from_numpy(sequence.camera_to_worlds)
+    poses[torch.from_numpy(sequence.track.replay)] = torch.from_numpy(sequence.track.camera_to_worlds)
     trained = torch.from_numpy(sequence.clip_is_train).clone()
     return poses, trained & (poses.abs().sum(dim=(1, 2)) > 0)

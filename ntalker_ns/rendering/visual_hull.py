@@ -19,7 +19,7 @@ def carve(
     occupancy: OccupancyGrid,
     dataset: Any,
     shell: FaceShell | None,
-    anchors: dict[str, Float[np.ndarray, "3"]],
+    keypoints: dict[str, Float[np.ndarray, "3"]],
     occlusion_depth: float,
 ) -> None:
     """Closes cells for good: off the visual hull of the training masks, and off the shell of a known face, or else in
@@ -29,7 +29,7 @@ def carve(
         occupancy: its cells are closed.
         dataset: gives frames with labels, and their cameras.
         shell: of the face, where that is known.
-        anchors: of the head.
+        keypoints: of the head.
         occlusion_depth: how far behind what is seen the head is learned, world units.
     """
     picks = np.unique(np.linspace(0, len(dataset) - 1, FRAMES).round().astype(int))
@@ -44,8 +44,8 @@ def carve(
 
     hull = hull_of(MASK_ERROR)
     if shell is None:
-        eyes = np.linalg.norm(anchors["left_eye"] - anchors["right_eye"])
-        inner = hull = hull & (centers[:, 1] > float(anchors["nose"][1] - 0.5 * eyes))
+        eyes = np.linalg.norm(keypoints["left_eye"] - keypoints["right_eye"])
+        inner = hull = hull & (centers[:, 1] > float(keypoints["nose"][1] - 0.5 * eyes))
     else:
         near, deeper = (
             torch.from_numpy(shell.cells(depth)).to(hull.device).view(-1) for depth in (0.0, occlusion_depth)

@@ -20,12 +20,12 @@ import torch
 import tyro
 from jaxtyping import Float
 
-from ntalker_ns.audio.silence import pauses
 from ntalker_ns.cli.run import run_command
 from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation.metrics.lips import LipSync, lip_sync
 from ntalker_ns.speech.lip_regression import APART, LipReader
+from ntalker_ns.speech.pauses import pauses
 from ntalker_ns.talker_dataparser import TalkerDataParserConfig, read_training_clip
 
 THIRDS = ("third-1", "third-2", "third-3")
@@ -49,8 +49,8 @@ class Regression:
         for folder in self.data:
             _, sequence = read_training_clip(TalkerDataParserConfig(data=folder))
             shapes = predicted_shapes(sequence, self.parts)
-            error = relative_error(shapes, sequence.lip_shapes)
-            sync = lip_sync(predicted_openings(shapes, sequence), sequence.mouth_opening)
+            error = relative_error(shapes, sequence.track.lip_shapes)
+            sync = lip_sync(predicted_openings(shapes, sequence), sequence.track.mouth_opening)
             figures = (len(sequence) / sequence.fps, error, sync.correlation, sync.amplitude_ratio)
             rows.append((folder.name, *(f"{figure:.2f}" for figure in figures)))
         columns = ("clip", "s", "squared error of shapes / variance", "mouth opening: correlation", "amplitude")
@@ -122,11 +122,12 @@ def predicted_shapes(sequence: DrivingSequence, parts: int) -> Float[np.ndarray,
         sequence: of a clip.
         parts: their number.
     """
-    frames, predicted = np.arange(len(sequence)), np.zeros_like(sequence.lip_shapes)
-    features, shapes = torch.from_numpy(sequence.features), torch.from_numpy(sequence.lip_shapes)
+    track, frames = sequence.track, np.arange(len(sequence))
+    predicted = np.zeros_like(track.lip_shapes)
+    features, shapes = torch.from_numpy(track.features), torch.from_numpy(track.lip_shapes)
     for part in np.array_split(frames, parts):
         others = frames[(frames < part[0] - APART) | (frames > part[-1] + APART)]
-        silent, closed = pauses(sequence, others)
+        silent, closed = pauses(sequence.feature_info, track.lip_shapes[others], track.mouth_opening[others])
         regression = LipReader(features.shape[-1], shapes.shape[-1], len(others) + len(silent))
         regression.fit(torch.cat([features[others], silent]), torch.cat([shapes[others], closed]))
         predicted[part] = regression(features[part]).numpy()
@@ -140,8 +141,8 @@ def relative_error(predicted: Float[np.ndarray, "n 6"], true: Float[np.ndarray, 
 
 def predicted_openings(predicted: Float[np.ndarray, "n 6"], sequence: DrivingSequence) -> Openings:
     """The mouth openings of predicted shapes, by linear regression from the true ones, which explain all but 1%."""
-    true, known = sequence.mouth_opening, np.isfinite(sequence.mouth_opening)
-    columns, new = (np.hstack([each, np.ones((len(each), 1))]) for each in (sequence.lip_shapes, predicted))
+    true, known = sequence.track.mouth_opening, np.isfinite(sequence.track.mouth_opening)
+    columns, new = (np.hstack([each, np.ones((len(each), 1))]) for each in (sequence.track.lip_shapes, predicted))
     return np.maximum(new @ np.linalg.lstsq(columns[known], true[known], rcond=None)[0], 0.0)
 
 

@@ -87,7 +87,7 @@ class Studio:
         """All outputs for a frame of the driving sequence, from a camera turned about the head by degrees."""
         from ntalker_ns.driving.cameras import sequence_cameras
 
-        camera = sequence_cameras(self.model.driving, self.size)[frame : frame + 1]
+        camera = sequence_cameras(self.model.driving, size=self.size, enlarge=True)[frame : frame + 1]
         camera.camera_to_worlds = camera.camera_to_worlds.new_tensor(
             orbit(camera.camera_to_worlds[0].numpy(), np.radians(yaw), np.radians(pitch))
         )[None]
@@ -198,7 +198,7 @@ def eyes_sheet(studio: Studio) -> Picture:
         studio.drive(with_eyes(studio.clip, openness))
         picture = studio.picture(frame)
         rows[0].append(picture)
-        rows[1].append(crop(picture, studio.clip.face_boxes[frame], (studio.clip.width, studio.clip.height), 0.7, 0.38))
+        rows[1].append(crop(picture, studio.clip.track.face_boxes[frame], studio.clip.camera.size, 0.7, 0.38))
     studio.drive(studio.clip)
     return grid(rows, ["", ""], [f"openness {level:g}" for level in levels], studio.size)
 

@@ -1,6 +1,7 @@
 """Feature files and the extractors' shared rules."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from ntalker_ns.audio.features import (
     FeatureInfo,
+    check_same_kind,
     create_extractor,
     extractor_of,
     load_features,
@@ -100,3 +102,10 @@ def test_extractors_refuse_what_is_no_sound():
 def test_a_feature_file_cannot_be_computed_from_new_audio():
     with pytest.raises(NTalkerError, match=r"\.npy file of width 29"):
         extractor_of(FeatureInfo("aud_ds", None, 29))
+
+
+def test_features_of_another_extractor_are_refused_at_the_same_width():
+    trained = FeatureInfo("hubert", "hub/id", 32)
+    check_same_kind(trained, replace(trained, model="a/folder"))
+    with pytest.raises(NTalkerError, match=r"hubert .* mel"):
+        check_same_kind(trained, FeatureInfo("mel", None, 32))

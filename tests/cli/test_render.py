@@ -79,19 +79,20 @@ def camera_path(path: Path, count: int, render_time: tuple[float, float] | None 
 
 def test_cameras_project_as_the_clips_do_at_any_size(driving: DrivingSequence):
     for size in (None, 20, 100):
-        cameras = sequence_cameras(driving, size)
+        cameras = sequence_cameras(driving, size=size, enlarge=True)
         scale = 1.0 if size is None else size / SIZE
         assert cameras.shape == (CLIP_FRAMES,)
         assert int(cameras.width[0]) == int(cameras.height[0]) == round(SIZE * scale)
-        for name, value in (("fx", driving.fl_x), ("fy", driving.fl_y), ("cx", driving.cx), ("cy", driving.cy)):
+        for name, value in zip(("fx", "fy", "cx", "cy"), driving.camera.intrinsics, strict=True):
             assert float(getattr(cameras, name)[3]) == pytest.approx(value * scale, rel=1e-5)
         assert cameras.times is not None
-        np.testing.assert_allclose(cameras.times[:, 0], driving.times)
-        np.testing.assert_allclose(cameras.camera_to_worlds, driving.camera_to_worlds)
+        np.testing.assert_allclose(cameras.times[:, 0], driving.track.times)
+        np.testing.assert_allclose(cameras.camera_to_worlds, driving.track.camera_to_worlds)
 
 
 def test_cameras_of_a_wide_clip_fill_their_picture(driving: DrivingSequence):
-    cameras = sequence_cameras(replace(driving, width=60, height=40, cx=30.0, cy=20.0), 35)
+    wide = replace(driving.camera, width=60, height=40, cx=30.0, cy=20.0)
+    cameras = sequence_cameras(replace(driving, camera=wide), size=35)
     assert (int(cameras.width[0]), int(cameras.height[0])) == (35, 23)
     assert float(cameras.cx[0]) == pytest.approx(17.5)
     assert float(cameras.cy[0]) == pytest.approx(11.5)
@@ -100,17 +101,17 @@ def test_cameras_of_a_wide_clip_fill_their_picture(driving: DrivingSequence):
 def test_new_audio_replaces_the_features_and_replays_the_clip(driving: DrivingSequence, speech: Path):
     sequence = sequence_for_audio(driving, speech)
     assert len(sequence) == 30
-    assert sequence.features.shape == (30, 16, 32)
-    assert sequence.times[0] == 0.0 and sequence.times[-1] == 1.0
-    assert sequence.replay.max() < CLIP_FRAMES
-    loudness = sequence.features[:, 7:9].mean(axis=(1, 2))
+    assert sequence.track.features.shape == (30, 16, 32)
+    assert sequence.track.times[0] == 0.0 and sequence.track.times[-1] == 1.0
+    assert sequence.track.replay.max() < CLIP_FRAMES
+    loudness = sequence.track.features[:, 7:9].mean(axis=(1, 2))
     spoken = (np.arange(30) / 25 % 0.2) < 0.1
     assert np.corrcoef(loudness, spoken)[0, 1] > 0.7
 
 
 def test_features_of_ones_own_must_fit(driving: DrivingSequence, speech: Path, tmp_path: Path):
     np.save(tmp_path / "own.npy", np.full((30, 16, 32), 0.5, np.float32))
-    assert np.all(sequence_for_audio(driving, speech, tmp_path / "own.npy").features == 0.5)
+    assert np.all(sequence_for_audio(driving, speech, tmp_path / "own.npy").track.features == 0.5)
     np.save(tmp_path / "own.npy", np.zeros((30, 16, 29), np.float32))
     with pytest.raises(NTalkerError, match=r"Feature width 29 .* trained with 32"):
         sequence_for_audio(driving, speech, tmp_path / "own.npy")
@@ -121,7 +122,7 @@ def test_a_path_without_times_lasts_as_long_as_the_audio(driving: DrivingSequenc
         shot = path_shot(camera_path(tmp_path / "path.json", count), driving)
         assert shot.speaks and shot.fps == 25.0
         assert shot.cameras.times is not None
-        np.testing.assert_allclose(shot.cameras.times[:, 0], driving.times, atol=1e-6)
+        np.testing.assert_allclose(shot.cameras.times[:, 0], driving.track.times, atol=1e-6)
         along = np.minimum(np.arange(CLIP_FRAMES), count - 1) * 0.01
         np.testing.assert_allclose(shot.cameras.camera_to_worlds[:, 0, 3], along, atol=1e-6)
 
@@ -168,7 +169,7 @@ def test_a_head_speaks_new_audio(run: Path, speech: Path, tmp_path: Path, monkey
     pipeline = load_run(run)
     model: Any = pipeline.model
     model.set_driving(sequence_for_audio(model.driving, speech))
-    expected = model.get_outputs_for_camera(sequence_cameras(model.driving, 24)[11:12])["rgb"] * 255
+    expected = model.get_outputs_for_camera(sequence_cameras(model.driving, size=24)[11:12])["rgb"] * 255
     assert np.abs(frames[11] - expected.cpu().numpy()).mean() < 6.0
 
 
@@ -239,7 +240,7 @@ def test_a_transparent_head_is_written_as_pictures(run: Path, speech: Path, tmp_
     spoken = sequence_for_audio(clip, speech)
     model.set_driving(controlled(spoken, clip, "blink", "sway", 1.0, 3))
     model.portrait.set_background("transparent")
-    outputs = model.get_outputs_for_camera(sequence_cameras(model.driving, 24)[11:12])
+    outputs = model.get_outputs_for_camera(sequence_cameras(model.driving, size=24)[11:12])
     for name, opacity, columns in (("rgb", "opacity", slice(0, 24)), ("head", "head_opacity", slice(24, 48))):
         part = stored[:, columns]
         np.testing.assert_allclose(part[..., 3:], outputs[opacity].numpy(), atol=0.6 / 255)

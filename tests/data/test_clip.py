@@ -23,7 +23,7 @@ def test_a_clip_reads_as_it_was_written(folder):
     np.testing.assert_array_equal(clip.labels(2), labels)
     np.testing.assert_array_equal(clip.plate(), plate(48))
     features, info = clip.features(None)
-    assert features.shape == (5, 16, 8) and info["extractor"] == "mel" and info["channels"] == 8
+    assert features.shape == (5, 16, 8) and info.extractor == "mel" and info.channels == 8
 
 
 def test_a_clip_can_be_cut(folder):

@@ -116,13 +116,13 @@ def test_axes_and_scale_by_hand():
     np.testing.assert_allclose(to_our_world(matrix)[0], expected, atol=1e-6)
 
 
-def test_anchors_are_upright_and_face_us(folder):
+def test_keypoints_are_upright_and_face_us(folder):
     driving = TalkerDataParserConfig(data=folder).setup().get_dataparser_outputs("train").metadata["driving"]
     for name, point in true_keypoints().items():
         if name != "mouth":
-            np.testing.assert_allclose(driving.anchors[name], point, atol=1e-2)
-    eyes = (driving.anchors["left_eye"] + driving.anchors["right_eye"]) / 2
-    assert eyes[2] > driving.anchors["mouth"][2] and driving.anchors["nose"][1] < eyes[1]
+            np.testing.assert_allclose(driving.rig.keypoints[name], point, atol=1e-2)
+    eyes = (driving.rig.keypoints["left_eye"] + driving.rig.keypoints["right_eye"]) / 2
+    assert eyes[2] > driving.rig.keypoints["mouth"][2] and driving.rig.keypoints["nose"][1] < eyes[1]
 
 
 @pytest.mark.parametrize("head_colour", ["blue", "red"])
@@ -195,8 +195,8 @@ def test_features_are_looked_up_by_audio_number(folder):
     rows = np.load(folder / "aud_eo.npy").astype(np.float32)
     features, info = read_clip(folder).features(None)
     np.testing.assert_array_equal(features, rows[[*range(3, 14), 13]])
-    assert info["extractor"] == "wav2vec2" and info["channels"] == 44
-    assert info["model"] == "cpierse/wav2vec2-large-xlsr-53-esperanto"
+    assert info.extractor == "wav2vec2" and info.channels == 44
+    assert info.model == "cpierse/wav2vec2-large-xlsr-53-esperanto"
 
 
 @pytest.mark.parametrize(("name", "channels"), [("aud", 29), ("aud_ds", 29)])
@@ -204,7 +204,7 @@ def test_other_feature_files_are_recorded_by_name(folder, name, channels):
     (folder / "aud_eo.npy").unlink()
     np.save(folder / f"{name}.npy", np.zeros((20, 16, channels), np.float32))
     features, info = read_clip(folder).features(None)
-    assert features.shape == (FRAMES, 16, channels) and info["extractor"] == name
+    assert features.shape == (FRAMES, 16, channels) and info.extractor == name
 
 
 def test_hubert_files_of_two_steps_a_frame_become_windows(folder):
@@ -212,7 +212,7 @@ def test_hubert_files_of_two_steps_a_frame_become_windows(folder):
     np.save(folder / "aud_hu.npy", steps)
     features, info = read_clip(folder).features("aud_hu")
     np.testing.assert_array_equal(features, windows_of_track(steps.reshape(40, 1024), 20)[3:15])
-    assert info["extractor"] == "hubert" and info["window"] == 16 and info["channels"] == 1024
+    assert info.extractor == "hubert" and info.window == 16 and info.channels == 1024
 
 
 def test_blinks_come_from_action_units(folder):

@@ -74,18 +74,18 @@ def test_the_folder_holds_every_frame_without_its_head(clip, tmp_path):
         assert np.abs(loaded.thumbnail(i).astype(int) - small).mean() < 3
 
 
-def test_anchors_come_from_training_frames(clip):
+def test_keypoints_come_from_training_frames(clip):
     landmarks = clip.landmarks.copy()
     landmarks[4:] += 1000
     sequence = build_driving(replace(clip, landmarks=landmarks), np.arange(FRAMES) < 4, None)
     exact = build_driving(clip, np.arange(FRAMES) < 4, None)
-    np.testing.assert_array_equal(sequence.anchors["nose"], exact.anchors["nose"])
+    np.testing.assert_array_equal(sequence.rig.keypoints["nose"], exact.rig.keypoints["nose"])
 
 
 def test_eye_openness_stays_between_zero_and_one(clip):
     eyes = np.linspace(-0.5, 1.5, FRAMES).astype(np.float32)
     sequence = build_driving(replace(clip, eye_openness=eyes), np.ones(FRAMES, bool), None)
-    np.testing.assert_array_equal(sequence.eye_openness, np.clip(eyes, 0, 1))
+    np.testing.assert_array_equal(sequence.track.eye_openness, np.clip(eyes, 0, 1))
 
 
 def test_a_frame_that_cannot_be_read_leaves_no_folder(clip, tmp_path):

@@ -35,7 +35,7 @@ def sequence_of(cameras: np.ndarray, is_train: np.ndarray | None = None) -> Driv
     count = len(cameras)
     train = np.ones(count, bool) if is_train is None else is_train
     sequence = make_sequence(count, train.tolist())
-    return replace(sequence, camera_to_worlds=cameras[:, :3].astype(np.float32))
+    return sequence.with_track(camera_to_worlds=cameras[:, :3].astype(np.float32))
 
 
 @pytest.fixture
@@ -44,11 +44,11 @@ def clip() -> DrivingSequence:
 
 
 def test_a_head_pose_is_the_inverse_of_its_camera(clip: DrivingSequence):
-    turned, places = head_poses(clip.camera_to_worlds)
+    turned, places = head_poses(clip.track.camera_to_worlds)
     point = np.array([0.1, -0.5, 0.3])
-    for camera, rotation, place in zip(clip.camera_to_worlds, turned, places, strict=True):
+    for camera, rotation, place in zip(clip.track.camera_to_worlds, turned, places, strict=True):
         np.testing.assert_allclose(camera[:, :3] @ (rotation @ point + place) + camera[:, 3], point, atol=1e-5)
-    np.testing.assert_allclose(cameras_of_heads(turned, places), clip.camera_to_worlds, atol=1e-6)
+    np.testing.assert_allclose(cameras_of_heads(turned, places), clip.track.camera_to_worlds, atol=1e-6)
 
 
 def test_motion_of_a_head_that_nods_about_one_axis():
@@ -66,22 +66,24 @@ def test_motion_put_back_on_the_rest_pose_is_the_clip_again():
     angles = np.array([-0.2, -0.1, 0.0, 0.1, 0.2])
     turned = Rotation.from_rotvec(angles[:, None] * np.array([0, 1.0, 0])).as_matrix()
     clip = sequence_of(cameras_of_heads(turned, np.tile([0.1, 0.2, -3.0], (5, 1))))
-    moved = with_motion(clip, clip, motion_about_mean(clip.camera_to_worlds))
-    np.testing.assert_allclose(moved.camera_to_worlds, clip.camera_to_worlds, atol=1e-6)
-    assert (moved.replay == 2).all()
+    moved = with_motion(clip, clip, motion_about_mean(clip.track.camera_to_worlds))
+    np.testing.assert_allclose(moved.track.camera_to_worlds, clip.track.camera_to_worlds, atol=1e-6)
+    assert (moved.track.replay == 2).all()
 
 
 def test_still_shows_one_training_frame_and_keeps_the_speech(clip: DrivingSequence):
-    clip = replace(clip, is_train=np.arange(60) < 50)
-    spoken = clip.with_features(np.random.default_rng(0).normal(size=(130, 16, 3)).astype(np.float32), {})
+    clip = clip.with_track(is_train=np.arange(60) < 50)
+    spoken = clip.with_features(np.random.default_rng(0).normal(size=(130, 16, 3)).astype(np.float32))
     held = controlled(spoken, clip, pose="still")
     rest = rest_frame(clip)
-    assert rest < 50 and (held.replay == rest).all() and held.is_train.all()
-    np.testing.assert_allclose(held.camera_to_worlds, np.tile(clip.camera_to_worlds[rest], (130, 1, 1)), atol=1e-6)
+    assert rest < 50 and (held.track.replay == rest).all() and held.track.is_train.all()
+    np.testing.assert_allclose(
+        held.track.camera_to_worlds, np.tile(clip.track.camera_to_worlds[rest], (130, 1, 1)), atol=1e-6
+    )
     for name in ("face_boxes", "brow_shapes"):
-        np.testing.assert_array_equal(getattr(held, name), np.tile(getattr(clip, name)[rest], (130, 1)))
+        np.testing.assert_array_equal(getattr(held.track, name), np.tile(getattr(clip.track, name)[rest], (130, 1)))
     for name in ("features", "times", "eye_openness", "lip_shapes"):
-        np.testing.assert_array_equal(getattr(held, name), getattr(spoken, name))
+        np.testing.assert_array_equal(getattr(held.track, name), getattr(spoken.track, name))
 
 
 def test_a_head_rests_in_a_frame_that_shows_it(clip: DrivingSequence):
@@ -93,7 +95,7 @@ def test_sway_is_small_smooth_and_the_seeds_own(clip: DrivingSequence):
     one, same, other = (sway(clip, 4000, seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one, same)
     assert np.abs(one - other).max() > 1e-3
-    own = motion_about_mean(clip.camera_to_worlds)
+    own = motion_about_mean(clip.track.camera_to_worlds)
     # tanh takes about a third off the standard deviation that the clip's covariance gives.
     ratio = one.std(axis=0) / own.std(axis=0)
     assert (ratio > 0.5 * SWAY).all() and (ratio < SWAY).all()
@@ -107,7 +109,7 @@ def test_a_longer_sequence_sways_alike_at_first(clip: DrivingSequence):
 
 
 def test_swaying_cameras_are_rotations(clip: DrivingSequence):
-    rotations = controlled(clip, clip, pose="sway", seed=3).camera_to_worlds[:, :, :3]
+    rotations = controlled(clip, clip, pose="sway", seed=3).track.camera_to_worlds[:, :, :3]
     np.testing.assert_allclose(rotations @ rotations.transpose(0, 2, 1), np.tile(np.eye(3), (60, 1, 1)), atol=1e-5)
     np.testing.assert_allclose(np.linalg.det(rotations), 1.0, atol=1e-5)
 
@@ -140,8 +142,8 @@ def test_the_shape_of_a_blink():
 
 def test_eyes_are_replayed_held_or_blink(clip: DrivingSequence):
     assert controlled(clip, clip) is clip
-    assert (controlled(clip, clip, eyes="0.25").eye_openness == np.float32(0.25)).all()
-    blinking = controlled(clip, clip, eyes="blink", seed=5).eye_openness
+    assert (controlled(clip, clip, eyes="0.25").track.eye_openness == np.float32(0.25)).all()
+    blinking = controlled(clip, clip, eyes="blink", seed=5).track.eye_openness
     np.testing.assert_array_equal(blinking, blinks(60, 25.0, usual_openness(clip), 5))
     assert blinking.dtype == np.float32
 
@@ -152,11 +154,13 @@ def test_smoothing_keeps_what_is_smooth_and_calms_what_is_not():
     turned = Rotation.from_rotvec(angles[:, None] * np.array([0, 1.0, 0])).as_matrix()
     calm = sequence_of(cameras_of_heads(turned, line))
     inner = slice(12, 68)
-    np.testing.assert_allclose(smoothed(calm, 3.0).camera_to_worlds[inner], calm.camera_to_worlds[inner], atol=1e-5)
+    np.testing.assert_allclose(
+        smoothed(calm, 3.0).track.camera_to_worlds[inner], calm.track.camera_to_worlds[inner], atol=1e-5
+    )
     shaken = np.random.default_rng(0).normal(0, 0.02, 80)
     rough = Rotation.from_rotvec((angles + shaken)[:, None] * np.array([0, 1.0, 0])).as_matrix()
     result = smoothed(sequence_of(cameras_of_heads(rough, line)), 3.0)
-    left = Rotation.from_matrix(head_poses(result.camera_to_worlds)[0]).as_rotvec()[inner, 1] - angles[inner]
+    left = Rotation.from_matrix(head_poses(result.track.camera_to_worlds)[0]).as_rotvec()[inner, 1] - angles[inner]
     # A Gaussian of width s leaves white noise a variance of 1 / (2 s sqrt(pi)).
     assert left.std() == pytest.approx(0.02 / np.sqrt(6 * np.sqrt(np.pi)), rel=0.35)
 
@@ -165,10 +169,10 @@ def test_the_motion_of_another_data_set(clip: DrivingSequence, tmp_path: Path):
     folder = write_clip(tmp_path / "other", num_frames=24)
     from_file = controlled(clip, clip, pose=str(folder / "transforms.json"))
     from_folder = controlled(clip, clip, pose=str(folder))
-    np.testing.assert_array_equal(from_file.camera_to_worlds, from_folder.camera_to_worlds)
+    np.testing.assert_array_equal(from_file.track.camera_to_worlds, from_folder.track.camera_to_worlds)
     motion = motion_about_mean(poses(24)[:, :3])
-    np.testing.assert_allclose(motion_about_mean(from_file.camera_to_worlds[:24]), motion, atol=2e-2)
-    np.testing.assert_allclose(from_file.camera_to_worlds[24], from_file.camera_to_worlds[22], atol=1e-6)
+    np.testing.assert_allclose(motion_about_mean(from_file.track.camera_to_worlds[:24]), motion, atol=2e-2)
+    np.testing.assert_allclose(from_file.track.camera_to_worlds[24], from_file.track.camera_to_worlds[22], atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def test_exact_landmarks_give_the_points_back():
         np.testing.assert_allclose(found[name], point, atol=2e-3)
 
 
-def test_the_68_points_have_the_same_anchors():
+def test_the_68_points_have_the_same_keypoints():
     cameras = poses(20)
     points = np.array([front(*place) for place in np.random.default_rng(1).uniform(-0.4, 0.4, (68, 2))])
     for name, indices in IBUG.keypoints.items():

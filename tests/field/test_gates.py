@@ -6,7 +6,7 @@ import torch
 from ntalker_ns.field.gates import brow_gate, eye_gate, speech_gate
 from ntalker_ns.kernels.face_state import Gate
 
-ANCHORS = {
+KEYPOINTS = {
     "mouth": np.array([0.0, -0.5, -0.3]),
     "chin": np.array([0.0, -0.45, -0.55]),
     "left_eye": np.array([0.2, -0.45, 0.1]),
@@ -31,13 +31,13 @@ def test_gate_has_finite_gradients_everywhere() -> None:
 
 
 def test_speech_reaches_lips_and_chin_but_not_eyes() -> None:
-    points = torch.tensor(np.stack([ANCHORS["mouth"], ANCHORS["chin"], ANCHORS["left_eye"]]), dtype=torch.float32)
-    speech, eyes = speech_gate(ANCHORS)(points).squeeze(-1), eye_gate(ANCHORS)(points).squeeze(-1)
+    points = torch.tensor(np.stack([KEYPOINTS["mouth"], KEYPOINTS["chin"], KEYPOINTS["left_eye"]]), dtype=torch.float32)
+    speech, eyes = speech_gate(KEYPOINTS)(points).squeeze(-1), eye_gate(KEYPOINTS)(points).squeeze(-1)
     assert speech[0] == 1.0 and speech[1] == 1.0 and speech[2] == 0.0
     assert eyes[0] == 0.0 and eyes[1] == 0.0 and eyes[2] == 1.0
 
 
 def test_brows_are_over_the_eyes() -> None:
-    brow, hair = ANCHORS["left_eye"] + [0.05, 0.0, 0.14], ANCHORS["left_eye"] + [0.0, 0.0, 0.5]
-    points = torch.tensor(np.stack([brow, ANCHORS["left_eye"], hair, ANCHORS["mouth"]]), dtype=torch.float32)
-    assert brow_gate(ANCHORS)(points).squeeze(-1).tolist() == [1.0, 1.0, 0.0, 0.0]
+    brow, hair = KEYPOINTS["left_eye"] + [0.05, 0.0, 0.14], KEYPOINTS["left_eye"] + [0.0, 0.0, 0.5]
+    points = torch.tensor(np.stack([brow, KEYPOINTS["left_eye"], hair, KEYPOINTS["mouth"]]), dtype=torch.float32)
+    assert brow_gate(KEYPOINTS)(points).squeeze(-1).tolist() == [1.0, 1.0, 0.0, 0.0]

@@ -8,13 +8,14 @@ import pytest
 import torch
 from support.made_up_lids import open_lids
 
+from ntalker_ns.face.rig import Rig
 from ntalker_ns.field.mlp import FrameMLP, network_backend, truncated_exp
 from ntalker_ns.field.ragged import PerRay
-from ntalker_ns.field.talker_field import FaceMotions, FrameConditions, TalkerField, TalkerFieldConfig
+from ntalker_ns.field.talker_field import FrameConditions, TalkerField, TalkerFieldConfig
 from ntalker_ns.kernels.backend import Backend
 from ntalker_ns.training import transfers
 
-ANCHORS = {
+KEYPOINTS = {
     "mouth": np.array([0.0, -0.5, -0.3]),
     "chin": np.array([0.0, -0.45, -0.55]),
     "left_eye": np.array([0.2, -0.45, 0.1]),
@@ -27,14 +28,14 @@ ANCHORS = {
 def field() -> TalkerField:
     torch.manual_seed(0)
     config = TalkerFieldConfig(num_levels=4, max_resolution=64, log2_hashmap_size=10)
-    places = np.stack([ANCHORS[name][[0, 2]] for name in ("mouth", "chin", "nose")]).astype(np.float32)
+    places = np.stack([KEYPOINTS[name][[0, 2]] for name in ("mouth", "chin", "nose")]).astype(np.float32)
     motions = np.zeros((3, 3, 2), np.float32)
     motions[0, :2, 1] = -0.05
     brows = np.array([[-0.2, 0.2], [0.2, 0.2], [0.0, 0.4]], np.float32)
     raised = np.zeros((2, 3, 2), np.float32)
     raised[0, :2, 1] = 0.05
-    face = FaceMotions(places, motions, brows, raised, open_lids(ANCHORS))
-    field = TalkerField(config, anchors=ANCHORS, motions=face)
+    rig = Rig(KEYPOINTS, places, motions, brows, raised, open_lids(KEYPOINTS))
+    field = TalkerField(config, rig)
     for table in field.grid_parameters():
         torch.nn.init.normal_(table)
     return field
@@ -49,10 +50,10 @@ def conditions(
     return FrameConditions(lips, code, brows, torch.full((frames, 1), eyes), torch.zeros(frames, 4), counts)
 
 
-def points_at(anchor: str, count: int = 20) -> torch.Tensor:
+def points_at(keypoint: str, count: int = 20) -> torch.Tensor:
     generator = torch.Generator().manual_seed(1)
     around = 0.02 * torch.randn(count, 3, generator=generator)
-    return torch.tensor(ANCHORS[anchor], dtype=torch.float32) + around
+    return torch.tensor(KEYPOINTS[keypoint], dtype=torch.float32) + around
 
 
 def views(field: TalkerField, directions: torch.Tensor) -> PerRay | None:
@@ -97,7 +98,7 @@ def test_closed_lids_cover_the_eye_with_the_skin_over_it(field: TalkerField, mon
     first = field.density_net.layers[0]
     assert isinstance(first, torch.nn.Linear)
     first.weight.data[:, -1] = 0  # the network is not told
-    on_eye = torch.tensor(ANCHORS["left_eye"], dtype=torch.float32)[None] + torch.tensor([[0.0, 0.0, 0.03]])
+    on_eye = torch.tensor(KEYPOINTS["left_eye"], dtype=torch.float32)[None] + torch.tensor([[0.0, 0.0, 0.03]])
     skin = on_eye + torch.tensor([[0.0, 0.0, 0.15 * 0.08 / 0.18]])
     closed = field.density(on_eye, conditions(field, [1], eyes=0.0))
     torch.testing.assert_close(closed, field.density(skin, conditions(field, [1])), rtol=1e-3, atol=1e-4)
@@ -208,9 +209,9 @@ def test_asking_all_samples_is_asking_those_that_differ(field: TalkerField, monk
     monkeypatch.setattr(field.audio_grid, "backend", "torch")
     for network in (each for each in field.modules() if isinstance(each, FrameMLP)):
         monkeypatch.setattr(network, "backend", "torch")
-    anchors = [points_at(name) for name in ("mouth", "left_eye", "chin")]
+    keypoints = [points_at(name) for name in ("mouth", "left_eye", "chin")]
     counts = [50, 0, 60]
-    positions = torch.cat([*anchors, torch.rand(50, 3) * 2.0 - 1.0]).double()[torch.randperm(110)].requires_grad_()
+    positions = torch.cat([*keypoints, torch.rand(50, 3) * 2.0 - 1.0]).double()[torch.randperm(110)].requires_grad_()
     asked = conditions(field, counts, audio=1.5, eyes=0.3, brow=1.0)
     asked = replace(asked, **{name: getattr(asked, name).double() for name in asked.__dict__ if name != "counts"})
     directions = torch.nn.functional.normalize(torch.randn(110, 3).double(), dim=-1)

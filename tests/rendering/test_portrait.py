@@ -37,9 +37,9 @@ def portrait(driving: DrivingSequence) -> Portrait:
 
 
 def camera(driving: DrivingSequence, frame: int = 0, size: int = SIZE) -> Cameras:
-    pose = torch.from_numpy(driving.camera_to_worlds[frame : frame + 1])
-    scale = size / SIZE
-    return Cameras(pose, driving.fl_x * scale, driving.fl_y * scale, size / 2, size / 2, size, size).flatten()
+    pose = torch.from_numpy(driving.track.camera_to_worlds[frame : frame + 1])
+    seen = driving.camera.resized((size, size))
+    return Cameras(pose, seen.fl_x, seen.fl_y, size / 2, size / 2, size, size).flatten()
 
 
 def test_the_background_is_what_was_chosen(portrait: Portrait, driving: DrivingSequence):
@@ -191,12 +191,12 @@ def test_patches_that_the_head_fills_are_no_fault(driving: DrivingSequence, back
 
 
 def test_a_replay_of_the_clip_has_the_clips_torso(portrait: Portrait, driving: DrivingSequence):
-    track = np.zeros((50, *driving.features.shape[1:]), np.float32)
-    spoken = driving.with_features(track, driving.feature_info)
+    track = np.zeros((50, *driving.track.features.shape[1:]), np.float32)
+    spoken = driving.with_features(track)
     with torch.no_grad():
         portrait.torso.codes.normal_()
     view = camera(driving)
-    before = portrait.around(int(spoken.replay[30]), view)
+    before = portrait.around(int(spoken.track.replay[30]), view)
     portrait.set_driving(spoken)
     assert torch.equal(portrait.around(30, view).colour, before.colour)
     assert set(Portrait(portrait.config, spoken).state_dict()) == set(portrait.state_dict())

@@ -13,7 +13,7 @@ from ntalker_ns.rendering.occupancy import OccupancyGrid
 from ntalker_ns.rendering.visual_hull import carve
 
 SIZE, FOCAL, DISTANCE, RADIUS, CELLS = 64, 120.0, 4.0, 12.0, 32
-ANCHORS = {
+KEYPOINTS = {
     "nose": np.array([0.0, -0.4, 0.0], np.float32),
     "left_eye": np.array([0.2, -0.3, 0.2], np.float32),
     "right_eye": np.array([-0.2, -0.3, 0.2], np.float32),
@@ -48,7 +48,7 @@ def places() -> dict[str, Any]:
 
 def carved(shell: FaceShell | None, occlusion_depth: float = 0.2) -> OccupancyGrid:
     grid = OccupancyGrid(CELLS)
-    carve(grid, Frames(), shell, ANCHORS, occlusion_depth)
+    carve(grid, Frames(), shell, KEYPOINTS, occlusion_depth)
     assert bool(grid.carved)
     return grid
 

@@ -1,14 +1,15 @@
 """The scripts beside the package."""
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
 from support.paths import REPOSITORY
+from support.sequences import make_sequence
 
+from ntalker_ns.audio.features import FeatureInfo
 from ntalker_ns.errors import NTalkerError
 from scripts.benchmarks import held_out_speech
 from scripts.benchmarks.portrait import consecutive, orbit
@@ -53,25 +54,15 @@ def test_flicker_is_a_mean_over_pairs_of_frames():
     assert consecutive(frames) == pytest.approx(0.15 * 255)
 
 
-class Sequence(SimpleNamespace):
-    """The part of a driving sequence that the regression needs."""
-
-    def __len__(self) -> int:
-        return len(self.features)
-
-
 def test_the_regression_predicts_what_follows_from_the_audio():
     features = RNG.standard_normal((600, 16, 4)).astype(np.float32)
     shapes = features[:, 4:12].mean(axis=1) @ RNG.standard_normal((4, 6)).astype(np.float32)
-    sequence: Any = Sequence(
-        features=features,
-        lip_shapes=shapes,
-        mouth_opening=0.05 + 0.01 * shapes[:, 0],
-        feature_info={"extractor": "a file"},
-    )
+    opening = 0.05 + 0.01 * shapes[:, 0]
+    sequence = make_sequence(600).with_track(features=features, lip_shapes=shapes, mouth_opening=opening)
+    sequence = replace(sequence, feature_info=FeatureInfo("a file", None, 4))
     predicted = held_out_speech.predicted_shapes(sequence, 4)
     error = held_out_speech.relative_error
     assert error(predicted, shapes) < 0.5 < error(predicted[::-1], shapes)
     openings = held_out_speech.predicted_openings(predicted, sequence)
-    assert np.corrcoef(openings, sequence.mouth_opening)[0, 1] > 0.8
+    assert np.corrcoef(openings, opening)[0, 1] > 0.8
     assert error(np.broadcast_to(shapes.mean(axis=0), shapes.shape), shapes) == pytest.approx(1.0)

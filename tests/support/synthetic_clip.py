@@ -80,7 +80,7 @@ def plate(size: int) -> np.ndarray:
 
 
 def mesh_points(rng: np.random.Generator) -> np.ndarray:
-    """478 points of the head, the anchors and the face's outline among them."""
+    """478 points of the head, the keypoints and the face's outline among them."""
     points = np.array([front(*place) for place in rng.uniform(-0.4, 0.4, (478, 2))])
     angles = np.linspace(0, 2 * np.pi, len(FACE_OVAL), endpoint=False)
     for index, angle in zip(FACE_OVAL, angles, strict=True):

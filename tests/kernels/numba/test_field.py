@@ -8,17 +8,18 @@ import torch
 from support.made_up_lids import open_lids
 from torch import Tensor
 
+from ntalker_ns.face.rig import Rig
 from ntalker_ns.field.ragged import PerRay
-from ntalker_ns.field.talker_field import FaceMotions, FrameConditions, TalkerField, TalkerFieldConfig
+from ntalker_ns.field.talker_field import FrameConditions, TalkerField, TalkerFieldConfig
 
-ANCHORS = {
+KEYPOINTS = {
     "left_eye": np.array([0.2, -0.4, 0.3]),
     "right_eye": np.array([-0.2, -0.4, 0.3]),
     "mouth": np.array([0.0, -0.45, -0.1]),
     "chin": np.array([0.0, -0.4, -0.35]),
     "nose": np.array([0.0, -0.5, 0.1]),
 }
-ANCHORS = {name: place.astype(np.float32) for name, place in ANCHORS.items()}
+KEYPOINTS = {name: place.astype(np.float32) for name, place in KEYPOINTS.items()}
 
 
 def make_field(**sizes: Any) -> TalkerField:
@@ -38,8 +39,8 @@ def make_field(**sizes: Any) -> TalkerField:
     motions = (0.05 * rng.normal(size=(3, 9, 2))).astype(np.float32)
     brows = rng.uniform([-0.4, 0.2], [0.4, 0.6], (7, 2)).astype(np.float32)
     raised = (0.05 * rng.normal(size=(2, 7, 2))).astype(np.float32)
-    face = FaceMotions(places, motions, brows, raised, open_lids(ANCHORS))
-    field = TalkerField(TalkerFieldConfig(**{**config, **sizes}), ANCHORS, face)
+    rig = Rig(KEYPOINTS, places, motions, brows, raised, open_lids(KEYPOINTS))
+    field = TalkerField(TalkerFieldConfig(**{**config, **sizes}), rig)
     for table in field.grid_parameters():
         torch.nn.init.normal_(table)
     return field
@@ -57,7 +58,7 @@ def conditions(field: TalkerField, openness: list[float]) -> FrameConditions:
 
 def places(frames: int) -> Tensor:
     """Of each frame some everywhere, mostly near mouth and eyes, and outside the box."""
-    near = [torch.from_numpy(ANCHORS[name]) + 0.2 * torch.randn(frames * 60, 3) for name in ("mouth", "left_eye")]
+    near = [torch.from_numpy(KEYPOINTS[name]) + 0.2 * torch.randn(frames * 60, 3) for name in ("mouth", "left_eye")]
     return torch.stack([2.4 * torch.rand(frames * 60, 3) - 1.2, *near], dim=1).view(-1, 3)
 
 

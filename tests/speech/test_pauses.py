@@ -1,0 +1,55 @@
+"""Training examples of silence: their features, and the lips that go with them."""
+
+import numpy as np
+import torch
+
+from ntalker_ns.audio import mel
+from ntalker_ns.audio.features import FeatureInfo
+from ntalker_ns.speech.lip_regression import LipReader
+from ntalker_ns.speech.pauses import LOUDNESSES, pauses
+
+FRAMES = 40
+INFO = FeatureInfo("mel", None, channels=4)
+
+
+def clip() -> tuple[np.ndarray, np.ndarray]:
+    """Lip shapes and mouth openings."""
+    rng = np.random.default_rng(0)
+    openings = np.linspace(0.0, 0.1, FRAMES)
+    openings[3] = np.nan
+    return np.stack([openings, rng.standard_normal(FRAMES)], axis=1).astype(np.float32), openings
+
+
+def test_silence_has_the_lips_of_the_most_closed_frames() -> None:
+    shapes, openings = clip()
+    windows, closed = pauses(INFO, shapes[1:], openings[1:])
+    assert len(windows) == len(LOUDNESSES) == 3
+    silent = torch.from_numpy(mel.mel_windows(np.zeros(6400, np.float32), 10))
+    torch.testing.assert_close(windows[0], silent[4, :, :4])
+    torch.testing.assert_close(windows[2] - windows[0], torch.full((16, 4), 0.6))
+    # Of 38 known openings two are within the lowest twentieth.
+    torch.testing.assert_close(closed, torch.from_numpy(shapes[[1, 2]].mean(axis=0)).expand(3, -1))
+
+
+def test_no_examples_where_the_features_of_silence_or_all_openings_are_unknown() -> None:
+    shapes, openings = clip()
+    windows, closed = pauses(FeatureInfo("hubert", None, channels=4), shapes, openings)
+    assert windows.shape == (0, 16, 4) and closed.shape == (0, 2)
+    assert len(pauses(INFO, shapes, np.full(FRAMES, np.nan))[0]) == 0
+
+
+def test_a_clip_without_pauses_closes_the_mouth_in_silence() -> None:
+    shapes, _ = clip()
+    # The louder, the more closed, by chance in seconds of speech.
+    openings = np.linspace(0.0, 0.1, FRAMES)
+    features = np.random.default_rng(1).standard_normal((FRAMES, 16, 4)).astype(np.float32)
+    features += np.linspace(2.0, 0.0, FRAMES, dtype=np.float32)[:, None, None]
+    shapes[:, 0] = openings
+    speech = torch.from_numpy(features), torch.from_numpy(shapes)
+    silence = pauses(INFO, shapes, openings)
+    predicted = []
+    for examples in (speech, tuple(torch.cat([one, more[:1]]) for one, more in zip(speech, silence, strict=True))):
+        regression = LipReader(4, 2, FRAMES + 1)
+        regression.fit(*examples)
+        predicted.append(float(regression(silence[0])[0, 0]))
+    assert predicted[1] < 0.6 * predicted[0]
