@@ -1,6 +1,7 @@
 """What all fused numba kernels have in common."""
 
 import sys
+import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -21,6 +22,12 @@ KERNEL_LOCK = RLock()
 launching kernels at once would end the process. A kernel uses all cores, so nothing is lost by waiting."""
 
 _KERNELS = Path(__file__).parent
+
+_REPORT_INTERVAL = 10.0
+"""Seconds between two reports of kernels compiled."""
+
+_TRAINING_KERNELS = 21
+"""Kernels that a training compiles."""
 
 
 def kernel(function: Callable[..., None]) -> Any:
@@ -66,26 +73,33 @@ def forget_outdated(compiled: Any, changed: float) -> None:
 
 
 class _Announcer(event.Listener):
-    """Says why nothing seems to happen, when numba begins to compile a kernel of which it has kept nothing.
+    """Reports that kernels are being compiled, of which no compiled code was kept, and how many are done.
 
     nerfstudio's viewer traces every line of what it renders and breaks off where somebody moves the camera: a compiler
-    would take minutes more, and begin anew with every move. It is left alone.
+    would take minutes more, and begin anew with every move. Tracing is suspended for it.
     """
 
     def __init__(self) -> None:
         self._tracers: list[Any] = []  # numba compiles one function at a time, and those that it needs within
+        self._compiled, self._start, self._reported = 0, 0.0, 0.0
 
     def on_start(self, event: Any) -> None:
-        """Called for all that numba compiles."""
+        """Called before numba compiles anything."""
         if event.data["dispatcher"] in _kernels:
             announce_compiling()
+            self._start = self._start or time.monotonic()
             self._tracers.append(sys.gettrace())
             sys.settrace(None)
 
     def on_end(self, event: Any) -> None:
-        """Called when it is compiled, or could not be."""
+        """Called after it was compiled, or failed."""
         if event.data["dispatcher"] in _kernels:
             sys.settrace(self._tracers.pop())
+            self._compiled += 1
+            seconds = time.monotonic() - self._start
+            if seconds - self._reported >= _REPORT_INTERVAL:
+                self._reported = seconds
+                CONSOLE.print(f"  {self._compiled} of about {_TRAINING_KERNELS} kernels after {seconds:.0f} s")
 
 
 _kernels: set[Any] = set()
@@ -94,8 +108,8 @@ event.register("numba:compile", _Announcer())
 
 @cache
 def announce_compiling() -> None:
-    """Says it once in a process."""
-    CONSOLE.print("Compiling kernels for this machine: once, a minute or two.")
+    """Reports it once in a process."""
+    CONSOLE.print("Compiling kernels for this machine: once, about 90 s on an idle core.")
 
 
 def repeated(builder: Any, value: Any, vector: ir.VectorType) -> Any:
