@@ -97,8 +97,10 @@ class Demo:
 
         config = method_config(data=data, output_dir=output_dir, max_num_iterations=self.steps)
         prepare(config)
+        first = self.output_dir / "first.png"
+        print(f"{first} will show the head after its first steps.", flush=True)
         # The saved configuration keeps the usual trainer.
-        config._target = partial(FirstPictureTrainer, path=self.output_dir / "first.png")
+        config._target = partial(FirstPictureTrainer, path=first)
         return train_prepared(config)
 
     def _render(self, config: Path, speech: Path, video: Path) -> None:
