@@ -1,7 +1,5 @@
 """The edited head: a talking head whose fields follow edited frames, with a refinement network on top."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from nerfstudio.viewer.viewer_elements import ViewerSlider
 from torch import Tensor, nn
 
+from ntalker_ns.data.training_rays import EditInputs, TrainingRays
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.field.talker_field import FrameConditions
 from ntalker_ns.refinement.discriminator import PatchDiscriminator
@@ -27,6 +26,7 @@ from ntalker_ns.refinement.losses import (
 )
 from ntalker_ns.refinement.network import RefinementNetwork, refine
 from ntalker_ns.refinement.vgg import VGGFeatures, load_vgg
+from ntalker_ns.rendering.losses import STEP, StepOutputs, occlusion_prior
 from ntalker_ns.rendering.portrait import SurroundingsKind
 from ntalker_ns.talker_model import TalkerModel, TalkerModelConfig
 from ntalker_ns.training.transfers import to_device
@@ -89,7 +89,6 @@ class EditModel(TalkerModel):
         self.discriminator = PatchDiscriminator(self.config.discriminator_channels)
         # Outside the module tree: VGG's weights belong in no checkpoint.
         self._outside: dict[str, VGGFeatures] = {}
-        self.on_lips = False
         self.refinement_weight = ViewerSlider("Refinement weight", self.config.refinement_weight, 0.0, 1.0, 0.01)
 
     def get_param_groups(self) -> dict[str, list[nn.Parameter]]:
@@ -121,34 +120,18 @@ class EditModel(TalkerModel):
                 markup=False,
             )
 
-    def _refresh_occupancy(self, step: int) -> None:
-        """Not on lip patches: what no ray looks at would count as invisible and be closed."""
-        if not self.on_lips:
-            super()._refresh_occupancy(step)
-
     def _trained_frames(self) -> Int[Tensor, "trained"]:
         """All frames of what drives the head: it is trained on what it says itself."""
         return torch.arange(len(self.driving))
 
-    def _lips(self, frames: Int[Tensor, "frames"]) -> Float[Tensor, "frames lip_dim"]:
-        """The heard lips, in training too."""
-        return self._heard_lips(frames)
-
     def _conditions(
-        self, frames: Int[Tensor, "frames"], poses: Float[Tensor, "frames 3 4"] | None = None
+        self,
+        frames: Int[Tensor, "frames"],
+        poses: Float[Tensor, "frames 3 4"] | None = None,
+        from_clip: bool | None = None,
     ) -> FrameConditions:
-        """The appearance that follows from the pose, in training too."""
-        with self._as_in_rendering():
-            return super()._conditions(frames, poses)
-
-    @contextmanager
-    def _as_in_rendering(self) -> Iterator[None]:
-        """Holds training noise back; the flag alone is changed, not that of the parts."""
-        training, self.training = self.training, False
-        try:
-            yield
-        finally:
-            self.training = training
+        """The conditions of rendering, in training too."""
+        return super()._conditions(frames, poses, from_clip=False)
 
     def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Any]:
         """Renders one square patch of one frame as a whole portrait, refines it, and asks the discriminator.
@@ -156,36 +139,31 @@ class EditModel(TalkerModel):
         All that learns is used in here, so that torch's DistributedDataParallel sees it.
 
         Args:
-            ray_bundle: rays of the patch, row by row, with `times`, and in metadata `place` (rays, 2), `plate`
-                (rays, 3) as for `Portrait.at`, `frames`, a list of the one frame in the driving sequence, and `edited`
-                (rays, 3), the edited frame. Without the latter they are rays of any frames, rendered as the base does.
+            ray_bundle: `TrainingRays` with the `EditInputs` of one patch; with others they are rendered as by the base.
 
         Returns:
             rendered and final (1, 3, side, side): I_r and I_f; the discriminator's two losses, generator and critic;
-            opacities (rays, 2), of head and torso; samples_per_ray; where they were planned, hidden, see
-            `TalkerModelConfig.occlusion_weight`, and fullest, see `HeadRenderer.rays`.
+            opacities (rays, 2), of head and torso; and what the base's step returns.
         """
-        if "edited" not in ray_bundle.metadata:
+        if not isinstance(ray_bundle, TrainingRays) or not isinstance(inputs := ray_bundle.step, EditInputs):
             return super().get_outputs(ray_bundle)
-        frame, rays = self._frames_and_rays(ray_bundle)
-        rest = self.portrait.at(ray_bundle.metadata["place"], ray_bundle.metadata["plate"], frame, rays)
-        ray_bundle.metadata["underlay"] = rest.colour
-        pose = torch.from_numpy(self.driving.track.camera_to_worlds[int(frame)])
+        around = self.portrait.at(inputs.place, inputs.plate, inputs.frames, ray_bundle.counts)
+        pose = torch.from_numpy(self.driving.track.camera_to_worlds[int(inputs.frames)])
         corrections = to_device(self.pose_refinement.of_pose(pose), self.device)
-        outputs = self._render(ray_bundle, rays, self._conditions(frame), corrections)
-        rendered = as_picture(outputs["rgb"])
+        step = self._render(ray_bundle, self._conditions(inputs.frames), corrections, around.colour)
+        rendered = as_picture(step.rgb)
         # Adversarial and feature losses are not for half precision: sums over a patch overflow.
         with torch.autocast(rendered.device.type, enabled=False):
             final = refine(self.refinement, rendered.float(), self.config.refinement_weight)
-            edited = as_picture(ray_bundle.metadata["edited"])
+            edited = as_picture(inputs.edited)
             generator, critic = adversarial_losses(self.discriminator, final, edited)
-        return {name: outputs[name] for name in ("occlusion", "fullest") if name in outputs} | {
+        return step.tensors() | {
+            STEP: step,
             "rendered": rendered,
             "final": final,
             "generator": generator,
             "critic": critic,
-            "opacities": torch.cat([outputs["accumulation"], rest.torso_opacity], dim=-1),
-            "samples_per_ray": outputs["samples_per_ray"],
+            "opacities": torch.cat([step.opacity, around.torso_opacity], dim=-1),
         }
 
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Tensor]:
@@ -224,8 +202,10 @@ class EditModel(TalkerModel):
             "discriminator": outputs["critic"],
             "opacity": config.opacity_weight * moved.square().mean(),
         }
-        if "occlusion" in outputs:
-            losses["occlusion"] = config.occlusion_weight * outputs["occlusion"]
+        step: StepOutputs = outputs[STEP]
+        if step.occlusion is not None:
+            prior = occlusion_prior(step.occlusion, config.step_size, len(step.rgb))
+            losses["occlusion"] = config.occlusion_weight * prior
         if "vgg" in self._outside:
             losses |= self._feature_losses(outputs["final"], edited)
         elif config.perceptual_weight or config.style_weight:

@@ -127,8 +127,16 @@ class EditPipeline(TalkerPipeline):
         if self.frames is None or self.plan is None:
             raise NTalkerError("An edit trains on edited frames, and there are none yet: start it with ns-train.")
         plan, rank = self.plan, distributed.rank()
-        on_lips = self._head().on_lips = plan.on_lips(step)
+        on_lips = plan.on_lips(step)
         side = plan.config.lip_patch_size if on_lips else plan.config.patch_size
         frame = plan.frame_of(step, rank)
         bundle, batch = self.frames.patch(plan.patch_rng(step, rank), frame, side, on_lips, self.device)
-        return self._planned(self._ask, bundle, batch)
+        return self.take_step(bundle, batch)
+
+    def updates_occupancy(self, step: int) -> bool:
+        """Not on lip patches: cells that no ray meets would count as invisible and be closed.
+
+        Args:
+            step: training step.
+        """
+        return self.plan is None or not self.plan.on_lips(step)

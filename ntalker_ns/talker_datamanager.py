@@ -1,4 +1,4 @@
-"""The data manager: rays of a few frames a step, mostly on the head, with what lies under each of them."""
+"""The data manager: rays of a few frames per step, mostly on the head, and their pixels."""
 
 import json
 from dataclasses import dataclass, field
@@ -10,7 +10,6 @@ import torch
 import tyro
 from jaxtyping import Float, Int, UInt8
 from nerfstudio.cameras.cameras import Cameras
-from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManager, VanillaDataManagerConfig
 from nerfstudio.data.pixel_samplers import PixelSamplerConfig
 from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader, RandIndicesEvalDataloader
@@ -20,13 +19,23 @@ from torch.profiler import record_function
 
 from ntalker_ns.data import pixel_sampling
 from ntalker_ns.data.images import scaled_boxes
-from ntalker_ns.data.pixel_sampling import SurroundingsPixels
+from ntalker_ns.data.training_rays import ClipInputs, SurroundingsPixels, TrainingRays
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.talker_dataparser import TalkerDataParserConfig
 from ntalker_ns.talker_dataset import TalkerDataset
 from ntalker_ns.training.transfers import to_device
 
 PatchRegion = Literal["face", "lips", "any"]
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Square patches of rays."""
+
+    size: int
+    """Side in px."""
+    region: PatchRegion = "face"
+    """Where their centres lie."""
 
 
 @dataclass
@@ -42,21 +51,20 @@ class TalkerDataManagerConfig(VanillaDataManagerConfig):
     rays_per_step: int = 8192
     """Rays of a training step, over all its frames; rounded down to a multiple of frames_per_step."""
     frames_per_step: int = 4
-    """Frames that the rays of a step come from."""
+    """Frames of a training step."""
     head_fraction: float = 0.75
-    """Part of a step's rays, 0 to 1, that lies on the head and a band around it."""
+    """Fraction of a step's rays, 0 to 1, on the head and a band around it."""
     lip_fraction: float = 0.1
-    """Part of a step's rays, 0 to 1, that lies in the lip box; what neither takes lies anywhere."""
+    """Fraction of a step's rays, 0 to 1, in the lip box; the remaining ones lie anywhere."""
     patch_size: int | None = None
-    """Side in px of square patches, one a frame, as many as rays_per_step holds (at least one); None draws single
+    """Side in px of square patches, one per frame, as many as rays_per_step holds (at least one); None draws single
     pixels."""
     patch_region: PatchRegion = "face"
     """Where the centres of patches lie: in the face box, in the lip box, or anywhere."""
     surroundings_pixels: int = 2048
-    """Pixels a training step, anywhere in the frames, from which torso and background learn."""
+    """Pixels per training step, anywhere in the frames, for torso and background."""
     surroundings_interval: int = 2
-    """They learn in one step of so many, drawn at random, from so many steps' pixels at once: to begin costs as much as
-    thousands of pixels."""
+    """Torso and background are trained on average every N steps, on N times as many pixels (launch cost dominates)."""
     surroundings_frames: int = 8
     """Frames that those pixels come from."""
     eval_num_rays_per_batch: int = 4096
@@ -64,7 +72,7 @@ class TalkerDataManagerConfig(VanillaDataManagerConfig):
     seed: int = 0
     """Seed of the random choice of frames and pixels."""
 
-    # Stock fields that mean nothing here: stock commands write them, users need not see them.
+    # Fields of nerfstudio without effect here; its commands write to them.
     train_num_rays_per_batch: tyro.conf.Suppress[int] = 0
     """Unused: see rays_per_step."""
     train_num_images_to_sample_from: tyro.conf.Suppress[int] = -1
@@ -86,31 +94,35 @@ class TalkerDataManagerConfig(VanillaDataManagerConfig):
     images_on_gpu: tyro.conf.Suppress[bool] = False
     """Unused."""
 
+    def check(self) -> None:
+        """
+        Raises:
+            NTalkerError: a number is out of range.
+        """
+        option = "--pipeline.datamanager."
+        fractions = {"head-fraction": self.head_fraction, "lip-fraction": self.lip_fraction}
+        fractions[f"head-fraction and {option}lip-fraction together"] = self.head_fraction + self.lip_fraction
+        for name, value in fractions.items():
+            if not 0 <= value <= 1 + 1e-9:
+                raise NTalkerError(f"{option}{name} must be between 0 and 1, not {value:g}.")
+        counts = {"rays-per-step": self.rays_per_step, "frames-per-step": self.frames_per_step}
+        counts["surroundings-interval"] = self.surroundings_interval
+        for name, value in (counts | {"patch-size": self.patch_size}).items():
+            if value is not None and value < 1:
+                raise NTalkerError(f"{option}{name} must be at least 1, not {value}.")
 
-OPTION = "--pipeline.datamanager."
-"""What the names of the configuration's fields begin with on a command line."""
-
-
-def check_config(config: TalkerDataManagerConfig) -> None:
-    """Checks the numbers that a step is made of.
-
-    Raises:
-        NTalkerError: one of them cannot be.
-    """
-    fractions = {"head-fraction": config.head_fraction, "lip-fraction": config.lip_fraction}
-    fractions[f"head-fraction and {OPTION}lip-fraction together"] = config.head_fraction + config.lip_fraction
-    for name, value in fractions.items():
-        if not 0 <= value <= 1 + 1e-9:
-            raise NTalkerError(f"{OPTION}{name} must be between 0 and 1, not {value:g}.")
-    counts = {"rays-per-step": config.rays_per_step, "frames-per-step": config.frames_per_step}
-    counts["surroundings-interval"] = config.surroundings_interval
-    for name, value in (counts | {"patch-size": config.patch_size}).items():
-        if value is not None and value < 1:
-            raise NTalkerError(f"{OPTION}{name} must be at least 1, not {value}.")
+    @property
+    def patches(self) -> Patches | None:
+        """The configured patches; None: single pixels."""
+        return None if self.patch_size is None else Patches(self.patch_size, self.patch_region)
 
 
 class FrameDataloader(FixedIndicesEvalDataloader):
-    """All held-out frames in turn; says so in a sentence when they are not there."""
+    """All held-out frames in turn.
+
+    Raises:
+        NTalkerError: the data set's frames are missing.
+    """
 
     def __iter__(self) -> "FrameDataloader":
         dataset = self.input_dataset
@@ -121,16 +133,12 @@ class FrameDataloader(FixedIndicesEvalDataloader):
 
 
 class TalkerDataManager(VanillaDataManager[TalkerDataset]):
-    """Gives rays and pixels of a talking head's frames.
+    """Rays and pixels of a talking head's frames.
 
-    `next_train` gives a `RayBundle` of R rays, those of one frame contiguous and equally many for each, with unit
-    directions, times (R, 1), camera_indices (R, 1) in the train split, and in metadata underlay (R, 3) in [0, 1],
-    frames, a list of the F frames in the driving sequence, place (R, 2), x and y of pixel centres over the picture's
-    width and height, and plate (R, 3), the plate's colours there.
-    The batch has image (R, 3) in [0, 1], labels (R,), indices (R, 3) as camera, row, column, and per frame face_boxes
-    and lip_boxes (F, 4) in px at training size and frames (F,), its index in the driving sequence. Some batches of
-    training have other pixels of other frames in rest: place (R, 2), plate, image and underlay (R, 3), labels (R,),
-    frames (F,).
+    Rays of one frame lie side by side, equally many for each of F frames, with unit directions, times (R, 1) and
+    camera_indices (R, 1) in their split. The batch holds image (R, 3) in [0, 1], labels (R,), indices (R, 3) as camera,
+    row, column, and per frame face_boxes and lip_boxes (F, 4) in px at training size and frames (F,), indices in the
+    driving sequence.
     """
 
     config: TalkerDataManagerConfig
@@ -146,110 +154,107 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
         local_rank: int = 0,
         **kwargs: Any,
     ):
-        check_config(config)
-        self.rays_per_step = config.rays_per_step
+        config.check()
+        self._num_rays = config.rays_per_step
         self._train_rng = np.random.default_rng([config.seed, 0, local_rank])
         self._eval_rng = np.random.default_rng([config.seed, 1, local_rank])
         super().__init__(config, device, test_mode, world_size, local_rank, **kwargs)
 
     def setup_train(self) -> None:
-        """Nothing yet: frames are cached by the first training step, so that loading a run reads none."""
+        """Does nothing: the first training step caches the frames, so that loading a run reads none."""
 
     def setup_eval(self) -> None:
-        """Sets up the loaders of whole held-out frames, which stock commands look for."""
+        """Sets up the loaders of whole held-out frames that nerfstudio's commands use."""
         self.fixed_indices_eval_dataloader = FrameDataloader(self.eval_dataset, device=self.device)
         self.eval_dataloader = RandIndicesEvalDataloader(self.eval_dataset, device=self.device)
 
-    @record_function("next_train")
-    def next_train(self, step: int) -> tuple[RayBundle, dict[str, Any]]:
-        """Rays and pixels of some training frames, as the class says.
+    def next_train(self, step: int) -> tuple[TrainingRays, dict[str, Tensor]]:
+        """Rays and pixels of some training frames, as configured.
 
         Raises:
-            NTalkerError: the data set's frames are not there.
+            NTalkerError: the data set's frames are missing.
+        """
+        return self.training_rays(self.config.rays_per_step, self.config.patches)
+
+    @record_function("next_train")
+    def training_rays(self, rays: int, patches: Patches | None = None) -> tuple[TrainingRays, dict[str, Tensor]]:
+        """Rays and pixels of some training frames.
+
+        Args:
+            rays: about how many.
+            patches: their size and place; None draws single pixels.
+
+        Raises:
+            NTalkerError: the data set's frames are missing, or smaller than the patches.
         """
         self.train_count += 1
-        count = self.get_train_rays_per_batch()
-        num_frames = self._frames_per_step()
-        chosen = self._train_rng.choice(
-            len(self.train_dataset), num_frames, replace=False, p=self._frame_chances(self.train_dataset)
-        )
-        bundle, batch = self._sample(self.train_dataset, self._train_rng, chosen, count // num_frames)
-        # Where the model is, which then asks the host for nothing.
-        bundle.metadata["frames"] = batch["frames"]
-        if self._train_rng.random() * self.config.surroundings_interval >= 1.0:
-            return bundle, batch
-        # With the rays too, since all that learns is asked in the model's forward: torch's DistributedDataParallel
-        # must see it there.
-        surroundings: Any = self._sample_surroundings()
-        bundle.metadata["surroundings"] = surroundings
-        return bundle, batch | {"surroundings": surroundings}
+        dataset, rng = self.train_dataset, self._train_rng
+        frames = self.config.frames_per_step if patches is None else max(1, rays // patches.size**2)
+        frames = max(1, min(frames, len(dataset)))
+        each = max(1, rays // frames) if patches is None else patches.size**2
+        chances = pixel_sampling.frame_chances(dataset.driving.track.eye_openness[dataset.frame_indices])
+        chosen = rng.choice(len(dataset), frames, replace=False, p=chances)
+        bundle, batch = self._sample(dataset, rng, chosen, each, patches)
+        inputs = bundle.step
+        assert isinstance(inputs, ClipInputs)
+        # On the model's device, so that the step copies nothing from the host.
+        inputs.frames = batch["frames"]
+        if rng.random() * self.config.surroundings_interval < 1.0:
+            inputs.surroundings = self._sample_surroundings()
+        self._num_rays = len(bundle)
+        return bundle, batch
 
-    def next_eval(self, step: int) -> tuple[RayBundle, dict[str, Tensor]]:
-        """The same of one held-out frame; camera_indices are then those of the held-out split."""
+    def next_eval(self, step: int) -> tuple[TrainingRays, dict[str, Tensor]]:
+        """The same of one held-out frame; camera_indices are those of the held-out split."""
         self.eval_count += 1
         chosen = self._eval_rng.integers(len(self.eval_dataset), size=1)
-        return self._sample(self.eval_dataset, self._eval_rng, chosen, self.get_eval_rays_per_batch())
+        rays = self.get_eval_rays_per_batch()
+        return self._sample(self.eval_dataset, self._eval_rng, chosen, rays, self.config.patches)
 
     def next_eval_image(self, step: int) -> tuple[Cameras, dict[str, Any]]:
-        """A whole held-out frame, at random: its camera and its item of the dataset."""
+        """A random whole held-out frame: its camera and its item of the dataset."""
         self.eval_dataset.require_clip()
         index = int(self._eval_rng.integers(len(self.eval_dataset)))
         return self.fixed_indices_eval_dataloader.get_camera(index)
 
-    def set_rays_per_step(self, rays: int) -> None:
-        """From the next step on, a training step has about this many rays."""
-        self.rays_per_step = max(1, int(rays))
-
-    def set_patches(self, patch_size: int | None, region: PatchRegion = "face") -> None:
-        """From the next step on, training rays form patches of this side in px; None draws single pixels."""
-        self.config.patch_size, self.config.patch_region = patch_size, region
-
     def get_train_rays_per_batch(self) -> int:
-        """Rays of the next training step."""
-        frames = self._frames_per_step()
-        if self.config.patch_size is not None:
-            return frames * self.config.patch_size**2
-        return max(1, self.rays_per_step // frames) * frames
+        """Rays of the last training step; before the first, about how many it will have."""
+        return self._num_rays
 
     def get_eval_rays_per_batch(self) -> int:
         """Rays of an evaluation batch."""
-        patch_size = self.config.patch_size
-        return self.config.eval_num_rays_per_batch if patch_size is None else patch_size**2
+        patches = self.config.patches
+        return self.config.eval_num_rays_per_batch if patches is None else patches.size**2
 
     def get_datapath(self) -> Path:
-        """Where the viewer keeps camera paths: the data set, or the run's folder where that is not used."""
+        """Where the viewer keeps camera paths: the data set or, without one, the run's folder."""
         dataset = self.train_dataset
         if dataset.clip is not None:
             return dataset.clip.folder
         return dataset.driving.folder.parent if dataset.driving.folder else Path()
 
     def get_param_groups(self) -> dict[str, list[Parameter]]:
-        """None: nothing here is trained."""
+        """None: the data manager trains nothing."""
         return {}
 
     def sampler_state(self) -> dict[str, str]:
-        """The state of the random choices, in plain values."""
+        """The states of the random generators, as text."""
         generators = {"train": self._train_rng, "eval": self._eval_rng}
         return {name: json.dumps(rng.bit_generator.state) for name, rng in generators.items()}
 
     def load_sampler_state(self, state: dict[str, str]) -> None:
-        """Continues where `sampler_state` was called."""
+        """Restores `sampler_state`."""
         self._train_rng.bit_generator.state = json.loads(state["train"])
         self._eval_rng.bit_generator.state = json.loads(state["eval"])
 
-    @staticmethod
-    def _frame_chances(dataset: TalkerDataset) -> Float[np.ndarray, "n"]:
-        return pixel_sampling.frame_chances(dataset.driving.track.eye_openness[dataset.frame_indices])
-
-    def _frames_per_step(self) -> int:
-        frames = self.config.frames_per_step
-        if self.config.patch_size is not None:
-            frames = max(1, self.rays_per_step // self.config.patch_size**2)
-        return max(1, min(frames, len(self.train_dataset)))
-
     def _sample(
-        self, dataset: TalkerDataset, rng: np.random.Generator, chosen: Int[np.ndarray, "frames"], rays_per_frame: int
-    ) -> tuple[RayBundle, dict[str, Tensor]]:
+        self,
+        dataset: TalkerDataset,
+        rng: np.random.Generator,
+        chosen: Int[np.ndarray, "frames"],
+        rays_per_frame: int,
+        patches: Patches | None,
+    ) -> tuple[TrainingRays, dict[str, Tensor]]:
         store = dataset.store()
         driving_indices = dataset.frame_indices[chosen]
         face_boxes, lip_boxes = (
@@ -260,24 +265,33 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
         for i, index in enumerate(chosen):
             rays = slice(i * rays_per_frame, (i + 1) * rays_per_frame)
             spans = store.head_spans[index]
-            x[rays], y[rays] = self._pixels(rng, rays_per_frame, spans, face_boxes[i], lip_boxes[i], dataset.size)
+            boxes = {"face": face_boxes[i], "lips": lip_boxes[i], "any": None}
+            x[rays], y[rays] = (
+                self._pixels(rng, rays_per_frame, spans, lip_boxes[i], dataset.size)
+                if patches is None
+                else _patch(rng, patches, boxes[patches.region], dataset.size)
+            )
         columns = Columns(len(x), SEEN | RAYS | {"times": 1})
         labels = self._look(dataset, chosen, x, y, columns)
         self._cast(dataset, driving_indices, x, y, columns)
         columns.host["times"][:, 0] = np.repeat(dataset.driving.track.times[driving_indices], rays_per_frame)
-        found = columns.on(self.device)
+        values = columns.on(self.device)
         indices = self._tensor(np.stack([np.repeat(chosen, rays_per_frame), y, x], axis=1))
-        bundle = RayBundle(
-            origins=found["origins"],
-            directions=found["directions"],
-            pixel_area=found["areas"],
+        bundle = TrainingRays(
+            origins=values["origins"],
+            directions=values["directions"],
+            pixel_area=values["areas"],
             camera_indices=indices[:, :1],
-            times=found["times"],
-            metadata={name: found[name] for name in ("underlay", "place", "plate")}
-            | {"frames": driving_indices.tolist()},
+            times=values["times"],
+            step=ClipInputs(
+                frames=torch.from_numpy(driving_indices),
+                place=values["place"],
+                plate=values["plate"],
+                headless=values["underlay"],
+            ),
         )
         batch = {
-            "image": found["image"],
+            "image": values["image"],
             "labels": self._tensor(labels),
             "indices": indices,
             "face_boxes": self._tensor(face_boxes),
@@ -293,9 +307,16 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
         chosen = rng.choice(len(dataset), num_frames, replace=False)
         x, y = pixel_sampling.anywhere(rng, num_frames * each, dataset.size)
         columns = Columns(len(x), SEEN)
-        labels = self._look(dataset, chosen, x, y, columns)
-        frames = self._tensor(dataset.frame_indices[chosen])
-        return SurroundingsPixels(**columns.on(self.device), labels=self._tensor(labels), frames=frames)
+        labels = self._tensor(self._look(dataset, chosen, x, y, columns))
+        values = columns.on(self.device)
+        return SurroundingsPixels(
+            place=values["place"],
+            plate=values["plate"],
+            image=values["image"],
+            headless=values["underlay"],
+            labels=labels,
+            frames=self._tensor(dataset.frame_indices[chosen]),
+        )
 
     @staticmethod
     def _look(
@@ -305,7 +326,7 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
         y: Int[np.ndarray, " r"],
         columns: "Columns",
     ) -> UInt8[np.ndarray, " r"]:
-        """Writes what chosen frames show at pixels into columns, and gives the labels."""
+        """Writes the colours of frames at pixels into columns and returns the labels."""
         from ntalker_ns.kernels.numba.pixels import Looks, look
 
         store, labels = dataset.store(), np.empty(len(x), np.uint8)
@@ -323,7 +344,7 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
         y: Int[np.ndarray, " r"],
         columns: "Columns",
     ) -> None:
-        """Writes the rays through pixels of frames of the driving sequence into columns."""
+        """Writes the rays through pixels of frames (of the driving sequence) into columns."""
         from ntalker_ns.kernels.numba.pixels import Rays, cast
 
         poses, camera = dataset.driving.track.camera_to_worlds[frames], dataset.driving.camera.resized(dataset.size)
@@ -333,17 +354,11 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
         self,
         rng: np.random.Generator,
         count: int,
-        head_spans: np.ndarray,
-        face_box: np.ndarray,
-        lip_box: np.ndarray,
+        head_spans: Int[np.ndarray, "h 2"],
+        lip_box: Float[np.ndarray, "4"],
         size: tuple[int, int],
     ) -> pixel_sampling.Pixels:
-        patch_size = self.config.patch_size
-        if patch_size is not None:
-            if patch_size > min(size):
-                raise NTalkerError(f"patch-size {patch_size} is larger than the frames ({size[0]}x{size[1]} px).")
-            box = {"face": face_box, "lips": lip_box, "any": None}[self.config.patch_region]
-            return pixel_sampling.patch(rng, patch_size, box, size)
+        """Single pixels of a frame: on the head, on the lips and anywhere."""
         on_head = round(count * self.config.head_fraction)
         on_lips = min(round(count * self.config.lip_fraction), count - on_head)
         parts = (
@@ -357,27 +372,36 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
         return to_device(torch.from_numpy(array), self.device)
 
 
+def _patch(
+    rng: np.random.Generator, patches: Patches, box: Float[np.ndarray, "4"] | None, size: tuple[int, int]
+) -> pixel_sampling.Pixels:
+    """The pixels of one patch whose centre lies in a box; None is the whole picture."""
+    if patches.size > min(size):
+        raise NTalkerError(f"patch-size {patches.size} is larger than the frames ({size[0]}x{size[1]} px).")
+    return pixel_sampling.patch(rng, patches.size, box, size)
+
+
 SEEN = {"image": 3, "underlay": 3, "plate": 3, "place": 2}
-"""Float columns of what is seen at a pixel."""
+"""Widths of the columns of a pixel."""
 
 RAYS = {"origins": 3, "directions": 3, "areas": 1}
-"""Those of the ray through it."""
+"""Widths of the columns of its ray."""
 
 
 class Columns:
-    """Float columns that lie in one piece of memory, so that they are brought to a device at once."""
+    """Float columns in one block of memory, so that they are copied to a device at once."""
 
     def __init__(self, rows: int, widths: dict[str, int]) -> None:
         """
         Args:
-            rows: of every column.
-            widths: numbers in a row of each, by name.
+            rows: of all columns.
+            widths: by name.
         """
         self._sizes = {name: rows * width for name, width in widths.items()}
         self._flat = np.empty(sum(self._sizes.values()), np.float32)
         parts = np.split(self._flat, np.cumsum(list(self._sizes.values()))[:-1])
         self.host = {name: part.reshape(rows, widths[name]) for name, part in zip(widths, parts, strict=True)}
-        """Each (rows, width), to be written."""
+        """(rows, width) each, to be written."""
 
     def on(self, device: torch.device | str) -> dict[str, Float[Tensor, "rows width"]]:
         """All columns on a device."""

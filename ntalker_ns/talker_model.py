@@ -16,14 +16,24 @@ from torch import Tensor, nn
 
 from ntalker_ns.data.clip import Clip
 from ntalker_ns.data.head_removal import HEAD
+from ntalker_ns.data.training_rays import ClipInputs, TrainingRays
 from ntalker_ns.driving.controls import controlled
 from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.face.shell import MOUTH, FaceShell
 from ntalker_ns.field.pose_refinement import KeptMap, PoseRefinement
 from ntalker_ns.field.ragged import choose
 from ntalker_ns.field.talker_field import FrameConditions, TalkerField, TalkerFieldConfig
-from ntalker_ns.rendering.depth_prior import OPAQUE, occlusion_loss, scattered, squared_off
+from ntalker_ns.rendering.depth_prior import OPAQUE, scattered
 from ntalker_ns.rendering.head_renderer import HeadRenderer
+from ntalker_ns.rendering.losses import (
+    STEP,
+    FaceSurface,
+    LossWeights,
+    OcclusionPoints,
+    Regularized,
+    StepOutputs,
+    base_losses,
+)
 from ntalker_ns.rendering.occupancy import OccupancyGrid
 from ntalker_ns.rendering.portrait import Portrait, PortraitConfig, SurroundingsKind
 from ntalker_ns.rendering.rays import camera_rays
@@ -31,7 +41,6 @@ from ntalker_ns.rendering.static_cache import StillCamera, lens, versions
 from ntalker_ns.rendering.visual_hull import carve
 from ntalker_ns.speech.lip_regression import LipReader
 from ntalker_ns.speech.pauses import LOUDNESSES, pauses
-from ntalker_ns.training.step_budget import StepPlan
 from ntalker_ns.training.threads import keep_freed_memory, limit_threads
 from ntalker_ns.training.transfers import DeviceCopy, to_device
 from ntalker_ns.viewer import PortraitControls
@@ -41,8 +50,8 @@ CPU_CHUNK = 1 << 15
 
 
 @dataclass
-class TalkerModelConfig(ModelConfig):
-    """A talking radiance field over a torso and a backdrop."""
+class TalkerModelConfig(LossWeights, ModelConfig):
+    """A talking radiance field over a torso and a background."""
 
     _target: type = field(default_factory=lambda: TalkerModel)
     portrait: PortraitConfig = field(default_factory=PortraitConfig)
@@ -50,47 +59,32 @@ class TalkerModelConfig(ModelConfig):
     field: TalkerFieldConfig = field(default_factory=TalkerFieldConfig)
     """Sizes of the radiance field."""
     coarse_fraction: float = 0.0
-    """Part of the training, 0 to 1, over which the finer half of the grid levels is added, level by level: coarse
+    """Fraction of the training, 0 to 1, over which the finer half of the grid levels is enabled, level by level: coarse
     pictures pull poses and shapes from further away. 0: all levels from the start."""
     occupancy_resolution: int = 128
     """Cells along an edge of the occupancy grid."""
     occupancy_interval: int = 16
-    """Steps between two refreshes of the occupancy grid."""
+    """Steps between two updates of the occupancy grid."""
     occupancy_cells: int = 65536
-    """Cells asked at a refresh."""
+    """Cells whose density is queried in an update."""
     occupancy_weight: float = 0.01
-    """A cell is closed where no sample of the training rays weighs that much in its pixel."""
+    """Smallest compositing weight, over the samples of recent training rays, of a cell that stays open."""
     occupancy_opacity: float = 0.01
-    """A cell is open where one step through it would be at least this opaque."""
+    """Smallest opacity of one step through a cell that stays open."""
     step_size: float = 0.0125
     """Distance between the samples of a ray in world units; the box is 2 wide."""
     max_samples: int = 32
-    """Samples of a ray at most, after skipping empty cells."""
+    """Most samples of a ray, after skipping empty cells."""
     refine_poses: bool = True
-    """Correct the tracked poses by the pictures while training."""
-    pose_weight: float = 1e-2
-    """Pull of the pose corrections towards the tracker (on their mean square)."""
-    mask_weight: float = 0.1
-    """Weight of the squared difference between accumulated opacity and the head mask."""
-    entropy_weight: float = 1e-3
-    """Weight of the entropy of accumulated opacity: pixels are head or not, seldom half."""
-    thickness_weight: float = 0.0
-    """Weight of the variance of depth along a ray, in world units squared: thin surfaces need fewer samples."""
-    surface_weight: float = 0.03
-    """Weight of the squared distance between what a ray sees and the tracked face's surface, in distances between the
-    eyes: where the head hardly turns pictures leave depth open."""
-    occlusion_weight: float = 0.1
-    """Weight of what the head is behind its surface: nobody saw it, and views from aside find what was never learned.
-    It becomes solid and takes the colours before it. 0: it stays as it comes."""
+    """Refine the tracked poses while training."""
     occlusion_depth: float = 0.12
-    """How far behind the surface, world units."""
+    """Depth of the occlusion prior behind the surface, world units."""
     occlusion_fraction: float = 0.1
-    """Share of the rays behind whose surface one point is learned."""
+    """Fraction of the rays, 0 to 1, that get a point of the occlusion prior."""
     occlusion_interval: int = 4
-    """Such points are learned in one step of so many, drawn at random, and of so many steps' rays at once: to begin
-    costs as much as thousands of points."""
+    """The prior is evaluated on average every N steps, on N times as many points (launch cost dominates)."""
     lip_noise: float = 0.1
-    """Standard deviation of noise on measured lip shapes in training, in units of their first component's."""
+    """Standard deviation of noise on the measured lip shapes in training, in units of their first component's."""
     eval_num_rays_per_chunk: int = 1 << 18
     """Most rays of a picture rendered at a time: a few GB on a GPU; a CPU renders fewer."""
 
@@ -168,7 +162,7 @@ class TalkerModel(Model):
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes
     ) -> list[TrainingCallback]:
-        """Takes what the clip says before the first step, and refreshes the occupancy grid every few steps."""
+        """Before the first step, fits lips and occupancy grid to the clip; before each, enables grid levels."""
         pipeline, trainer = training_callback_attributes.pipeline, training_callback_attributes.trainer
         assert pipeline is not None and trainer is not None
         self._know_face(pipeline.datamanager.train_dataset)
@@ -183,14 +177,7 @@ class TalkerModel(Model):
                 self._take_clip(pipeline.datamanager.train_dataset)
             ready = True
 
-        return [
-            TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], prepare),
-            TrainingCallback(
-                [TrainingCallbackLocation.AFTER_TRAIN_ITERATION],
-                self._refresh_occupancy,
-                update_every_num_iters=self.config.occupancy_interval,
-            ),
-        ]
+        return [TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], prepare)]
 
     def _know_face(self, dataset: Any) -> None:
         """Takes the tracked face's shape from the data set, where it is there and knows it."""
@@ -210,7 +197,9 @@ class TalkerModel(Model):
             shell: of the model's occupancy resolution; None: not known.
         """
         self.face_shell = shell
-        self._surface = None if shell is None else torch.from_numpy(shell.surface).float().to(self.device)
+        self._surface = None
+        if shell is not None:
+            self._surface = FaceSurface(torch.from_numpy(shell.surface).float().to(self.device), shell.unit)
 
     def _take_clip(self, dataset: Any) -> None:
         """Notes which frames train, learns from them which lips sounds ask for, and closes the cells where the head
@@ -224,7 +213,8 @@ class TalkerModel(Model):
         carve(self.occupancy, dataset, self.face_shell, self.driving.rig.keypoints, self.config.occlusion_depth)
 
     @torch.no_grad()
-    def _refresh_occupancy(self, step: int) -> None:
+    def update_occupancy(self) -> None:
+        """Opens and closes cells of the occupancy grid by the field's density at a random training frame."""
         trained = self._trained_frames()
         conditions = self._conditions(trained[torch.randint(len(trained), (1,))])
 
@@ -235,35 +225,38 @@ class TalkerModel(Model):
         depth = self.config.occlusion_depth if self.config.occlusion_weight else 0.0
         self.occupancy.update(density, self.config.occupancy_cells, threshold, depth)
 
-    def _heard_lips(self, frames: Int[Tensor, "frames"]) -> Float[Tensor, "frames lip_dim"]:
-        """The lip shapes that the audio asks for at driving frames."""
+    def _predicted_lips(self, frames: Int[Tensor, "frames"]) -> Float[Tensor, "frames lip_dim"]:
+        """Lip shapes predicted from the audio at frames of the driving sequence."""
         return self.lip_reader(to_device(self._features[frames], self.device))
 
-    def _lips(self, frames: Int[Tensor, "frames"]) -> Float[Tensor, "frames lip_dim"]:
-        """Measured lip shapes in training, blurred so that they cannot name a frame; otherwise the heard ones."""
-        if not self.training:
-            return self._heard_lips(frames)
+    def _measured_lips(self, frames: Int[Tensor, "frames"]) -> Float[Tensor, "frames lip_dim"]:
+        """Measured lip shapes with noise, so that they do not identify a frame."""
         measured = self._lip_shapes.on(self.device)[to_device(frames, self.device)]
         return measured + self.config.lip_noise * torch.randn_like(measured)
 
     def _conditions(
-        self, frames: Int[Tensor, "frames"], poses: Float[Tensor, "frames 3 4"] | None = None
+        self,
+        frames: Int[Tensor, "frames"],
+        poses: Float[Tensor, "frames 3 4"] | None = None,
+        from_clip: bool | None = None,
     ) -> FrameConditions:
-        """What the field is told of each frame.
+        """The field's conditions for frames.
 
         Args:
             frames: of the driving sequence, on the host; in training maybe on the device.
-            poses: of the cameras that see them, on the host; the sequence's own where None.
+            poses: of the cameras, on the host; None: the sequence's own.
+            from_clip: whether lips, eyes and appearance are the clip's, instead of predicted lips, chosen eyes and the
+                appearance that follows from the pose; None: in training.
         """
-        there = to_device(frames, self.device)
-        if self.training:
-            appearance = self.appearance(there)
+        from_clip = self.training if from_clip is None else from_clip
+        indices = to_device(frames, self.device)
+        if from_clip:
+            lips, appearance = self._measured_lips(frames), self.appearance(indices)
         else:
-            own = torch.from_numpy(self.driving.track.camera_to_worlds[frames.numpy()])
-            appearance = self._appearance_by_pose(own if poses is None else poses)
-        eyes = (self._eyes if self.training else self._shown_eyes).on(self.device)[there][:, None]
-        lips = self._lips(frames)
-        brows = self._brow_shapes.on(self.device)[there]
+            own = torch.from_numpy(self.driving.track.camera_to_worlds[frames.numpy()]) if poses is None else poses
+            lips, appearance = self._predicted_lips(frames), self._appearance_by_pose(own)
+        eyes = (self._eyes if from_clip else self._shown_eyes).on(self.device)[indices][:, None]
+        brows = self._brow_shapes.on(self.device)[indices]
         return FrameConditions(lips, self.field.speech_code(lips), brows, eyes, appearance)
 
     @torch.no_grad()
@@ -281,113 +274,98 @@ class TalkerModel(Model):
         return (times.view(-1).clamp(0.0, 1.0) * last).round().long()
 
     def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Any]:
-        """Renders the rays of training frames; the rays of a frame must lie side by side.
+        """Renders the rays of a step.
 
         Args:
-            ray_bundle: with `times`, and `metadata["underlay"]` (rays, 3): what is seen where the head is not; in
-                training also what `Portrait.composed` needs, and as `plan` a `StepPlan`.
+            ray_bundle: `TrainingRays` with `ClipInputs`.
 
         Returns:
-            rgb and head (rays, 3), depth (rays, 1) world units, accumulation (rays, 1), for the metrics the mean number
-            of samples a ray, and in training what `Portrait.composed` gives.
+            rgb and head (rays, 3), depth (rays, 1) in world units, accumulation (rays, 1), the mean
+            samples_per_ray, and as `STEP` the `StepOutputs` for the losses.
         """
-        frames, rays = self._frames_and_rays(ray_bundle)
-        corrections = self.pose_refinement.of_frames(to_device(frames, self.device))
-        outputs = self._render(ray_bundle, rays, self._conditions(frames), corrections)
-        if self.training and "surroundings" in ray_bundle.metadata:
-            head, opacity = outputs["head"], outputs["accumulation"]
-            outputs |= self.portrait.composed(head, opacity, ray_bundle.metadata, frames, rays)
-        return outputs
-
-    def _frames_and_rays(self, ray_bundle: RayBundle) -> tuple[Int[Tensor, "frames"], list[int]]:
-        """The frames that rays are of, on the host unless the rays name them on the device, and the rays of each."""
-        if "frames" in ray_bundle.metadata:
-            frames = torch.as_tensor(ray_bundle.metadata["frames"])
-            return frames, [len(ray_bundle) // len(frames)] * len(frames)
-        assert ray_bundle.times is not None
-        frames = self._frames_of_times(ray_bundle.times).cpu()
-        frames, counts = torch.unique_consecutive(frames, return_counts=True)
-        return frames, counts.tolist()
+        assert isinstance(ray_bundle, TrainingRays) and isinstance(ray_bundle.step, ClipInputs)
+        inputs = ray_bundle.step
+        corrections = self.pose_refinement.of_frames(to_device(inputs.frames, self.device))
+        step = self._render(ray_bundle, self._conditions(inputs.frames), corrections, inputs.headless)
+        pixels = inputs.surroundings
+        if self.training and pixels is not None:
+            places = (inputs.place, inputs.plate, inputs.frames, ray_bundle.counts)
+            step.composite, layers = self.portrait.composite(step.head, step.opacity, places, pixels)
+            step.surroundings = (layers, pixels)
+        return step.tensors() | {STEP: step}
 
     def _render(
         self,
-        ray_bundle: RayBundle,
-        rays: list[int],
+        rays: TrainingRays,
         conditions: FrameConditions,
         corrections: Float[Tensor, "frames 6"] | None,
-    ) -> dict[str, Any]:
-        """Renders rays that lie frame after frame, `rays` of them for each, under the frames' pose corrections."""
+        behind: Float[Tensor, "rays 3"],
+    ) -> StepOutputs:
+        """Renders the head under the frames' pose corrections, over the colours behind it."""
         if not self.config.refine_poses:
             corrections = None
-        if len(rays) == 1 and not torch.is_grad_enabled():
-            return self._renderer.picture(ray_bundle, conditions, corrections)
-        plan: Any = ray_bundle.metadata.get("plan", StepPlan())
-        given = (ray_bundle, rays, conditions, corrections)
-        outputs, samples = self._renderer.rays(*given, self.training, plan.room)
+        counts = rays.counts
+        if len(counts) == 1 and not torch.is_grad_enabled():
+            outputs, samples = self._renderer.picture(rays, conditions, corrections), None
+        else:
+            capacity = rays.step.sizes.capacity
+            outputs, samples = self._renderer.rays(rays, counts, conditions, corrections, self.training, capacity)
+        head, opacity = outputs["head"], outputs["accumulation"]
+        step = StepOutputs(
+            rgb=head + (1.0 - opacity) * behind,
+            head=head,
+            opacity=opacity,
+            depth=outputs["depth"],
+            samples_per_ray=outputs["samples_per_ray"],
+        )
         if self.training:
-            self.occupancy.see(samples.positions, samples.weights.detach())
-            if self.face_shell is not None and self._surface is not None:
-                # In distances between the eyes.
-                scale = self.face_shell.unit**2 * len(ray_bundle)
-                off = squared_off(samples.positions, self._surface)
-                outputs["surface_distance"] = torch.dot(samples.weights, off) / scale
-            if plan.hidden:
-                outputs["occlusion"] = self._occlusion_loss(*given, outputs)
-        return outputs
+            step.samples, step.thickness = samples, outputs.get("thickness")
+            step.max_frame_samples = outputs.get("fullest")
+            if rays.step.sizes.occlusion:
+                step.occlusion = self._occlusion_points(rays, conditions, corrections, step)
+        return step
 
-    def _occlusion_loss(
+    def _occlusion_points(
         self,
-        ray_bundle: RayBundle,
-        rays: list[int],
+        rays: TrainingRays,
         conditions: FrameConditions,
         corrections: Float[Tensor, "frames 6"] | None,
-        outputs: dict[str, Tensor],
-    ) -> Float[Tensor, ""]:
-        """How far random points behind the surface are from being opaque and of the colour before them, over all rays.
-
-        Behind lips nothing is asked: there the mouth is seen.
-        """
-        share = min(self.config.occlusion_fraction * self.config.occlusion_interval, 1.0)
-        drawn, counts = scattered(rays, share, self.device)
-        depth, opacity = (outputs[name].detach()[drawn] for name in ("depth", "accumulation"))
+        step: StepOutputs,
+    ) -> OcclusionPoints:
+        """The field at random points behind the surface, except behind the lips: there the mouth is visible."""
+        fraction = min(self.config.occlusion_fraction * self.config.occlusion_interval, 1.0)
+        drawn, counts = scattered(rays.counts, fraction, self.device)
+        depth, opacity = step.depth.detach()[drawn], step.opacity.detach()[drawn]
         depth = depth + self.config.occlusion_depth * torch.rand_like(depth)
-        to_mouth = ray_bundle.origins[drawn] + depth * ray_bundle.directions[drawn] - self._mouth
+        to_mouth = rays.origins[drawn] + depth * rays.directions[drawn] - self._mouth
         hidden = (opacity.squeeze(-1) > OPAQUE) & (to_mouth.norm(dim=-1) > self._mouth_radius)
-        asked = choose(hidden, counts)
-        chosen, depth, opacity = (asked.of(each) for each in (drawn, depth.squeeze(-1), opacity))
-        found = self._renderer.behind(ray_bundle, asked.counts, conditions, corrections, chosen, depth)
-        seen = outputs["head"].detach()[chosen] / opacity.clamp(min=OPAQUE)
-        off = occlusion_loss(found.density, found.rgb, seen, self.config.step_size)
-        return asked.total(off) / len(ray_bundle)
+        subset = choose(hidden, counts)
+        indices, depth, opacity = (subset.of(each) for each in (drawn, depth.squeeze(-1), opacity))
+        points = self._renderer.behind(rays, subset.counts, conditions, corrections, indices, depth)
+        target = step.head.detach()[indices] / opacity.clamp(min=OPAQUE)
+        return OcclusionPoints(points.density, points.rgb, target, subset)
+
+    def mark_visible(self, step: StepOutputs) -> None:
+        """Records in the occupancy grid which samples of a training step contributed to their pixels."""
+        if step.samples is not None:
+            self.occupancy.see(step.samples.positions, step.samples.weights.detach())
 
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Tensor]:
-        """PSNR over the step's rays, and how many samples a ray took."""
+        """PSNR of the step's rays, and the mean number of samples per ray."""
         mse = torch.nn.functional.mse_loss(outputs["rgb"].detach(), batch["image"].to(self.device))
         return {"psnr": -10.0 * torch.log10(mse), "samples_per_ray": outputs["samples_per_ray"]}
 
     def get_loss_dict(
         self, outputs: dict[str, Any], batch: dict[str, Any], metrics_dict: dict[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
-        """Colour, mask, entropy, lip and pose terms, each already weighted."""
-        accumulation = outputs["accumulation"].squeeze(-1)
-        head = (batch["labels"].to(self.device) >= HEAD).float()
-        opacity = accumulation.clamp(1e-4, 1.0 - 1e-4)
-        entropy = -(opacity * opacity.log() + (1.0 - opacity) * (1.0 - opacity).log()).mean()
-        losses = {
-            "rgb": torch.nn.functional.mse_loss(outputs["rgb"], batch["image"].to(self.device)),
-            "mask": self.config.mask_weight * torch.nn.functional.mse_loss(accumulation, head),
-            "entropy": self.config.entropy_weight * entropy,
-        }
-        if "surface_distance" in outputs:
-            losses["surface_distance"] = self.config.surface_weight * outputs["surface_distance"]
-        if "occlusion" in outputs:
-            losses["occlusion"] = self.config.occlusion_weight * outputs["occlusion"]
-        if self.config.thickness_weight and "thickness" in outputs:
-            losses["thickness"] = self.config.thickness_weight * outputs["thickness"].mean()
-        losses |= self.portrait.losses(outputs, batch)
-        if self.config.refine_poses:
-            losses["poses"] = self.config.pose_weight * self.pose_refinement.spread()
-        return losses
+        """The weighted losses, see `base_losses`."""
+        regularized = Regularized(
+            surface=self._surface,
+            step_size=self.config.step_size,
+            pose_corrections=self.pose_refinement.vectors if self.config.refine_poses else None,
+            torso_codes=self.portrait.torso.codes,
+        )
+        return base_losses(outputs[STEP], batch, self.config, regularized)
 
     def _trained_frames(self) -> Int[Tensor, "trained"]:
         """On the host."""
@@ -427,12 +405,10 @@ class TalkerModel(Model):
         frame = int(self._frames_of_times(torch.tensor([[self._time_of(camera)]]))[0])
         height, width = bundle.origins.shape[:2]
         around = self.portrait.around(frame, camera, surroundings)
-        rays = bundle.flatten()
-        rays.metadata["underlay"] = around.colour.view(-1, 3)
-        outputs = self._render_head(rays, frame, camera)
+        outputs = self._render_head(bundle.flatten(), frame, camera)
         opacity = outputs["accumulation"]
-        # First, since the viewer shows the first output.
-        outputs = {"rgb": outputs["head"] + (1.0 - opacity) * rays.metadata["underlay"]} | outputs
+        # rgb first: the viewer shows the first output.
+        outputs = {"rgb": outputs["head"] + (1.0 - opacity) * around.colour.view(-1, 3)} | outputs
         outputs = {name: values.view(height, width, -1) for name, values in outputs.items()}
         opacity = outputs["head_opacity"] = outputs["accumulation"]
         return outputs | around.outputs() | {"opacity": opacity + (1.0 - opacity) * around.opacity}

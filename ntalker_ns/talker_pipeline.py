@@ -11,7 +11,6 @@ from typing import Any
 import torch
 import torchvision.utils
 from nerfstudio.cameras.cameras import Cameras
-from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 from nerfstudio.utils.rich_utils import CONSOLE
@@ -20,30 +19,29 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ntalker_ns.audio.features import FeatureInfo, check_same_kind
 from ntalker_ns.console import track
+from ntalker_ns.data.training_rays import TrainingRays
 from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.field.hash_grid import encoder
+from ntalker_ns.rendering.losses import STEP, LipPatchLoss
 from ntalker_ns.run_folder import check_tensors
-from ntalker_ns.talker_datamanager import TalkerDataManager, TalkerDataManagerConfig
+from ntalker_ns.talker_datamanager import Patches, TalkerDataManager, TalkerDataManagerConfig
 from ntalker_ns.talker_model import TalkerModel, TalkerModelConfig
 from ntalker_ns.training import distributed
-from ntalker_ns.training.lip_patches import LipsPhase, LipsPhaseConfig, check_config
-from ntalker_ns.training.recorded_steps import Ask, Asked, RecordedSteps
-from ntalker_ns.training.step_budget import Planner
-from ntalker_ns.training.transfers import DelayedScalar
+from ntalker_ns.training.lip_patches import LipsPhaseConfig
+from ntalker_ns.training.recorded_steps import RecordedSteps, StepResult
+from ntalker_ns.training.step_budget import BudgetConfig, StepBudget
 from ntalker_ns.viewer import StartInFront, vertical_fov
 
-_RAY_MULTIPLE = 64
-"""Numbers of rays are multiples of this, so that a small change of the estimate changes nothing."""
 STRIDE = 0.08
-"""Share by which the number of rays may be off before recorded steps take another one."""
+"""Relative change of the number of rays below which recorded steps keep it."""
 _EXTRA_STATE = "_extra_state"
 """The name torch gives to what `get_extra_state` returns."""
 
 
 @dataclass
-class TalkerPipelineConfig(VanillaPipelineConfig):
-    """Data manager, model, and how many samples a training step takes."""
+class TalkerPipelineConfig(BudgetConfig, VanillaPipelineConfig):
+    """Data manager, model, and the size of a training step."""
 
     _target: type = field(default_factory=lambda: TalkerPipeline)
     """Target class to instantiate."""
@@ -51,16 +49,9 @@ class TalkerPipelineConfig(VanillaPipelineConfig):
     """Data manager configuration."""
     model: TalkerModelConfig = field(default_factory=TalkerModelConfig)
     """Model configuration."""
-    target_samples: int | None = None
-    """Samples along all rays of a training step; the number of rays follows as empty space is skipped.
-    None: the data manager's rays_per_step throughout."""
-    min_rays: int = 256
-    """Fewest rays of a step when target_samples is set."""
-    max_rays: int = 65536
-    """Most rays of a step when target_samples is set."""
     record_steps: bool = False
-    """On CUDA, in a single process: record steps of the same sizes once and let the GPU repeat them (CUDA graphs), so
-    that the host has little to do. The number of rays follows the samples in strides."""
+    """On CUDA, in a single process: record steps of equal sizes once and let the GPU replay them (CUDA graphs), which
+    saves launch cost. The number of rays then changes in strides."""
     lips: LipsPhaseConfig = field(default_factory=LipsPhaseConfig)
     """The phase at the end of training that refines the lips."""
 
@@ -82,7 +73,7 @@ class TalkerPipeline(VanillaPipeline):
         Raises:
             NTalkerError: data or options cannot be used, or a backend does not run on this device.
         """
-        check_config(config.lips)
+        config.lips.check()
         # A backend that does not run here would end the first step, and leave the folder of a run that never began.
         for grids in (config.model.field, config.model.portrait.torso):
             encoder(grids.backend, torch.device(device))
@@ -94,13 +85,11 @@ class TalkerPipeline(VanillaPipeline):
             self.world_size = processes
             self._model = DistributedDataParallel(self._model, find_unused_parameters=True)  # type: ignore[assignment]
             distributed.wait_for_all()
-        self.samples_per_ray: float | None = None
-        self._late_samples = DelayedScalar()
-        self._planner = Planner()
+        self.budget = StepBudget(config, config.datamanager.rays_per_step)
         self._steps: RecordedSteps | None = None
         self.record_steps(config.record_steps and processes == 1)
-        self.lips_phase = LipsPhase(config.lips)
-        self._on_lips = False
+        self._lip_loss = LipPatchLoss(config.lips)
+        self._num_steps: int | None = None
         driving = self._driving()
         camera = driving.camera
         self.viewer_start = StartInFront(driving.track.camera_to_worlds[0], vertical_fov(camera.height, camera.fl_y))
@@ -114,16 +103,17 @@ class TalkerPipeline(VanillaPipeline):
         return self if self.training == self.model.training == mode else super().train(mode)
 
     def record_steps(self, wanted: bool) -> None:
-        """Records steps from now on, or asks them one by one.
+        """Records and replays steps from now on, or stops doing so.
 
         Args:
-            wanted: record them, on CUDA; other devices cannot.
+            wanted: whether to record them; on CUDA only.
         """
-        on_cuda = self.device.type == "cuda"
-        self._steps = RecordedSteps(self.model, self._recordable) if wanted and on_cuda else None
+        wanted = wanted and self.device.type == "cuda"
+        self._steps = RecordedSteps(self.model, self._recordable) if wanted else None
+        self.budget.stride = STRIDE if wanted else 0.0
 
     def get_train_loss_dict(self, step: int) -> tuple[Any, dict[str, Tensor], dict[str, Tensor]]:
-        """One training batch through the model; then the number of rays of the next one.
+        """One training batch through the model.
 
         Args:
             step: training step.
@@ -131,81 +121,85 @@ class TalkerPipeline(VanillaPipeline):
         Returns:
             Model outputs, losses and metrics by name.
         """
-        rays = self.datamanager.get_train_rays_per_batch()
-        bundle, batch = self.datamanager.next_train(step)
-        outputs, losses, metrics = self._planned(self._ask if self._steps is None else self._replay, bundle, batch)
-        if self._on_lips:
-            losses["lip_patches"] = self.lips_phase.loss(outputs["rgb"], batch["image"].to(self.device))
-        # Rays through lips take more samples than most: counted too, they would thin out the usual steps.
-        elif self.config.target_samples is not None and "samples_per_ray" in metrics:
-            known = self._late_samples.put(metrics["samples_per_ray"])
-            if known is not None:
-                self._adapt_rays(known, self.config.target_samples)
-        metrics["rays_per_step"] = torch.tensor(float(rays))
+        lips = self.config.lips
+        on_lips = self._num_steps is not None and lips.takes(step, self._num_steps)
+        patches = Patches(lips.patch_size, "lips") if on_lips else self.config.datamanager.patches
+        rays, batch = self.datamanager.training_rays(self.budget.rays, patches)
+        outputs, losses, metrics = self.take_step(rays, batch, on_lips)
+        if on_lips:
+            losses["lip_patches"] = self._lip_loss(outputs["rgb"], batch["image"].to(self.device))
+        else:
+            # Lip patches do not count: they have more samples per ray and would leave the usual steps fewer rays.
+            self.budget.note_samples(metrics["samples_per_ray"])
+        metrics["rays_per_step"] = torch.tensor(float(len(rays)))
         return outputs, losses, metrics
 
-    def _planned(self, ask: Ask, bundle: RayBundle, batch: dict[str, Any]) -> Asked:
-        """What the model says of the rays of a step, which is planned before."""
-        model = self._head().config
-        self._planner.plan(bundle, model.max_samples, model.occlusion_interval if model.occlusion_weight else None)
-        asked = ask(bundle, batch)
-        self._planner.note(bundle, asked[0])
-        return asked
+    def take_step(self, rays: TrainingRays, batch: dict[str, Any], keep_rgb: bool = False) -> StepResult:
+        """The model's outputs, losses and metrics of training rays; updates budget and occupancy grid.
 
-    def _replay(self, bundle: RayBundle, batch: dict[str, Any]) -> Asked:
-        assert self._steps is not None
-        return self._steps(bundle, batch, (bundle.metadata["plan"], self._head().field.active_levels, self._on_lips))
+        Args:
+            rays: to render; their sizes are set here.
+            batch: their pixels.
+            keep_rgb: whether recorded steps return the outputs' rgb.
+        """
+        model, each = self._head().config, rays.counts[0]
+        interval = model.occlusion_interval if model.occlusion_weight else None
+        rays.step.sizes = self.budget.sizes(each, model.max_samples, interval)
+        if self._steps is None:
+            result = self._compute(rays, batch)
+        else:
+            result = self._steps(rays, batch, (rays.step.sizes, self._head().field.active_levels, keep_rgb))
+        self.budget.note_capacity(each, result[0].get("max_frame_samples"))
+        return result
 
-    def _ask(self, bundle: RayBundle, batch: dict[str, Any]) -> Asked:
-        outputs = self._model(bundle)
+    def _compute(self, rays: TrainingRays, batch: dict[str, Any]) -> StepResult:
+        outputs = self._model(rays)
         metrics = self.model.get_metrics_dict(outputs, batch)
-        return outputs, self.model.get_loss_dict(outputs, batch, metrics), metrics
+        losses = self.model.get_loss_dict(outputs, batch, metrics)
+        self._head().mark_visible(outputs.pop(STEP))
+        return outputs, losses, metrics
 
-    def _recordable(self, bundle: RayBundle, batch: dict[str, Any]) -> Asked:
-        """The same, of the outputs only those that are used."""
-        outputs, losses, metrics = self._ask(bundle, batch)
-        used = ("rgb", "fullest") if self._on_lips else ("fullest",)
-        return {name: outputs[name] for name in used if name in outputs}, losses, metrics
+    def _recordable(self, rays: TrainingRays, batch: dict[str, Any]) -> StepResult:
+        """The same with the outputs that `get_train_loss_dict` uses."""
+        outputs, losses, metrics = self._compute(rays, batch)
+        return {name: outputs[name] for name in ("rgb", "max_frame_samples") if name in outputs}, losses, metrics
 
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes
     ) -> list[TrainingCallback]:
-        """The model's, and before each step the choice between patches of lips and what the data manager is set to.
+        """The model's callbacks, and updates of the occupancy grid.
 
         Args:
             training_callback_attributes: the trainer, for the number of steps.
+
+        Raises:
+            NTalkerError: recorded steps are to accumulate gradients.
         """
-        callbacks = super().get_training_callbacks(training_callback_attributes)
-        self._check_accumulation(training_callback_attributes.trainer)
-        if not self.config.lips.fraction:
-            return callbacks
-        trainer, configured = training_callback_attributes.trainer, self.config.datamanager
+        trainer = training_callback_attributes.trainer
         assert trainer is not None
-        usual = (configured.patch_size, configured.patch_region)
-
-        def choose(step: int) -> None:
-            self._on_lips = self.lips_phase.takes(step, trainer.config.max_num_iterations)
-            self.datamanager.set_patches(*((self.config.lips.patch_size, "lips") if self._on_lips else usual))
-
-        return [*callbacks, TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], choose)]
-
-    def _check_accumulation(self, trainer: Any) -> None:
-        """Recorded steps write their gradients where those of the step before are."""
-        if self._steps is not None and any(steps > 1 for steps in trainer.config.gradient_accumulation_steps.values()):
+        self._num_steps = trainer.config.max_num_iterations
+        accumulated = trainer.config.gradient_accumulation_steps.values()
+        if self._steps is not None and any(steps > 1 for steps in accumulated):
+            # They write their gradients where those of the step before are.
             raise NTalkerError("Recorded steps do not accumulate gradients: leave --pipeline.record-steps away.")
+        update = TrainingCallback(
+            [TrainingCallbackLocation.AFTER_TRAIN_ITERATION],
+            self._update_occupancy,
+            update_every_num_iters=self.config.model.occupancy_interval,
+        )
+        return [*super().get_training_callbacks(training_callback_attributes), update]
 
-    def _adapt_rays(self, samples_per_ray: float, target_samples: int, smoothing: float = 0.9) -> None:
-        """Asks for as many rays as `target_samples` allow at the running mean of samples a ray."""
-        previous = samples_per_ray if self.samples_per_ray is None else self.samples_per_ray
-        self.samples_per_ray = smoothing * previous + (1.0 - smoothing) * samples_per_ray
-        self._ask_for_rays(self.samples_per_ray, target_samples)
+    def _update_occupancy(self, step: int) -> None:
+        if self.updates_occupancy(step):
+            self._head().update_occupancy()
 
-    def _ask_for_rays(self, samples_per_ray: float, target_samples: int) -> None:
-        """Sets the number of rays of the next step."""
-        config = self.config
-        rays = rays_for_samples(target_samples, samples_per_ray, config.min_rays, config.max_rays)
-        if self._steps is None or abs(rays - self.datamanager.rays_per_step) > STRIDE * rays:
-            self.datamanager.set_rays_per_step(rays)
+    def updates_occupancy(self, step: int) -> bool:
+        """Whether the occupancy grid may be updated after a step that is due for it.
+
+        Args:
+            step: training step.
+        """
+        return True
 
     @torch.no_grad()
     def get_eval_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
@@ -217,7 +211,9 @@ class TalkerPipeline(VanillaPipeline):
         Returns:
             Model outputs, losses and metrics by name.
         """
-        return super().get_eval_loss_dict(step)
+        outputs, losses, metrics = super().get_eval_loss_dict(step)
+        outputs.pop(STEP)
+        return outputs, losses, metrics
 
     @torch.no_grad()
     def get_eval_image_metrics_and_images(self, step: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -285,7 +281,7 @@ class TalkerPipeline(VanillaPipeline):
         Returns:
             The state of the data manager's sampler and the running mean of samples a ray.
         """
-        return {"sampler": self.datamanager.sampler_state(), "samples_per_ray": self.samples_per_ray}
+        return {"sampler": self.datamanager.sampler_state(), "samples_per_ray": self.budget.samples_per_ray}
 
     def load_training_state(self, state: Mapping[str, Any]) -> None:
         """Puts `training_state` back.
@@ -294,9 +290,7 @@ class TalkerPipeline(VanillaPipeline):
             state: what `training_state` gave.
         """
         self.datamanager.load_sampler_state(state["sampler"])
-        self.samples_per_ray = state["samples_per_ray"]
-        if self.config.target_samples is not None and self.samples_per_ray is not None:
-            self._ask_for_rays(self.samples_per_ray, self.config.target_samples)
+        self.budget.resume(state["samples_per_ray"])
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Tensors of the model and the description of its audio features.
@@ -356,22 +350,6 @@ class TalkerPipeline(VanillaPipeline):
 def model_name(name: str) -> str:
     """A tensor's name in the model: without what the pipeline and distributed training put before it."""
     return name.removeprefix("_model.").removeprefix("module.")
-
-
-def rays_for_samples(target_samples: int, samples_per_ray: float, min_rays: int, max_rays: int) -> int:
-    """Number of rays whose samples come nearest to a target.
-
-    Args:
-        target_samples: samples wanted along all rays.
-        samples_per_ray: mean number of samples along a ray, rays through empty space included.
-        min_rays: fewest rays.
-        max_rays: most rays.
-
-    Returns:
-        A multiple of 64, or the bound that it would pass.
-    """
-    wanted = target_samples / max(samples_per_ray, 1e-3)
-    return min(max(round(wanted / _RAY_MULTIPLE) * _RAY_MULTIPLE, min_rays), max_rays)
 
 
 def save_images(images: Mapping[str, Tensor], folder: Path, pattern: str) -> None:

@@ -1,39 +1,15 @@
-"""Which pixels to look at."""
-
-from typing import NamedTuple
+"""Random choice of training pixels and frames."""
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
-from torch import Tensor
+from jaxtyping import Float, Int
 
 Pixels = tuple[Int[np.ndarray, " r"], Int[np.ndarray, " r"]]
 """x and y of pixels."""
 
 EYE_LEVELS = 5
-"""Degrees of eye openness that are told apart when frames are drawn."""
-EYE_SHARE = 0.25
-"""Part of the frames that is drawn evenly over those degrees."""
-
-
-class SurroundingsPixels(NamedTuple):
-    """Pixels anywhere in frames, from which torso and background learn; grouped by frame, as many of each."""
-
-    place: Float[Tensor, "pixels 2"]
-    """x and y in the clip camera's picture, 0 to 1."""
-    plate: Float[Tensor, "pixels 3"]
-    """The plate's colours there."""
-    image: Float[Tensor, "pixels 3"]
-    """The frame's, in [0, 1]."""
-    underlay: Float[Tensor, "pixels 3"]
-    """Those of the frame with its head taken out."""
-    labels: UInt8[Tensor, "pixels"]
-    frames: Int[Tensor, "frames"]
-    """Of the driving sequence."""
-
-    @property
-    def counts(self) -> list[int]:
-        """Pixels of each frame."""
-        return [len(self.place) // len(self.frames)] * len(self.frames)
+"""Bins of eye openness, for drawing frames."""
+EYE_FRACTION = 0.25
+"""Fraction of the frames that is drawn evenly over those bins."""
 
 
 def anywhere(rng: np.random.Generator, count: int, size: tuple[int, int]) -> Pixels:
@@ -94,4 +70,4 @@ def frame_chances(eye_openness: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"
     level = np.minimum((eye_openness * EYE_LEVELS).astype(int), EYE_LEVELS - 1)
     frames = np.bincount(level, minlength=EYE_LEVELS)
     by_level = 1.0 / (frames[level] * (frames > 0).sum())
-    return (1.0 - EYE_SHARE) / len(level) + EYE_SHARE * by_level
+    return (1.0 - EYE_FRACTION) / len(level) + EYE_FRACTION * by_level

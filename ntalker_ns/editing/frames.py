@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int64, UInt8
 from nerfstudio.cameras.cameras import Cameras
-from nerfstudio.cameras.rays import RayBundle
 
 from ntalker_ns.data import pixel_sampling
 from ntalker_ns.data.images import scaled_boxes
+from ntalker_ns.data.training_rays import EditInputs, TrainingRays
 from ntalker_ns.driving.cameras import sequence_cameras
 from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.errors import NTalkerError
@@ -64,7 +64,7 @@ class EditFrames:
 
     def patch(
         self, rng: np.random.Generator, frame: int, side: int, on_lips: bool, device: torch.device
-    ) -> tuple[RayBundle, dict[str, Any]]:
+    ) -> tuple[TrainingRays, dict[str, Any]]:
         """A patch of a frame, as `EditModel` takes it.
 
         Args:
@@ -87,20 +87,19 @@ class EditFrames:
             return to_device(torch.from_numpy(np.ascontiguousarray(values)), device)
 
         edited = _unit(self.edited[frame][y, x])
-        # The frame on the host, which would have to wait for a GPU to know it by the rays' times.
-        metadata: dict[str, Any] = {
-            "place": put(((np.stack([x, y], axis=1) + 0.5) / np.array(self.size)).astype(np.float32)),
-            "plate": put(self.plate[y, x]),
-            "edited": put(edited),
-            "frames": [int(self.indices[frame])],
-        }
-        bundle = RayBundle(
+        bundle = TrainingRays(
             origins=put(rays.origins),
             directions=put(rays.directions),
             pixel_area=put(rays.areas),
             camera_indices=torch.full((len(x), 1), frame, device=device),
             times=torch.full((len(x), 1), float(self.driving.track.times[self.indices[frame]]), device=device),
-            metadata=metadata,
+            step=EditInputs(
+                # On the host: a copy to a GPU would have to be read back.
+                frames=torch.tensor([int(self.indices[frame])]),
+                place=put(((np.stack([x, y], axis=1) + 0.5) / np.array(self.size)).astype(np.float32)),
+                plate=put(self.plate[y, x]),
+                edited=put(edited),
+            ),
         )
         batch: dict[str, Any] = {
             "edited": put(_planes(edited, side)),

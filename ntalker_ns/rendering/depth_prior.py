@@ -1,7 +1,5 @@
 """How far what rays see is from where the tracked face says it is."""
 
-import math
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -11,9 +9,6 @@ from ntalker_ns.kernels.reference.surface import squared_off_torch
 
 OPAQUE = 0.9
 """Opacity of a ray that meets the head's surface, and of a step behind it."""
-
-THINNESS = 0.01
-"""Weight of the logarithm by which a hidden point's density falls short, beside the squared error of its colour."""
 
 
 def squared_off(
@@ -28,22 +23,6 @@ def squared_off(
     else:
         from ntalker_ns.kernels.triton.surface import squared_off as fused
     return fused(positions, surface)
-
-
-def occlusion_loss(
-    density: Float[Tensor, "points 1"], rgb: Float[Tensor, "points 3"], seen: Float[Tensor, "points 3"], step: float
-) -> Float[Tensor, "points"]:
-    """How far each point is from being opaque and of the colour before it.
-
-    Args:
-        density: per world unit.
-        rgb: in [0, 1].
-        seen: the colours before the points, in [0, 1].
-        step: length of a sample, world units; one of them is to be `OPAQUE`.
-    """
-    solid = -math.log1p(-OPAQUE) / step
-    thin = torch.relu(math.log(solid) - density.clamp(min=1e-6).log()).squeeze(-1)
-    return (rgb - seen).square().mean(dim=-1) + THINNESS * thin
 
 
 def scattered(counts: list[int], share: float, device: torch.device) -> tuple[Int[Tensor, "drawn"], list[int]]:

@@ -62,7 +62,7 @@ class HeadRenderer:
         """Renders rays with gradients.
 
         Args:
-            ray_bundle: with what is seen where the head is not as `metadata["underlay"]` (rays, 3).
+            ray_bundle: rays, frame after frame.
             counts: rays of each frame; in training equally many.
             conditions: of the frames.
             corrections: of the frames' poses; None: none.
@@ -93,7 +93,7 @@ class HeadRenderer:
         summed = composite(found.density.squeeze(-1), found.rgb, *packed)
         # In training the box of the rays is the whole one.
         whole = far if training else _far(ray_bundle)
-        outputs = _outputs(ray_bundle, summed.values, summed.distance, summed.accumulation, whole)
+        outputs = _outputs(summed.values, summed.distance, summed.accumulation, whole)
         outputs["thickness"] = summed.thickness
         outputs["samples_per_ray"] = samples.ray_counts.sum() / max(len(near), 1)
         if samples.fullest is not None:
@@ -169,7 +169,7 @@ class HeadRenderer:
         steps = walk(self._lattice(ray_bundle, near, far, middle, self.occupancy.solid, most))
         sums, opacity = composite_in_rounds(ask, steps, self.step_size, SUMMED)
         head, motion, distance = sums.split([3, 1, 1], dim=-1)
-        outputs = _outputs(ray_bundle, head, distance, opacity, _far(ray_bundle)) | {"audio_motion": motion}
+        outputs = _outputs(head, distance, opacity, _far(ray_bundle)) | {"audio_motion": motion}
         outputs["samples_per_ray"] = near.new_tensor(asked / max(len(near), 1))
         return outputs | ({"live": live[:, None]} if marks else {})
 
@@ -191,7 +191,6 @@ def _far(ray_bundle: RayBundle) -> Float[Tensor, "rays"]:
 
 
 def _outputs(
-    ray_bundle: RayBundle,
     head: Float[Tensor, "rays 3"],
     distance: Float[Tensor, "rays 1"],
     opacity: Float[Tensor, "rays 1"],
@@ -200,7 +199,6 @@ def _outputs(
     """What the sums along rays say, by the names that losses and users know; what is empty ends at far."""
     empty = 1.0 - opacity
     return {
-        "rgb": head + empty * ray_bundle.metadata["underlay"],
         "head": head,
         "depth": distance + empty * far[:, None],
         "accumulation": opacity,

@@ -13,10 +13,9 @@ from jaxtyping import Float, Int
 from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor, nn
 
-from ntalker_ns.data.head_removal import HEAD, TORSO
-from ntalker_ns.data.pixel_sampling import SurroundingsPixels
+from ntalker_ns.data.training_rays import SurroundingsPixels
 from ntalker_ns.driving.sequence import DrivingSequence
-from ntalker_ns.field.ragged import choose
+from ntalker_ns.field.ragged import Chosen, choose
 from ntalker_ns.field.torso_field import TorsoField, TorsoFieldConfig
 from ntalker_ns.rendering.background import Background, LearnedBackground
 from ntalker_ns.rendering.image_plane import ImagePlane, places_of
@@ -26,11 +25,8 @@ from ntalker_ns.training.transfers import DeviceCopy, to_device
 SurroundingsKind = Literal["learned", "clip"]
 """What is around the head: the learned torso and background, or the clip's own frame with the head taken out."""
 
-SAME = 8.0 / 255.0
-"""Where the frame with the head taken out differs by less than this from the frame, nothing was taken out."""
-
 OPAQUE = 0.98
-"""Where the head is more opaque than this, the torso behind it does not show."""
+"""Opacity of the head above which nothing behind it is computed."""
 
 
 @dataclass
@@ -43,16 +39,7 @@ class PortraitConfig:
     """What is behind the person in rendered pictures: plate (the clip's own), transparent, a colour (a name or
     #rrggbb), or a picture file."""
     background_size: int = 256
-    """Longest side, in px, of the picture that is learned on top of the plate."""
-    inner_weight: float = 0.1
-    """Weight of the pixels behind the head, where torso and background follow what was painted in; the others weigh 1.
-    It closes the gap that opens there when the head turns away."""
-    opacity_weight: float = 0.1
-    """Weight of the squared difference between the torso's opacity and its label."""
-    code_weight: float = 1e-3
-    """Pull of the torso codes of single frames to zero: what the head pose says is left to it."""
-    joint_weight: float = 0.1
-    """Weight of the squared error of head, torso and background composed, by which they meet without a seam."""
+    """Longest side, in px, of the learned picture that is added to the plate."""
 
 
 @dataclass
@@ -83,6 +70,19 @@ class Surroundings:
         """By the names that users see."""
         names = ("torso", "torso_opacity", "background", "background_opacity")
         return {name: getattr(self, name) for name in names}
+
+
+@dataclass
+class CompositeRays:
+    """Head, torso and background composited, where the head is not opaque."""
+
+    rgb: Float[Tensor, "subset 3"]
+    subset: Chosen
+    """Which of the rays."""
+
+
+Places = tuple[Float[Tensor, "pixels 2"], Float[Tensor, "pixels 3"], Int[Tensor, "frames"], list[int]]
+"""The arguments of `Portrait.at`."""
 
 
 class Portrait(nn.Module):
@@ -200,71 +200,36 @@ class Portrait(nn.Module):
             )
         return places.new_tensor(choice.colour).expand(*places.shape[:-1], 3)
 
-    def composed(
+    def composite(
         self,
         head: Float[Tensor, "rays 3"],
         opacity: Float[Tensor, "rays 1"],
-        metadata: dict[str, Any],
-        frames: Int[Tensor, "frames"],
-        rays: list[int],
-    ) -> dict[str, Any]:
-        """The whole portrait along the training rays where the head lets something through, and the surroundings alone.
+        places: Places,
+        pixels: SurroundingsPixels,
+    ) -> tuple[CompositeRays, Surroundings]:
+        """Head, torso and background along training rays where the head is not opaque, and torso and background at
+        other pixels.
 
-        The head itself learns over the clip's true torso and background; here all three meet.
+        The head itself is trained over the clip's own torso and background; here all three meet. Both in one batch:
+        launching networks and grids costs as much as thousands of pixels.
 
         Args:
             head: premultiplied.
             opacity: of the head.
-            metadata: `place` (rays, 2) and `plate` (rays, 3), see `at`; and maybe `surroundings`, `SurroundingsPixels`.
-            frames: of the driving sequence.
-            rays: of each frame.
-
-        Returns:
-            `whole` (asked, 3), RGB, and `open_rays`, a `Chosen` of the rays; `surroundings` of the pixels.
+            places: of the rays, as for `at`.
+            pixels: the others.
         """
-        asked = choose(opacity.detach().squeeze(-1) < OPAQUE, rays)
-        place, plate = (asked.of(metadata[name]) for name in ("place", "plate"))
-        pixels, found = metadata.get("surroundings"), dict[str, Any]()
-        if pixels is None:
-            surroundings = self.at(place, plate, frames, asked.counts)
-        else:
-            # Asked together: networks and grids take as long to begin as for thousands of places.
-            places, plates = torch.cat([place, pixels.place]), torch.cat([plate, pixels.plate])
-            both = self.at(places, plates, torch.cat([frames, pixels.frames]), asked.counts + pixels.counts)
-            surroundings, found["surroundings"] = both.split([len(place), len(pixels.place)])
-        whole = asked.of(head) + (1.0 - asked.of(opacity)) * surroundings.colour
-        return found | {"whole": whole, "open_rays": asked}
-
-    def losses(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Tensor]:
-        """What torso and background learn, weighted.
-
-        Args:
-            outputs: of `composed`.
-            batch: image (rays, 3); and `surroundings`, `SurroundingsPixels`.
-        """
-        losses = {}
-        if "whole" in outputs:
-            image = batch["image"].to(outputs["whole"].device)
-            squared = (outputs["whole"] - outputs["open_rays"].of(image)).square()
-            losses["whole"] = self.config.joint_weight * outputs["open_rays"].total(squared) / image.numel()
-        if "surroundings" in outputs:
-            losses |= self._surroundings_losses(outputs["surroundings"], batch["surroundings"])
-        return losses
-
-    def _surroundings_losses(self, surroundings: Surroundings, pixels: SurroundingsPixels) -> dict[str, Tensor]:
-        """What torso and background learn from pixels beside the head, weighted."""
-        config, image, underlay, labels = self.config, pixels.image, pixels.underlay, pixels.labels
-        seen = ((labels < HEAD) & ((image - underlay).abs().amax(dim=-1) < SAME)).float()
-        target = torch.where(seen[:, None] > 0, image, underlay)
-        weight = seen + config.inner_weight * (1.0 - seen)
-        squared = (surroundings.colour - target).square().mean(dim=-1)
-        wrong = (surroundings.torso_opacity.squeeze(-1) - (labels == TORSO).float()).square()
-        return {
-            "surroundings": (weight * squared).mean(),
-            "torso_opacity": config.opacity_weight * (seen * wrong).mean(),
-            # Not the mean, since there may be no codes.
-            "torso_codes": config.code_weight * self.torso.codes.square().sum() / max(self.torso.codes.numel(), 1),
-        }
+        place, plate, frames, counts = places
+        subset = choose(opacity.detach().squeeze(-1) < OPAQUE, counts)
+        place, plate = subset.of(place), subset.of(plate)
+        behind, layers = self.at(
+            torch.cat([place, pixels.place]),
+            torch.cat([plate, pixels.plate]),
+            torch.cat([frames, pixels.frames]),
+            subset.counts + pixels.counts,
+        ).split([len(place), len(pixels.place)])
+        rgb = subset.of(head) + (1.0 - subset.of(opacity)) * behind.colour
+        return CompositeRays(rgb, subset), layers
 
 
 def _clip_poses(sequence: DrivingSequence) -> tuple[Float[Tensor, "clip 3 4"], Tensor]:

@@ -17,10 +17,10 @@ from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor, nn
 from torch.func import functional_call
 
-Asked = tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]
+StepResult = tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]
 """Outputs, losses and metrics of a step."""
 
-Ask = Callable[[RayBundle, dict[str, Any]], Asked]
+StepFunction = Callable[[Any, dict[str, Any]], StepResult]
 
 AFTER = 8
 """Steps of a kind that are asked one by one before one of them is recorded: sizes that change soon are not worth it."""
@@ -32,7 +32,7 @@ KEPT = 8
 class RecordedSteps:
     """Asks a model, and records how, once for each kind of steps."""
 
-    def __init__(self, model: nn.Module, ask: Ask) -> None:
+    def __init__(self, model: nn.Module, ask: StepFunction) -> None:
         """
         Args:
             model: what learns; on CUDA.
@@ -41,10 +41,10 @@ class RecordedSteps:
         """
         self._model, self._ask = model, ask
         self._met: Counter[Hashable] = Counter()
-        self._recorded: OrderedDict[Hashable, Callable[..., Asked]] = OrderedDict()
+        self._recorded: OrderedDict[Hashable, Callable[..., StepResult]] = OrderedDict()
         self._pool: Any = None
 
-    def __call__(self, bundle: RayBundle, batch: dict[str, Any], told: Hashable) -> Asked:
+    def __call__(self, bundle: RayBundle, batch: dict[str, Any], told: Hashable) -> StepResult:
         """What the model says, with gradients; the tensors are good until the next step.
 
         Args:
@@ -64,7 +64,7 @@ class RecordedSteps:
         self._recorded.move_to_end(kind)
         return self._recorded[kind](*tensors, *self._model.parameters())
 
-    def _record(self, step: "_Step", tensors: list[Tensor]) -> Callable[..., Asked]:
+    def _record(self, step: "_Step", tensors: list[Tensor]) -> Callable[..., StepResult]:
         """A step that replays, instead of asking again, to whatever tensors and parameters it is given.
 
         Args:
@@ -74,7 +74,7 @@ class RecordedSteps:
         names = [name for name, _ in step.named_parameters()]
         kind, halves = torch.get_autocast_dtype("cuda"), torch.is_autocast_enabled("cuda")
 
-        def ask(*given: Tensor) -> Asked:
+        def ask(*given: Tensor) -> StepResult:
             learned = dict(zip(names, given[len(tensors) :], strict=True))
             # What autocast keeps of one step would be read by the next.
             with torch.autocast("cuda", kind, enabled=halves, cache_enabled=False):
@@ -99,12 +99,12 @@ class RecordedSteps:
 class _Step(nn.Module):
     """A step whose tensors stay where they are: others are copied there."""
 
-    def __init__(self, model: nn.Module, ask: Ask, bundle: RayBundle, batch: dict[str, Any]) -> None:
+    def __init__(self, model: nn.Module, ask: StepFunction, bundle: RayBundle, batch: dict[str, Any]) -> None:
         super().__init__()
         self.model = model
         self._ask, self._bundle, self._batch = ask, bundle, batch
 
-    def forward(self, *tensors: Tensor) -> Asked:
+    def forward(self, *tensors: Tensor) -> StepResult:
         return self._ask(self._bundle, self._batch)
 
 

@@ -1,117 +1,147 @@
-"""What of a training step the host decides before it begins; all else follows from tensors on the device."""
+"""How many rays and samples the next training step has.
+
+The host decides this before a step starts; everything else in a step follows from tensors on the device.
+"""
 
 import math
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Int
-from nerfstudio.cameras.rays import RayBundle
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ntalker_ns.training.transfers import DelayedScalar
 
+RAY_MULTIPLE = 64
+"""Numbers of rays are multiples of this, so that small changes of the estimate change nothing."""
+
+SMOOTHING = 0.9
+"""Decay of the running mean of samples per ray."""
+
 REMEMBERED = 48
-"""Steps whose needs are remembered."""
+"""Steps over which the largest frame is taken."""
 
 SPARE = 1.125
-"""Room over the fullest frame of those steps: what random rays of a frame need differs by a few percent."""
+"""Capacity over the largest frame of those steps: random rays of a frame differ by a few percent."""
 
 LEAST, MOST = 1.03, 1.25
-"""A room stays as it is while it is between so many times what the fullest frame of those steps needed: steps of the
-same sizes find the memory of those before them, and can be recorded (`ntalker_ns.training.recorded_steps`)."""
+"""A capacity is kept while it is within these multiples of the largest frame: steps of equal sizes reuse memory and can
+be recorded (`ntalker_ns.training.recorded_steps`)."""
 
 GRAIN = 1024
-"""Rooms are multiples of this, so that memory that was freed fits again."""
+"""Capacities are multiples of this, so that freed memory fits again."""
 
 
-class StepPlan(NamedTuple):
-    """Of one training step."""
+class StepSizes(NamedTuple):
+    """Sizes and choices of one training step."""
 
-    room: int | None = None
-    """Samples that each frame has room for, see `ntalker_ns.rendering.packed_samples.march_frames`."""
-    hidden: bool = False
-    """Whether it learns what is behind the head's surface."""
-
-
-class Planner:
-    """Plans each step by what the steps before it needed."""
-
-    def __init__(self) -> None:
-        self._room = Room()
-
-    def plan(self, rays: RayBundle, max_samples: int, occlusion_interval: int | None) -> None:
-        """Gives a step its plan, as the rays' `plan`.
-
-        Args:
-            rays: equally many of each of their `frames`.
-            max_samples: of a ray at most.
-            occlusion_interval: what is hidden is learned in one step of so many, drawn at random; None: never.
-        """
-        hidden = occlusion_interval is not None and float(torch.rand(())) * occlusion_interval < 1.0
-        plan: Any = StepPlan(self._room.of(_rays_per_frame(rays), max_samples), hidden)
-        rays.metadata["plan"] = plan
-
-    def note(self, rays: RayBundle, outputs: dict[str, Any]) -> None:
-        """Takes what a step needed, where its frames had equal rooms.
-
-        Args:
-            rays: of the step.
-            outputs: of the model.
-        """
-        if "fullest" in outputs:
-            self._room.note(_rays_per_frame(rays), outputs["fullest"])
-
-
-def _rays_per_frame(rays: RayBundle) -> int:
-    return len(rays) // len(rays.metadata["frames"])
+    capacity: int | None = None
+    """Samples that each frame has memory for, see `ntalker_ns.rendering.packed_samples.march_frames`; None: exact."""
+    occlusion: bool = False
+    """Whether the occlusion prior is evaluated."""
 
 
 @dataclass
-class _Needs:
-    """Of steps with about as many rays."""
+class BudgetConfig:
+    """Bounds of the number of rays in a step."""
 
-    late: DelayedScalar = field(default_factory=DelayedScalar)
+    target_samples: int | None = None
+    """Samples along all rays of a training step: the number of rays grows as more empty space is skipped. None: the
+    data manager's rays_per_step throughout."""
+    min_rays: int = 256
+    """Fewest rays of a step when target_samples is set."""
+    max_rays: int = 65536
+    """Most rays of a step when target_samples is set."""
+
+    def rays_for(self, samples_per_ray: float) -> int:
+        """The number of rays whose samples come nearest to the target.
+
+        Args:
+            samples_per_ray: the mean, rays through empty space included.
+
+        Returns:
+            A multiple of 64, or the bound that it would exceed.
+        """
+        assert self.target_samples is not None
+        wanted = self.target_samples / max(samples_per_ray, 1e-3)
+        return min(max(round(wanted / RAY_MULTIPLE) * RAY_MULTIPLE, self.min_rays), self.max_rays)
+
+
+@dataclass
+class _Capacity:
+    """Of steps with similarly many rays per frame."""
+
+    delayed: DelayedScalar = field(default_factory=DelayedScalar)
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
-    """Mean samples a ray in the fullest frame of a step."""
+    """Mean samples per ray in the largest frame of each step."""
     size: int = 0
-    """Samples that a frame had room for in the last step."""
+    """Samples per frame in the last step."""
 
 
-class Room:
-    """How many samples the frames of a step have room for.
+class StepBudget:
+    """Numbers of rays and samples of the next step, from those of the steps before."""
 
-    Where the rays of a frame need more, the last ones lose samples, for the step or two until the host knows.
-    """
+    def __init__(self, config: BudgetConfig, rays: int, stride: float = 0.0) -> None:
+        """
+        Args:
+            config: target and bounds.
+            rays: of the first step.
+            stride: relative change below which the number of rays is kept.
+        """
+        self._config, self.stride = config, stride
+        self.rays = rays
+        self.samples_per_ray: float | None = None
+        self._delayed = DelayedScalar()
+        # By order of magnitude of the rays of a frame: lip patches alternate with usual steps and need more samples.
+        self._capacities: defaultdict[int, _Capacity] = defaultdict(_Capacity)
 
-    def __init__(self) -> None:
-        # Patches of lips alternate with rays all over the head, and need more.
-        self._needs: defaultdict[int, _Needs] = defaultdict(_Needs)
-
-    def of(self, rays: int, most: int) -> int:
-        """Samples that a frame has room for.
+    def sizes(self, rays_per_frame: int, max_samples: int, occlusion_interval: int | None) -> StepSizes:
+        """The sizes of the next step.
 
         Args:
-            rays: of the frame.
-            most: samples of a ray at most.
+            rays_per_frame: equally many for each.
+            max_samples: of a ray.
+            occlusion_interval: the occlusion prior is evaluated on average every so many steps; None: never.
         """
-        needs = self._needs[rays.bit_length()]
-        if not needs.recent:
-            return rays * most
-        need = max(needs.recent) * rays
-        if not LEAST * need <= needs.size <= MOST * need:
-            needs.size = math.ceil(SPARE * need / GRAIN) * GRAIN
-        return min(needs.size, rays * most)
+        occlusion = occlusion_interval is not None and float(torch.rand(())) * occlusion_interval < 1.0
+        return StepSizes(self._capacity(rays_per_frame, max_samples), occlusion)
 
-    def note(self, rays: int, fullest: Int[Tensor, ""]) -> None:
-        """Takes what a step needed.
+    def _capacity(self, rays: int, max_samples: int) -> int:
+        """Samples that a frame has memory for. Where its rays have more, the last ones lose samples, for the step or
+        two until the host knows."""
+        known = self._capacities[rays.bit_length()]
+        if not known.recent:
+            return rays * max_samples
+        need = max(known.recent) * rays
+        if not LEAST * need <= known.size <= MOST * need:
+            known.size = math.ceil(SPARE * need / GRAIN) * GRAIN
+        return min(known.size, rays * max_samples)
 
-        Args:
-            rays: of each frame.
-            fullest: samples that the rays of the fullest frame have.
-        """
-        needs = self._needs[rays.bit_length()]
-        known = needs.late.put(fullest / rays)
-        if known is not None:
-            needs.recent.append(known)
+    def note_capacity(self, rays_per_frame: int, max_frame_samples: Int[Tensor, ""] | None) -> None:
+        """Takes how many samples the largest frame of a step had; None where memory was allocated exactly."""
+        if max_frame_samples is None:
+            return
+        known = self._capacities[rays_per_frame.bit_length()]
+        value = known.delayed.put(max_frame_samples / rays_per_frame)
+        if value is not None:
+            known.recent.append(value)
+
+    def note_samples(self, samples_per_ray: Float[Tensor, ""]) -> None:
+        """Takes a step's mean samples per ray, and adapts the number of rays to the target."""
+        if self._config.target_samples is None:
+            return
+        value = self._delayed.put(samples_per_ray)
+        if value is not None:
+            previous = value if self.samples_per_ray is None else self.samples_per_ray
+            self.resume(SMOOTHING * previous + (1.0 - SMOOTHING) * value)
+
+    def resume(self, samples_per_ray: float | None) -> None:
+        """Continues from a running mean of samples per ray; None: nothing is known yet."""
+        self.samples_per_ray = samples_per_ray
+        if self._config.target_samples is None or samples_per_ray is None:
+            return
+        rays = self._config.rays_for(samples_per_ray)
+        if abs(rays - self.rays) > self.stride * rays:
+            self.rays = rays
