@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from nerfstudio.engine.callbacks import TrainingCallbackAttributes, TrainingCallbackLocation
 from support.tiny_clip import write_tiny_clip
 from support.tiny_edit import start, tiny_edit, train_base
 
@@ -17,8 +18,9 @@ from ntalker_ns.editing.frames import EditFrames, evenly_spaced, lip_masks
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.refinement.losses import lip_edge_loss, perceptual_loss, style_loss
 from ntalker_ns.refinement.vgg import VGGFeatures, vgg_layers
+from ntalker_ns.rendering.losses import STEP, occlusion_prior
 from ntalker_ns.talker_trainer import TalkerTrainer
-from ntalker_ns.training.step_budget import StepPlan
+from ntalker_ns.training.step_budget import StepSizes
 
 SIDE = 12
 
@@ -60,15 +62,15 @@ def test_a_training_patch_is_a_piece_of_the_rendered_picture(trainer: EditTraine
     model = head(trainer)
     bundle, batch = patch(trainer, frames)
     # On the host, which would have to wait for a GPU to know it by the rays' times.
-    assert bundle.metadata["frames"] == model._frames_of_times(bundle.times).unique().tolist()
+    assert bundle.step.frames.tolist() == model._frames_of_times(bundle.times).unique().tolist()
     picture = trainer._render(2)
     model.eval()  # No jitter: the samples of rendering.
     outputs = model(bundle)
-    places = (bundle.metadata["place"] * torch.tensor(frames.size)).floor().long()
+    places = (bundle.step.place * torch.tensor(frames.size)).floor().long()
     rows, columns = places[:, 1], places[:, 0]
     expected = as_picture(picture["field_rgb"][rows, columns])
     torch.testing.assert_close(outputs["rendered"], expected, rtol=0, atol=2e-3)
-    assert torch.equal(batch["edited"], as_picture(bundle.metadata["edited"]))
+    assert torch.equal(batch["edited"], as_picture(bundle.step.edited))
     np.testing.assert_array_equal(
         (batch["edited"][0].permute(1, 2, 0) * 255).round().view(-1, 3), frames.edited[2][rows, columns]
     )
@@ -109,7 +111,7 @@ def test_the_loss_is_equation_9(trainer: EditTrainer, frames: EditFrames):
     vgg = VGGFeatures({f"features.{name}": value for name, value in vgg_layers().state_dict().items()})
     model._outside["vgg"] = vgg
     bundle, batch = patch(trainer, frames)
-    bundle.metadata["plan"] = StepPlan(hidden=True)
+    bundle.step.sizes = StepSizes(occlusion=True)
     outputs = model(bundle)
     losses = model.get_loss_dict(outputs, batch)
     features, targets = vgg(outputs["final"]), vgg(batch["edited"])
@@ -119,7 +121,7 @@ def test_the_loss_is_equation_9(trainer: EditTrainer, frames: EditFrames):
         "style": 10.0 * style_loss(features, targets),
         "adversarial": 0.01 * torch.nn.functional.softplus(-model.discriminator.eval()(outputs["final"])).mean(),
         "opacity": config.opacity_weight * (outputs["opacities"] - batch["opacities"]).square().mean(),
-        "occlusion": config.occlusion_weight * outputs["occlusion"],
+        "occlusion": config.occlusion_weight * occlusion_prior(outputs[STEP].occlusion, config.step_size, SIDE**2),
     }
     assert losses.keys() == {*expected, "discriminator"}
     for name, value in expected.items():
@@ -134,7 +136,7 @@ def test_a_patch_knows_how_opaque_head_and_torso_were(trainer: EditTrainer, fram
     bundle, batch = patch(trainer, frames)
     before = trainer._render(2)
     model = head(trainer).eval()
-    places = (bundle.metadata["place"] * torch.tensor(frames.size)).floor().long()
+    places = (bundle.step.place * torch.tensor(frames.size)).floor().long()
     expected = torch.cat([before["head_opacity"], before["torso_opacity"]], dim=-1)[places[:, 1], places[:, 0]]
     torch.testing.assert_close(batch["opacities"], expected, rtol=0, atol=0.5 / 255 + 1e-6)
     # What is asked of the model is what a picture shows.
@@ -164,14 +166,18 @@ def test_without_vgg_it_ends_or_says_what_it_does(trainer: EditTrainer, frames: 
     assert "style" not in losses
 
 
-def test_lip_patches_close_no_cells(trainer: EditTrainer):
+def test_lip_patches_close_no_cells(trainer: EditTrainer, frames: EditFrames):
     model = head(trainer)
     before = model.occupancy.visible.clone()
-    model.on_lips = True
-    model._refresh_occupancy(16)
+    assert [trainer.plan.on_lips(step) for step in (16, 24)] == [False, True]
+    trainer.pipeline.supervise(frames, trainer.plan)
+    attributes = TrainingCallbackAttributes(
+        optimizers=None, grad_scaler=None, pipeline=trainer.pipeline, trainer=trainer
+    )
+    update = pipeline.get_training_callbacks(attributes)[-1]
+    update.run_callback_at_location(24, TrainingCallbackLocation.AFTER_TRAIN_ITERATION)
     assert torch.equal(model.occupancy.visible, before)
-    model.on_lips = False
-    model._refresh_occupancy(16)
+    update.run_callback_at_location(16, TrainingCallbackLocation.AFTER_TRAIN_ITERATION)
     assert not torch.equal(model.occupancy.visible, before)
 
 

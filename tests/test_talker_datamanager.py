@@ -16,9 +16,10 @@ from ntalker_ns.audio.io import write_wav
 from ntalker_ns.audio.mel import CHANNELS
 from ntalker_ns.data.head_removal import HEAD, dilate, dilation_of
 from ntalker_ns.data.readers import read_clip
+from ntalker_ns.data.training_rays import ClipInputs
 from ntalker_ns.driving.build import write_driving
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.talker_datamanager import TalkerDataManager, TalkerDataManagerConfig
+from ntalker_ns.talker_datamanager import Patches, TalkerDataManager, TalkerDataManagerConfig
 from ntalker_ns.talker_dataparser import TalkerDataParserConfig, read_training_clip
 
 SIZE = 48
@@ -49,8 +50,8 @@ def test_shapes_and_types(trained):
     assert rays.origins.shape == rays.directions.shape == (1000, 3)
     assert rays.camera_indices is not None and rays.times is not None
     assert rays.camera_indices.shape == rays.times.shape == (1000, 1)
-    assert rays.metadata["underlay"].shape == (1000, 3) and rays.metadata["underlay"].dtype == torch.float32
-    assert rays.metadata["place"].shape == (1000, 2)
+    assert rays.step.headless.shape == (1000, 3) and rays.step.headless.dtype == torch.float32
+    assert rays.step.place.shape == (1000, 2)
     shapes = {"image": (1000, 3), "labels": (1000,), "indices": (1000, 3), "face_boxes": (4, 4), "frames": (4,)}
     assert {name: tuple(batch[name].shape) for name in shapes} == shapes
     assert batch["image"].dtype == torch.float32 and batch["labels"].dtype == torch.uint8
@@ -64,12 +65,12 @@ def test_pixels_are_those_of_the_frames(trained):
         camera, row, column = batch["indices"][n].tolist()
         item = items[camera]
         torch.testing.assert_close(batch["image"][n], item["image"][row, column])
-        torch.testing.assert_close(rays.metadata["underlay"][n], item["underlay"][row, column])
+        torch.testing.assert_close(rays.step.headless[n], item["underlay"][row, column])
         assert batch["labels"][n] == item["labels"][row, column]
         place = torch.tensor([column + 0.5, row + 0.5]) / SIZE
-        torch.testing.assert_close(rays.metadata["place"][n], place)
+        torch.testing.assert_close(rays.step.place[n], place)
         plate = torch.from_numpy(trained.train_dataset.plate()[row, column] / 255).float()
-        torch.testing.assert_close(rays.metadata["plate"][n], plate)
+        torch.testing.assert_close(rays.step.plate[n], plate)
 
 
 def test_rays_are_nerfstudios_and_grouped_by_frame(trained):
@@ -127,29 +128,24 @@ def test_patches_are_square_one_a_frame(clip):
         x0, y0, x1, y1 = batch["lip_boxes"][i].tolist()
         centre_x, centre_y = float(columns.float().mean()) + 0.5, float(rows.float().mean()) + 0.5
         assert x0 - 0.5 <= centre_x <= x1 + 0.5 and y0 - 0.5 <= centre_y <= y1 + 0.5
-    data.set_patches(None)
-    assert len(data.next_train(1)[0]) == 600
-    data.set_patches(SIZE + 1)
+    assert len(data.training_rays(600)[0]) == data.get_train_rays_per_batch() == 600
     with pytest.raises(NTalkerError, match="larger than the frames"):
-        data.next_train(2)
+        data.training_rays(600, Patches(SIZE + 1))
 
 
 def test_rays_per_step_can_change(clip):
     data = manager(clip, rays_per_step=100)
-    data.set_rays_per_step(1003)
-    assert data.get_train_rays_per_batch() == len(data.next_train(0)[0]) == 1000
-    data.set_rays_per_step(1)
-    assert len(data.next_train(0)[0]) == 4
+    assert [len(data.training_rays(rays)[0]) for rays in (1003, 1)] == [1000, 4]
 
 
-def test_frames_are_known_where_they_are_asked_for(clip):
+def test_frames_are_on_the_device_that_uses_them(clip):
     for patch_size in (None, 16):
         data = manager(clip, rays_per_step=600, patch_size=patch_size)
         rays, batch = data.next_train(0)
-        assert rays.metadata["frames"] is batch["frames"]
-        # Pictures of held-out frames hear their sounds, which are on the host.
+        assert rays.step.frames is batch["frames"]
+        # The audio features of held-out frames are on the host.
         rays, batch = data.next_eval(0)
-        assert rays.metadata["frames"] == batch["frames"].tolist()
+        assert torch.equal(rays.step.frames, batch["frames"])
 
 
 @pytest.mark.parametrize("interval", [1, 3])
@@ -157,9 +153,8 @@ def test_pixels_anywhere_come_now_and_then_and_as_many_in_all(clip, interval):
     data = manager(
         clip, rays_per_step=16, surroundings_pixels=64, surroundings_frames=4, surroundings_interval=interval
     )
-    steps = [data.next_train(step) for step in range(90)]
-    rest = [batch["surroundings"] for _, batch in steps if "surroundings" in batch]
-    assert len(rest) == sum("surroundings" in rays.metadata for rays, _ in steps)
+    inputs = [data.next_train(step)[0].step for step in range(90)]
+    rest = [each.surroundings for each in inputs if isinstance(each, ClipInputs) and each.surroundings is not None]
     assert abs(len(rest) - 90 / interval) <= (0 if interval == 1 else 15)
     for pixels in rest:
         assert len(pixels.place) == 64 * interval and len(set(pixels.frames.tolist())) == 4

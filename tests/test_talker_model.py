@@ -11,21 +11,22 @@ import numpy as np
 import pytest
 import torch
 from nerfstudio.cameras.cameras import Cameras
-from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.engine.callbacks import TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.engine.trainer import Trainer
 from support.synthetic_clip import write_clip
 
 from ntalker_ns import talker_model, talker_trainer
+from ntalker_ns.data.training_rays import StepInputs, TrainingRays
 from ntalker_ns.face.shell import FaceShell
 from ntalker_ns.field.mlp import FrameMLP
 from ntalker_ns.field.talker_field import FieldOutputs
 from ntalker_ns.method_configs import ntalker_base_small
+from ntalker_ns.rendering.losses import STEP, FaceSurface, StepOutputs, occlusion_prior, surface_loss
 from ntalker_ns.rendering.static_cache import StillCamera
 from ntalker_ns.speech.pauses import pauses
 from ntalker_ns.training import transfers
 from ntalker_ns.training.optimizers import FusedAdamConfig
-from ntalker_ns.training.step_budget import StepPlan
+from ntalker_ns.training.step_budget import StepSizes
 
 SIZE = 48
 
@@ -297,7 +298,7 @@ def test_a_step_teaches_every_group(pipeline: Any) -> None:
     torch.stack(list(losses.values())).sum().backward()
     for name, parameters in model.get_param_groups().items():
         assert any(p.grad is not None and float(p.grad.abs().sum()) > 0 for p in parameters), name
-    portrait = {"whole", "surroundings", "torso_opacity", "torso_codes"}
+    portrait = {"composite", "surroundings", "torso_opacity", "torso_codes"}
     assert {"rgb", "mask", "entropy", "poses", "thickness", "occlusion"} | portrait == set(losses)
     assert float(metrics["samples_per_ray"]) > 0
 
@@ -308,7 +309,7 @@ def test_a_step_in_mixed_precision_has_the_same_losses(pipeline: Any, kind: torc
     model, datamanager = pipeline.model, pipeline.datamanager
     model.pose_refinement.mark_trained(torch.arange(20))
     bundle, batch = datamanager.next_train(0)
-    bundle.metadata["plan"] = StepPlan(hidden=True)
+    bundle.step.sizes = StepSizes(occlusion=True)
 
     def step(half: bool) -> dict[str, torch.Tensor]:
         torch.manual_seed(1)
@@ -335,9 +336,12 @@ def test_what_is_seen_is_drawn_to_the_known_face(pipeline: Any) -> None:
     try:
         pipeline.train()
         model.pose_refinement.mark_trained(torch.arange(20))
-        outputs, losses, _ = pipeline.get_train_loss_dict(0)
-        expected = model.config.surface_weight * outputs["surface_distance"]
-        assert float(losses["surface_distance"]) == pytest.approx(float(expected)) and float(expected) > 0
+        bundle, batch = pipeline.datamanager.next_train(0)
+        outputs = model(bundle)
+        expected = surface_loss(outputs[STEP].samples, FaceSurface(torch.from_numpy(y).float(), 0.4), len(bundle))
+        expected = float(model.config.surface_weight * expected)
+        losses = model.get_loss_dict(outputs, batch)
+        assert float(losses["surface_distance"]) == pytest.approx(expected) and expected > 0
     finally:
         model.set_face(None)
 
@@ -364,9 +368,10 @@ def test_what_is_hidden_becomes_solid_and_takes_the_colours_before_it(
         return FieldOutputs(torch.full((len(rgb), 1), density), rgb, torch.zeros(len(rgb), 1))
 
     monkeypatch.setattr(model._renderer, "behind", behind)
-    bundle = RayBundle(origins=origins, directions=directions, pixel_area=torch.ones(rays, 1))
-    outputs = {"depth": surface, "accumulation": opacity, "head": head}
-    loss = model._off_hidden(bundle, [rays], None, None, outputs)
+    inputs = StepInputs(torch.tensor([0]), torch.rand(rays, 2), torch.rand(rays, 3))
+    bundle = TrainingRays(origins=origins, directions=directions, pixel_area=torch.ones(rays, 1), step=inputs)
+    step = StepOutputs(rgb=head, head=head, opacity=opacity, depth=surface, samples_per_ray=torch.tensor(1.0))
+    loss = occlusion_prior(model._occlusion_points(bundle, None, None, step), config.step_size, rays)
     chosen, depth = asked["chosen"], asked["depth"][:, None]
     behind_surface = depth - surface[chosen]
     assert ((behind_surface >= 0) & (behind_surface <= config.occlusion_depth)).all()
@@ -412,8 +417,7 @@ def test_what_is_hidden_is_learned_by_the_field_alone(pipeline: Any, monkeypatch
     model.pose_refinement.mark_trained(torch.arange(20))
     monkeypatch.setattr(model.config, "occlusion_fraction", 1.0)
     monkeypatch.setattr(talker_model, "OPAQUE", 1e-3)
-    outputs, losses, _ = pipeline.get_train_loss_dict(0)
-    assert float(losses["occlusion"]) == pytest.approx(model.config.occlusion_weight * float(outputs["occlusion"]))
+    _, losses, _ = pipeline.get_train_loss_dict(0)
     pipeline.zero_grad()
     losses["occlusion"].backward()
     groups = model.get_param_groups().items()
@@ -471,7 +475,7 @@ def test_lips_are_heard_as_the_training_frames_say(pipeline: Any, monkeypatch: p
     torch.testing.assert_close(asked[0], (torch.cat([windows, silent]), torch.cat([shapes, closed])))
     heard = model.lip_reader(windows)
     assert heard.std(dim=0).max() > 0.1
-    torch.testing.assert_close(model.eval()._lips(trained), heard)
+    torch.testing.assert_close(model.eval()._conditions(trained).lip_shapes, heard)
 
 
 @pytest.mark.parametrize("hidden_opacity", [0.9, 1e-3])

@@ -6,14 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from support.tiny_clip import write_tiny_clip
 from support.tiny_run import tiny_config
 
 from ntalker_ns.audio.features import FeatureInfo
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.talker_pipeline import TalkerPipeline, average_rows, model_name, rays_for_samples
+from ntalker_ns.talker_pipeline import TalkerPipeline, average_rows, model_name
 
 
 @pytest.fixture(scope="module")
@@ -78,40 +76,15 @@ def test_a_checkpoint_of_another_feature_width_says_both(pipeline: TalkerPipelin
         pipeline.load_pipeline(state, 7)
 
 
-@given(
-    target=st.integers(1, 10**6),
-    samples=st.floats(0.01, 200.0),
-    low=st.integers(1, 300),
-    high=st.integers(301, 10**5),
-)
-def test_rays_stay_within_bounds_and_hit_the_target(target: int, samples: float, low: int, high: int):
-    rays = rays_for_samples(target, samples, low, high)
-    assert low <= rays <= high
-    if low < rays < high:
-        assert rays % 64 == 0
-        assert abs(rays * samples - target) <= 32 * samples + 1e-6 * target
-
-
-def test_rays_through_nothing_but_empty_space_are_as_many_as_may_be():
-    assert rays_for_samples(40_000, 0.0, 64, 8192) == 8192
-
-
-def test_rays_follow_the_samples(data: Path):
+def test_a_resumed_run_has_as_many_rays(data: Path):
     config = tiny_config(data, data.parent / "out").pipeline
     config.target_samples, config.min_rays, config.max_rays = 10_000, 64, 4096
     pipeline = config.setup(device="cpu", test_mode="val")
-    for _ in range(60):
-        pipeline._adapt_rays(4.0, config.target_samples)
-    assert pipeline.datamanager.get_train_rays_per_batch() == 2496  # 10,000 / 4, to the nearest 64
-    for _ in range(60):
-        pipeline._adapt_rays(20.0, config.target_samples)
-    assert pipeline.datamanager.get_train_rays_per_batch() == 512
+    pipeline.budget.resume(20.0)
     state = pipeline.training_state()
-    pipeline._adapt_rays(1.0, config.target_samples)
+    pipeline.budget.resume(1.0)
     pipeline.load_training_state(state)
-    assert pipeline.datamanager.get_train_rays_per_batch() == 512
-    bundle, _ = pipeline.datamanager.next_train(0)
-    assert len(bundle) == pytest.approx(512, abs=64)
+    assert float(pipeline.get_train_loss_dict(0)[2]["rays_per_step"]) == 512
 
 
 def test_a_fixed_number_of_rays_stays(data: Path):

@@ -160,9 +160,7 @@ def base_losses(
         losses["composite"] = weights.composite_weight * composite_loss(outputs.composite, image)
     if outputs.surroundings is not None:
         losses |= surroundings_losses(*outputs.surroundings, weights)
-        codes = regularized.torso_codes
-        # Not the mean, which is undefined if there are no codes.
-        losses["torso_codes"] = weights.torso_code_weight * (codes.square().sum() / max(codes.numel(), 1))
+        losses["torso_codes"] = weights.torso_code_weight * torso_code_loss(regularized.torso_codes)
     if regularized.pose_corrections is not None:
         losses["poses"] = weights.pose_weight * regularized.pose_corrections.square().mean()
     return losses
@@ -220,6 +218,11 @@ def surroundings_losses(
         "surroundings": (weight * squared).mean(),
         "torso_opacity": weights.torso_opacity_weight * (visible * wrong).mean(),
     }
+
+
+def torso_code_loss(codes: Float[Tensor, "frames codes"]) -> Float[Tensor, ""]:
+    """Mean square of the codes; 0 if there are none."""
+    return codes.square().sum() / max(codes.numel(), 1)
 
 
 def uncovered(

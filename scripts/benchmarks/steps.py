@@ -115,11 +115,10 @@ def measure_steps(ours: Training, sizes: StepSizes) -> StepSpeeds:
     waits = host_waits(ours.step, sizes.steps) if ours.device.type == "cuda" else None
     pipeline = ours.pipeline
     target, pipeline.config.target_samples = pipeline.config.target_samples, None
-    rays = pipeline.datamanager.rays_per_step
-    pipeline.datamanager.set_rays_per_step(sizes.rays)
+    rays, pipeline.budget.rays = pipeline.budget.rays, sizes.rays
     speeds[OURS] = _ours(ours, sizes.steps, "Steps of ours")
     pipeline.config.target_samples = target
-    pipeline.datamanager.set_rays_per_step(rays)
+    pipeline.budget.rays = rays
     if ours.device.type == "cuda":
         speeds[RECORDED] = _recorded(ours, sizes.steps)
     speeds[PEER] = _nerfacto(ours, sizes)

@@ -4,7 +4,8 @@ import math
 
 import torch
 
-from ntalker_ns.rendering.depth_prior import occlusion_loss, scattered
+from ntalker_ns.rendering.depth_prior import scattered
+from ntalker_ns.rendering.losses import occlusion_loss
 
 
 def test_solid_points_are_judged_by_their_colour_alone():

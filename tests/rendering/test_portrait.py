@@ -10,10 +10,11 @@ from nerfstudio.cameras.cameras import Cameras
 from support.synthetic_clip import plate, poses, write_clip
 
 from ntalker_ns.data.head_removal import BACKGROUND, HEAD, TORSO
-from ntalker_ns.data.pixel_sampling import SurroundingsPixels
+from ntalker_ns.data.training_rays import SurroundingsPixels
 from ntalker_ns.driving.controls import controlled
 from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.field.torso_field import TorsoFieldConfig
+from ntalker_ns.rendering.losses import LossWeights, composite_loss, surroundings_losses, torso_code_loss
 from ntalker_ns.rendering.portrait import OPAQUE, Portrait, PortraitConfig
 from ntalker_ns.talker_dataparser import TalkerDataParserConfig
 from ntalker_ns.training.optimizers import FusedAdamConfig
@@ -113,79 +114,68 @@ def test_a_head_held_still_holds_its_torso(portrait: Portrait, driving: DrivingS
     assert not torch.equal(portrait.around(0, view).torso, portrait.around(17, view).torso)
 
 
-def test_the_losses_by_hand(portrait: Portrait):
+def test_losses_of_the_surroundings_by_hand(portrait: Portrait):
     generator = torch.Generator().manual_seed(1)
     image, place = torch.rand(6, 3, generator=generator), torch.rand(6, 2, generator=generator)
-    underlay = image.clone()
-    underlay[4] = (underlay[4] + 0.5) % 1.0  # taken out with the head, though it is not labelled so
+    headless = image.clone()
+    headless[4] = (headless[4] + 0.5) % 1.0  # taken out with the head, though it is not labelled so
     labels = torch.tensor([TORSO, BACKGROUND, HEAD, TORSO, BACKGROUND, HEAD + 1], dtype=torch.uint8)
-    pixels = SurroundingsPixels(place, torch.rand(6, 3), image, underlay, labels, torch.tensor([2, 5]))
+    pixels = SurroundingsPixels(place, torch.rand(6, 3), image, headless, labels, torch.tensor([2, 5]))
     with torch.no_grad():
         portrait.torso.codes.fill_(0.5)
     around = portrait.at(place, pixels.plate, pixels.frames, [3, 3])
-    losses = portrait.losses({"surroundings": around}, {"surroundings": pixels})
+    losses = surroundings_losses(around, pixels, LossWeights())
     colour, opacity = around.colour.detach().double().numpy(), around.torso_opacity.detach().double().numpy()[:, 0]
-    squared = ((colour - underlay.numpy()) ** 2).mean(axis=1)
+    squared = ((colour - headless.numpy()) ** 2).mean(axis=1)
     weights = np.array([1, 1, 0.1, 1, 0.1, 0.1])
     assert float(losses["surroundings"]) == pytest.approx(float((weights * squared).mean()), rel=1e-5)
     wrong = (opacity[[0, 1, 3]] - np.array([1, 0, 1])) ** 2
     assert float(losses["torso_opacity"]) == pytest.approx(0.1 * float(wrong.sum()) / 6, rel=1e-5)
-    assert float(losses["torso_codes"]) == pytest.approx(1e-3 * 0.25)
+    assert float(torso_code_loss(portrait.torso.codes.detach())) == pytest.approx(0.25)
 
 
 def test_a_torso_without_codes_has_nothing_to_pay_for_them(driving: DrivingSequence):
     sizes = TorsoFieldConfig(num_levels=4, max_resolution=32, log2_hashmap_size=8, code_dim=0, backend="torch")
     portrait = Portrait(PortraitConfig(torso=sizes, background_size=2 * SIZE), driving)
-    place, image = torch.rand(2, 2), torch.rand(2, 3)
-    labels = torch.tensor([TORSO, BACKGROUND], dtype=torch.uint8)
-    pixels = SurroundingsPixels(place, torch.rand(2, 3), image, image, labels, torch.tensor([2]))
-    losses = portrait.losses(
-        {"surroundings": portrait.at(place, pixels.plate, pixels.frames, [2])}, {"surroundings": pixels}
-    )
-    assert float(losses["torso_codes"]) == 0.0
+    assert float(torso_code_loss(portrait.torso.codes)) == 0.0
 
 
 def gradients(portrait: Portrait) -> set[str]:
     return {name for name, value in portrait.named_parameters() if value.grad is not None and bool(value.grad.any())}
 
 
-def test_the_whole_is_composed_where_the_head_lets_light_through(portrait: Portrait):
+def other_pixels() -> SurroundingsPixels:
+    plate, image, headless = torch.rand(3, 4, 3)
+    labels = torch.zeros(4, dtype=torch.uint8)
+    return SurroundingsPixels(torch.rand(4, 2), plate, image, headless, labels, torch.tensor([7, 3]))
+
+
+def test_layers_are_composited_where_the_head_is_not_opaque(portrait: Portrait):
     head, opacity = torch.rand(5, 3, requires_grad=True), torch.tensor([[0.0], [0.5], [1.0], [OPAQUE], [0.3]])
-    metadata = {"place": torch.rand(5, 2), "plate": torch.rand(5, 3)}
-    out = portrait.composed(head, opacity, metadata, torch.tensor([1, 4]), [3, 2])
-    assert out["open_rays"].index.tolist() == [0, 1, 4] and "rgb" not in out
-    around = portrait.at(metadata["place"], metadata["plate"], torch.tensor([1, 4]), [3, 2])
-    torch.testing.assert_close(out["whole"], (head + (1.0 - opacity) * around.colour)[[0, 1, 4]])
+    places, pixels = (torch.rand(5, 2), torch.rand(5, 3), torch.tensor([1, 4]), [3, 2]), other_pixels()
+    composite, layers = portrait.composite(head, opacity, places, pixels)
+    assert composite.subset.index is not None and composite.subset.index.tolist() == [0, 1, 4]
+    around = portrait.at(*places)
+    torch.testing.assert_close(composite.rgb, (head + (1.0 - opacity) * around.colour)[[0, 1, 4]])
+    expected = portrait.at(pixels.place, pixels.plate, pixels.frames, [2, 2])
+    for name, value in expected.outputs().items():
+        torch.testing.assert_close(layers.outputs()[name], value)
     image = torch.rand(5, 3)
-    losses = portrait.losses(out, {"image": image})
-    expected = 0.1 * ((out["whole"] - image[[0, 1, 4]]) ** 2).sum() / 15
-    torch.testing.assert_close(losses["whole"], expected)
-    losses["whole"].backward()
+    loss = composite_loss(composite, image)
+    torch.testing.assert_close(loss, ((composite.rgb - image[[0, 1, 4]]) ** 2).sum() / 15)
+    loss.backward()
     assert {"learned.added.0", "learned.added.1", "torso.grid.table"} <= gradients(portrait)
     assert head.grad is not None and head.grad[[0, 1, 4]].abs().min() > 0 and not head.grad[[2, 3]].any()
 
 
-def test_the_rest_is_asked_with_the_open_rays(portrait: Portrait):
-    opacity = torch.tensor([[0.0], [0.5], [1.0], [OPAQUE], [0.3]])
-    rays = {"place": torch.rand(5, 2), "plate": torch.rand(5, 3)}
-    colours, frames = torch.rand(3, 4, 3), torch.tensor([7, 3])
-    pixels = SurroundingsPixels(torch.rand(4, 2), colours[0], colours[1], colours[2], torch.zeros(4), frames)
-    alone = portrait.composed(torch.zeros(5, 3), opacity, rays, torch.tensor([1, 4]), [3, 2])
-    both = portrait.composed(torch.zeros(5, 3), opacity, rays | {"surroundings": pixels}, torch.tensor([1, 4]), [3, 2])
-    torch.testing.assert_close(both["whole"], alone["whole"])
-    expected = portrait.at(pixels.place, pixels.plate, pixels.frames, [2, 2])
-    for name, value in expected.outputs().items():
-        torch.testing.assert_close(both["surroundings"].outputs()[name], value)
-
-
 @pytest.mark.parametrize("backend", ["torch", "auto"])
-def test_patches_that_the_head_fills_are_no_fault(driving: DrivingSequence, backend: Literal["torch", "auto"]):
+def test_patches_may_be_all_head(driving: DrivingSequence, backend: Literal["torch", "auto"]):
     sizes = TorsoFieldConfig(num_levels=4, max_resolution=32, log2_hashmap_size=8, backend=backend)
     portrait = Portrait(PortraitConfig(torso=sizes), driving)
-    metadata = {"place": torch.rand(4, 2), "plate": torch.rand(4, 3)}
-    out = portrait.composed(torch.rand(4, 3), torch.ones(4, 1), metadata, torch.tensor([1, 2]), [2, 2])
-    assert out["whole"].shape == (0, 3)
-    loss = portrait.losses(out, {"image": torch.rand(4, 3)})["whole"]
+    places = (torch.rand(4, 2), torch.rand(4, 3), torch.tensor([1, 2]), [2, 2])
+    composite, _ = portrait.composite(torch.rand(4, 3), torch.ones(4, 1), places, other_pixels())
+    assert composite.rgb.shape == (0, 3)
+    loss = composite_loss(composite, torch.rand(4, 3))
     loss.backward()
     assert float(loss.detach()) == 0.0 and not gradients(portrait)
 

@@ -30,6 +30,7 @@ from ntalker_ns.kernels.triton import poses as triton_poses
 from ntalker_ns.kernels.triton import surface as triton_surface
 from ntalker_ns.kernels.triton import warp as triton_warp
 from ntalker_ns.method_configs import ntalker_base
+from ntalker_ns.talker_datamanager import Patches
 from ntalker_ns.training.transfers import CachedNonzero, DelayedScalar
 
 # Triton decides at their import whether they are interpreted, which the fixture asks for.
@@ -116,21 +117,17 @@ def on_device(base: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     return pipeline, launched
 
 
-def take_patches(pipeline: Any, on_lips: bool) -> None:
-    pipeline.datamanager.train_dataset.store()
-    pipeline._on_lips = on_lips
-    pipeline.datamanager.set_patches(*((pipeline.config.lips.patch_size, "lips") if on_lips else (None, "face")))
-
-
 @pytest.mark.parametrize("on_lips", [False, True])
 def test_a_training_step_waits_for_nothing(on_device: Any, on_lips: bool) -> None:
     pipeline, launched = on_device
-    take_patches(pipeline, on_lips)
+    pipeline.datamanager.train_dataset.store()
+    # The last step of a lips phase renders lip patches.
+    pipeline._num_steps, pipeline.config.lips.fraction = 1, float(on_lips)
     with NoWaiting():
         _, losses, metrics = pipeline.get_train_loss_dict(0)
         torch.stack(list(losses.values())).sum().backward()
-        pipeline.model._refresh_occupancy(16)
-    expected = {"rgb", "mask", "entropy", "surface_distance", "occlusion", "whole", "surroundings", "poses"}
+        pipeline.model.update_occupancy()
+    expected = {"rgb", "mask", "entropy", "surface_distance", "occlusion", "composite", "surroundings", "poses"}
     assert expected | ({"lip_patches"} if on_lips else set()) <= set(losses) and {"psnr", "samples_per_ray"} <= set(
         metrics
     )
@@ -154,9 +151,10 @@ def test_a_training_step_waits_for_nothing(on_device: Any, on_lips: bool) -> Non
 def test_a_model_asks_the_host_for_nothing(on_device: Any, on_lips: bool) -> None:
     """What is recorded holds no copies from the host: they would bring what the host had then."""
     pipeline, launched = on_device
-    take_patches(pipeline, on_lips)
-    bundle, batch = pipeline.datamanager.next_train(0)
-    pipeline._planner.plan(bundle, 8, 1)
+    pipeline.datamanager.train_dataset.store()
+    patches = Patches(pipeline.config.lips.patch_size, "lips") if on_lips else None
+    bundle, batch = pipeline.datamanager.training_rays(512, patches)
+    bundle.step.sizes = pipeline.budget.sizes(bundle.counts[0], 8, 1)
     # Before it is recorded, what is known for good is brought to the device.
     pipeline._recordable(bundle, batch)
     assert "to_device" in launched

@@ -9,15 +9,8 @@ from support.tiny_clip import write_tiny_clip
 from support.tiny_run import tiny_config
 
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.training.lip_patches import (
-    LPIPS_WEIGHTS,
-    LipsPhase,
-    LipsPhaseConfig,
-    check_config,
-    gradient_loss,
-    load_lpips,
-    lpips_network,
-)
+from ntalker_ns.rendering.losses import LPIPS_WEIGHTS, LipPatchLoss, gradient_loss, load_lpips, lpips_network
+from ntalker_ns.training.lip_patches import LipsPhaseConfig
 
 
 @pytest.fixture(autouse=True)
@@ -29,9 +22,9 @@ def empty_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_it_takes_every_other_step_at_the_end_and_the_last_one():
-    phase = LipsPhase(LipsPhaseConfig(fraction=0.4))
+    phase = LipsPhaseConfig(fraction=0.4)
     assert [step for step in range(10) if phase.takes(step, 10)] == [7, 9]
-    assert not any(LipsPhase(LipsPhaseConfig()).takes(step, 10) for step in range(10))
+    assert not any(LipsPhaseConfig().takes(step, 10) for step in range(10))
 
 
 def test_the_gradient_loss_by_hand():
@@ -46,15 +39,15 @@ def test_the_gradient_loss_by_hand():
 
 def test_without_weights_it_says_what_it_takes_once(capsys: pytest.CaptureFixture[str]):
     assert lpips_network() is None
-    phase = LipsPhase(LipsPhaseConfig(fraction=0.5, patch_size=16, gradient_weight=0.5))
+    loss = LipPatchLoss(LipsPhaseConfig(fraction=0.5, patch_size=16, gradient_weight=0.5))
     rendered, image = torch.rand(2 * 256, 3, requires_grad=True), torch.rand(2 * 256, 3)
-    loss = phase.loss(rendered, image)
+    value = loss(rendered, image)
     patches = [(colours.detach().view(2, 16, 16, 3).permute(0, 3, 1, 2)) for colours in (rendered, image)]
-    torch.testing.assert_close(loss.detach(), 0.5 * gradient_loss(*patches))
-    loss.backward()
-    phase.loss(rendered, image)
+    torch.testing.assert_close(value.detach(), 0.5 * gradient_loss(*patches))
+    value.backward()
+    loss(rendered, image)
     said = " ".join(capsys.readouterr().out.split())
-    assert said.count("lips phase begins") == 1 and "image gradients" in said and "alexnet-owt" in said
+    assert said.count("lip patches' loss is") == 1 and "image gradients" in said and "alexnet-owt" in said
 
 
 def test_with_weights_on_the_machine_it_is_lpips(empty_hub: Path):
@@ -75,9 +68,9 @@ def test_with_weights_on_the_machine_it_is_lpips(empty_hub: Path):
 
 def test_numbers_that_cannot_be_are_said():
     with pytest.raises(NTalkerError, match=r"lips\.fraction"):
-        check_config(LipsPhaseConfig(fraction=1.5))
+        LipsPhaseConfig(fraction=1.5).check()
     with pytest.raises(NTalkerError, match=r"lips\.patch-size"):
-        check_config(LipsPhaseConfig(patch_size=4))
+        LipsPhaseConfig(patch_size=4).check()
 
 
 def begins_with_patch(indices: np.ndarray, side: int) -> bool:
@@ -97,14 +90,14 @@ def test_a_run_ends_with_patches_of_lips(tmp_path: Path):
     trainer = config.setup(local_rank=0, world_size=1)
     trainer.setup()
     taken = []
-    next_train = trainer.pipeline.datamanager.next_train
+    training_rays = trainer.pipeline.datamanager.training_rays
 
-    def spy(step: int):
-        bundle, batch = next_train(step)
-        taken.append((step, batch["indices"].numpy()))
+    def spy(*given):
+        bundle, batch = training_rays(*given)
+        taken.append((len(taken), batch["indices"].numpy()))
         return bundle, batch
 
-    trainer.pipeline.datamanager.next_train = spy
+    trainer.pipeline.datamanager.training_rays = spy
     trainer.train()
     assert [step for step, _ in taken] == list(range(6))
     assert [step for step, indices in taken if begins_with_patch(indices, 16)] == [3, 5]

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from nerfstudio.cameras.rays import RayBundle
+from nerfstudio.engine.callbacks import TrainingCallbackAttributes
 from support.synthetic_clip import write_clip
 from torch import Tensor, nn
 
@@ -157,14 +158,15 @@ def test_a_recorded_step_is_the_step(pipeline: Any, recordings: Recordings, monk
     model, steps = pipeline.model, RecordedSteps(pipeline.model, pipeline._recordable)
     for number in range(40):
         bundle, batch = pipeline.datamanager.next_train(number)
-        pipeline._planner.plan(bundle, model.config.max_samples, model.config.occlusion_interval)
+        each, options = bundle.counts[0], model.config
+        bundle.step.sizes = pipeline.budget.sizes(each, options.max_samples, options.occlusion_interval)
         torch.manual_seed(number)
-        _, expected, _ = pipeline._ask(bundle, batch)
+        _, expected, _ = pipeline._compute(bundle, batch)
         wanted = gradients(model, expected)
         torch.manual_seed(number)
-        outputs, losses, _ = steps(bundle, batch, (bundle.metadata["plan"], model.field.active_levels))
+        outputs, losses, _ = steps(bundle, batch, (bundle.step.sizes, model.field.active_levels))
         found = gradients(model, losses)
-        pipeline._planner.note(bundle, outputs)
+        pipeline.budget.note_capacity(each, outputs.get("max_frame_samples"))
         assert losses.keys() == expected.keys() and found.keys() == wanted.keys()
         for name, loss in expected.items():
             torch.testing.assert_close(losses[name], loss, msg=name)
@@ -199,7 +201,7 @@ def test_torch_records_a_step_and_its_gradients(pipeline: Any, monkeypatch: pyte
         return pipeline._recordable(bundle, batch)
 
     bundle, batch = pipeline.datamanager.next_train(0)
-    pipeline._planner.plan(bundle, model.config.max_samples, 1)
+    bundle.step.sizes = pipeline.budget.sizes(bundle.counts[0], model.config.max_samples, 1)
     _, expected, figures = ask(bundle, batch)
     wanted = gradients(model, expected)
     _, losses, metrics = RecordedSteps(model, ask)(bundle, batch, 0)
@@ -210,23 +212,15 @@ def test_torch_records_a_step_and_its_gradients(pipeline: Any, monkeypatch: pyte
 
 
 def test_recorded_steps_do_not_accumulate(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer = SimpleNamespace(config=SimpleNamespace(gradient_accumulation_steps={"grids": 2}))
-    pipeline._check_accumulation(trainer)
+    settings = SimpleNamespace(gradient_accumulation_steps={"grids": 2}, max_num_iterations=1)
+    trainer: Any = SimpleNamespace(config=settings)
+    attributes = TrainingCallbackAttributes(optimizers=None, grad_scaler=None, pipeline=pipeline, trainer=trainer)
+    pipeline.get_training_callbacks(attributes)
     monkeypatch.setattr(pipeline, "_steps", RecordedSteps(pipeline.model, pipeline._recordable))
     with pytest.raises(NTalkerError, match="record-steps"):
-        pipeline._check_accumulation(trainer)
-    trainer.config.gradient_accumulation_steps.clear()
-    pipeline._check_accumulation(trainer)
-
-
-def test_rays_follow_in_strides_where_steps_are_recorded(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "_steps", RecordedSteps(pipeline.model, pipeline._recordable))
-    pipeline._ask_for_rays(4.0, 40_000)
-    assert pipeline.datamanager.rays_per_step == 9_984
-    pipeline._ask_for_rays(4.3, 40_000)
-    assert pipeline.datamanager.rays_per_step == 9_984
-    pipeline._ask_for_rays(4.5, 40_000)
-    assert pipeline.datamanager.rays_per_step == 8_896
+        pipeline.get_training_callbacks(attributes)
+    settings.gradient_accumulation_steps.clear()
+    pipeline.get_training_callbacks(attributes)
 
 
 def test_steps_are_recorded_on_cuda_only(pipeline: Any) -> None:
@@ -247,16 +241,17 @@ def test_a_gpu_repeats_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     pipeline.record_steps(True)
     for number in range(120):
         bundle, batch = pipeline.datamanager.next_train(number)
-        pipeline._planner.plan(bundle, pipeline.model.config.max_samples, pipeline.model.config.occlusion_interval)
+        each, options = bundle.counts[0], pipeline.model.config
+        bundle.step.sizes = pipeline.budget.sizes(each, options.max_samples, options.occlusion_interval)
         with torch.autocast("cuda"):
             torch.manual_seed(number)
-            outputs, losses, _ = pipeline._replay(bundle, batch)
+            outputs, losses, _ = pipeline._steps(bundle, batch, (bundle.step.sizes, pipeline.model.field.active_levels))
         found = gradients(pipeline.model, losses)
         torch.manual_seed(number)
         with torch.autocast("cuda"):
-            _, expected, _ = pipeline._ask(bundle, batch)
+            _, expected, _ = pipeline._compute(bundle, batch)
         wanted = gradients(pipeline.model, expected)
-        pipeline._planner.note(bundle, outputs)
+        pipeline.budget.note_capacity(each, outputs.get("max_frame_samples"))
         assert losses.keys() == expected.keys() and found.keys() == wanted.keys()
         for name, loss in expected.items():
             torch.testing.assert_close(losses[name], loss, rtol=1e-3, atol=1e-6, msg=name)
