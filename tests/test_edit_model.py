@@ -174,7 +174,7 @@ def test_lip_patches_close_no_cells(trainer: EditTrainer, frames: EditFrames):
     attributes = TrainingCallbackAttributes(
         optimizers=None, grad_scaler=None, pipeline=trainer.pipeline, trainer=trainer
     )
-    update = pipeline.get_training_callbacks(attributes)[-1]
+    update = trainer.pipeline.get_training_callbacks(attributes)[-1]
     update.run_callback_at_location(24, TrainingCallbackLocation.AFTER_TRAIN_ITERATION)
     assert torch.equal(model.occupancy.visible, before)
     update.run_callback_at_location(16, TrainingCallbackLocation.AFTER_TRAIN_ITERATION)
