@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from ntalker_ns.capture.parsing import BACKGROUND, HEAD, LIPS, MOUTH, TORSO, paint_mouth
+from ntalker_ns.capture.parsing import paint_mouth
+from ntalker_ns.data.head_removal import BACKGROUND, HEAD, LIPS, MOUTH_INTERIOR, TORSO
 from ntalker_ns.errors import NTalkerError
 
 CLASSES = {
@@ -19,7 +20,7 @@ CLASSES = {
     "r_brow": HEAD,
     "l_ear": HEAD,
     "r_ear": HEAD,
-    "mouth": MOUTH,
+    "mouth": MOUTH_INTERIOR,
     "u_lip": LIPS,
     "l_lip": LIPS,
     "hair": HEAD,
@@ -55,7 +56,7 @@ class FaceParser:
                 f"The face-parsing model '{model}' cannot be loaded; give another {where} with --parsing-model, "
                 "or leave the option out to use the clip's own colours."
             ) from error
-        self._label_of_class = _label_table(self._model.config.id2label, model)
+        self.label_of_class = _label_table(self._model.config.id2label, model)
 
     def __call__(
         self,
@@ -79,7 +80,7 @@ class FaceParser:
             inputs = self._processor(images=image, return_tensors="pt")
             logits = self._model(**inputs).logits
             logits = torch.nn.functional.interpolate(logits, image.shape[:2], mode="bilinear", align_corners=False)
-        labels = self._label_of_class[logits[0].argmax(dim=0).numpy()]
+        labels = self.label_of_class[logits[0].argmax(dim=0).numpy()]
         labels = np.where(labels >= LIPS, HEAD, labels)
         labels = np.where((labels == BACKGROUND) & person, TORSO, labels)
         return paint_mouth(labels.astype(np.uint8), points)

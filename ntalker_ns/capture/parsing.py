@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
 from ntalker_ns.capture import colours
+from ntalker_ns.data.head_removal import BACKGROUND, HEAD, LIPS, MOUTH_INTERIOR, TORSO
 from ntalker_ns.face import mesh_indices
 
-BACKGROUND, TORSO, HEAD, LIPS, MOUTH = range(5)
 LABEL_NAMES = ("background", "torso", "head", "lips", "mouth interior")
 
 BESIDE_JAW = 0.25
@@ -234,7 +234,7 @@ def paint_mouth(labels: UInt8[np.ndarray, "s s"], points: Float[np.ndarray, "478
     labels[fill_polygon(points[mesh_indices.OUTER_LIPS], size)] = LIPS
     inner = points[mesh_indices.INNER_LIPS]
     if np.linalg.norm(points[mesh_indices.LOWER_INNER_LIP] - points[mesh_indices.UPPER_INNER_LIP]) > 1.0:
-        labels[fill_polygon(inner, size)] = MOUTH
+        labels[fill_polygon(inner, size)] = MOUTH_INTERIOR
     return labels
 
 

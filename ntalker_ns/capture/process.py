@@ -19,13 +19,14 @@ from ntalker_ns.capture.face_parsing import FaceParser
 from ntalker_ns.capture.gaps import check_gaps, describe_gaps, find_gaps
 from ntalker_ns.capture.measures import box_around, eye_openness, head_points, mouth_opening
 from ntalker_ns.capture.observations import Observations, matte_file, observe_frames
-from ntalker_ns.capture.parsing import HEAD, SEED_FRAMES, fit_head_parser, trim_matte
+from ntalker_ns.capture.parsing import SEED_FRAMES, fit_head_parser, trim_matte
 from ntalker_ns.capture.placing import Placing, place_head
 from ntalker_ns.capture.plate import Plate, background_mask, make_plate
 from ntalker_ns.capture.preview import PreviewFrame, draw_preview
 from ntalker_ns.capture.sound import read_sound
 from ntalker_ns.capture.tracking import Track, TrackingOptions
 from ntalker_ns.console import track as progress
+from ntalker_ns.data.head_removal import HEAD
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.face.mesh_indices import FACE_OVAL, OUTER_LIPS
 from ntalker_ns.media.video_reader import FPS, VideoInfo, probe_video, read_frames

@@ -221,7 +221,7 @@ def _step(
     damping: float,
 ) -> Track:
     n, m = observed.shape[:2]
-    residual, pose_j, shape_j, focal_j = _linearise(track, observed)
+    residual, pose_j, shape_j, focal_j = linearise(track, observed)
     weight = _robust_weight(residual, weights, track.valid, options.noise)
     weighted_pose = pose_j * weight[..., None, None]
     weighted_shape = shape_j * weight[..., None, None]
@@ -261,7 +261,11 @@ def _step(
     return _apply(track, delta_pose.reshape(n, 6), delta_shape)
 
 
-def _linearise(track: Track, observed: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def linearise(
+    track: Track, observed: Float[np.ndarray, "n m 2"]
+) -> tuple[
+    Float[np.ndarray, "n m 2"], Float[np.ndarray, "n m 2 6"], Float[np.ndarray, "n m 2 3"], Float[np.ndarray, "n m 2"]
+]:
     """Residuals and their derivatives by pose (rotation vector on the left, then translation), point and log focal."""
     n, m = observed.shape[:2]
     turned = track.shape @ np.swapaxes(track.rotation, 1, 2)
@@ -297,7 +301,7 @@ def pose_normal_equations(
     Returns:
         Hessians and gradients by rotation vector (applied on the left, radians) and translation.
     """
-    residual, by_pose, _, _ = _linearise(track, observed)
+    residual, by_pose, _, _ = linearise(track, observed)
     weight = _robust_weight(residual, np.ones(observed.shape[1]), track.valid, options.noise)
     weighted = by_pose * weight[..., None, None]
     return np.einsum("nmki,nmkj->nij", weighted, by_pose), np.einsum("nmki,nmk->ni", weighted, residual)
@@ -379,7 +383,7 @@ def triangulate(
         track, rotation=track.rotation[chosen], translation=track.translation[chosen], valid=track.valid[chosen]
     )
     for _ in range(4):
-        residual, _, by_point, _ = _linearise(replace(poses, shape=shape), observed)
+        residual, _, by_point, _ = linearise(replace(poses, shape=shape), observed)
         weight = _robust_weight(residual, np.ones(len(shape)), poses.valid, options.noise)
         weighted = by_point * weight[..., None, None]
         hessian = np.einsum("nmki,nmkj->mij", weighted, by_point) + np.eye(3) / options.shape_spread**2

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import tyro
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from ntalker_ns.capture.process import Report
 
 
@@ -47,10 +49,10 @@ class Process:
             parsing_model=self.parsing_model,
         )
         report = process_clip(self.clip, self.output_dir, options)
-        _print_summary(Console(), report)
+        print_summary(Console(), report)
 
 
-def _print_summary(console, report: Report) -> None:
+def print_summary(console: Console, report: Report) -> None:
     from rich.markup import escape
     from rich.table import Table
 

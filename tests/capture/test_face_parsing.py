@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from support.drawn_person import landmarks
 
-from ntalker_ns.capture import parsing
 from ntalker_ns.capture.face_parsing import CLASSES, FaceParser
+from ntalker_ns.data.head_removal import BACKGROUND, MOUTH_INTERIOR
 from ntalker_ns.errors import NTalkerError
 
 
@@ -30,14 +30,14 @@ def save_model(folder: Path, names: dict[int, str]) -> Path:
 def test_a_saved_model_labels_a_frame(tmp_path: Path, named: bool):
     names = dict(enumerate(CLASSES)) if named else {k: f"LABEL_{k}" for k in range(19)}
     parser = FaceParser(str(save_model(tmp_path, names)))
-    assert np.array_equal(parser._label_of_class, list(CLASSES.values()))
+    assert np.array_equal(parser.label_of_class, list(CLASSES.values()))
     image = np.random.default_rng(0).integers(0, 255, (256, 256, 3), dtype=np.uint8)
     person = np.zeros((256, 256), bool)
     person[100:] = True
     labels = parser(image, person, landmarks())
-    assert labels.shape == (256, 256) and labels.dtype == np.uint8 and labels.max() <= parsing.MOUTH
-    assert not (labels[person] == parsing.BACKGROUND).any()
-    assert labels[138, 128] == parsing.MOUTH
+    assert labels.shape == (256, 256) and labels.dtype == np.uint8 and labels.max() <= MOUTH_INTERIOR
+    assert not (labels[person] == BACKGROUND).any()
+    assert labels[138, 128] == MOUTH_INTERIOR
     assert np.array_equal(labels, parser(image, person, landmarks()))
 
 

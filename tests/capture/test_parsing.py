@@ -5,6 +5,7 @@ import numpy as np
 from support.drawn_person import CLOTH, HAIR, ROOM, SIZE, landmarks, portrait
 
 from ntalker_ns.capture import colours, parsing
+from ntalker_ns.data.head_removal import BACKGROUND, HEAD, LIPS, MOUTH_INTERIOR, TORSO
 from ntalker_ns.face import mesh_indices
 
 
@@ -16,31 +17,31 @@ def parse(hair_to: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
 
 def test_long_hair_is_head_and_neck_and_cloth_are_torso():
     for labels, person, head in parse(hair_to=225):
-        found = labels >= parsing.HEAD
+        found = labels >= HEAD
         assert (found & head).sum() / (found | head).sum() > 0.93
         neck = np.zeros_like(person)
         neck[165:195, 115:140] = True
-        assert (labels[neck] == parsing.TORSO).mean() > 0.95
-        assert (labels[240:, 60:200] == parsing.TORSO).mean() > 0.95
-        assert (labels[~person] == parsing.BACKGROUND).mean() > 0.995
+        assert (labels[neck] == TORSO).mean() > 0.95
+        assert (labels[240:, 60:200] == TORSO).mean() > 0.95
+        assert (labels[~person] == BACKGROUND).mean() > 0.995
 
 
 def test_short_hair_ends_at_the_jaw():
     for labels, _, head in parse(hair_to=120):
-        found = labels >= parsing.HEAD
+        found = labels >= HEAD
         assert (found & head).sum() / (found | head).sum() > 0.93
 
 
 def test_the_mouth_is_painted_from_its_outlines():
-    labels = parsing.paint_mouth(np.full((SIZE, SIZE), parsing.HEAD, np.uint8), landmarks())
-    assert labels[138, 128] == parsing.MOUTH and labels[133, 128] == parsing.LIPS and labels[120, 128] == parsing.HEAD
-    assert (labels == parsing.LIPS).sum() + (labels == parsing.MOUTH).sum() < np.pi * 15 * 7
+    labels = parsing.paint_mouth(np.full((SIZE, SIZE), HEAD, np.uint8), landmarks())
+    assert labels[138, 128] == MOUTH_INTERIOR and labels[133, 128] == LIPS and labels[120, 128] == HEAD
+    assert (labels == LIPS).sum() + (labels == MOUTH_INTERIOR).sum() < np.pi * 15 * 7
 
 
 def test_a_closed_mouth_has_no_inside():
     points = landmarks()
     points[mesh_indices.INNER_LIPS, 1] = 138.0
-    assert not (parsing.paint_mouth(np.zeros((SIZE, SIZE), np.uint8), points) == parsing.MOUTH).any()
+    assert not (parsing.paint_mouth(np.zeros((SIZE, SIZE), np.uint8), points) == MOUTH_INTERIOR).any()
 
 
 def test_a_filled_polygon_has_its_area_and_pixel_centres():

@@ -130,7 +130,7 @@ def test_derivatives_agree_with_finite_differences():
     scene = make_scene(frames=3)
     small = replace(scene.track, shape=scene.track.shape[:5])
     observed = scene.landmarks[:, :5, :2]
-    _, by_pose, by_shape, by_focal = tracking._linearise(small, observed)
+    _, by_pose, by_shape, by_focal = tracking.linearise(small, observed)
     step = 1e-6
 
     def residual(track: Track) -> np.ndarray:

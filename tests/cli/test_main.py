@@ -13,7 +13,7 @@ from ntalker_ns.capture.dataset import DatasetWriter
 from ntalker_ns.capture.process import Report
 from ntalker_ns.cli import doctor
 from ntalker_ns.cli.main import run
-from ntalker_ns.cli.process import _print_summary
+from ntalker_ns.cli.process import print_summary
 from ntalker_ns.cli.run import run_command
 from ntalker_ns.errors import NTalkerError
 
@@ -95,7 +95,7 @@ def test_brackets_in_names_are_shown_as_they_are(capsys: pytest.CaptureFixture[s
     report = Report(
         Path("data [red]/anna [/x]"), 50, {"survey": 1.0}, ["[/b] moves"], dict.fromkeys(figures + more, 1.0)
     )
-    _print_summary(Console(width=200), report)
+    print_summary(Console(width=200), report)
     shown = capsys.readouterr().out
     assert "Data set in data [red]/anna [/x]" in shown and "Note: [/b] moves" in shown
     assert "Look at data [red]/anna [/x]/preview.png" in shown
