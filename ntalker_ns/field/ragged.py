@@ -187,7 +187,7 @@ class SparseInputs:
     last: Float[Tensor, "samples 1"]
     """No gradient."""
 
-    def columns(self) -> Float[Tensor, "samples channels+1"]:
+    def columns(self) -> Float[Tensor, "samples columns"]:
         """All of them, written out."""
         return torch.cat([self.without_last(), self.last], dim=-1)
 

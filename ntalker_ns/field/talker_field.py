@@ -188,7 +188,7 @@ class TalkerField(nn.Module):
 
     def _geometry(
         self, positions: Tensor, frames: FrameConditions
-    ) -> tuple[Float[Tensor, "samples 1+geometry"], Float[Tensor, "samples 1"]]:
+    ) -> tuple[Float[Tensor, "samples outputs"], Float[Tensor, "samples 1"]]:
         """What the density network says, the density's logarithm first; and how much speech acts, to be looked at."""
         gate = self.speech_gate(positions)
         spoken = choose(gate.detach().squeeze(-1) > 0, frames.counts)
@@ -377,7 +377,7 @@ class _Fade(torch.autograd.Function):
 
 
 @torch.no_grad()
-def spherical_harmonics(levels: int, directions: Float[Tensor, "rays 3"]) -> Float[Tensor, "rays levels**2"]:
+def spherical_harmonics(levels: int, directions: Float[Tensor, "rays 3"]) -> Float[Tensor, "rays basis"]:
     """nerfstudio's, on CUDA in one kernel; no gradient.
 
     Args:

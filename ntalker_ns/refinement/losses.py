@@ -15,7 +15,7 @@ def reconstruction_loss(rendered: Float[Tensor, "n 3 h w"], edited: Float[Tensor
 
 
 def perceptual_loss(
-    features: Sequence[Float[Tensor, "n c h w"]], targets: Sequence[Float[Tensor, "n c h w"]]
+    features: Sequence[Float[Tensor, "n _ _ _"]], targets: Sequence[Float[Tensor, "n _ _ _"]]
 ) -> Tensor:
     """Mean absolute difference of a network's features, summed over its layers (Eq. 8).
 
@@ -26,7 +26,7 @@ def perceptual_loss(
     return _summed([functional.l1_loss(one, other) for one, other in zip(features, targets, strict=True)])
 
 
-def style_loss(features: Sequence[Float[Tensor, "n c h w"]], targets: Sequence[Float[Tensor, "n c h w"]]) -> Tensor:
+def style_loss(features: Sequence[Float[Tensor, "n _ _ _"]], targets: Sequence[Float[Tensor, "n _ _ _"]]) -> Tensor:
     """Mean absolute difference of the features' Gram matrices, summed over the layers (Eq. 8).
 
     Args:
@@ -66,8 +66,8 @@ def adversarial_losses(
 
 
 def lip_edge_loss(
-    rendered: Float[Tensor, "n 3 h w"],
-    reference: Float[Tensor, "n 3 h w"],
+    rendered: Float[Tensor, "n c h w"],
+    reference: Float[Tensor, "n c h w"],
     mask: Float[Tensor, "n 1 h w"],
     scale: float = 1.0,
 ) -> Tensor:

@@ -36,7 +36,7 @@ def add_samples(
     rays: Int[Tensor, "chosen"],
     counts: Int[Tensor, "chosen"],
     light: Float[Tensor, "rays"],
-    sums: Float[Tensor, "rays channels+1"],
+    sums: Float[Tensor, "rays sums"],
 ) -> None:
     """Composites the next samples of some rays behind those that were composited before; no gradient.
 

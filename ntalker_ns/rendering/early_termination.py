@@ -29,7 +29,7 @@ Ask = Callable[[Int[Tensor, "samples"], Float[Tensor, "samples"]], tuple[Tensor,
 @torch.no_grad()
 def composite_in_rounds(
     ask: Ask, walk: Walk, step: float, channels: int
-) -> tuple[Float[Tensor, "rays channels+1"], Float[Tensor, "rays 1"]]:
+) -> tuple[Float[Tensor, "rays sums"], Float[Tensor, "rays 1"]]:
     """The sums and opacities of `composite`, up to `INVISIBLE`.
 
     Args:

@@ -146,7 +146,8 @@ def test_widened_mask_grows_by_its_share_of_the_width() -> None:
 def test_the_box_moves_with_the_grid(monkeypatch: pytest.MonkeyPatch) -> None:
     grid = OccupancyGrid(8)
     places: list[str] = []
-    monkeypatch.setattr(grid, "_find_box", lambda: places.append(grid.solid.device.type))
+    box = (torch.zeros(3), torch.zeros(3))
+    monkeypatch.setattr(grid, "_find_box", lambda: places.append(grid.solid.device.type) or box)
     for device in ("cpu", "cpu", "meta"):
         grid.to(device).box()
     assert places == ["cpu", "meta"]

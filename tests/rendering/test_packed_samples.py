@@ -92,7 +92,7 @@ def test_rooms_stay_while_they_are_about_right(monkeypatch: pytest.MonkeyPatch) 
     def after(samples_per_ray: float) -> int:
         """The room after many steps that needed as much."""
         for _ in range(REMEMBERED + 2):
-            room.note(rays, torch.tensor(samples_per_ray * rays))
+            room.note(rays, torch.tensor(round(samples_per_ray * rays)))
         return room.of(rays, most)
 
     assert after(10.0) == 180 * GRAIN

@@ -49,7 +49,7 @@ def add_samples(
     rays: Int[Tensor, "chosen"],
     counts: Int[Tensor, "chosen"],
     light: Float[Tensor, "rays"],
-    sums: Float[Tensor, "rays channels+1"],
+    sums: Float[Tensor, "rays sums"],
 ) -> None:
     """`ntalker_ns.rendering.compositing.add_samples` in one pass over the rays."""
     arrays = [each.contiguous().numpy() for each in (density, values, distances, rays, counts)]

@@ -18,7 +18,7 @@ MOST_LEVELS = 4
 """Levels that the kernel knows."""
 
 
-def spherical_harmonics(levels: int, directions: Float[Tensor, "rays 3"]) -> Float[Tensor, "rays levels**2"]:
+def spherical_harmonics(levels: int, directions: Float[Tensor, "rays 3"]) -> Float[Tensor, "rays basis"]:
     """See `ntalker_ns.field.harmonics`.
 
     Args:
