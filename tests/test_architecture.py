@@ -30,7 +30,6 @@ ROOMS = {"viewer": "talker", "run_folder": "talker", "stock": "talker", "method_
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms} | {"": len(LEVELS)}
 # Still to be undone, as "importing module imported module" below the package.
 KNOWN = {
-    "editing.frames evaluation.metrics.lips",
     "kernels.numba.field field.hash_grid",
     "kernels.numba.field field.mlp",
     "kernels.numba.field field.ragged",

@@ -25,7 +25,7 @@ PLAIN = [
 ]
 METHODS = ["ntalker-base", "ntalker-base-small", "ntalker-edit", "ntalker-edit-small"]
 # Named already, and still to come.
-PENDING = {"scripts/examples/", "ntalker_ns/rendering/losses.py", "ntalker_ns/kernels/ops.py"}
+PENDING = {"scripts/examples/", "ntalker_ns/kernels/ops.py"}
 
 
 def _anchors(text: str) -> set[str]:
