@@ -14,8 +14,8 @@ PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 TEXTS = {page.name: page.read_text("utf8") for page in PAGES}
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 # Named without saying more.
-PLAIN = ["ntalker experiment table3 --audio new.wav".split()]
-PLAIN += [
+PLAIN = [
+    ["ntalker", "experiment", "table3", "--audio", "new.wav"],
     ["--pipeline.model.backend"],
     ["ntalker"],
     ["ns-eval"],
