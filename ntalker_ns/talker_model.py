@@ -20,10 +20,12 @@ from ntalker_ns.data.training_rays import ClipInputs, TrainingRays
 from ntalker_ns.driving.controls import controlled
 from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.face.shell import MOUTH, FaceShell
-from ntalker_ns.field.pose_refinement import KeptMap, PoseRefinement
-from ntalker_ns.field.ragged import choose
+from ntalker_ns.field.pose_refinement import CachedPoseMap, PoseRefinement
 from ntalker_ns.field.talker_field import FrameConditions, TalkerField, TalkerFieldConfig
-from ntalker_ns.rendering.depth_prior import OPAQUE, scattered
+from ntalker_ns.kernels.backend import Backend
+from ntalker_ns.kernels.ops import Ops
+from ntalker_ns.kernels.ragged import compact
+from ntalker_ns.rendering.depth_prior import OPAQUE, stratified_rays
 from ntalker_ns.rendering.head_renderer import HeadRenderer
 from ntalker_ns.rendering.losses import (
     STEP,
@@ -37,7 +39,7 @@ from ntalker_ns.rendering.losses import (
 from ntalker_ns.rendering.occupancy import OccupancyGrid
 from ntalker_ns.rendering.portrait import Portrait, PortraitConfig, SurroundingsKind
 from ntalker_ns.rendering.rays import camera_rays
-from ntalker_ns.rendering.static_cache import StillCamera, lens, versions
+from ntalker_ns.rendering.static_cache import StaticCameraCache, lens, versions
 from ntalker_ns.rendering.visual_hull import carve
 from ntalker_ns.speech.lip_regression import LipReader
 from ntalker_ns.speech.pauses import LOUDNESSES, pauses
@@ -58,6 +60,9 @@ class TalkerModelConfig(LossWeights, ModelConfig):
     """Torso and background around the head."""
     field: TalkerFieldConfig = field(default_factory=TalkerFieldConfig)
     """Sizes of the radiance field."""
+    backend: Backend = "auto"
+    """What computes every operation: reference (plain torch), numba (CPU), triton or tcnn (CUDA); auto takes the
+    fastest that runs on the device. Operations that a backend lacks fall back: tcnn to triton, all to reference."""
     coarse_fraction: float = 0.0
     """Fraction of the training, 0 to 1, over which the finer half of the grid levels is enabled, level by level: coarse
     pictures pull poses and shapes from further away. 0: all levels from the start."""
@@ -102,24 +107,30 @@ class TalkerModel(Model):
         sequence: DrivingSequence = self.kwargs["metadata"]["driving"]
         frames = sequence.num_clip_frames
         rig, track = sequence.rig, sequence.track
-        self.field = TalkerField(self.config.field, rig)
+        # nerfstudio's pipeline names the device that it moves the model to.
+        self.ops = Ops(self.kwargs.get("device", "cpu"), self.config.backend)
+        self.field = TalkerField(self.config.field, rig, self.ops)
         heard = frames + len(LOUDNESSES)
         self.lip_reader = LipReader(track.features.shape[-1], len(rig.lip_basis), heard)
-        self.occupancy = OccupancyGrid(self.config.occupancy_resolution, min_weight=self.config.occupancy_weight)
-        self._renderer = HeadRenderer(self.field, self.occupancy, self.config.step_size, self.config.max_samples)
+        self.occupancy = OccupancyGrid(
+            self.ops, self.config.occupancy_resolution, min_weight=self.config.occupancy_weight
+        )
+        self._renderer = HeadRenderer(
+            self.ops, self.field, self.occupancy, self.config.step_size, self.config.max_samples
+        )
         # With new audio the sequence is a replay; the clip's own poses then come with the checkpoint.
         poses = torch.zeros(frames, 3, 4)
         poses[torch.from_numpy(track.replay)] = torch.from_numpy(track.camera_to_worlds)
         self.pose_refinement = PoseRefinement(poses)
         self.appearance = nn.Embedding(frames, max(self.config.field.appearance_dim, 1))
         nn.init.zeros_(self.appearance.weight)
-        self._appearances = KeptMap()
+        self._appearances = CachedPoseMap()
         self._mouth_radius = MOUTH * rig.eye_distance
         self.register_buffer("_mouth", torch.tensor(rig.keypoints["mouth"]).float(), persistent=False)
-        self.portrait = Portrait(self.config.portrait, sequence)
+        self.portrait = Portrait(self.config.portrait, sequence, self.ops)
         self.controls = PortraitControls(self.config.portrait.background, self.portrait.set_background, self.set_eyes)
         self.set_face(None)
-        self._still_camera = StillCamera()
+        self._static_camera = StaticCameraCache()
         self._warned_no_time = False
         self.set_driving(sequence)
 
@@ -199,7 +210,8 @@ class TalkerModel(Model):
         self.face_shell = shell
         self._surface = None
         if shell is not None:
-            self._surface = FaceSurface(torch.from_numpy(shell.surface).float().to(self.device), shell.unit)
+            depth = torch.from_numpy(shell.surface).float().to(self.device)
+            self._surface = FaceSurface(depth, shell.unit, self.ops)
 
     def _take_clip(self, dataset: Any) -> None:
         """Notes which frames train, learns from them which lips sounds ask for, and closes the cells where the head
@@ -334,12 +346,12 @@ class TalkerModel(Model):
     ) -> OcclusionPoints:
         """The field at random points behind the surface, except behind the lips: there the mouth is visible."""
         fraction = min(self.config.occlusion_fraction * self.config.occlusion_interval, 1.0)
-        drawn, counts = scattered(rays.counts, fraction, self.device)
+        drawn, counts = stratified_rays(rays.counts, fraction, self.device)
         depth, opacity = step.depth.detach()[drawn], step.opacity.detach()[drawn]
         depth = depth + self.config.occlusion_depth * torch.rand_like(depth)
         to_mouth = rays.origins[drawn] + depth * rays.directions[drawn] - self._mouth
         hidden = (opacity.squeeze(-1) > OPAQUE) & (to_mouth.norm(dim=-1) > self._mouth_radius)
-        subset = choose(hidden, counts)
+        subset = compact(hidden, counts)
         indices, depth, opacity = (subset.of(each) for each in (drawn, depth.squeeze(-1), opacity))
         points = self._renderer.behind(rays, subset.counts, conditions, corrections, indices, depth)
         target = step.head.detach()[indices] / opacity.clamp(min=OPAQUE)
@@ -348,7 +360,7 @@ class TalkerModel(Model):
     def mark_visible(self, step: StepOutputs) -> None:
         """Records in the occupancy grid which samples of a training step contributed to their pixels."""
         if step.samples is not None:
-            self.occupancy.see(step.samples.positions, step.samples.weights.detach())
+            self.occupancy.mark_visible(step.samples.positions, step.samples.weights.detach())
 
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Tensor]:
         """PSNR of the step's rays, and the mean number of samples per ray."""
@@ -432,7 +444,7 @@ class TalkerModel(Model):
 
         written = versions((*self.parameters(), *self.buffers()))
         key = (lens(camera), tuple(pose.flatten().tolist()), written, self.field.picture_type)
-        return self._still_camera.render(key, len(rays), self.device, render)
+        return self._static_camera.render(key, len(rays), self.device, render)
 
     def get_image_metrics_and_images(
         self, outputs: dict[str, Tensor], batch: dict[str, Any]

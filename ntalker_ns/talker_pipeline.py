@@ -22,7 +22,7 @@ from ntalker_ns.console import track
 from ntalker_ns.data.training_rays import TrainingRays
 from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.field.hash_grid import encoder
+from ntalker_ns.kernels.backend import resolve_backend
 from ntalker_ns.rendering.losses import STEP, LipPatchLoss
 from ntalker_ns.run_folder import check_tensors
 from ntalker_ns.talker_datamanager import Patches, TalkerDataManager, TalkerDataManagerConfig
@@ -75,8 +75,7 @@ class TalkerPipeline(VanillaPipeline):
         """
         config.lips.check()
         # A backend that does not run here would end the first step, and leave the folder of a run that never began.
-        for grids in (config.model.field, config.model.portrait.torso):
-            encoder(grids.backend, torch.device(device))
+        resolve_backend(config.model.backend, torch.device(device).type)
         processes = kwargs.get("world_size", 1)
         # Stock wraps a model for several processes in a way that only suits CUDA.
         on_cpus = processes > 1 and torch.device(device).type == "cpu"

@@ -30,16 +30,9 @@ ROOMS = {"viewer": "talker", "run_folder": "talker", "stock": "talker", "method_
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms} | {"": len(LEVELS)}
 # Still to be undone, as "importing module imported module" below the package.
 KNOWN = {
-    "kernels.numba.field field.hash_grid",
-    "kernels.numba.field field.mlp",
-    "kernels.numba.field field.ragged",
-    "kernels.tcnn.mlp field.ragged",
-    "kernels.triton.mlp field.ragged",
-    "kernels.triton.poses field.ragged",
-    "kernels.triton.warp field.ragged",
     "media.video_writer audio.io",
 }
-KNOWN_CIRCLES = {"kernels.face_state", "kernels.face", "kernels.numba.warp", "kernels.triton.warp", "edit_config"}
+KNOWN_CIRCLES = {"edit_config"}
 
 
 def _modules(package: Path) -> dict[str, Path]:

@@ -18,11 +18,10 @@ from support.synthetic_clip import write_clip
 from ntalker_ns import talker_model, talker_trainer
 from ntalker_ns.data.training_rays import StepInputs, TrainingRays
 from ntalker_ns.face.shell import FaceShell
-from ntalker_ns.field.mlp import FrameMLP
-from ntalker_ns.field.talker_field import FieldOutputs
+from ntalker_ns.kernels.types import FieldOutputs
 from ntalker_ns.method_configs import ntalker_base_small
 from ntalker_ns.rendering.losses import STEP, FaceSurface, StepOutputs, occlusion_prior, surface_loss
-from ntalker_ns.rendering.static_cache import StillCamera
+from ntalker_ns.rendering.static_cache import StaticCameraCache
 from ntalker_ns.speech.pauses import pauses
 from ntalker_ns.training import transfers
 from ntalker_ns.training.optimizers import FusedAdamConfig
@@ -161,7 +160,7 @@ def test_time_moves_the_mouth_and_not_the_camera(pipeline: Any) -> None:
     assert first["audio_motion"][:8].max() == 0
 
 
-def test_a_still_camera_shows_what_a_new_one_would(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_static_camera_shows_what_a_new_one_would(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     model = pipeline.model
     model.eval()
     asked: list[int] = []
@@ -170,13 +169,13 @@ def test_a_still_camera_shows_what_a_new_one_would(pipeline: Any, monkeypatch: p
     times = (0.1, 0.4, 0.8, 0.3)
 
     def shots(fresh: bool) -> list[dict[str, torch.Tensor]]:
-        model._still_camera = StillCamera()
+        model._static_camera = StaticCameraCache()
         found = []
         for time in times:
             view = camera(pipeline)
             view.times = torch.tensor([[time]])
             if fresh:
-                model._still_camera = StillCamera()
+                model._static_camera = StaticCameraCache()
             found.append(model.get_outputs_for_camera(view))
         return found
 
@@ -189,7 +188,7 @@ def test_a_still_camera_shows_what_a_new_one_would(pipeline: Any, monkeypatch: p
     assert 0 < asked[2] == asked[3] < 0.8 * everything
 
 
-def test_a_still_camera_sees_what_was_learned_meanwhile(pipeline: Any) -> None:
+def test_a_static_camera_sees_what_was_learned_meanwhile(pipeline: Any) -> None:
     model, table = pipeline.model, pipeline.model.field.space_grid.table
     model.eval()
     before = [model.get_outputs_for_camera(camera(pipeline))["rgb"] for _ in range(3)]
@@ -338,7 +337,8 @@ def test_what_is_seen_is_drawn_to_the_known_face(pipeline: Any) -> None:
         model.pose_refinement.mark_trained(torch.arange(20))
         bundle, batch = pipeline.datamanager.next_train(0)
         outputs = model(bundle)
-        expected = surface_loss(outputs[STEP].samples, FaceSurface(torch.from_numpy(y).float(), 0.4), len(bundle))
+        surface = FaceSurface(torch.from_numpy(y).float(), 0.4, model.ops)
+        expected = surface_loss(outputs[STEP].samples, surface, len(bundle))
         expected = float(model.config.surface_weight * expected)
         losses = model.get_loss_dict(outputs, batch)
         assert float(losses["surface_distance"]) == pytest.approx(expected) and expected > 0
@@ -488,8 +488,6 @@ def test_a_step_that_does_not_wait_is_one_that_does(
     model.pose_refinement.mark_trained(torch.arange(20))
     bundle, batch = datamanager.next_train(0)
     monkeypatch.setattr(talker_model, "OPAQUE", hidden_opacity)
-    for network in (each for each in model.modules() if isinstance(each, FrameMLP)):
-        monkeypatch.setattr(network, "backend", "torch")
 
     def step() -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
         torch.manual_seed(1)

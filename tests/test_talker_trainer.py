@@ -140,7 +140,7 @@ def test_failed_starts_leave_nothing_behind(data: Path, tmp_path: Path):
 def test_a_backend_of_another_device_leaves_no_run(data: Path, tmp_path: Path, backend: str, monkeypatch: Any):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     config = tiny_config(data, tmp_path)
-    config.pipeline.model.field.backend = backend  # type: ignore[assignment]
+    config.pipeline.model.backend = backend  # type: ignore[assignment]
     with pytest.raises(NTalkerError, match=f'"{backend}" cannot be used here: it runs on cuda, not on cpu'):
         start(config)
     assert not list(tmp_path.iterdir())

@@ -62,8 +62,7 @@ def examine() -> list[Finding]:
     checks: tuple[Callable[[], Iterator[Finding]], ...] = (
         _python,
         _torch,
-        _encodings,
-        _networks,
+        _kernels,
         _mediapipe,
         _codecs,
         _speech,
@@ -98,55 +97,37 @@ def _torch() -> Iterator[Finding]:
     yield Finding("GPU", "optional", f"none seen ({built}): use ntalker-base-small, 256 px, minutes on a CPU")
 
 
-def _encodings() -> Iterator[Finding]:
+def _kernels() -> Iterator[Finding]:
     import torch
 
     from ntalker_ns.kernels.backend import automatic_backend, unavailable
+    from ntalker_ns.kernels.ops import implementations
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     chosen = automatic_backend(device)
-    reason = unavailable(chosen, device)
-    if reason:
-        yield Finding("hash grids", "missing", f"{chosen} on {device}: {reason}")
+    if reason := unavailable(chosen, device):
+        yield Finding("backend", "missing", f"{chosen} on {device}: {reason}")
         return
-    yield Finding("hash grids", "ok", f"{chosen} on {device}; {_faster_backend(chosen, device)}")
+    yield Finding("backend", "ok", f"{chosen} on {device}; {_faster_backend(chosen, device)}")
+    for operation, backends in implementations("auto", device).items():
+        found = ", else ".join(backends) or "operation by operation"
+        if operation == "run_mlp" and chosen == "triton" and not _widest_network():
+            found = "reference: this GPU has too little shared memory for Triton's kernel"
+        yield Finding(f"  {operation}", "ok", found)
 
 
 def _faster_backend(chosen: str, device: str) -> str:
-    """Why nothing faster than this encoding backend is used."""
+    """Why nothing faster than this backend is used."""
     from ntalker_ns.kernels.backend import unavailable
 
     if device == "cpu":
         return "the fastest there is without a GPU"
-    if chosen == "torch":
+    if chosen == "reference":
         return f"Triton's fused kernels would be many times faster, but {unavailable('triton', device)}"
     tcnn = unavailable("tcnn", device)
     if tcnn:
         return f"tiny-cuda-nn is the alternative, but {tcnn}"
     return "tiny-cuda-nn is there too and is not chosen: our levels take it one launch each (backend tcnn)"
-
-
-def _networks() -> Iterator[Finding]:
-    import torch
-
-    from ntalker_ns.field.mlp import network_backend
-    from ntalker_ns.kernels.backend import unavailable
-
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    chosen = network_backend("auto", device, half=device == "cuda")
-    reason = unavailable(chosen, device)
-    if reason:
-        yield Finding("networks", "missing", f"{chosen} on {device}: {reason}")
-    elif chosen == "torch":
-        lacking = unavailable("triton", device)
-        yield Finding("networks", "ok", f"torch on {device}, layer by layer; one kernel would be faster, but {lacking}")
-    elif chosen == "triton" and not _widest_network():
-        yield Finding(
-            "networks", "ok", "torch on cuda, layer by layer: this GPU has too little shared memory for Triton's kernel"
-        )
-    else:
-        precision = "float32" if device == "cpu" else "half precision; torch, layer by layer, in float32"
-        yield Finding("networks", "ok", f"{chosen} on {device}: all layers in one kernel, in {precision}")
 
 
 def _widest_network() -> int:

@@ -1,15 +1,14 @@
 """Where speech, blinks and brows may act.
 
-A radiance field that hears audio everywhere learns to tell training frames apart by it: every frame has its own
-sound, so the code becomes the frame's name and the whole head follows it. Here the audio coordinate is multiplied
-by a gate that is exactly zero away from mouth and jaw, and the eye value by one that is zero away from the eyes. What
-the brows do is only a motion of space, which ends around them.
-What speech does not move then cannot depend on speech, by construction and not by a loss weight.
+A radiance field conditioned on audio everywhere learns to tell training frames apart by it: every frame has its own
+sound, so the code becomes a frame index and the whole head depends on it. Here the audio coordinate is multiplied by a
+gate that is exactly zero away from mouth and jaw, and eye closure by one that is zero away from the eyes. Brows only
+warp space, around themselves. Everything else is independent of speech by construction, not by a loss weight.
 """
 
 import numpy as np
 
-from ntalker_ns.kernels.face_state import Gate, _point
+from ntalker_ns.kernels.types import Gate
 
 
 def speech_gate(keypoints: dict[str, np.ndarray]) -> Gate:
@@ -44,3 +43,8 @@ def brow_gate(keypoints: dict[str, np.ndarray]) -> Gate:
     above = np.array([0.0, 0.0, 0.3 * between_eyes])
     centers = (_point(keypoints["left_eye"] + above), _point(keypoints["right_eye"] + above))
     return Gate(centers, inner=0.45 * between_eyes, outer=0.7 * between_eyes)
+
+
+def _point(keypoint: np.ndarray) -> tuple[float, float, float]:
+    x, y, z = (float(value) for value in keypoint)
+    return x, y, z

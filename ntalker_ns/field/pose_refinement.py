@@ -1,8 +1,8 @@
-"""Small corrections of the tracked head poses, learned from the pictures while the field is.
+"""Small corrections of the tracked head poses, learned from the pictures together with the field.
 
-Landmarks leave errors of a few pixels that no landmark sees (pose and depth pull against each other), and frames
-that do not agree on where things are cannot all be sharp. Gradients of the photometric loss reach sample positions
-through the hash grid, and from there these corrections.
+Landmark tracking leaves errors of a few pixels (pose and depth compensate each other), and frames that disagree on
+geometry cannot all be sharp. Gradients of the photometric loss reach sample positions through the hash grid, and from
+there these corrections.
 """
 
 from typing import NamedTuple
@@ -11,20 +11,18 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ntalker_ns.kernels.backend import automatic_backend
-from ntalker_ns.kernels.reference.poses import apply_per_frame_torch, rotation_matrices
+from ntalker_ns.kernels.reference.poses import rotation_matrices
 from ntalker_ns.training.transfers import CachedNonzero, to_device
 
 
 class PoseRefinement(nn.Module):
-    """One rigid correction a clip frame, applied in head space: x' = R(w) x + t.
+    """One rigid correction per clip frame, applied in head space: x' = R(w) x + t.
 
-    Rotating about the head's centre, and not about the camera's, keeps rotation and translation from fighting.
+    Rotating about the head's centre, not the camera's, decouples rotation from translation.
 
-    Frames that are not trained have no correction of their own, but most of a correction is no accident of its frame:
-    a focal length or a face depth that is a little wrong bends all poses of a clip alike, so that corrections follow
-    the pose. What they have in common is fitted over the training frames, as an affine map of the tracked pose, and
-    applied to every camera, held out or free. Nothing but training poses enters the fit.
+    Frames that are not trained have no correction of their own, but corrections are mostly systematic: a slightly wrong
+    focal length or face depth biases all poses of a clip in a similar way. An affine map from tracked poses to
+    corrections is fitted over the training frames and applied to every other camera, held out or free.
     """
 
     trained: Tensor
@@ -34,7 +32,7 @@ class PoseRefinement(nn.Module):
         """
         Args:
             camera_to_worlds: the tracker's poses of the clip's frames.
-            ridge: pull of the affine map towards the mean correction, as a share of the frames.
+            ridge: pull of the affine map towards the mean correction, as a fraction of the frames.
         """
         super().__init__()
         frames = len(camera_to_worlds)
@@ -43,10 +41,10 @@ class PoseRefinement(nn.Module):
         self.register_buffer("trained", torch.zeros(frames, dtype=torch.bool))
         self.register_buffer("tracked", camera_to_worlds.clone())
         self._trained = CachedNonzero(on_host=True)
-        self._map = KeptMap(ridge)
+        self._map = CachedPoseMap(ridge)
 
     def mark_trained(self, frames: Int[Tensor, "trained"]) -> None:
-        """Says which clip frames are trained on."""
+        """Marks clip frames as trained on."""
         self.trained[frames] = True
 
     def trained_frames(self) -> Int[Tensor, "trained"]:
@@ -58,16 +56,12 @@ class PoseRefinement(nn.Module):
         return self.vectors[frames]
 
     def of_pose(self, camera_to_world: Float[Tensor, "3 4"]) -> Float[Tensor, "1 6"]:
-        """What the corrections of the training frames say of a camera that was not trained; on the host.
+        """The correction of a camera that was not trained, predicted from the training frames; on the host.
 
         Args:
             camera_to_world: the tracker's pose, or a free camera's.
         """
         return self._map.at(self, self.vectors, camera_to_world[None])
-
-    def spread(self) -> Tensor:
-        """Mean squared size of the corrections: a weak pull towards the tracker."""
-        return self.vectors.square().mean()
 
 
 class PoseMap(NamedTuple):
@@ -80,38 +74,37 @@ class PoseMap(NamedTuple):
     """Of the known poses' features."""
     mean: Float[Tensor, "6"]
     slopes: Float[Tensor, "6 channels"]
-    usual: Float[Tensor, "channels"]
+    offset: Float[Tensor, "channels"]
     """The value at the mean."""
 
-    def at(self, asked: Float[Tensor, "others 3 4"]) -> Float[Tensor, "others channels"]:
-        """The values of poses. Beyond the known ones each counts as the nearest of them, axis by axis: an affine map is
-        not to be trusted there."""
-        places = _pose_features(asked.double(), self.center)
-        places = torch.minimum(torch.maximum(places, self.lowest), self.highest)
-        return self.usual + (places - self.mean) @ self.slopes
+    def at(self, poses: Float[Tensor, "others 3 4"]) -> Float[Tensor, "others channels"]:
+        """The values of poses, clamped feature by feature to the range of the known ones: no extrapolation."""
+        features = _pose_features(poses.double(), self.center)
+        features = torch.minimum(torch.maximum(features, self.lowest), self.highest)
+        return self.offset + (features - self.mean) @ self.slopes
 
 
 def fit_poses(poses: Float[Tensor, "frames 3 4"], values: Float[Tensor, "frames channels"], ridge: float) -> PoseMap:
-    """What values of frames have in common with their poses: an affine map fitted by least squares.
+    """An affine map from poses to values, by ridge regression.
 
     Args:
         poses: of the frames whose values are known, at least one.
-        values: theirs.
-        ridge: pull of the map towards the mean value, as a share of the frames.
+        values: of the same frames.
+        ridge: pull of the map towards the mean value, as a fraction of the frames.
     """
     center = poses[:, :, :3].double().mean(dim=0)
     inputs = _pose_features(poses.double(), center)
     mean, scale = inputs.mean(dim=0), inputs.std(dim=0, correction=0) + 1e-9
     scaled = (inputs - mean) / scale
-    usual = values.double().mean(dim=0)
+    offset = values.double().mean(dim=0)
     normal = scaled.T @ scaled + ridge * len(scaled) * torch.eye(6, dtype=scaled.dtype, device=scaled.device)
-    slopes = torch.linalg.solve(normal, scaled.T @ (values.double() - usual))
-    return PoseMap(center, inputs.amin(dim=0), inputs.amax(dim=0), mean, slopes / scale[:, None], usual)
+    slopes = torch.linalg.solve(normal, scaled.T @ (values.double() - offset))
+    return PoseMap(center, inputs.amin(dim=0), inputs.amax(dim=0), mean, slopes / scale[:, None], offset)
 
 
-class KeptMap:
-    """What values of training frames say of other poses: fitted again only after they were written, since all frames of
-    a video ask for it, and on the host, where a camera's pose is."""
+class CachedPoseMap:
+    """A `PoseMap` of the training frames' values, on the host, where a camera's pose is; fitted again only after the
+    values were written."""
 
     def __init__(self, ridge: float = 0.05) -> None:
         """
@@ -125,24 +118,24 @@ class KeptMap:
 
     @torch.no_grad()
     def at(
-        self, known: PoseRefinement, values: Float[Tensor, "frames channels"], asked: Float[Tensor, "others 3 4"]
+        self, frames: PoseRefinement, values: Float[Tensor, "frames channels"], poses: Float[Tensor, "others 3 4"]
     ) -> Float[Tensor, "others channels"]:
-        """Values at poses, on the host; where nothing was trained, the mean of all.
+        """Values at poses, on the host; the mean of all values where nothing was trained.
 
         Args:
-            known: says which frames are trained, and their poses.
+            frames: which frames are trained, and their poses.
             values: of all frames.
-            asked: poses, on the host.
+            poses: on the host.
         """
-        key = (values._version, known.trained._version, known.tracked._version)
+        key = (values._version, frames.trained._version, frames.tracked._version)
         if key != self._key:
-            self._key, trained = key, known.trained_frames()
-            poses, host = known.tracked.cpu(), values.detach().cpu()
-            self._map = fit_poses(poses[trained], host[trained], self._ridge) if len(trained) else None
+            self._key, trained = key, frames.trained_frames()
+            tracked, host = frames.tracked.cpu(), values.detach().cpu()
+            self._map = fit_poses(tracked[trained], host[trained], self._ridge) if len(trained) else None
             self._mean = host.mean(dim=0)
         if self._map is None:
-            return self._mean.expand(len(asked), -1)
-        return self._map.at(asked).to(values.dtype)
+            return self._mean.expand(len(poses), -1)
+        return self._map.at(poses).to(values.dtype)
 
 
 def _pose_features(
@@ -155,27 +148,11 @@ def _pose_features(
     return torch.cat([rotation, camera_to_worlds[:, :, 3]], dim=-1)
 
 
-def apply_per_frame(
-    positions: Float[Tensor, "samples 3"], corrections: Float[Tensor, "frames 6"], counts: list[int]
-) -> Float[Tensor, "samples 3"]:
-    """`apply_per_frame_torch`, by the fastest implementation for the device; positions have no gradient there."""
-    backend = automatic_backend(positions.device.type)
-    if backend == "numba":
-        from ntalker_ns.kernels.numba import poses as numba_poses
-
-        return numba_poses.apply_per_frame(positions, corrections, counts)
-    if backend == "triton":
-        from ntalker_ns.kernels.triton import poses as triton_poses
-
-        return triton_poses.apply_per_frame(positions, corrections, counts)
-    return apply_per_frame_torch(positions, corrections, counts)
-
-
 @torch.no_grad()
 def corrected_rays(
     origins: Float[Tensor, "rays 3"], directions: Float[Tensor, "rays 3"], correction: Float[Tensor, "6"]
 ) -> tuple[Float[Tensor, "rays 3"], Float[Tensor, "rays 3"]]:
-    """The rays whose points are those of a frame's rays after `apply_per_frame`; no gradient.
+    """The rays whose points are a frame's corrected points, see `kernels.reference.poses.correct_poses`; no gradient.
 
     Args:
         origins: world.

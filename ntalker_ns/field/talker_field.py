@@ -3,34 +3,28 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
-from nerfstudio.utils.math import components_from_spherical_harmonics
 from torch import Tensor, nn
 
 from ntalker_ns.face.rig import Rig
 from ntalker_ns.field.gates import brow_gate, eye_gate, speech_gate
 from ntalker_ns.field.hash_grid import HashGrid
 from ntalker_ns.field.landmark_warp import LandmarkWarp
-from ntalker_ns.field.lid_fold import LidFold
 from ntalker_ns.field.mlp import FrameMLP, at_least_float32, truncated_exp
-from ntalker_ns.field.ragged import PerRay, SparseInputs, choose, expand_per_frame
-from ntalker_ns.kernels.backend import automatic_backend
-from ntalker_ns.kernels.face import Face
-
-if TYPE_CHECKING:
-    from ntalker_ns.kernels.numba.field import NumbaField
+from ntalker_ns.kernels.ops import FusedField, Ops
+from ntalker_ns.kernels.ragged import RayInputs, SparseInputs, compact
+from ntalker_ns.kernels.types import FaceState, FieldOutputs, FieldParts
 
 WARP_SOFTNESS = 0.05
 """Softness of the warps of lips and brows over the distance between the eyes: about the distance between landmarks of a
 lip."""
 
-
 LID_LEVELS = 0.6
-"""Share of the grid levels that closed lids are painted with: a clip shows them in a handful of frames, too few to
-teach fine levels, which would make grain of them."""
+"""Fraction of the grid levels that closed lids use: a clip shows them in too few frames to train fine levels, which
+would turn to grain."""
 
 
 @dataclass
@@ -52,27 +46,22 @@ class TalkerFieldConfig:
     hidden_layers: int = 2
     """Hidden layers of the networks of the audio coordinate and of density; colour has one fewer, at least one."""
     geometry_dim: int = 64
-    """Channels that the density network hands to the colour network beside the density's logarithm."""
+    """Channels from the density to the colour network, beside the density's logarithm."""
     direction_levels: int = 4
     """Spherical-harmonics levels of the viewing direction; 0: colour does not depend on it."""
     appearance_dim: int = 4
     """Channels of the per-frame appearance code; 0: none."""
-    backend: Literal["auto", "torch", "numba", "triton", "tcnn"] = "auto"
-    """Implementation of the hash grids; auto takes the fastest that runs on the device. torch is for the networks too,
-    layer by layer; with every other choice they run in one kernel: numba's on the CPU; on CUDA in half precision
-    Triton's, or with tcnn tiny-cuda-nn's where fewer than 128 hidden channels leave room in it."""
 
 
 @dataclass
 class FrameConditions:
-    """What all samples of a frame share; row f belongs to the f-th run of samples."""
+    """What all samples of a frame share; row f belongs to frame f of a ragged batch."""
 
     lip_shapes: Float[Tensor, "frames lip_dim"]
-    """What lips and jaw do, measured or heard."""
+    """Shape of lips and jaw, measured or predicted."""
     speech_code: Float[Tensor, "frames code"]
-    """The same as the networks are told it, see `TalkerField.speech_code`."""
+    """Its encoding for the networks, see `TalkerField.speech_code`."""
     brow_shapes: Float[Tensor, "frames brow_dim"]
-    """What the brows do."""
     eye_openness: Float[Tensor, "frames 1"]
     """In [0, 1]."""
     appearance: Float[Tensor, "frames appearance"]
@@ -80,48 +69,42 @@ class FrameConditions:
     """Samples of each frame."""
 
 
-@dataclass
-class FieldOutputs:
-    """What the field says of each sample."""
-
-    density: Float[Tensor, "samples 1"]
-    rgb: Float[Tensor, "samples 3"]
-    audio_motion: Float[Tensor, "samples 1"]
-    """Length of the gated audio coordinate: how much speech acts here; no gradient."""
-
-
-AskFrame = Callable[[Tensor, PerRay | None], FieldOutputs]
+QueryField = Callable[[Tensor, RayInputs | None], FieldOutputs]
 """From positions (samples, 3) and views, see `TalkerField.views`."""
 
 
 class TalkerField(nn.Module):
     """RAD-NeRF's decomposition: a 3D grid for space, a 2D grid for what speech does there.
 
-    The audio around a frame is heard as a shape of lips and jaw, which gives the frame's speech code. Positions are
-    brought back to where they are in the mean face with open eyes (`LandmarkWarp`, `LidFold`). Each settled position
-    and the code give a 2D audio coordinate, which looks up a second grid; both features, the code and the eye openness
-    give density, and with the viewing direction and the appearance code colour. Speech, brows and blinks are gated in
-    space (`ntalker_ns.field.gates`).
+    The audio around a frame gives a shape of lips and jaw, and that the frame's speech code. Positions are mapped to
+    canonical space, the mean face with open eyes (`ntalker_ns.kernels.reference.warp`). The canonical position and the
+    code give a 2D audio coordinate, which looks up a second grid; both features, the code and the eye openness give
+    density, and with the viewing direction and the appearance code colour. Speech, brows and blinks are gated in space
+    (`ntalker_ns.field.gates`).
     """
 
-    def __init__(self, config: TalkerFieldConfig, rig: Rig) -> None:
+    lids: Float[Tensor, "2 columns 4"]
+
+    def __init__(self, config: TalkerFieldConfig, rig: Rig, ops: Ops) -> None:
         """
         Args:
             config: sizes.
             rig: of the person.
+            ops: computes it.
         """
         super().__init__()
-        self.config = config
+        self.config, self.ops = config, ops
         self.active_levels = config.num_levels
         self.picture_type: torch.dtype | None = None
-        """In which networks multiply for pictures; None: float16 on CUDA, float32 elsewhere."""
+        """Precision of the networks' products in pictures; None: float16 on CUDA, float32 elsewhere."""
         self.speech_gate = speech_gate(rig.keypoints)
         self.eye_gate = eye_gate(rig.keypoints)
         self.brow_gate = brow_gate(rig.keypoints)
         softness = WARP_SOFTNESS * rig.eye_distance
-        self.lip_warp = LandmarkWarp(rig.lip_points, rig.lip_basis, softness=softness)
-        self.brow_warp = LandmarkWarp(rig.brow_points, rig.brow_basis, softness=softness)
-        self.lid_fold = LidFold(rig.lids)
+        self.lip_warp = LandmarkWarp(rig.lip_points, rig.lip_basis, softness)
+        self.brow_warp = LandmarkWarp(rig.brow_points, rig.brow_basis, softness)
+        # Not saved: they come with the driving sequence.
+        self.register_buffer("lids", torch.from_numpy(rig.lids), persistent=False)
         lip_dim = len(rig.lip_basis)
         self.speech_net = nn.Sequential(
             nn.Linear(lip_dim, config.hidden_dim), nn.ReLU(), nn.Linear(config.hidden_dim, config.speech_code_dim)
@@ -129,13 +112,13 @@ class TalkerField(nn.Module):
 
         def grid(dims: int) -> HashGrid:
             return HashGrid(
+                ops,
                 dims=dims,
                 num_levels=config.num_levels,
                 features_per_level=2,
                 base_resolution=config.base_resolution,
                 max_resolution=config.max_resolution,
                 log2_hashmap_size=config.log2_hashmap_size,
-                backend=config.backend,
             )
 
         self.space_grid, self.audio_grid = grid(3), grid(2)
@@ -145,7 +128,7 @@ class TalkerField(nn.Module):
         directions = config.direction_levels**2
 
         def network(sample_dim: int, frame_dim: int, layers: int, out_dim: int) -> FrameMLP:
-            return FrameMLP(sample_dim, frame_dim, width, layers, out_dim, config.backend)
+            return FrameMLP(ops, sample_dim, frame_dim, width, layers, out_dim)
 
         self.audio_coordinate_net = network(features, code, layers, out_dim=2)
         self.density_net = network(2 * features + 1, code, layers, out_dim=1 + config.geometry_dim)
@@ -154,7 +137,7 @@ class TalkerField(nn.Module):
         )
 
     def show_levels(self, progress: float) -> None:
-        """Uses the coarser half of the grid levels, and of the finer half as many as training has come to.
+        """Uses the coarser half of the grid levels and a fraction of the finer half.
 
         Args:
             progress: 0 for the coarser half only, 1 and more for all levels.
@@ -164,7 +147,7 @@ class TalkerField(nn.Module):
         self.active_levels = coarse + finer
 
     def grid_parameters(self) -> list[nn.Parameter]:
-        """The hash tables, which learn at a rate of their own."""
+        """The hash tables, which have their own learning rate."""
         return [*self.space_grid.parameters(), *self.audio_grid.parameters()]
 
     def network_parameters(self) -> list[nn.Parameter]:
@@ -173,7 +156,7 @@ class TalkerField(nn.Module):
         return [parameter for parameter in self.parameters() if id(parameter) not in tables]
 
     def speech_code(self, lip_shapes: Float[Tensor, "frames lip_dim"]) -> Float[Tensor, "frames code"]:
-        """What the field is told of a shape of lips and jaw, measured or heard."""
+        """Encodes shapes of lips and jaw, measured or predicted."""
         return self.speech_net(lip_shapes)
 
     @torch.no_grad()
@@ -184,84 +167,51 @@ class TalkerField(nn.Module):
             positions: world.
         """
         gates = (self.speech_gate, self.eye_gate, self.brow_gate)
-        return torch.cat([gate(positions) > 0 for gate in gates], dim=1).any(dim=1)
+        return torch.cat([self.ops.gate(positions, gate) > 0 for gate in gates], dim=1).any(dim=1)
 
     def _geometry(
         self, positions: Tensor, frames: FrameConditions
     ) -> tuple[Float[Tensor, "samples outputs"], Float[Tensor, "samples 1"]]:
-        """What the density network says, the density's logarithm first; and how much speech acts, to be looked at."""
-        gate = self.speech_gate(positions)
-        spoken = choose(gate.detach().squeeze(-1) > 0, frames.counts)
+        """Outputs of the density network, the density's logarithm first, and the length of the audio coordinate."""
+        gate = self.ops.gate(positions, self.speech_gate)
+        spoken = compact(gate.detach().squeeze(-1) > 0, frames.counts)
         gated = spoken.of(gate)
         # Half precision is for the networks: it would round positions to cells of the grid.
         with torch.autocast(positions.device.type, enabled=False):
-            shift, closed = self._calming(positions, gate, frames)
-            settled = torch.add(shift.add_(1.0).mul_(0.5), positions, alpha=0.5)
-        space = self._without_details(self.space_grid(settled, self.active_levels), closed, frames.counts)
-        # Where the gate is zero the audio coordinate is the origin whatever is heard: the network is asked only inside.
+            shift, closed = self.ops.inverse_warp(positions, gate, frames.counts, self._face(frames))
+            canonical = torch.add(shift.add_(1.0).mul_(0.5), positions, alpha=0.5)
+        space = self._without_details(self.space_grid(canonical, self.active_levels), closed, frames.counts)
+        # Where the gate is zero the audio coordinate is the origin, so that its network is evaluated only inside.
         raw = self.audio_coordinate_net(spoken.of(space), frames.speech_code, spoken.counts)
         coordinate = torch.tanh(raw) * gated
-        motion = spoken.spread(coordinate.detach().norm(dim=-1, keepdim=True).to(space))
-        # The origin's features, which all others have, come behind theirs: of each look-up a gradient is a whole table.
+        motion = spoken.scatter(coordinate.detach().norm(dim=-1, keepdim=True).to(space))
+        # The origin's features, which all others have, in the same look-up: each has a gradient as large as the table.
         origin = coordinate.new_zeros(1, 2)
         places = torch.cat([coordinate, origin]).add_(1.0).mul_(0.5)
-        heard, common = self.audio_grid(places).split([len(coordinate), 1])
-        audio = SparseInputs(values=heard, special=spoken, common=common, last=closed)
+        special, common = self.audio_grid(places).split([len(coordinate), 1])
+        audio = SparseInputs(values=special, special=spoken, common=common, last=closed)
         return self.density_net(space, frames.speech_code, frames.counts, gate, audio), motion
 
     @torch.no_grad()
-    def _calming(
-        self, positions: Tensor, speech: Tensor, frames: FrameConditions
-    ) -> tuple[Float[Tensor, "samples 3"], Float[Tensor, "samples 1"]]:
-        """What takes each position to its place in the mean face with open eyes, world units; how far eyes are closed
-        there.
-
-        Lips and brows are bent at the frame's own places, and lids fold where the brows then are.
-        """
-        backend = automatic_backend(positions.device.type)
-        if backend == "numba" and positions.dtype == torch.float32:
-            from ntalker_ns.kernels.numba import warp as numba_warp
-
-            return numba_warp.calm(positions, speech, frames.counts, numba_warp.face_arrays(self._face(frames)))
-        if backend == "triton" and positions.dtype == torch.float32:
-            from ntalker_ns.kernels.triton import warp as triton_warp
-
-            return triton_warp.calm(positions, speech, frames.counts, self._face(frames))
-        eyes = self.eye_gate(positions)
-        shift = torch.zeros_like(positions)
-        bends = (
-            (speech, self.lip_warp, frames.lip_shapes),
-            (self.brow_gate(positions), self.brow_warp, frames.brow_shapes),
-        )
-        for gate, warp, shapes in bends:
-            inside = choose(gate.squeeze(-1) > 0, frames.counts)
-            moved = warp(inside.of(positions), shapes, inside.counts)
-            shift -= inside.spread(moved * inside.of(gate))
-        inside = choose(eyes.squeeze(-1) > 0, frames.counts)
-        bent = inside.of(positions) + inside.of(shift)
-        rise = self.lid_fold(bent, expand_per_frame(frames.eye_openness, inside.counts))
-        shift[:, 2:] += inside.spread(rise[:, None] * inside.of(eyes))
-        return shift, eyes * expand_per_frame(1.0 - frames.eye_openness, frames.counts)
-
-    def _face(self, frames: FrameConditions) -> Face:
+    def _face(self, frames: FrameConditions) -> FaceState:
         """The frames' faces."""
-        return Face(
+        return FaceState(
             brow_gate=self.brow_gate,
             eye_gate=self.eye_gate,
-            lips=self.lip_warp.landmarks(frames.lip_shapes),
-            brows=self.brow_warp.landmarks(frames.brow_shapes),
-            lids=self.lid_fold.lids,
+            lips=self.lip_warp(frames.lip_shapes),
+            brows=self.brow_warp(frames.brow_shapes),
+            lids=self.lids,
             openness=frames.eye_openness.view(-1),
         )
 
     @property
     def _lid_features(self) -> int:
-        """Spatial features that closed lids are painted with, the first ones."""
+        """Spatial features that closed lids use, the first ones."""
         return 2 * round(LID_LEVELS * self.config.num_levels)
 
     def _without_details(self, space: Tensor, closed: Tensor, counts: list[int]) -> Float[Tensor, "samples features"]:
         """Spatial features whose finer levels fade where eyes close; written in place."""
-        fading = choose(closed.squeeze(-1) > 0, counts)
+        fading = compact(closed.squeeze(-1) > 0, counts)
         factors = 1.0 - fading.of(closed)
         if not len(factors):
             return space
@@ -269,96 +219,96 @@ class TalkerField(nn.Module):
 
     def density(self, positions: Float[Tensor, "samples 3"], frames: FrameConditions) -> Float[Tensor, "samples 1"]:
         """Density alone, per world unit, for the occupancy grid."""
-        if self._in_one_kernel(positions):
-            return self._numba_field(frames)(positions, None, frames.counts).density
+        if (fused := self._fused(positions, frames)) is not None:
+            return fused(positions, None, frames.counts).density
         return truncated_exp(self._geometry(positions, frames)[0][:, :1])
 
     def forward(
         self,
         positions: Float[Tensor, "samples 3"],
-        views: PerRay | None,
+        views: RayInputs | None,
         frames: FrameConditions,
     ) -> FieldOutputs:
         """Density, colour and audio motion of samples grouped by frame.
 
         Args:
-            positions: world; outside the box [-1, 1]^3 as on its rim.
-            views: see there.
-            frames: what each frame's samples share.
+            positions: world; clamped to the box [-1, 1]^3.
+            views: encoded viewing directions, see `views`.
+            frames: of the samples.
         """
-        if self._in_one_kernel(positions):
-            return FieldOutputs(*self._numba_field(frames)(positions, views, frames.counts))
+        if (fused := self._fused(positions, frames)) is not None:
+            return fused(positions, views, frames.counts)
         inputs, motion = self._geometry(positions, frames)
         density = truncated_exp(inputs[:, :1])
         colour = self.color_net(inputs, self._light(frames), frames.counts, shared=views)
         rgb = torch.sigmoid(at_least_float32(colour))
         return FieldOutputs(density=density, rgb=rgb, audio_motion=motion)
 
-    def _in_one_kernel(self, positions: Tensor) -> bool:
-        """Whether one kernel does all: on the CPU, where nothing asks for another precision or implementation."""
-        alone = self.config.backend in ("auto", "numba") and not torch.is_autocast_enabled("cpu")
-        kinds = {positions.dtype, self.space_grid.table.dtype}
-        return alone and positions.device.type == "cpu" and kinds == {torch.float32}
-
-    def _numba_field(self, frames: FrameConditions) -> "NumbaField":
-        """The field at some frames in one kernel each way."""
-        from ntalker_ns.kernels.numba.field import NumbaField
-
-        return NumbaField(
-            self.speech_gate,
-            self._face(frames),
-            self._lid_features,
-            (self.space_grid, self.audio_grid),
-            self.active_levels,
-            (self.audio_coordinate_net, self.density_net, self.color_net),
-            (frames.speech_code, frames.speech_code, self._light(frames)),
-            self.config.direction_levels**2,
+    def _fused(self, positions: Tensor, frames: FrameConditions) -> FusedField | None:
+        """The field at some frames in one kernel, where the backend has one: in float32, without autocast."""
+        dtypes = {positions.dtype, self.space_grid.table.dtype}
+        autocast = torch.is_autocast_enabled(positions.device.type)
+        if self.ops.fused_field is None or autocast or dtypes != {torch.float32}:
+            return None
+        networks = (self.audio_coordinate_net, self.density_net, self.color_net)
+        parts = FieldParts(
+            speech_gate=self.speech_gate,
+            face=self._face(frames),
+            lid_features=self._lid_features,
+            space_grid=self.space_grid.parts(self.active_levels),
+            audio_grid=self.audio_grid.parts(),
+            networks=(networks[0].parts(), networks[1].parts(), networks[2].parts()),
+            frames=(frames.speech_code, frames.speech_code, self._light(frames)),
+            direction_channels=self.config.direction_levels**2,
         )
+        return self.ops.fused_field(parts)
 
     def views(self, directions: Float[Tensor, "rays 3"]) -> Float[Tensor, "rays components"] | None:
-        """What colour is told of viewing directions; None where it does not depend on them.
+        """Viewing directions as spherical harmonics; None where colour does not depend on them.
 
         Args:
             directions: unit.
         """
         levels = self.config.direction_levels
-        return spherical_harmonics(levels, directions) if levels else None
+        return self.ops.spherical_harmonics(levels, directions) if levels else None
 
     def _light(self, frames: FrameConditions) -> Tensor | None:
         return frames.appearance if self.config.appearance_dim else None
 
     @torch.no_grad()
-    def at_frame(self, frames: FrameConditions) -> AskFrame:
-        """The field at one frame, without gradients: `forward`'s numbers, by the fastest implementation for the device.
+    def at_frame(self, frames: FrameConditions) -> QueryField:
+        """The field at one frame, without gradients: `forward`'s numbers, prepared once for many calls.
 
-        Networks multiply in `picture_type`, whatever autocast has around; all else stays in float32.
+        Networks multiply in `picture_type`, whatever autocast is set to; all else stays in float32.
 
         Args:
             frames: a single one; its counts are not used.
         """
         table = self.space_grid.table
-        kind = self.picture_type or (torch.float16 if table.device.type == "cuda" else torch.float32)
-        if kind != torch.float32 or not self._in_one_kernel(table):
-            return partial(self._part_by_part, frames, kind)
-        field = self._numba_field(frames)
+        dtype = self.picture_type or (torch.float16 if table.device.type == "cuda" else torch.float32)
+        fused = self._fused(table, frames) if dtype == torch.float32 else None
+        if fused is None:
+            return partial(self._by_operations, frames, dtype)
+        field = fused
 
         @torch.no_grad()
-        def ask(positions: Tensor, views: PerRay | None) -> FieldOutputs:
-            return FieldOutputs(*field(positions, views, [len(positions)]))
+        def query(positions: Tensor, views: RayInputs | None) -> FieldOutputs:
+            return field(positions, views, [len(positions)])
 
-        return ask
+        return query
 
-    def _part_by_part(
-        self, frames: FrameConditions, kind: torch.dtype, positions: Tensor, views: PerRay | None
+    @torch.no_grad()
+    def _by_operations(
+        self, frames: FrameConditions, dtype: torch.dtype, positions: Tensor, views: RayInputs | None
     ) -> FieldOutputs:
-        """`forward` at one frame, whose networks multiply in a type."""
-        with torch.autocast(positions.device.type, kind, enabled=kind != torch.float32):
+        """`forward` at one frame, with the networks' products in a type."""
+        with torch.autocast(positions.device.type, dtype, enabled=dtype != torch.float32):
             return self(positions, views, replace(frames, counts=[len(positions)]))
 
 
 class _Fade(torch.autograd.Function):
-    """Scales the last features of some samples, of all where there is no index, in place. Autograd's own way writes all
-    gradients anew four times."""
+    """Scales the last features of some samples, of all where there is no index, in place; autograd would copy all
+    gradients four times."""
 
     @staticmethod
     def forward(ctx: Any, features: Tensor, index: Tensor | None, factors: Tensor, kept: int) -> Tensor:
@@ -374,19 +324,3 @@ class _Fade(torch.autograd.Function):
         gradient = grads[0].clone()
         gradient[slice(None) if index is None else index, ctx.kept :] *= factors
         return gradient, None, None, None
-
-
-@torch.no_grad()
-def spherical_harmonics(levels: int, directions: Float[Tensor, "rays 3"]) -> Float[Tensor, "rays basis"]:
-    """nerfstudio's, on CUDA in one kernel; no gradient.
-
-    Args:
-        levels: 1 to 5.
-        directions: unit.
-    """
-    if automatic_backend(directions.device.type) == "triton" and directions.dtype == torch.float32:
-        from ntalker_ns.kernels.triton import harmonics as triton_harmonics
-
-        if levels <= triton_harmonics.MOST_LEVELS:
-            return triton_harmonics.spherical_harmonics(levels, directions)
-    return components_from_spherical_harmonics(levels, directions)

@@ -1,14 +1,12 @@
-"""The torso: a picture that moves, as colour and opacity in the clip camera's image plane (RAD-NeRF, section 3.3).
+"""The torso as a moving 2D field: colour and opacity in the clip camera's image plane (RAD-NeRF, section 3.3).
 
-RAD-NeRF deforms image-plane positions by a network of position and head pose and looks up a 2D grid. Here the
-displacement is linear in the pose: a network gives each position its smooth share in each of a few motions, and the
-pose says how much of each motion there is. A pose between or beyond those of the clip then moves the torso by a little
-and not by a surprise. What the head pose cannot say (breath, a shrug) is a small code of each training frame: without
-it, every breath blurs the shirt.
+RAD-NeRF deforms image-plane positions by a network of position and head pose and looks up a 2D grid. Here displacement
+is linear in the pose: a network gives each position a smooth weight for each of a few motions, and the pose is the
+amount of each motion, so that poses between or beyond those of the clip move the torso predictably. Motion independent
+of the head pose (breath, a shrug) is a small code of each training frame; without it, breathing blurs the shirt.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -16,17 +14,18 @@ from torch import Tensor, nn
 
 from ntalker_ns.field.hash_grid import HashGrid
 from ntalker_ns.field.mlp import FrameMLP, at_least_float32
-from ntalker_ns.field.ragged import counts_on
+from ntalker_ns.kernels.ops import Ops
+from ntalker_ns.kernels.ragged import counts_on
 from ntalker_ns.training.transfers import CachedNonzero
 
 POSE_DIM = 6
 """Numbers of a head pose: rotation, place in the picture, distance."""
 
-ROOM = 0.15
-"""Room around the picture, in its widths, for cloth that other frames see beyond the border."""
+MARGIN = 0.15
+"""Margin around the picture, in its widths, for cloth that other frames see beyond the border."""
 
 MOTION_SCALE = 0.1
-"""Displacement, in widths of the picture, for an output of one of the motion network: torsos move by a few percent."""
+"""Displacement, in widths of the picture, per unit of the motion network's output: torsos move by a few percent."""
 
 MEMORY = 10.0
 """Frames after which a trained frame's code has faded to 1/e."""
@@ -41,25 +40,23 @@ class TorsoFieldConfig:
     base_resolution: int = 16
     """Cells along an edge of the coarsest level."""
     max_resolution: int = 512
-    """Cells along an edge of the finest level, which spans the picture and the room around it. Cells finer than the
-    pixels of training are noise in larger pictures."""
+    """Cells along an edge of the finest level, which spans the picture and its margin. Cells finer than the pixels of
+    training are noise in larger pictures."""
     log2_hashmap_size: int = 18
-    """Base-2 logarithm of the entries of a hash table level. With fewer than the finest level has cells, sharp edges of
-    cloth write into the smooth skin beside them."""
+    """Base-2 logarithm of the entries of a hash table level. With fewer entries than the finest level has cells, edges
+    of cloth collide with smooth skin."""
     octaves: int = 2
-    """Frequencies of the position that the deformation network sees; more, and cloth deforms in finer ripples."""
+    """Frequencies of the position for the motion network; more let cloth deform in finer ripples."""
     hidden_dim: int = 64
     """Channels of the hidden layers."""
     code_dim: int = 2
     """Channels of the training frames' codes; 0: the torso follows the head pose alone."""
-    backend: Literal["auto", "torch", "numba"] = "auto"
-    """Implementation of the hash grid and the networks, see `TalkerFieldConfig`."""
 
 
 def pose_features(camera_to_worlds: Float[Tensor, "frames 3 4"], upright: Float[Tensor, "3 3"]) -> Tensor:
-    """A head pose as six numbers that torsos follow almost linearly.
+    """A head pose as six numbers in which torso motion is almost linear.
 
-    Camera positions in head space would mix turning and moving: they follow a head that turns on the spot.
+    Camera positions in head space would mix rotation and translation.
 
     Args:
         camera_to_worlds: OpenGL, the head at the origin.
@@ -70,7 +67,7 @@ def pose_features(camera_to_worlds: Float[Tensor, "frames 3 4"], upright: Float[
         head's place in the image plane (x right, y up, focal length 1), and the logarithm of its distance.
     """
     rotations = camera_to_worlds[:, :, :3]
-    # Poses differ by little: the half precision of autocast would round that away.
+    # Autocast's half precision would round small differences between poses away.
     with torch.autocast(rotations.device.type, enabled=False):
         relative = rotations.transpose(1, 2) @ upright
         head = -(rotations.transpose(1, 2) @ camera_to_worlds[:, :, 3:]).squeeze(-1)
@@ -95,12 +92,14 @@ class TorsoField(nn.Module):
         config: TorsoFieldConfig,
         camera_to_worlds: Float[Tensor, "frames 3 4"],
         trained: Bool[Tensor, "frames"],
+        ops: Ops,
     ) -> None:
         """
         Args:
             config: sizes.
             camera_to_worlds: tracked poses of the clip's frames.
-            trained: which of them are trained on; only those are looked at.
+            trained: which of them are trained on; only those are used.
+            ops: computes it.
         """
         super().__init__()
         self.config = config
@@ -113,38 +112,38 @@ class TorsoField(nn.Module):
         self.register_buffer("lowest", features.amin(dim=0))
         self.register_buffer("highest", features.amax(dim=0))
         self.register_buffer("trained", trained.clone())
-        self._known = CachedNonzero()
+        self._trained = CachedNonzero()
         self.codes = nn.Parameter(torch.zeros(len(trained), config.code_dim))
         width = config.hidden_dim
         self.motions = POSE_DIM + config.code_dim
-        self.motion_net = FrameMLP(2 + 4 * config.octaves, 0, width, 3, 2 * self.motions, config.backend)
+        self.motion_net = FrameMLP(ops, 2 + 4 * config.octaves, 0, width, 3, 2 * self.motions)
         self.grid = HashGrid(
+            ops,
             dims=2,
             num_levels=config.num_levels,
             features_per_level=2,
             base_resolution=config.base_resolution,
             max_resolution=config.max_resolution,
             log2_hashmap_size=config.log2_hashmap_size,
-            backend=config.backend,
         )
-        self.color_net = FrameMLP(self.grid.output_width, 0, width, 2, 4, config.backend)
+        self.color_net = FrameMLP(ops, self.grid.output_width, 0, width, 2, 4)
 
     def conditions(
         self, camera_to_worlds: Float[Tensor, "frames 3 4"], clip_frames: Int[Tensor, "frames"]
     ) -> Float[Tensor, "frames condition"]:
-        """What moves the torso: normalised pose numbers, and the code of the clip frame that is shown.
+        """Amounts of each motion: normalised pose features, and the code of the clip frame.
 
         Args:
-            camera_to_worlds: head poses; beyond the clip's they count as the nearest of them, number by number.
+            camera_to_worlds: head poses; their features are clamped to the clip's range.
             clip_frames: the clip's frame shown; one that was not trained has the code of the trained frame nearest in
-                time, fading with the distance: breath goes on for a moment and is then forgotten.
+                time, fading with the distance.
         """
         features = pose_features(camera_to_worlds, self.upright)
         features = torch.minimum(torch.maximum(features, self.lowest), self.highest)
         return torch.cat([(features - self.center) / self.spread, self._codes(clip_frames)], dim=-1)
 
     def _codes(self, frames: Int[Tensor, "frames"]) -> Float[Tensor, "frames code"]:
-        known = self._known.of(self.trained)
+        known = self._trained.of(self.trained)
         distance, nearest = (frames[:, None] - known).abs().min(dim=1)
         return self.codes[known[nearest]] * torch.exp(-distance / MEMORY)[:, None]
 
@@ -153,7 +152,7 @@ class TorsoField(nn.Module):
         places: Float[Tensor, "pixels 2"],
         conditions: Float[Tensor, "frames condition"],
         counts: list[int],
-        shares: Float[Tensor, "pixels 2 motions"] | None = None,
+        weights: Float[Tensor, "pixels 2 motions"] | None = None,
     ) -> tuple[Float[Tensor, "pixels 3"], Float[Tensor, "pixels 1"]]:
         """Straight colour in [0, 1] and opacity in [0, 1].
 
@@ -161,17 +160,17 @@ class TorsoField(nn.Module):
             places: x and y in the clip camera's picture, 0 to 1 from its left and upper edge, grouped by frame.
             conditions: of each frame.
             counts: places of each frame.
-            shares: of the places, where they are known from another frame.
+            weights: of `motion_weights`, where they are known from another frame.
         """
         places = places.clamp(0.0, 1.0)
-        shares = self.shares(places) if shares is None else shares
-        source = places + displacements(shares, conditions, counts)
-        raw = self.color_net(self.grid((source + ROOM) / (1.0 + 2.0 * ROOM)), None, counts)
+        weights = self.motion_weights(places) if weights is None else weights
+        source = places + displacements(weights, conditions, counts)
+        raw = self.color_net(self.grid((source + MARGIN) / (1.0 + 2.0 * MARGIN)), None, counts)
         colour, opacity = torch.sigmoid(at_least_float32(raw)).split([3, 1], dim=1)
         return colour, opacity
 
-    def shares(self, places: Float[Tensor, "pixels 2"]) -> Float[Tensor, "pixels 2 motions"]:
-        """How far each motion moves what is seen at a place: the same in all frames.
+    def motion_weights(self, places: Float[Tensor, "pixels 2"]) -> Float[Tensor, "pixels 2 motions"]:
+        """How far each motion moves each place: the same in all frames.
 
         Args:
             places: see `forward`.
@@ -181,22 +180,22 @@ class TorsoField(nn.Module):
 
 
 def displacements(
-    shares: Float[Tensor, "pixels 2 motions"], conditions: Float[Tensor, "frames motions"], counts: list[int]
+    weights: Float[Tensor, "pixels 2 motions"], conditions: Float[Tensor, "frames motions"], counts: list[int]
 ) -> Float[Tensor, "pixels 2"]:
-    """From where the torso came to each place, in widths and heights of the picture.
+    """The torso's displacement at each place, in widths and heights of the picture.
 
     Args:
-        shares: of the places, grouped by frame.
-        conditions: how much of each motion there is in each frame.
+        weights: of the places, grouped by frame.
+        conditions: amount of each motion in each frame.
         counts: places of each frame.
     """
-    # In half precision places would be rounded to pixels.
-    with torch.autocast(shares.device.type, enabled=False):
+    # Half precision would round places to pixels.
+    with torch.autocast(weights.device.type, enabled=False):
         if len(counts) == 1:
-            return MOTION_SCALE * (shares.to(conditions.dtype) @ conditions[0])
-        repeats = counts_on(tuple(counts), shares.device)
-        amounts = conditions.repeat_interleave(repeats, dim=0, output_size=len(shares))
-        return MOTION_SCALE * (shares * amounts[:, None]).sum(dim=-1)
+            return MOTION_SCALE * (weights.to(conditions.dtype) @ conditions[0])
+        repeats = counts_on(tuple(counts), weights.device)
+        amounts = conditions.repeat_interleave(repeats, dim=0, output_size=len(weights))
+        return MOTION_SCALE * (weights * amounts[:, None]).sum(dim=-1)
 
 
 def _frequencies(places: Float[Tensor, "pixels 2"], octaves: int) -> Float[Tensor, "pixels channels"]:

@@ -1,11 +1,13 @@
-"""TODO ntalker_ns.kernels.backend."""
+"""The choice of a backend: what runs on which device, and what "auto" takes."""
 
 import importlib
 import os
 from typing import Literal
 
-Backend = Literal["auto", "torch", "numba", "triton", "tcnn"]
-"""What computes an encoding; "auto" chooses by the device of the points."""
+from ntalker_ns.errors import NTalkerError
+
+Backend = Literal["auto", "reference", "numba", "triton", "tcnn"]
+"""What computes all operations: plain torch, numba (CPU), Triton or tiny-cuda-nn (CUDA); "auto" takes the fastest."""
 
 _REQUIREMENTS: dict[Backend, tuple[str, str]] = {
     "numba": ("numba", "cpu"),
@@ -13,17 +15,6 @@ _REQUIREMENTS: dict[Backend, tuple[str, str]] = {
     "tcnn": ("tinycudann", "cuda"),
 }
 """The library that a backend needs, and the kind of device it runs on."""
-
-
-def automatic_backend(device_type: str) -> Backend:
-    """The fastest backend for a kind of device.
-
-    Args:
-        device_type: as in `torch.device.type`.
-    """
-    if device_type == "cpu":
-        return "numba"
-    return "torch" if unavailable("triton", device_type) else "triton"
 
 
 def unavailable(backend: Backend, device_type: str) -> str | None:
@@ -45,3 +36,30 @@ def unavailable(backend: Backend, device_type: str) -> str | None:
     except Exception as error:  # tiny-cuda-nn raises errors of several kinds where it does not fit torch or the GPU
         return f"{library} cannot be imported ({error})"
     return None
+
+
+def automatic_backend(device_type: str) -> Backend:
+    """The fastest backend for a kind of device.
+
+    Args:
+        device_type: as in `torch.device.type`.
+    """
+    if device_type == "cpu":
+        return "numba"
+    return "reference" if unavailable("triton", device_type) else "triton"
+
+
+def resolve_backend(backend: Backend, device_type: str) -> Backend:
+    """The backend that "auto" stands for, or the given one.
+
+    Args:
+        backend: the wish.
+        device_type: as in `torch.device.type`.
+
+    Raises:
+        NTalkerError: it does not run there.
+    """
+    chosen = automatic_backend(device_type) if backend == "auto" else backend
+    if reason := unavailable(chosen, device_type):
+        raise NTalkerError(f'The backend "{chosen}" cannot be used here: {reason}; use "auto".')
+    return chosen

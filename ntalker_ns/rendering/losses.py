@@ -17,8 +17,9 @@ from torch.nn.functional import mse_loss
 
 from ntalker_ns.data.head_removal import HEAD, TORSO
 from ntalker_ns.data.training_rays import SurroundingsPixels
-from ntalker_ns.field.ragged import Chosen
-from ntalker_ns.rendering.depth_prior import OPAQUE, squared_off
+from ntalker_ns.kernels.ops import Ops
+from ntalker_ns.kernels.ragged import Subset
+from ntalker_ns.rendering.depth_prior import OPAQUE
 from ntalker_ns.rendering.head_renderer import Samples
 from ntalker_ns.rendering.portrait import CompositeRays, Surroundings
 from ntalker_ns.training.lip_patches import LipsPhaseConfig
@@ -68,7 +69,7 @@ class OcclusionPoints:
     rgb: Float[Tensor, "points 3"]
     target: Float[Tensor, "points 3"]
     """The surface's colours before them, in [0, 1]."""
-    subset: Chosen
+    subset: Subset
     """Which of the drawn points count."""
 
 
@@ -115,6 +116,8 @@ class FaceSurface:
     """World y over x and z in [-1, 1]."""
     unit: float
     """Distance between the eyes, world units."""
+    ops: Ops
+    """Compute distances from it."""
 
 
 @dataclass
@@ -174,7 +177,7 @@ def entropy(opacity: Float[Tensor, "rays"]) -> Float[Tensor, ""]:
 
 def surface_loss(samples: Samples, surface: FaceSurface, rays: int) -> Float[Tensor, ""]:
     """Squared distance of samples from the face along y, weighted by their contribution; per ray."""
-    squared = squared_off(samples.positions, surface.depth)
+    squared = surface.ops.squared_distance(samples.positions, surface.depth)
     return torch.dot(samples.weights, squared) / (surface.unit**2 * rays)
 
 

@@ -1,4 +1,4 @@
-"""The occupancy grid: which cells can hold something, so that rays skip the rest."""
+"""The occupancy grid: which cells may hold matter, so that rays skip the others."""
 
 from collections.abc import Callable
 
@@ -7,38 +7,37 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from ntalker_ns.kernels.backend import automatic_backend
+from ntalker_ns.kernels.ops import Ops
 from ntalker_ns.training.transfers import CachedNonzero
 
 VISIBLE_DECAY = 0.99
-"""Factor on how visible a cell is remembered to be, at each update: slow, since a closed cell is never seen again. A
-jaw that drops in one frame of twenty comes by a cell seldom."""
+"""Decay of a cell's visibility at each update: slow, since a closed cell is never seen again, and a jaw that drops in
+one frame of twenty seldom visits a cell."""
 
 MASK_ERROR = 0.03
-"""What tracking and parsing may be wrong by, as a share of the picture's width."""
+"""Allowed error of tracking and parsing, as a fraction of the picture's width."""
 
 OCCLUSION_MARGIN = 0.01
-"""How far within its outline a head may be deeper than its shell, likewise."""
+"""How far within its outline a head may be deeper than its shell, as a fraction of the picture's width."""
 
 DensityFunction = Callable[[Float[Tensor, "samples 3"]], Float[Tensor, "samples 1"]]
 
 
 class OccupancyGrid(nn.Module):
-    """A running maximum of density over the box [-1, 1]^3, and the cells that it leaves open.
+    """A running maximum of density over the box [-1, 1]^3, and the cells that are open to samples.
 
-    The head of a talking person is not still: a lip cell is empty in one frame and full in the next. The density
-    function that an update is given is therefore asked at a random training time, and the decayed maximum keeps
-    what was full a while ago.
+    A talking head moves: a lip cell is empty in one frame and full in the next. Each update therefore evaluates the
+    density at a random training time, and a decayed maximum remembers recent frames.
 
-    Most of a head is never seen: what lies behind its surface is full, and costs samples that add nothing. So a cell
-    must also have been seen, which is to say that a sample in it had some weight on a training ray not long ago.
+    Most of a head is hidden behind its surface, where samples are wasted. So an open cell must also have been visible:
+    a sample in it had some compositing weight on a recent training ray.
 
-    Pruning is careful on purpose: a cell is closed where a step through it would be nearly transparent or was nearly
-    invisible from everywhere, and cells beside an open one stay open, so that a surface can still move. Grids that
-    prune hard are fast and lose quality late in training, when the pruning bites into the surface.
+    Pruning is conservative: a cell is closed where a step through it would be nearly transparent or was nearly
+    invisible from everywhere, and neighbours of open cells stay open, so that surfaces can move. Aggressive pruning is
+    faster and loses quality late in training, when it cuts into the surface.
 
-    Pictures from where nobody stood look past the edges of what was visible: for them, cells are open (`solid`) that
-    are full and lie behind, as deep as that was learned.
+    Novel views look past the edges of what training rays saw: for pictures, full cells behind open ones are open too
+    (`solid`), as deep as the occlusion prior was learned.
     """
 
     occupied: Bool[Tensor, "grid grid grid"]
@@ -49,22 +48,23 @@ class OccupancyGrid(nn.Module):
     visible: Float[Tensor, "grid grid grid"]
     carved: Bool[Tensor, ""]
 
-    def __init__(self, resolution: int, decay: float = 0.95, min_weight: float = 1e-3) -> None:
+    def __init__(self, ops: Ops, resolution: int, decay: float = 0.95, min_weight: float = 1e-3) -> None:
         """
         Args:
+            ops: marks visible cells.
             resolution: cells along an edge.
-            decay: factor on what is remembered, at each update.
-            min_weight: compositing weight below which a sample counts as not seen.
+            decay: factor on remembered density, at each update.
+            min_weight: compositing weight below which a sample is invisible.
         """
         super().__init__()
-        self.resolution, self.decay, self.min_weight = resolution, decay, min_weight
+        self.ops, self.resolution, self.decay, self.min_weight = ops, resolution, decay, min_weight
         shape = (resolution, resolution, resolution)
         self.register_buffer("occupied", torch.ones(shape, dtype=torch.bool))
         self.register_buffer("solid", torch.ones(shape, dtype=torch.bool))
         self.register_buffer("hull", torch.ones(shape, dtype=torch.bool))
         self.register_buffer("inner", torch.ones(shape, dtype=torch.bool))
         self.register_buffer("density", torch.zeros(shape))
-        # Everything counts as seen until it had the time to be: some 40 updates.
+        # All cells count as visible for the first 40 updates or so.
         self.register_buffer("visible", torch.full(shape, 1.5 * min_weight))
         self.register_buffer("carved", torch.tensor(False))
         self._candidates = CachedNonzero()
@@ -76,7 +76,7 @@ class OccupancyGrid(nn.Module):
         return torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1)
 
     def box(self) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:
-        """Least and greatest coordinates of the solid cells; nothing where there are none."""
+        """Least and greatest coordinates of the solid cells; both 0 where there are none."""
         state = (self.solid._version, self.solid.device)
         if self._box is None or self._box[0] != state:
             self._box = (state, self._find_box())
@@ -97,11 +97,11 @@ class OccupancyGrid(nn.Module):
         return low, high
 
     def carve(self, hull: Bool[Tensor, "grid grid grid"], inner: Bool[Tensor, "grid grid grid"]) -> None:
-        """Closes cells for good.
+        """Closes cells permanently.
 
         Args:
-            hull: those that stay for training (see `visual_hull`).
-            inner: those that stay for pictures, which may find the head deeper; holds `hull`.
+            hull: cells that stay for training (see `visual_hull`).
+            inner: cells that stay for pictures, which may reach deeper; contains `hull`.
         """
         self.hull.copy_(hull)
         self.inner.copy_(inner)
@@ -110,35 +110,24 @@ class OccupancyGrid(nn.Module):
         self.carved.fill_(True)
 
     @torch.no_grad()
-    def see(self, positions: Float[Tensor, "samples 3"], weights: Float[Tensor, "samples"]) -> None:
-        """Notes how much samples of training rays added to their pixels.
+    def mark_visible(self, positions: Float[Tensor, "samples 3"], weights: Float[Tensor, "samples"]) -> None:
+        """Notes how much samples of training rays contributed to their pixels.
 
         Args:
             positions: world, in [-1, 1].
             weights: compositing weights.
         """
-        backend = automatic_backend(positions.device.type)
-        if backend == "numba":
-            from ntalker_ns.kernels.numba import occupancy as numba_occupancy
-
-            return numba_occupancy.see(positions, weights, self.visible)
-        if backend == "triton":
-            from ntalker_ns.kernels.triton import occupancy as triton_occupancy
-
-            return triton_occupancy.see(positions.float(), weights.float(), self.visible)
-        cells = ((positions + 1.0) * (0.5 * self.resolution)).long().clamp(0, self.resolution - 1)
-        flat = (cells[:, 0] * self.resolution + cells[:, 1]) * self.resolution + cells[:, 2]
-        self.visible.view(-1).scatter_reduce_(0, flat, weights.to(self.visible.dtype), "amax")
+        self.ops.mark_visible(positions, weights, self.visible)
 
     @torch.no_grad()
     def update(self, density_function: DensityFunction, cells: int, threshold: float, depth: float = 0.0) -> None:
-        """Asks the field at random points of some of the cells that stay, and opens and closes cells by the answers.
+        """Evaluates density at random points of random cells, and opens and closes cells accordingly.
 
         Args:
             density_function: density per world unit at positions, for one training time.
-            cells: how many cells are asked, drawn at random.
+            cells: how many cells are evaluated.
             threshold: density above which a cell is open.
-            depth: how far behind what is seen the head was learned, world units.
+            depth: how far behind visible surfaces the head was learned, world units.
         """
         candidates = self._candidates.of(self.inner)
         drawn = candidates[torch.randint(len(candidates), (cells,), device=candidates.device)]

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from ntalker_ns.data.training_rays import SurroundingsPixels
 from ntalker_ns.driving.sequence import DrivingSequence
-from ntalker_ns.field.ragged import Chosen, choose
 from ntalker_ns.field.torso_field import TorsoField, TorsoFieldConfig
+from ntalker_ns.kernels.ops import Ops
+from ntalker_ns.kernels.ragged import Subset, compact
 from ntalker_ns.rendering.background import Background, LearnedBackground
 from ntalker_ns.rendering.image_plane import ImagePlane, places_of
 from ntalker_ns.rendering.static_cache import lens, versions
@@ -77,7 +78,7 @@ class CompositeRays:
     """Head, torso and background composited, where the head is not opaque."""
 
     rgb: Float[Tensor, "subset 3"]
-    subset: Chosen
+    subset: Subset
     """Which of the rays."""
 
 
@@ -88,15 +89,16 @@ Places = tuple[Float[Tensor, "pixels 2"], Float[Tensor, "pixels 3"], Int[Tensor,
 class Portrait(nn.Module):
     """Torso field and learned background of a clip, and the choice of what is shown behind them."""
 
-    def __init__(self, config: PortraitConfig, sequence: DrivingSequence) -> None:
+    def __init__(self, config: PortraitConfig, sequence: DrivingSequence, ops: Ops) -> None:
         """
         Args:
             config: sizes and weights.
             sequence: the clip's, or a replay of it (a checkpoint then brings what it does not show).
+            ops: computes the torso field.
         """
         super().__init__()
         self.config = config
-        self.torso = TorsoField(config.torso, *_clip_poses(sequence))
+        self.torso = TorsoField(config.torso, *_clip_poses(sequence), ops)
         scale = config.background_size / max(sequence.camera.width, sequence.camera.height)
         self.learned = LearnedBackground((round(sequence.camera.width * scale), round(sequence.camera.height * scale)))
         self.set_background(config.background)
@@ -179,7 +181,7 @@ class Portrait(nn.Module):
         places = places_of(self.image_plane.sequence, camera, self.device)
         frames = torch.tensor([frame])
         motion_net = self.torso.motion_net
-        shares = self._still("shares", camera, motion_net, lambda: self.torso.shares(places.view(-1, 2)))
+        shares = self._still("shares", camera, motion_net, lambda: self.torso.motion_weights(places.view(-1, 2)))
         torso, opacity = self._torso(places.view(-1, 2), frames, [len(shares)], shares)
         background = self._background(camera, places)
         present = torch.full_like(background[..., :1], float(self.choice.kind != "transparent"))
@@ -220,7 +222,7 @@ class Portrait(nn.Module):
             pixels: the others.
         """
         place, plate, frames, counts = places
-        subset = choose(opacity.detach().squeeze(-1) < OPAQUE, counts)
+        subset = compact(opacity.detach().squeeze(-1) < OPAQUE, counts)
         place, plate = subset.of(place), subset.of(plate)
         behind, layers = self.at(
             torch.cat([place, pixels.place]),

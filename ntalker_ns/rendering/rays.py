@@ -10,11 +10,10 @@ from ntalker_ns.training.transfers import to_device
 def camera_rays(camera: Cameras, device: torch.device) -> RayBundle:
     """The rays through all pixels of a camera, as (height, width).
 
-    The same as nerfstudio's `generate_rays`, in a fraction of its time where the camera is a plain pinhole: a frame of
-    video spent as long on its rays as on a hash grid.
+    The same as nerfstudio's `generate_rays`, in a fraction of its time for plain pinhole cameras.
 
     Args:
-        camera: one flat camera, on the host: its numbers are asked for one by one.
+        camera: one flat camera, on the host.
         device: where the rays are wanted.
     """
     plain = camera.distortion_params is None or not bool(camera.distortion_params.any())

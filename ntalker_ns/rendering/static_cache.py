@@ -1,7 +1,7 @@
-"""What a camera that stands still need not render again.
+"""Rays of a static camera that need not be rendered again.
 
 Neither speech nor brows nor blinks act on most of a head, by construction (`ntalker_ns.field.gates`). While camera and
-weights stay the same, so do the rays that meet nothing of lips, jaw, brows and lids: they are rendered once.
+weights stay the same, rays that pass no gate are rendered once.
 """
 
 from collections.abc import Callable, Iterable
@@ -15,15 +15,14 @@ from torch import Tensor
 Outputs = dict[str, Tensor]
 """By name, (rays, channels)."""
 
-Render = Callable[[Int[Tensor, "chosen"], bool], Outputs]
-"""Renders the chosen rays. Where the second argument says so, `live` is among the outputs: which of them may look
-different in the next frame."""
+Render = Callable[[Int[Tensor, "subset"], bool], Outputs]
+"""Renders some rays. With True, `live` is among the outputs: which of them may look different in the next frame."""
 
 
-class StillCamera:
-    """Renders frame after frame, and of the second and later ones with the same key only what may have changed.
+class StaticCameraCache:
+    """Renders frame after frame; from the third one with the same key on, only rays that may have changed.
 
-    The rays to render are found in the second frame, so that a moving camera pays nothing for it.
+    These are found in the second frame, so that a moving camera has no overhead.
     """
 
     def __init__(self) -> None:
@@ -35,7 +34,7 @@ class StillCamera:
         """The outputs of all rays.
 
         Args:
-            key: what the rays that are not live depend on.
+            key: everything that rays which are not live depend on.
             rays: how many there are.
             device: of the rays.
             render: see `Render`.
@@ -52,7 +51,7 @@ class StillCamera:
 
 
 def lens(camera: Cameras) -> tuple[Any, ...]:
-    """What rays depend on beside a camera's pose.
+    """Everything that a camera's rays depend on, but its pose.
 
     Args:
         camera: one flat camera.
@@ -63,6 +62,5 @@ def lens(camera: Cameras) -> tuple[Any, ...]:
 
 
 def versions(tensors: Iterable[Tensor]) -> tuple[int, ...]:
-    """How often each tensor was written: it grows with every change in place, optimisers' included
-    (`ntalker_ns.training.optimizers`)."""
+    """How often each tensor was written in place, by optimisers as well (`ntalker_ns.training.optimizers`)."""
     return tuple(tensor._version for tensor in tensors)

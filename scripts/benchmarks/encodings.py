@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ntalker_ns.field.hash_grid import HashGrid
 from ntalker_ns.kernels.backend import Backend, unavailable
+from ntalker_ns.kernels.ops import Ops
 from scripts.benchmarks.timing import Run, fastest
 
 PEER = "nerfstudio torch 3D"
@@ -81,11 +82,11 @@ def measure_encodings(sizes: EncodingSizes, device: torch.device, repeats: int) 
     for backend in backends:
         if backend in left_out:
             continue
-        encodings[f"{backend} 3D"] = (_grid(3, sizes, backend).to(device), points)
-        if backend != "torch":
-            encodings[f"{backend} 2D"] = (_grid(2, sizes, backend).to(device), flat)
+        encodings[f"{backend} 3D"] = (_grid(3, sizes, device, backend), points)
+        if backend != "reference":
+            encodings[f"{backend} 2D"] = (_grid(2, sizes, device, backend), flat)
         if backend in ("triton", "tcnn"):
-            encodings[f"{backend} 3D, float16 table"] = (_grid(3, sizes, backend).to(device).half(), points)
+            encodings[f"{backend} 3D, float16 table"] = (_grid(3, sizes, device, backend).half(), points)
     cases = {(name, title): run for name, each in encodings.items() for title, run in _passes(*each).items()}
     times = fastest(cases, repeats, device, "Hash grids")
     return EncodingSpeed({name: {title: times[name, title] for title in PASSES} for name in encodings}, left_out)
@@ -102,14 +103,14 @@ def _peer(sizes: EncodingSizes) -> nn.Module:
     )
 
 
-def _grid(dims: int, sizes: EncodingSizes, backend: Backend) -> HashGrid:
+def _grid(dims: int, sizes: EncodingSizes, device: torch.device, backend: Backend) -> HashGrid:
     return HashGrid(
+        Ops(device, backend),
         dims,
         num_levels=sizes.levels,
         max_resolution=sizes.max_resolution,
         log2_hashmap_size=sizes.log2_hashmap_size,
-        backend=backend,
-    )
+    ).to(device)
 
 
 def _passes(encoding: nn.Module, points: Tensor) -> dict[str, Run]:

@@ -7,24 +7,14 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from nerfstudio.utils.math import components_from_spherical_harmonics
 from rich.table import Table
 from torch import Tensor
 
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.field.hash_grid import Encode
 from ntalker_ns.field.landmark_warp import LandmarkWarp
-from ntalker_ns.field.lid_fold import LidFold
-from ntalker_ns.field.ragged import add_per_frame, expand_per_frame
-from ntalker_ns.kernels.face import Face
-from ntalker_ns.kernels.face_state import Gate
 from ntalker_ns.kernels.grid_layout import grid_layout
-from ntalker_ns.kernels.lattice import Lattice
-from ntalker_ns.kernels.reference import hash_grid as reference_hash_grid
-from ntalker_ns.kernels.reference.compositing import composite_torch
-from ntalker_ns.kernels.reference.marching import intersect_box_torch, march_torch
-from ntalker_ns.kernels.reference.poses import apply_per_frame_torch
-from ntalker_ns.rendering.packed_samples import fit, pack
+from ntalker_ns.kernels.ops import Ops
+from ntalker_ns.kernels.types import Composited, FaceState, FrameSamples, Gate, MarchInput, MlpWeights
 from scripts.benchmarks.ceilings import Ceilings, Work, kernel_milliseconds, measure_ceilings
 from scripts.benchmarks.timing import fastest
 
@@ -32,7 +22,7 @@ PROFILED = 5
 """How often kernels run under the profiler."""
 
 PER_RAY = ("origins", "directions", "near", "far", "jitter")
-"""Of a lattice."""
+"""Of a `MarchInput`."""
 
 Numbers = Callable[[], tuple[Tensor, ...]]
 """Results and gradients."""
@@ -145,13 +135,13 @@ def measure_kernels(sizes: KernelSizes, device: torch.device, repeats: int) -> K
         _hash_grid(3, torch.float16, 5e-3, sizes, device),
         _boxes(sizes, device),
         _marching(sizes, device),
-        _rooms(sizes, device),
+        _capacity(sizes, device),
         _compositing(sizes, device),
         _gates(sizes, device),
         _poses(sizes, device),
-        _bending(sizes, device),
+        _inverse_warp(sizes, device),
         _harmonics(sizes, device),
-        # In float32 nobody runs them: torch's layers are quicker, see `network_backend`.
+        # In float32 torch's layers are quicker, so that only half precision is measured.
         _network((65, 64, 64, 65), sizes, device),
         _network((80, 64, 3), sizes, device),
     ]
@@ -182,145 +172,119 @@ def _difference(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> float:
     return worst
 
 
-def _hash_grid(dims: int, kind: torch.dtype, tolerance: float, sizes: KernelSizes, device: torch.device) -> Check:
-    from ntalker_ns.kernels.triton import hash_grid as triton_hash_grid
+def _both(device: torch.device) -> tuple[Ops, Ops]:
+    """Triton's operations and the reference's."""
+    return Ops(device, "triton"), Ops(device, "reference")
 
+
+def _hash_grid(dims: int, kind: torch.dtype, tolerance: float, sizes: KernelSizes, device: torch.device) -> Check:
     layout = grid_layout(dims, 16, 2, 16, 2048, 16)
     points = torch.rand(sizes.points, dims, device=device, requires_grad=True)
     table = torch.randn(layout.total_entries, 2, device=device).to(kind).requires_grad_()
     upstream = torch.randn(sizes.points, layout.output_width, device=device)
 
-    def numbers(encode: Encode) -> tuple[Tensor, ...]:
-        features = encode(points, table, layout, layout.num_levels)
+    def numbers(ops: Ops) -> tuple[Tensor, ...]:
+        features = ops.encode(points, table, layout, layout.num_levels)
         return features, *torch.autograd.grad(features, (points, table), upstream.to(features.dtype))
 
     name = f"hash grid {dims}D, {str(kind).removeprefix('torch.')} table"
     # Points are read by both passes and have a gradient; the table is read by both and has one; features and theirs.
     work = Work(3 * points.nbytes + 3 * table.nbytes + 2 * sizes.points * layout.output_width * kind.itemsize)
-    return Check(
-        name, lambda: numbers(triton_hash_grid.encode), lambda: numbers(reference_hash_grid.encode), tolerance, work
-    )
+    ours, reference = _both(device)
+    return Check(name, lambda: numbers(ours), lambda: numbers(reference), tolerance, work)
 
 
-def _lattice(sizes: KernelSizes, device: torch.device) -> Lattice:
+def _march_input(sizes: KernelSizes, device: torch.device) -> MarchInput:
     origins = torch.nn.functional.normalize(torch.randn(sizes.rays, 3, device=device), dim=1) * 3.0
     directions = torch.nn.functional.normalize(torch.rand_like(origins) - 0.5 - origins, dim=1)
-    near, far = intersect_box_torch(origins, directions)
+    near, far = Ops(device, "reference").intersect_box(origins, directions)
     occupied = torch.rand(128, 128, 128, device=device) < 0.1
     # Sums of eighths are exact in any order.
-    return Lattice(origins, directions, near, far, occupied, 0.0125, torch.rand_like(near), 32)
+    return MarchInput(origins, directions, near, far, occupied, 0.0125, torch.rand_like(near), 32)
 
 
 def _boxes(sizes: KernelSizes, device: torch.device) -> Check:
-    from ntalker_ns.kernels.triton import marching as triton_marching
-
-    lattice = _lattice(sizes, device)
-    rays, box = (lattice.origins, lattice.directions), (-torch.rand(3, device=device), torch.rand(3, device=device))
-    ours, plain = triton_marching.intersect_box, intersect_box_torch
-    work = Work(sum(each.nbytes for each in (*rays, lattice.near, lattice.far)))
+    given = _march_input(sizes, device)
+    rays, box = (given.origins, given.directions), (-torch.rand(3, device=device), torch.rand(3, device=device))
+    ours, plain = (ops.intersect_box for ops in _both(device))
+    work = Work(sum(each.nbytes for each in (*rays, given.near, given.far)))
     return Check("boxes around rays", lambda: ours(*rays, *box), lambda: plain(*rays, *box), 0.0, work)
 
 
 def _marching(sizes: KernelSizes, device: torch.device) -> Check:
-    from ntalker_ns.kernels.triton import marching as triton_marching
+    given = _march_input(sizes, device)
 
-    lattice = _lattice(sizes, device)
-
-    def dense() -> tuple[Tensor, ...]:
-        samples = march_torch(lattice)
+    def numbers(ops: Ops) -> tuple[Tensor, ...]:
+        samples = ops.march(given)
         return samples.starts, samples.ray_counts
 
-    samples = int(triton_marching.count(lattice).sum())
-    return Check("marching", lambda: triton_marching.march(*lattice), dense, 0.0, Work(_read(lattice) + 4 * samples))
+    ours, reference = _both(device)
+    work = Work(_read(given) + 4 * len(ours.march(given).starts))
+    return Check("marching", lambda: numbers(ours), lambda: numbers(reference), 0.0, work)
 
 
-def _read(lattice: Lattice) -> int:
+def _read(given: MarchInput) -> int:
     """Bytes of rays and of the occupied cells."""
-    return sum(getattr(lattice, name).nbytes for name in (*PER_RAY, "occupied"))
+    return sum(getattr(given, name).nbytes for name in (*PER_RAY, "occupied"))
 
 
-def _rooms(sizes: KernelSizes, device: torch.device) -> Check:
-    from ntalker_ns.kernels.triton import marching as triton_marching
-
-    lattice, frames = _lattice(sizes, device), 4
+def _capacity(sizes: KernelSizes, device: torch.device) -> Check:
+    given, frames = _march_input(sizes, device), 4
     rays = sizes.rays // frames * frames
-    lattice = Lattice(*(each[:rays] if name in PER_RAY else each for name, each in lattice._asdict().items()))
+    given = MarchInput(*(each[:rays] if name in PER_RAY else each for name, each in given._asdict().items()))
+    ours, reference = _both(device)
     # Too small for some frames and too large for others.
-    size = max(int(triton_marching.count(lattice).view(frames, -1).sum(dim=1).median()), 1)
+    capacity = max(int(ours.march(given).ray_counts.view(frames, -1).sum(dim=1).median()), 1)
 
-    def empty() -> tuple[Tensor, Tensor]:
-        places = torch.zeros(frames * size, device=device)
-        return places, places.long()
+    def numbers(samples: FrameSamples) -> tuple[Tensor, ...]:
+        return samples.starts, samples.rays, samples.ray_counts, samples.ray_ends
 
-    def ours() -> tuple[Tensor, ...]:
-        kept, ends = fit(triton_marching.count(lattice), frames, size)
-        rooms = empty()
-        triton_marching.write(lattice, kept, ends, *rooms)
-        return *rooms, kept, ends
-
-    def dense() -> tuple[Tensor, ...]:
-        samples = march_torch(lattice)
-        kept, ends = fit(samples.ray_counts, frames, size)
-        return *pack(samples, kept, ends, *empty()), kept, ends
-
-    # A place and a ray's number for each sample.
-    work = Work(_read(lattice) + 12 * frames * size)
-    return Check("marching into rooms", ours, dense, 0.0, work)
+    # A distance and a ray's number for each sample.
+    work = Work(_read(given) + 12 * frames * capacity)
+    return Check(
+        "marching to a capacity",
+        lambda: numbers(ours.march_to_capacity(given, frames, capacity)),
+        lambda: numbers(reference.march_to_capacity(given, frames, capacity)),
+        0.0,
+        work,
+    )
 
 
 def _compositing(sizes: KernelSizes, device: torch.device) -> Check:
-    from ntalker_ns.kernels.triton import compositing as triton_compositing
-
     counts = torch.randint(0, 33, (sizes.rays,), device=device)
     total = int(counts.sum())
     density = (20.0 * torch.rand(total, device=device)).requires_grad_()
     distances = 3.0 + 0.0125 * torch.arange(total, device=device)
     values = torch.rand(total, 3, device=device, requires_grad=True)
-    of_rays = [torch.randn(sizes.rays, device=device) for _ in range(3)]
+    of_rays = [torch.randn(sizes.rays, 1, device=device) for _ in range(3)]
     upstream = (torch.randn(sizes.rays, 3, device=device), *of_rays, torch.randn(total, device=device))
-    packed = (distances, 0.0125, counts)
 
-    def with_gradients(results: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def numbers(results: Composited) -> tuple[Tensor, ...]:
         return *results, *torch.autograd.grad(results, (density, values), upstream)
 
-    def padded() -> tuple[Tensor, ...]:
-        summed, *of_rays, weights = composite_torch(density, values, *packed)
-        return with_gradients((summed, *(each.squeeze(1) for each in of_rays), weights))
-
-    return Check(
-        "compositing",
-        lambda: with_gradients(triton_compositing.composite(density, values, *packed)),
-        padded,
-        1e-4,
-        # Both passes read samples; weights are written, theirs are given; sample and ray have gradients or sums.
-        Work(2 * (density.nbytes + distances.nbytes + values.nbytes + 4 * total) + density.nbytes + values.nbytes),
-    )
+    given = (density, values, distances, 0.0125, counts)
+    ours, reference = (ops.composite for ops in _both(device))
+    # Both passes read samples; weights are written, theirs are given; sample and ray have gradients or sums.
+    work = Work(2 * (density.nbytes + distances.nbytes + values.nbytes + 4 * total) + density.nbytes + values.nbytes)
+    return Check("compositing", lambda: numbers(ours(*given)), lambda: numbers(reference(*given)), 1e-4, work)
 
 
 def _gates(sizes: KernelSizes, device: torch.device) -> Check:
-    from ntalker_ns.kernels.triton import warp as triton_warp
-
     gate = Gate(((0.1, -0.4, 0.2), (-0.2, -0.4, 0.2)), inner=0.2, outer=0.5)
     points = (1.6 * torch.rand(sizes.points, 3, device=device) - 0.8).requires_grad_()
     exact = points.detach().double().requires_grad_()
     upstream = torch.randn(sizes.points, 1, device=device)
 
-    def numbers(found: Tensor, at: Tensor) -> tuple[Tensor, ...]:
+    def numbers(ops: Ops, at: Tensor) -> tuple[Tensor, ...]:
+        found = ops.gate(at, gate)
         return found, *torch.autograd.grad(found, at, upstream.to(found.dtype))
 
-    return Check(
-        "gate",
-        lambda: numbers(triton_warp.gate(points, gate), points),
-        # In double precision a gate is computed by torch, operation by operation.
-        lambda: numbers(gate(exact), exact),
-        1e-4,
-        Work(3 * points.nbytes + 8 * sizes.points),
-    )
+    ours, reference = _both(device)
+    work = Work(3 * points.nbytes + 8 * sizes.points)
+    return Check("gate", lambda: numbers(ours, points), lambda: numbers(reference, exact), 1e-4, work)
 
 
 def _poses(sizes: KernelSizes, device: torch.device) -> Check:
-    from ntalker_ns.kernels.triton import poses as triton_poses
-
     counts = [sizes.points // 3, sizes.points - sizes.points // 3]
     points, corrections = torch.randn(sizes.points, 3, device=device), 0.3 * torch.randn(2, 6, device=device)
     exact, upstream = corrections.double().requires_grad_(), torch.randn_like(points)
@@ -329,19 +293,18 @@ def _poses(sizes: KernelSizes, device: torch.device) -> Check:
     def numbers(moved: Tensor, by: Tensor) -> tuple[Tensor, ...]:
         return moved, *torch.autograd.grad(moved, by, upstream.to(moved.dtype))
 
+    ours, reference = (ops.correct_poses for ops in _both(device))
     return Check(
         "pose corrections",
-        lambda: numbers(triton_poses.apply_per_frame(points, corrections, counts), corrections),
+        lambda: numbers(ours(points, corrections, counts), corrections),
         # Float32 sums of so many numbers differ by more than their last bits, whoever adds them.
-        lambda: numbers(apply_per_frame_torch(points.double(), exact, counts), exact),
+        lambda: numbers(reference(points.double(), exact, counts), exact),
         1e-4,
         Work(4 * points.nbytes),
     )
 
 
-def _bending(sizes: KernelSizes, device: torch.device) -> Check:
-    from ntalker_ns.kernels.triton import warp as triton_warp
-
+def _inverse_warp(sizes: KernelSizes, device: torch.device) -> Check:
     counts = [sizes.points // 3, sizes.points - sizes.points // 3]
     centers = ((0.1, -0.4, 0.2), (-0.2, -0.4, 0.2))
     gates = (Gate(centers, inner=0.2, outer=0.5), Gate(centers, inner=0.1, outer=0.6))
@@ -353,71 +316,50 @@ def _bending(sizes: KernelSizes, device: torch.device) -> Check:
     lids = np.stack(
         [np.stack([columns + at, 0 * columns - 0.1, 0 * columns, 0 * columns + 0.3], 1) for at in (-0.3, 0.3)]
     )
-    fold = LidFold(lids).to(device)
-    shapes, openness = (
-        torch.randn(2, 3, dtype=torch.float64, device=device),
-        torch.tensor([[0.3], [0.8]], device=device),
-    )
+    shapes = torch.randn(2, 3, dtype=torch.float64, device=device)
     points = 1.2 * torch.rand(sizes.points, 3, device=device) - 0.6
     # As along rays, runs of samples are near the lips and others are not.
     speech = torch.rand(sizes.points, 1, device=device)
     speech = torch.where(torch.arange(sizes.points, device=device)[:, None] % 1024 < 512, speech, 0.0)
-    lips, brows = (warp.landmarks(shapes) for warp in warps)
-    face = Face(*gates, lips, brows, fold.lids, openness.view(-1))
-
-    def torch_numbers() -> tuple[Tensor, ...]:
-        exact = points.double()
-        shift = -speech * warps[0](exact, shapes, counts) - gates[0](exact) * warps[1](exact, shapes, counts)
-        opened = expand_per_frame(openness.double(), counts)
-        shift[:, 2:] += gates[1](exact) * fold(exact + shift, opened)[:, None]
-        return shift, gates[1](exact) * (1.0 - opened)
-
-    work = Work(2 * points.nbytes + 2 * speech.nbytes)
-    return Check("bending", lambda: triton_warp.calm(points, speech, counts, face), torch_numbers, 1e-4, work)
-
-
-def _harmonics(sizes: KernelSizes, device: torch.device) -> Check:
-    from ntalker_ns.kernels.triton import harmonics as triton_harmonics
-
-    directions = torch.nn.functional.normalize(torch.randn(sizes.points, 3, device=device), dim=1)
+    lips, brows = (warp(shapes) for warp in warps)
+    openness = torch.tensor([0.3, 0.8], device=device)
+    face = FaceState(*gates, lips, brows, torch.from_numpy(lids).to(device), openness)
+    ours, reference = (ops.inverse_warp for ops in _both(device))
     return Check(
-        "spherical harmonics",
-        lambda: (triton_harmonics.spherical_harmonics(4, directions),),
-        lambda: (components_from_spherical_harmonics(4, directions),),
-        1e-5,
-        Work(directions.nbytes + 4 * 16 * sizes.points),
+        "inverse warp",
+        lambda: ours(points, speech, counts, face),
+        lambda: reference(points.double(), speech.double(), counts, face),
+        1e-4,
+        Work(2 * points.nbytes + 2 * speech.nbytes),
     )
 
 
-def _network(widths: tuple[int, ...], sizes: KernelSizes, device: torch.device) -> Check:
-    from ntalker_ns.kernels.triton import mlp as triton_mlp
+def _harmonics(sizes: KernelSizes, device: torch.device) -> Check:
+    directions = torch.nn.functional.normalize(torch.randn(sizes.points, 3, device=device), dim=1)
+    ours, reference = (ops.spherical_harmonics for ops in _both(device))
+    work = Work(directions.nbytes + 4 * 16 * sizes.points)
+    return Check("spherical harmonics", lambda: (ours(4, directions),), lambda: (reference(4, directions),), 1e-5, work)
 
+
+def _network(widths: tuple[int, ...], sizes: KernelSizes, device: torch.device) -> Check:
     weights = [torch.randn(b, a, device=device) / a**0.5 for a, b in pairwise(widths)]
     # So large that no hidden value is near 0, where rounding decides whether it has a gradient.
     biases = [8.0 * 4.0**i * torch.randn(width, device=device).sign() for i, width in enumerate(widths[1:])]
     counts = [sizes.points // 3, sizes.points - sizes.points // 3]
-    samples, rows = torch.randn(sizes.points, widths[0], device=device), torch.randn(2, widths[1], device=device)
-    gates = torch.rand(sizes.points, 1, device=device)
-    tensors = [each.requires_grad_() for each in (samples, rows, gates, *weights, *biases)]
+    samples, frames = torch.randn(sizes.points, widths[0], device=device), torch.randn(2, 8, device=device)
+    frame_weight, gates = torch.randn(widths[1], 8, device=device), torch.rand(sizes.points, 1, device=device)
+    tensors = [each.requires_grad_() for each in (samples, frames, frame_weight, gates, *weights, *biases)]
     upstream = torch.randn(sizes.points, widths[-1], device=device)
+    network = MlpWeights(weights, biases, frame_weight)
 
-    def layers() -> Tensor:
-        hidden = torch.nn.functional.linear(samples, weights[0], biases[0])
-        hidden = add_per_frame(hidden, rows.to(hidden.dtype), counts, gates.to(hidden.dtype))
-        for weight, bias in zip(weights[1:], biases[1:], strict=True):
-            hidden = torch.nn.functional.linear(hidden.relu(), weight, bias)
-        return hidden
-
-    def numbers(run: Callable[[], Tensor]) -> tuple[Tensor, ...]:
+    def numbers(ops: Ops) -> tuple[Tensor, ...]:
         with torch.autocast(device.type, torch.float16):
-            out = run()
+            out = ops.run_mlp(samples, network, frames, counts, gates)
         return out, *torch.autograd.grad(out, tensors, upstream.to(out.dtype))
 
-    def fused() -> Tensor:
-        return triton_mlp.run_mlp(samples, rows, counts, gates, weights, biases)
-
+    ours, reference = _both(device)
     name = f"network {'-'.join(map(str, widths))}, float16"
     # Samples are read by both passes and have a gradient; what comes out has one; three products for each layer.
     moved = 2 * (3 * widths[0] + 2 * widths[-1]) * sizes.points
     work = Work(moved, 6 * sizes.points * sum(weight.numel() for weight in weights), half=True)
-    return Check(name, lambda: numbers(fused), lambda: numbers(layers), 2e-2, work)
+    return Check(name, lambda: numbers(ours), lambda: numbers(reference), 2e-2, work)

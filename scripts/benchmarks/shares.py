@@ -22,7 +22,7 @@ CPU_PARTS: dict[str, tuple[str, ...]] = {
         *("aten::convolution", "aten::convolution_backward", "_RunMLP", "_RunMLPBackward"),
     ),
     "encodings": ("_Encode", "_EncodeBackward", "table_gradient"),
-    "both in one kernel": ("ask_field", "ask_field_gradients"),
+    "both in one kernel": ("field", "field_gradients"),
     "marching": ("march",),
     "compositing": ("_Composite", "_CompositeBackward"),
     "drawing pixels": ("next_train",),

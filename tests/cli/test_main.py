@@ -130,7 +130,7 @@ def test_the_command_starts_without_the_heavy_libraries():
 
 def test_the_doctor_finds_what_the_tests_need():
     states = {finding.subject: finding.state for finding in doctor.examine()}
-    for subject in ("python", "torch", "hash grids", "networks", "mediapipe", "video and sound", "speech synthesis"):
+    for subject in ("python", "torch", "backend", "mediapipe", "video and sound", "speech synthesis"):
         assert states[subject] == "ok", subject
     assert "missing" not in states.values()
 
@@ -140,42 +140,30 @@ def test_the_doctor_finds_what_the_tests_need():
     [
         (
             {"triton": None, "tinycudann": None},
-            "torch on cuda; Triton's fused kernels .* but triton cannot be imported",
+            "reference on cuda; Triton's fused kernels .* but triton cannot be imported",
         ),
         ({"tinycudann": None}, "triton on cuda; tiny-cuda-nn is the alternative, but tinycudann cannot be imported"),
         ({"tinycudann": object()}, "triton on cuda; tiny-cuda-nn is there too and is not chosen"),
     ],
 )
-def test_the_doctor_says_why_no_faster_grid_is_used(
+def test_the_doctor_says_why_no_faster_backend_is_used(
     libraries: dict[str, object], found: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     for name, module in libraries.items():
         monkeypatch.setitem(sys.modules, name, module)
-    (finding,) = doctor._encodings()
+    finding = next(doctor._kernels())
     assert finding.state == "ok"
     assert re.match(found, finding.found)
 
 
-@pytest.mark.parametrize(
-    ("cuda", "widest", "libraries", "found"),
-    [
-        (False, 0, {}, "numba on cpu: all layers in one kernel, in float32"),
-        (True, 64, {}, "triton on cuda: all layers in one kernel, in half precision; torch"),
-        (True, 0, {}, "torch on cuda, layer by layer: this GPU has too little shared memory"),
-        (True, 64, {"triton": None}, "torch on cuda, layer by layer; .* but triton cannot be imported"),
-    ],
-)
-def test_the_doctor_says_what_computes_networks(
-    cuda: bool, widest: int, libraries: dict[str, object], found: str, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: cuda)
-    monkeypatch.setattr(doctor, "_widest_network", lambda: widest)
-    for name, module in libraries.items():
-        monkeypatch.setitem(sys.modules, name, module)
-    (finding,) = doctor._networks()
-    assert finding.state == "ok"
-    assert re.match(found, finding.found)
+def test_the_doctor_lists_what_computes_each_operation(monkeypatch: pytest.MonkeyPatch):
+    found = {finding.subject.strip(): finding.found for finding in doctor._kernels()}
+    assert found["encode"] == "numba" and found["gate"] == "numba, else reference"
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr(doctor, "_widest_network", lambda: 0)
+    found = {finding.subject.strip(): finding.found for finding in doctor._kernels()}
+    assert found["march"] == "triton" and "too little shared memory" in found["run_mlp"]
 
 
 def test_the_doctor_reports_a_broken_part_and_goes_on(

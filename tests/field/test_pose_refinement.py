@@ -5,16 +5,14 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from ntalker_ns.field import pose_refinement
-from ntalker_ns.field.pose_refinement import PoseRefinement, apply_per_frame, corrected_rays, fit_poses
-from ntalker_ns.kernels.reference.poses import _skew, rotation_matrices
+from ntalker_ns.field.pose_refinement import PoseRefinement, corrected_rays, fit_poses
+from ntalker_ns.kernels.ops import Ops
+from ntalker_ns.kernels.reference.poses import rotation_matrices, skew_matrices
 
 
-@pytest.fixture(params=["numba", "torch"])
-def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The CPU's kernels, and plain torch; a GPU's are in triton_cases."""
-    monkeypatch.setattr(pose_refinement, "automatic_backend", lambda device: request.param)
-    return request.param
+@pytest.fixture(params=["numba", "reference"])
+def ops(request: pytest.FixtureRequest) -> Ops:
+    return Ops("cpu", request.param)
 
 
 def test_rotations_equal_scipy() -> None:
@@ -23,50 +21,45 @@ def test_rotations_equal_scipy() -> None:
     np.testing.assert_allclose(rotation_matrices(torch.from_numpy(vectors)).numpy(), expected, atol=1e-12)
 
 
-@pytest.mark.usefixtures("backend")
-def test_samples_move_with_their_frame() -> None:
+def test_samples_move_with_their_frame(ops: Ops) -> None:
     positions = torch.randn(5, 3, dtype=torch.float64)
     corrections = torch.zeros(2, 6, dtype=torch.float64)
     corrections[1, 2] = np.pi / 2
     corrections[1, 3:] = torch.tensor([1.0, 2.0, 3.0])
-    moved = apply_per_frame(positions, corrections, [2, 3])
+    moved = ops.correct_poses(positions, corrections, [2, 3])
     torch.testing.assert_close(moved[:2], positions[:2])
     x, y, z = positions[2:].unbind(-1)
     torch.testing.assert_close(moved[2:], torch.stack([-y + 1.0, x + 2.0, z + 3.0], dim=-1))
 
 
-@pytest.mark.usefixtures("backend")
-def test_samples_are_not_rounded_under_autocast() -> None:
+def test_samples_are_not_rounded_under_autocast(ops: Ops) -> None:
     positions, corrections = torch.randn(5, 3), 0.1 * torch.randn(2, 6)
-    expected = apply_per_frame(positions, corrections, [2, 3])
+    expected = ops.correct_poses(positions, corrections, [2, 3])
     with torch.autocast("cpu", torch.float16):
-        assert torch.equal(apply_per_frame(positions, corrections, [2, 3]), expected)
+        assert torch.equal(ops.correct_poses(positions, corrections, [2, 3]), expected)
 
 
-@pytest.mark.usefixtures("backend")
-def test_points_of_corrected_rays_are_corrected_points() -> None:
+def test_points_of_corrected_rays_are_corrected_points(ops: Ops) -> None:
     origins, directions, correction = (torch.randn(size, dtype=torch.float64) for size in ((5, 3), (5, 3), 6))
     distances = torch.rand(5, 1, dtype=torch.float64)
-    points = apply_per_frame(origins + distances * directions, correction[None], [5])
+    points = ops.correct_poses(origins + distances * directions, correction[None], [5])
     moved_origins, moved_directions = corrected_rays(origins, directions, correction)
     torch.testing.assert_close(moved_origins + distances * moved_directions, points)
 
 
-@pytest.mark.usefixtures("backend")
-def test_gradients_at_no_correction_are_exact() -> None:
+def test_gradients_at_no_correction_are_exact(ops: Ops) -> None:
     positions = torch.randn(4, 3, dtype=torch.float64)
     corrections = torch.zeros(2, 6, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda c: apply_per_frame(positions, c, [1, 3]), (corrections,))
+    assert torch.autograd.gradcheck(lambda c: ops.correct_poses(positions, c, [1, 3]), (corrections,))
 
 
-@pytest.mark.usefixtures("backend")
-def test_many_samples_of_uneven_frames_move_as_autograd_has_it() -> None:
+def test_gradients_over_many_samples_of_uneven_frames_equal_autograd(ops: Ops) -> None:
     torch.manual_seed(2)
     counts, weights = [700, 0, 1, 299], torch.randn(1000, 3)
     positions, corrections = torch.randn(1000, 3), (0.3 * torch.randn(4, 6)).requires_grad_()
-    apply_per_frame(positions, corrections, counts).mul(weights).sum().backward()
+    ops.correct_poses(positions, corrections, counts).mul(weights).sum().backward()
     exact = corrections.detach().double().requires_grad_()
-    rotations = torch.linalg.matrix_exp(_skew(exact[:, :3]))
+    rotations = torch.linalg.matrix_exp(skew_matrices(exact[:, :3]))
     of_samples = torch.repeat_interleave(torch.arange(4), torch.tensor(counts))
     moved = (rotations[of_samples] @ positions.double()[:, :, None]).squeeze(-1) + exact[of_samples, 3:]
     (moved * weights).sum().backward()
@@ -74,14 +67,13 @@ def test_many_samples_of_uneven_frames_move_as_autograd_has_it() -> None:
     torch.testing.assert_close(corrections.grad.double(), exact.grad, rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("angle", [1e-3, 0.009, 0.011, 0.5, 3.0])
-def test_gradients_of_corrections_equal_finite_differences(angle: float) -> None:
+def test_gradients_of_corrections_equal_finite_differences(angle: float, ops: Ops) -> None:
     torch.manual_seed(0)
     corrections = torch.randn(2, 6, dtype=torch.float64)
     corrections[:, :3] *= angle / corrections[:, :3].norm(dim=1, keepdim=True)
     positions = torch.randn(4, 3, dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda c: apply_per_frame(positions, c, [1, 3]), (corrections.requires_grad_(),))
+    assert torch.autograd.gradcheck(lambda c: ops.correct_poses(positions, c, [1, 3]), (corrections.requires_grad_(),))
 
 
 @pytest.mark.parametrize("angle", [1e-3, 0.009, 0.011, 0.5, 3.0])
@@ -96,7 +88,7 @@ def test_gradients_of_small_rotations_hold_in_single_precision() -> None:
     vectors, upstream = 0.012 * torch.nn.functional.normalize(torch.randn(4, 3), dim=1), torch.randn(4, 3, 3)
     found, exact = (each.requires_grad_() for each in (vectors.clone(), vectors.double()))
     (rotation_matrices(found) * upstream).sum().backward()
-    (torch.linalg.matrix_exp(_skew(exact)) * upstream).sum().backward()
+    (torch.linalg.matrix_exp(skew_matrices(exact)) * upstream).sum().backward()
     assert found.grad is not None and exact.grad is not None
     torch.testing.assert_close(found.grad.double(), exact.grad, rtol=0, atol=2e-6)
 

@@ -9,10 +9,11 @@ import torch
 from support.made_up_lids import open_lids
 
 from ntalker_ns.face.rig import Rig
-from ntalker_ns.field.mlp import FrameMLP, network_backend, truncated_exp
-from ntalker_ns.field.ragged import PerRay
+from ntalker_ns.field.mlp import FrameMLP, truncated_exp
 from ntalker_ns.field.talker_field import FrameConditions, TalkerField, TalkerFieldConfig
 from ntalker_ns.kernels.backend import Backend
+from ntalker_ns.kernels.ops import Ops
+from ntalker_ns.kernels.ragged import RayInputs
 from ntalker_ns.training import transfers
 
 KEYPOINTS = {
@@ -26,6 +27,10 @@ KEYPOINTS = {
 
 @pytest.fixture()
 def field() -> TalkerField:
+    return make_field("auto")
+
+
+def make_field(backend: Backend) -> TalkerField:
     torch.manual_seed(0)
     config = TalkerFieldConfig(num_levels=4, max_resolution=64, log2_hashmap_size=10)
     places = np.stack([KEYPOINTS[name][[0, 2]] for name in ("mouth", "chin", "nose")]).astype(np.float32)
@@ -35,7 +40,7 @@ def field() -> TalkerField:
     raised = np.zeros((2, 3, 2), np.float32)
     raised[0, :2, 1] = 0.05
     rig = Rig(KEYPOINTS, places, motions, brows, raised, open_lids(KEYPOINTS))
-    field = TalkerField(config, rig)
+    field = TalkerField(config, rig, Ops("cpu", backend))
     for table in field.grid_parameters():
         torch.nn.init.normal_(table)
     return field
@@ -56,10 +61,10 @@ def points_at(keypoint: str, count: int = 20) -> torch.Tensor:
     return torch.tensor(KEYPOINTS[keypoint], dtype=torch.float32) + around
 
 
-def views(field: TalkerField, directions: torch.Tensor) -> PerRay | None:
-    """What the field is told of directions, one for each sample."""
+def views(field: TalkerField, directions: torch.Tensor) -> RayInputs | None:
+    """Encoded directions, one for each sample."""
     known = field.views(directions)
-    return None if known is None else PerRay(known, torch.arange(len(directions)))
+    return None if known is None else RayInputs(known, torch.arange(len(directions)))
 
 
 def test_audio_moves_the_mouth_and_nothing_else(field: TalkerField) -> None:
@@ -97,7 +102,7 @@ def test_closed_lids_cover_the_eye_with_the_skin_over_it(field: TalkerField, mon
     monkeypatch.setattr("ntalker_ns.field.talker_field.LID_LEVELS", 1.0)
     first = field.density_net.layers[0]
     assert isinstance(first, torch.nn.Linear)
-    first.weight.data[:, -1] = 0  # the network is not told
+    first.weight.data[:, -1] = 0  # the network does not know eye closure
     on_eye = torch.tensor(KEYPOINTS["left_eye"], dtype=torch.float32)[None] + torch.tensor([[0.0, 0.0, 0.03]])
     skin = on_eye + torch.tensor([[0.0, 0.0, 0.15 * 0.08 / 0.18]])
     closed = field.density(on_eye, conditions(field, [1], eyes=0.0))
@@ -134,7 +139,7 @@ def test_gradients_reach_positions_audio_and_tables(field: TalkerField) -> None:
 
 def test_frame_mlp_equals_repeated_columns() -> None:
     torch.manual_seed(0)
-    mlp = FrameMLP(5, 3, width=8, layers=3, out_dim=2).double()
+    mlp = FrameMLP(Ops("cpu"), 5, 3, width=8, layers=3, out_dim=2).double()
     samples, rows, counts = torch.randn(9, 5).double(), torch.randn(2, 3).double(), [4, 5]
     assert mlp.frame is not None
     repeated = torch.repeat_interleave(rows, torch.tensor(counts), dim=0)
@@ -145,29 +150,13 @@ def test_frame_mlp_equals_repeated_columns() -> None:
     torch.testing.assert_close(mlp(samples, rows, counts), mlp.layers[2](mlp.layers[1](hidden.relu()).relu()))
 
 
-@pytest.mark.parametrize(
-    ("backend", "device_type", "half", "expected"),
-    [
-        ("auto", "cpu", False, "numba"),
-        ("numba", "cpu", False, "numba"),
-        ("torch", "cpu", False, "torch"),
-        ("auto", "cpu", True, "torch"),
-        ("auto", "cuda", True, "triton"),
-        ("auto", "cuda", False, "torch"),
-        ("torch", "cuda", True, "torch"),
-    ],
-)
-def test_what_computes_networks(backend: Backend, device_type: str, half: bool, expected: str) -> None:
-    assert network_backend(backend, device_type, half) == expected
-
-
-def test_plain_layers_where_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_precision_falls_back_to_plain_layers(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> None:
         raise AssertionError
 
     monkeypatch.setattr("ntalker_ns.kernels.numba.mlp.run_mlp", refuse)
     samples = torch.randn(9, 5)
-    plain, fused = FrameMLP(5, 0, 16, 2, 2, backend="torch"), FrameMLP(5, 0, 16, 2, 2)
+    plain, fused = (FrameMLP(Ops("cpu", backend), 5, 0, 16, 2, 2) for backend in ("reference", "numba"))
     assert plain(samples, None, [9]).dtype == torch.float32
     with pytest.raises(AssertionError):
         fused(samples, None, [9])
@@ -202,13 +191,9 @@ def test_truncated_exp() -> None:
     torch.testing.assert_close(x.grad, expected)
 
 
-def test_asking_all_samples_is_asking_those_that_differ(field: TalkerField, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In double precision and by torch alone, as on a device that the host does not wait for."""
-    field.double()
-    monkeypatch.setattr(field.space_grid, "backend", "torch")
-    monkeypatch.setattr(field.audio_grid, "backend", "torch")
-    for network in (each for each in field.modules() if isinstance(each, FrameMLP)):
-        monkeypatch.setattr(network, "backend", "torch")
+def test_masked_samples_give_the_numbers_of_compacted_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In double precision; samples are masked on devices, where compacting them would need a synchronisation."""
+    field = make_field("reference").double()
     keypoints = [points_at(name) for name in ("mouth", "left_eye", "chin")]
     counts = [50, 0, 60]
     positions = torch.cat([*keypoints, torch.rand(50, 3) * 2.0 - 1.0]).double()[torch.randperm(110)].requires_grad_()

@@ -7,6 +7,7 @@ from scipy.spatial.transform import Rotation
 
 from ntalker_ns.driving.controls import cameras_of_heads
 from ntalker_ns.field.torso_field import MEMORY, TorsoField, TorsoFieldConfig, displacements, pose_features
+from ntalker_ns.kernels.ops import Ops
 
 FRAMES = 12
 
@@ -24,8 +25,8 @@ def cameras(vectors: np.ndarray, places: np.ndarray) -> torch.Tensor:
 def tiny_field(trained: torch.Tensor | None = None, **sizes) -> TorsoField:
     torch.manual_seed(0)
     trained = torch.ones(FRAMES, dtype=torch.bool) if trained is None else trained
-    config = TorsoFieldConfig(num_levels=4, max_resolution=64, log2_hashmap_size=10, backend="torch", **sizes)
-    return TorsoField(config, cameras(*heads()), trained)
+    config = TorsoFieldConfig(num_levels=4, max_resolution=64, log2_hashmap_size=10, **sizes)
+    return TorsoField(config, cameras(*heads()), trained, Ops("cpu", "reference"))
 
 
 def test_pose_features_by_hand():
@@ -78,9 +79,9 @@ def test_a_frame_that_was_not_trained_remembers_its_neighbours_code():
 def test_displacements_are_linear_in_the_conditions():
     field = tiny_field()
     places, one, two = torch.rand(20, 2), torch.randn(1, 8), torch.randn(1, 8)
-    shares = field.shares(places)
-    separate = [displacements(shares, one, [20]), displacements(shares, two, [20])]
-    together = displacements(shares, 2.0 * one - 3.0 * two, [20])
+    weights = field.motion_weights(places)
+    separate = [displacements(weights, one, [20]), displacements(weights, two, [20])]
+    together = displacements(weights, 2.0 * one - 3.0 * two, [20])
     torch.testing.assert_close(together, 2.0 * separate[0] - 3.0 * separate[1], atol=1e-5, rtol=1e-4)
 
 
@@ -104,10 +105,10 @@ def test_a_torso_that_moves_with_the_head_is_found(code_dim: int):
     breath = 0.03 * np.sin(np.arange(40) * 1.7)
     slide = torch.tensor(np.stack([0.3 * positions[:, 0] / 4, breath], axis=1), dtype=torch.float32)
     torch.manual_seed(0)
-    config = TorsoFieldConfig(num_levels=4, max_resolution=32, log2_hashmap_size=10, backend="torch", code_dim=code_dim)
+    config = TorsoFieldConfig(num_levels=4, max_resolution=32, log2_hashmap_size=10, code_dim=code_dim)
     trained = torch.arange(40) < 36
     poses = cameras(vectors, positions)
-    field = TorsoField(config, poses, trained)
+    field = TorsoField(config, poses, trained, Ops("cpu", "reference"))
     optimizer = torch.optim.Adam(field.parameters(), lr=1e-2)
 
     def target(places: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:

@@ -1,53 +1,41 @@
-"""Squared distances from a surface, by hand and by both implementations for the CPU."""
+"""What is asked of points behind the surface, by hand."""
 
-import pytest
+import math
+
 import torch
 
-from ntalker_ns.kernels.numba import surface as numba_surface
-from ntalker_ns.kernels.reference.surface import squared_off_torch
-from ntalker_ns.rendering.depth_prior import squared_off
-
-COLUMNS = 16
+from ntalker_ns.rendering.depth_prior import stratified_rays
+from ntalker_ns.rendering.losses import occlusion_loss
 
 
-@pytest.mark.parametrize("implementation", [squared_off_torch, numba_surface.squared_off, squared_off])
-def test_between_the_centres_of_cells_lines_are_straight(implementation) -> None:
-    # A plane, which straight lines reach everywhere between the outermost centres, and a step along z.
-    x = (2 * torch.arange(COLUMNS) + 1.0) / COLUMNS - 1.0
-    surface = 0.3 * x[:, None] + 0.1 * (torch.arange(COLUMNS) >= 8)
-    half, rim = 1.0 / COLUMNS, 1.0 - 1.0 / COLUMNS
-    positions = torch.tensor(
-        [[0.37, 0.5, -0.4], [-0.2, -0.1, half], [-0.2, -0.1, 0.0], [-0.2, -0.1, 0.5 * half], [1.4, 0.0, -2.0]]
+def test_solid_points_are_judged_by_their_colour_alone():
+    density = torch.tensor([[math.log(10.0) / 0.05], [1e4]])
+    rgb = torch.tensor([[0.5, 0.5, 0.5], [0.2, 0.4, 0.6]])
+    found = occlusion_loss(density, rgb, rgb - torch.tensor([[0.3, 0.0, 0.0], [0.0, 0.0, 0.0]]), step=0.05)
+    torch.testing.assert_close(found, torch.tensor([0.03, 0.0]), atol=1e-6, rtol=0)
+
+
+def test_thin_points_fall_short_by_a_logarithm():
+    solid, rgb = math.log(10.0) / 0.1, torch.rand(2, 3)
+    density = torch.tensor([[solid / math.e], [0.0]], requires_grad=True)
+    found = occlusion_loss(density, rgb, rgb, step=0.1)
+    expected = torch.tensor([0.01, 0.01 * math.log(solid / 1e-6)])
+    torch.testing.assert_close(found.detach(), expected)
+    found.sum().backward()
+    assert density.grad is not None and density.grad[0] < 0
+
+
+def test_rays_are_drawn_all_over_each_frame():
+    drawn, counts = stratified_rays([40, 7, 100], 0.25, torch.device("cpu"))
+    assert counts == [10, 2, 25]
+    assert drawn.tolist() == sorted(set(drawn.tolist()))
+    assert ((drawn[:10] >= 4 * torch.arange(10)) & (drawn[:10] < 4 * torch.arange(1, 11))).all()
+    assert ((drawn[10:12] >= 40) & (drawn[10:12] < 47)).all()
+    assert ((drawn[12:] - 47) // 4 == torch.arange(25)).all()
+    every, counts = stratified_rays([3, 5], 1.0, torch.device("cpu"))
+    assert every.tolist() == list(range(8)) and counts == [3, 5]
+    # Over many draws, every ray is drawn about as often.
+    often = torch.bincount(
+        torch.cat([stratified_rays([10], 0.2, torch.device("cpu"))[0] for _ in range(500)]), minlength=10
     )
-    expected = [0.111, -0.06 + 0.1, -0.06 + 0.05, -0.06 + 0.075, 0.3 * rim]
-    found = implementation(positions, surface)
-    torch.testing.assert_close(found, (positions[:, 1] - torch.tensor(expected)).square(), rtol=1e-5, atol=1e-7)
-
-
-@pytest.mark.parametrize("columns", [1, 2, 64])
-def test_fast_and_reference_agree(columns: int) -> None:
-    torch.manual_seed(columns)
-    surface = torch.randn(columns, columns)
-    positions = 2.4 * torch.rand(2000, 3) - 1.2
-    positions[:3] = torch.tensor([[-1.0, 0.0, -1.0], [1.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
-    expected = squared_off_torch(positions.double(), surface).float()
-    torch.testing.assert_close(squared_off(positions, surface), expected, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(squared_off_torch(positions, surface), expected, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("axis", [0, 1, 2])
-def test_what_is_not_a_number_harms_nobody_else(axis: int) -> None:
-    """Its cell would lie outside of all memory."""
-    positions, surface = 2.0 * torch.rand(50, 3) - 1.0, torch.rand(COLUMNS, COLUMNS)
-    expected = squared_off(positions, surface)
-    positions[20, axis] = float("nan")
-    found = squared_off(positions, surface)
-    others = torch.arange(50) != 20
-    assert torch.equal(found[others], expected[others])
-
-
-def test_positions_get_no_gradient_and_there_may_be_none() -> None:
-    positions = torch.zeros(0, 3, requires_grad=True)
-    for implementation in (squared_off_torch, squared_off):
-        found = implementation(positions, torch.zeros(4, 4))
-        assert found.shape == (0,) and not found.requires_grad
+    assert often.min() > 60 and often.max() < 140

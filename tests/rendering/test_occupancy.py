@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from ntalker_ns.kernels.ops import Ops
 from ntalker_ns.rendering.occupancy import OccupancyGrid, dilated_cells, visual_hull, widen_mask
+
+OPS = Ops("cpu")
 
 
 def ball(positions: torch.Tensor) -> torch.Tensor:
@@ -13,12 +16,12 @@ def ball(positions: torch.Tensor) -> torch.Tensor:
 
 def see_everything(grid: OccupancyGrid) -> None:
     centers = grid.centers().view(-1, 3)
-    grid.see(centers, torch.ones(len(centers)))
+    grid.mark_visible(centers, torch.ones(len(centers)))
 
 
 def test_updates_find_the_ball_and_close_the_rest() -> None:
     torch.manual_seed(0)
-    grid = OccupancyGrid(16)
+    grid = OccupancyGrid(OPS, 16)
     for _ in range(20):
         see_everything(grid)
         grid.update(ball, cells=4096, threshold=1.0)
@@ -29,12 +32,12 @@ def test_updates_find_the_ball_and_close_the_rest() -> None:
 
 def test_a_cell_remembers_the_most_that_was_seen_of_it() -> None:
     torch.manual_seed(1)
-    grid = OccupancyGrid(4)
+    grid = OccupancyGrid(OPS, 4)
     before = grid.visible.copy_(torch.rand(4, 4, 4)).clone()
     # Some on the rim and beyond it, many in one cell.
     positions = torch.cat([2.4 * torch.rand(200, 3) - 1.2, torch.tensor([[1.0, -1.0, 0.0]])])
     weights = torch.rand(201)
-    grid.see(positions, weights)
+    grid.mark_visible(positions, weights)
     cells = (2.0 * (positions + 1.0)).floor().clamp(0, 3).long()
     for cell in ((x, y, z) for x in range(4) for y in range(4) for z in range(4)):
         there = weights[(cells == torch.tensor(cell)).all(dim=1)]
@@ -43,7 +46,7 @@ def test_a_cell_remembers_the_most_that_was_seen_of_it() -> None:
 
 def test_what_moved_away_stays_open_for_a_while_and_then_closes() -> None:
     torch.manual_seed(0)
-    grid = OccupancyGrid(8, decay=0.5)
+    grid = OccupancyGrid(OPS, 8, decay=0.5)
     for _ in range(10):
         see_everything(grid)
         grid.update(ball, cells=2048, threshold=1.0)
@@ -72,9 +75,9 @@ FRONT = torch.tensor([[0.0, -0.45, 0.0]])
 def ball_seen_in_front() -> OccupancyGrid:
     """The grid of a ball of which rays see one cell."""
     torch.manual_seed(0)
-    grid = OccupancyGrid(16)
+    grid = OccupancyGrid(OPS, 16)
     for _ in range(60):
-        grid.see(FRONT, torch.ones(1))
+        grid.mark_visible(FRONT, torch.ones(1))
         grid.update(ball, cells=4096, threshold=1.0)
     return grid
 
@@ -106,7 +109,7 @@ def test_pictures_see_as_deep_as_was_learned() -> None:
 
 def test_cells_outside_the_hull_never_open() -> None:
     torch.manual_seed(0)
-    grid = OccupancyGrid(8)
+    grid = OccupancyGrid(OPS, 8)
     hull, inner = grid.centers()[..., 0] > 0, grid.centers()[..., 0] > -0.5
     grid.carve(hull, inner)
     for _ in range(10):
@@ -125,7 +128,7 @@ def test_hull_of_a_ball_seen_from_two_sides() -> None:
     size, focal = 64, 128.0
     rows, columns = np.mgrid[:size, :size] + 0.5
     disc = np.hypot(rows - size / 2, columns - size / 2) < 0.5 / 5.0 * focal
-    grid = OccupancyGrid(32)
+    grid = OccupancyGrid(OPS, 32)
     centers = grid.centers().view(-1, 3)
     poses = torch.stack([look_from((0.0, -1.0)), look_from((1.0, 0.0))])
     hull = visual_hull(centers, poses, (focal, focal, size / 2, size / 2), np.stack([disc, disc]))
@@ -144,7 +147,7 @@ def test_widened_mask_grows_by_its_share_of_the_width() -> None:
 
 
 def test_the_box_moves_with_the_grid(monkeypatch: pytest.MonkeyPatch) -> None:
-    grid = OccupancyGrid(8)
+    grid = OccupancyGrid(OPS, 8)
     places: list[str] = []
     box = (torch.zeros(3), torch.zeros(3))
     monkeypatch.setattr(grid, "_find_box", lambda: places.append(grid.solid.device.type) or box)
@@ -154,7 +157,7 @@ def test_the_box_moves_with_the_grid(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_box_of_what_is_open() -> None:
-    grid = OccupancyGrid(8)
+    grid = OccupancyGrid(OPS, 8)
     assert [edge.tolist() for edge in grid.box()] == [[-1.0] * 3, [1.0] * 3]
     grid.solid.zero_()
     assert [edge.tolist() for edge in grid.box()] == [[0.0] * 3, [0.0] * 3]

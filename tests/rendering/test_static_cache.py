@@ -4,7 +4,7 @@ import torch
 from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
-from ntalker_ns.rendering.static_cache import StillCamera, lens, versions
+from ntalker_ns.rendering.static_cache import StaticCameraCache, lens, versions
 
 RAYS, LIVE = 6, [1, 4]
 CPU = torch.device("cpu")
@@ -28,7 +28,7 @@ class Scene:
 
 
 def test_only_live_rays_are_rendered_from_the_third_frame_on() -> None:
-    still, scene = StillCamera(), Scene()
+    still, scene = StaticCameraCache(), Scene()
     for frame, key in enumerate("aaaabbbaa"):
         scene.frame = frame
         found = still.render(key, RAYS, CPU, scene.render)
@@ -41,14 +41,14 @@ def test_only_live_rays_are_rendered_from_the_third_frame_on() -> None:
 
 
 def test_what_a_caller_writes_is_not_kept() -> None:
-    still, scene = StillCamera(), Scene()
+    still, scene = StaticCameraCache(), Scene()
     for _ in range(4):
         still.render("a", RAYS, CPU, scene.render)["more"] = torch.zeros(0)
     assert list(still.render("a", RAYS, CPU, scene.render)) == ["value"]
 
 
 def test_no_live_rays() -> None:
-    still = StillCamera()
+    still = StaticCameraCache()
 
     def render(chosen: Tensor, marks: bool) -> dict[str, Tensor]:
         values = {"value": chosen[:, None].float()}

@@ -9,6 +9,7 @@ import torch
 
 from ntalker_ns.data.head_removal import HEAD, LIPS, TORSO
 from ntalker_ns.face.shell import FaceShell
+from ntalker_ns.kernels.ops import Ops
 from ntalker_ns.rendering.occupancy import OccupancyGrid
 from ntalker_ns.rendering.visual_hull import carve
 
@@ -42,12 +43,12 @@ class Frames:
 @pytest.fixture
 def places() -> dict[str, Any]:
     """Cells' depth, and how far from the disc's middle they are seen, in px."""
-    x, y, z = OccupancyGrid(CELLS).centers().unbind(dim=-1)
+    x, y, z = OccupancyGrid(Ops("cpu"), CELLS).centers().unbind(dim=-1)
     return {"y": y, "seen": FOCAL * torch.hypot(x, z) / (y + DISTANCE)}
 
 
 def carved(shell: FaceShell | None, occlusion_depth: float = 0.2) -> OccupancyGrid:
-    grid = OccupancyGrid(CELLS)
+    grid = OccupancyGrid(Ops("cpu"), CELLS)
     carve(grid, Frames(), shell, KEYPOINTS, occlusion_depth)
     assert bool(grid.carved)
     return grid

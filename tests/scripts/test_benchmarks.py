@@ -44,7 +44,7 @@ def test_encodings_beside_their_peer(tmp_path: Path, capsys: pytest.CaptureFixtu
     benchmark.Benchmark(sections=("encodings",), encodings=sizes, repeats=1, device="cpu", json=path).main()
     written = json.loads(path.read_text())
     found = written["sections"]["encodings"]
-    assert {encodings.PEER, "torch 3D", "numba 3D", "numba 2D"} == set(found["milliseconds"])
+    assert {encodings.PEER, "reference 3D", "numba 3D", "numba 2D"} == set(found["milliseconds"])
     assert set(found["left_out"]) == {"triton", "tcnn"}
     for name, passes in found["milliseconds"].items():
         for title, milliseconds in passes.items():
@@ -68,7 +68,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained run of a tiny head; gives its config.yml."""
     folder = tmp_path_factory.mktemp("benchmark")
     config = tiny_config(write_tiny_clip(folder / "data"), folder / "outputs")
-    config.pipeline.model.field.backend = "numba"
+    config.pipeline.model.backend = "numba"
     config.data = config.pipeline.datamanager.data
     return runs.train_config(config)
 

@@ -35,7 +35,8 @@ def tiny_config(data: Path, output_dir: Path, **overrides: Any) -> TalkerTrainer
         "pipeline": TalkerPipelineConfig(
             datamanager=TalkerDataManagerConfig(data=data, dataparser=TalkerDataParserConfig(), rays_per_step=256),
             model=TalkerModelConfig(
-                field=TalkerFieldConfig(num_levels=4, max_resolution=64, log2_hashmap_size=10, backend="torch"),
+                field=TalkerFieldConfig(num_levels=4, max_resolution=64, log2_hashmap_size=10),
+                backend="reference",
                 occupancy_resolution=32,
                 occupancy_cells=512,
                 occupancy_interval=2,

@@ -127,7 +127,7 @@ def config(folder: Path) -> Any:
     datamanager.rays_per_step = 256
     datamanager.surroundings_interval = 2
     model: Any = changed.model
-    model.field.backend = model.portrait.torso.backend = "torch"
+    model.backend = "reference"
     model.occlusion_interval = 2
     changed.target_samples = 4_000
     return changed
@@ -150,10 +150,8 @@ def gradients(model: nn.Module, losses: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def test_a_recorded_step_is_the_step(pipeline: Any, recordings: Recordings, monkeypatch: pytest.MonkeyPatch) -> None:
-    # As on a GPU: sizes are known before, and nothing is asked of the device.
+    # As on a GPU: sizes are known before, and nothing is read from the device.
     monkeypatch.setattr(transfers, "would_synchronize", lambda tensor: True)
-    for module in ("rendering.marching", "rendering.occupancy", "rendering.compositing", "field.pose_refinement"):
-        monkeypatch.setattr(f"ntalker_ns.{module}.automatic_backend", lambda device: "torch")
     monkeypatch.setattr(recorded_steps, "AFTER", 2)
     model, steps = pipeline.model, RecordedSteps(pipeline.model, pipeline._recordable)
     for number in range(40):
@@ -235,7 +233,7 @@ def test_a_gpu_repeats_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(torch.cuda.CUDAGraph, "replay", lambda graph: replays.append(graph) or replay(graph))
     torch.manual_seed(0)
     changed = config(tmp_path)
-    changed.model.field.backend = changed.model.portrait.torso.backend = "auto"
+    changed.model.backend = "auto"
     pipeline = changed.setup(device="cuda", test_mode="val").train()
     pipeline.model.pose_refinement.mark_trained(torch.arange(FRAMES).cuda())
     pipeline.record_steps(True)

@@ -1,9 +1,7 @@
-"""The whole field at many samples on the CPU: one kernel each way behind a torch autograd function.
+"""The whole field on the CPU: one kernel forward, one backward.
 
-Where `TalkerField` asks grids and networks one after the other, what they say moves through memory in between, and some
-150 small operations of torch and their gradients surround the products.
-
-Importing this module imports numba; import it where a field is first asked.
+Operation by operation, intermediate values move through memory, and some 150 small torch operations and their gradients
+surround the matrix products.
 """
 
 from collections.abc import Sequence
@@ -16,145 +14,119 @@ from numba import get_num_threads
 from torch import Tensor
 from torch.profiler import record_function
 
-from ntalker_ns.field.hash_grid import HashGrid
-from ntalker_ns.field.mlp import FrameMLP
-from ntalker_ns.field.ragged import PerRay
-from ntalker_ns.kernels.face import Face
-from ntalker_ns.kernels.face_state import Gate
 from ntalker_ns.kernels.numba.common import KERNEL_LOCK
-from ntalker_ns.kernels.numba.field_gradients import SampleGradients, ask_gradients, with_gradient
-from ntalker_ns.kernels.numba.field_kernels import LANES, NARROW, PLANE, SPACE, Grid, Kept, Tiles, Views, ask
+from ntalker_ns.kernels.numba.field_gradients import SampleGradients, field_gradients, with_gradient
+from ntalker_ns.kernels.numba.field_kernels import LANES, NARROW, PLANE, SPACE, Grid, Kept, Tiles, Views, run_field
 from ntalker_ns.kernels.numba.hash_grid import arguments
 from ntalker_ns.kernels.numba.hash_grid_kernels import forward as encode_points
 from ntalker_ns.kernels.numba.hash_grid_kernels import table_gradient
 from ntalker_ns.kernels.numba.mlp import ParameterGradients, no_sums, pack, padded, parameter_gradients, transposed
 from ntalker_ns.kernels.numba.mlp_kernels import TILE
 from ntalker_ns.kernels.numba.warp import balls, face_arrays
+from ntalker_ns.kernels.ragged import RayInputs
+from ntalker_ns.kernels.reference.mlp import frame_rows
+from ntalker_ns.kernels.types import FieldOutputs, FieldParts, HashTable, MlpWeights
 
 
-class Answers(NamedTuple):
-    """What is said of samples."""
-
-    density: Float[Tensor, "samples 1"]
-    rgb: Float[Tensor, "samples 3"]
-    audio_motion: Float[Tensor, "samples 1"]
+def fused_field(parts: FieldParts) -> "FusedField":
+    """The field at some frames, for float32 samples; see `kernels.ops.FusedField`."""
+    return FusedField(parts)
 
 
 class PackedNetwork(NamedTuple):
     """A network as kernels take it."""
 
     parameters: list[Tensor]
-    """Weights (out, in) of each layer and then their biases (out,)."""
+    """Weights (out, in) of each layer, then biases (out,)."""
     weights: list[np.ndarray]
-    """(out, in) of each layer; the first has as many inputs as are given, padding among them."""
+    """(out, in) of each layer; the first one is padded to all inputs."""
     biases: list[np.ndarray]
     inputs: int
     """Channels of the samples."""
     common: np.ndarray
-    """(channels,) further values, which most samples share."""
+    """(channels,) of further inputs, which most samples share."""
 
 
-class NumbaField:
-    """A field at some frames."""
+class FusedField:
+    """See `kernels.ops.FusedField`."""
 
-    def __init__(
-        self,
-        speech_gate: Gate,
-        face: Face,
-        lid_features: int,
-        grids: tuple[HashGrid, HashGrid],
-        active_levels: int,
-        networks: tuple[FrameMLP, FrameMLP, FrameMLP],
-        frames: tuple[Tensor, Tensor, Tensor | None],
-        directions: int,
-    ) -> None:
+    def __init__(self, parts: FieldParts) -> None:
         """
         Args:
-            speech_gate: where speech acts.
-            face: of the frames.
-            lid_features: spatial features that stay where eyes close.
-            grids: of space and of the audio coordinate, float32.
-            active_levels: levels of the grid of space in use.
-            networks: of the audio coordinate, of density, of colour.
-            frames: what each network is told of the frames, (frames, channels).
-            directions: channels of a viewing direction.
+            parts: grids of two float32 features an entry.
         """
-        space, audio = grids
-        self.grids, self.directions, self._frames = grids, directions, len(frames[0])
-        self.rows = torch.stack([self._row(*each) for each in zip(networks, frames, strict=True)])
-        self.space, self.audio = _grid(space, active_levels), _grid(audio, audio.layout.num_levels)
-        common = _in_the_middle(self.audio, audio.output_width)
-        outs = padded(networks[1].out_dim)
-        given = ((space.output_width, common[:0]), (space.output_width, common), (directions + outs, common[:0]))
-        self.networks = [_packed(network, *each) for network, each in zip(networks, given, strict=True)]
+        space, audio = parts.space_grid, parts.audio_grid
+        self.tables, self.direction_channels = (space, audio), parts.direction_channels
+        self._frames = len(parts.frames[0])
+        self.rows = torch.stack([self._rows(*each) for each in zip(parts.networks, parts.frames, strict=True)])
+        self.space, self.audio = _grid(space), _grid(audio)
+        common = _in_the_middle(self.audio, audio.layout.output_width)
+        outs, width = padded(len(parts.networks[1].biases[-1])), space.layout.output_width
+        inputs = ((width, common[:0]), (width, common), (parts.direction_channels + outs, common[:0]))
+        self.networks = [_packed(network, *each) for network, each in zip(parts.networks, inputs, strict=True)]
         self.widths = ((0,) * self.rows.shape[-1], (0,) * outs)
-        # Parallel loops take in no tuples of tuples.
+        # Parallel loops accept no nested tuples.
         self.parts = (
-            *(balls(speech_gate), *face_arrays(face), lid_features, self.space, self.audio, common),
+            *(balls(parts.speech_gate), *face_arrays(parts.face), parts.lid_features, self.space, self.audio, common),
             *(pack(each.weights, each.biases, each.inputs, each.common) for each in self.networks),
             *(self.rows.detach().numpy(), *self.widths),
         )
 
-    def _row(self, network: FrameMLP, channels: Tensor | None) -> Float[Tensor, "frames hidden"]:
+    def _rows(self, network: MlpWeights, frames: Tensor | None) -> Float[Tensor, "frames hidden"]:
         """What frames add to a network's first layer."""
-        if network.frame is None or channels is None:
-            return torch.zeros(self._frames, network.width)
-        return network.frame(channels)
+        rows = frame_rows(network, frames)
+        return torch.zeros(self._frames, len(network.weights[0])) if rows is None else rows
 
-    def __call__(self, positions: Float[Tensor, "samples 3"], views: PerRay | None, counts: Sequence[int]) -> Answers:
-        """What the field says, as `TalkerField.forward` does, with gradients where they are asked for.
-
-        Args:
-            positions: world, float32, frame after frame.
-            views: of viewing directions; None: nothing is known of them.
-            counts: samples of each frame.
-        """
-        asked = Asked(self, _views(views, self.directions, len(positions)), counts)
+    def __call__(
+        self, positions: Float[Tensor, "samples 3"], views: RayInputs | None, counts: Sequence[int]
+    ) -> FieldOutputs:
+        """See `kernels.ops.FusedField`."""
+        query = Query(self, _views(views, self.direction_channels, len(positions)), counts)
         if not torch.is_grad_enabled():
-            return asked.answers(positions.contiguous())
+            return query.run(positions.contiguous())
         parameters = [each for network in self.networks for each in network.parameters]
-        tables = (grid.table for grid in self.grids)
-        return Answers(*_Ask.apply(asked, positions.contiguous(), self.rows, *tables, *parameters))  # type: ignore[misc]
+        tables = (each.table for each in self.tables)
+        return FieldOutputs(*_RunField.apply(query, positions.contiguous(), self.rows, *tables, *parameters))  # type: ignore[misc]
 
-    def room_to_keep(self, samples: int) -> Kept:
-        """Room for what kernels find of so many samples."""
+    def buffers(self, samples: int) -> Kept:
+        """Buffers for intermediate values of so many samples."""
         return Kept(
             points=np.empty((samples, 3), np.float32),
-            space=np.empty(samples * self.grids[0].output_width, np.float32),
+            space=np.empty(samples * self.tables[0].layout.output_width, np.float32),
             speech=np.empty(samples, np.float32),
             closed=np.empty(samples, np.float32),
         )
 
 
-class Asked(NamedTuple):
-    """What is asked of a field."""
+class Query(NamedTuple):
+    """Samples of a field, but for their positions."""
 
-    field: NumbaField
+    field: FusedField
     views: Views
     counts: Sequence[int]
     """Samples of each frame."""
 
-    def answers(self, positions: Float[Tensor, "samples 3"], kept: Kept | None = None) -> Answers:
-        """The field's numbers; what the way back needs is written to `kept`."""
+    def run(self, positions: Float[Tensor, "samples 3"], kept: Kept | None = None) -> FieldOutputs:
+        """The field's values; what the backward pass needs is written to `kept`."""
         threads, samples = get_num_threads(), len(positions)
-        found = Answers(*(positions.new_empty(samples, channels) for channels in (1, 3, 1)))
+        found = FieldOutputs(*(positions.new_empty(samples, channels) for channels in (1, 3, 1)))
         outputs = (found.density.view(-1).numpy(), found.rgb.numpy(), found.audio_motion.view(-1).numpy())
-        room = self.field.room_to_keep(TILE * threads) if kept is None else kept
-        asked = (positions.detach().numpy(), self.views, _tiles(self.counts), room, kept is not None)
-        with record_function("ask_field"), KERNEL_LOCK:
-            ask(*self.field.parts, *asked, threads, *outputs)  # pyright: ignore[reportCallIssue]
+        buffers = self.field.buffers(TILE * threads) if kept is None else kept
+        given = (positions.detach().numpy(), self.views, _tiles(self.counts), buffers, kept is not None)
+        with record_function("field"), KERNEL_LOCK:
+            run_field(*self.field.parts, *given, threads, *outputs)  # pyright: ignore[reportCallIssue]
         return found
 
 
-class _Ask(torch.autograd.Function):
+class _RunField(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, asked: Asked, positions: Tensor, rows: Tensor, space: Tensor, audio: Tensor, *parameters: Tensor
-    ) -> Answers:
-        ctx.asked, ctx.kept = asked, asked.field.room_to_keep(len(positions))
-        found = asked.answers(positions, ctx.kept)
+        ctx: Any, query: Query, positions: Tensor, rows: Tensor, space: Tensor, audio: Tensor, *parameters: Tensor
+    ) -> FieldOutputs:
+        ctx.query, ctx.kept = query, query.field.buffers(len(positions))
+        found = query.run(positions, ctx.kept)
         ctx.mark_non_differentiable(found.audio_motion)
-        # The kernels read arrays; torch keeps an eye on who writes into what they lie in.
+        # The kernels read arrays; saving their tensors lets torch detect writes in between.
         ctx.save_for_backward(positions, rows, space, audio, *parameters, found.density, found.rgb)
         return found
 
@@ -162,12 +134,12 @@ class _Ask(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         positions, _, space, audio, *_, density, rgb = ctx.saved_tensors
-        asked: Asked = ctx.asked
-        answered = [each.detach().contiguous().numpy() for each in (density, rgb, *gradients[:2])]
+        query: Query = ctx.query
+        outputs = [each.detach().contiguous().numpy() for each in (density, rgb, *gradients[:2])]
         wanted, world = ctx.needs_input_grad[1], positions.detach().numpy()
-        found = _found(asked, answered[2:], ctx.kept)
-        to = _room(asked, found, world if wanted else world[:0])
-        networks = _gradients(asked, found, world, ctx.kept, answered, to)
+        found = _found(query, outputs[2:], ctx.kept)
+        to = _gradient_buffers(query, found, world if wanted else world[:0])
+        networks = _gradients(query, found, world, ctx.kept, outputs, to)
         # All samples began with the common values, and some got their difference from these.
         to.special[-1] = networks[1].common - _total(to.special[:-1])
         of_networks = (torch.from_numpy(array) for each in networks for array in (*each.weights, *each.biases))
@@ -175,8 +147,8 @@ class _Ask(torch.autograd.Function):
             None,
             torch.from_numpy(to.positions) if wanted else None,
             torch.from_numpy(np.stack([each.rows for each in networks])),
-            _table_gradient(space, to.points, to.space, asked.field.space, SPACE),
-            _table_gradient(audio, to.places, to.special, asked.field.audio, PLANE),
+            _table_gradient(space, to.points, to.space, query.field.space, SPACE),
+            _table_gradient(audio, to.places, to.special, query.field.audio, PLANE),
             *of_networks,
         )
 
@@ -192,44 +164,44 @@ class Found(NamedTuple):
     """(found + 1,) how many of those before each, and of all at the end, speech acts on."""
 
 
-def _found(asked: Asked, gradients: Sequence[np.ndarray], kept: Kept) -> Found:
-    """Those whose answers have a gradient."""
+def _found(query: Query, gradients: Sequence[np.ndarray], kept: Kept) -> Found:
+    """The samples whose outputs have a gradient."""
     index, spoken = with_gradient(*gradients, kept.speech)  # pyright: ignore[reportCallIssue]
-    ends = np.searchsorted(index, np.cumsum([0, *asked.counts]))
+    ends = np.searchsorted(index, np.cumsum([0, *query.counts]))
     return Found(index, _tiles(np.diff(ends).tolist()), spoken)
 
 
-def _room(asked: Asked, found: Found, world: np.ndarray) -> SampleGradients:
-    """Room for gradients, of positions for those that are given."""
-    space, audio = asked.field.grids
+def _gradient_buffers(query: Query, found: Found, world: np.ndarray) -> SampleGradients:
+    """Buffers for the gradients of samples, and of the given positions."""
+    space, audio = query.field.tables
     number = int(found.spoken[-1]) + 1
     places = np.empty((number, 2), np.float32)
     places[-1] = 0.5
     return SampleGradients(
         positions=np.zeros_like(world),
         points=np.empty((len(found.index), 3), np.float32),
-        space=np.empty((len(found.index), space.output_width), np.float32),
+        space=np.empty((len(found.index), space.layout.output_width), np.float32),
         places=places,
-        special=np.empty((number, audio.output_width), np.float32),
+        special=np.empty((number, audio.layout.output_width), np.float32),
         before=found.spoken[found.tiles.first],
     )
 
 
 def _total(rows: np.ndarray) -> np.ndarray:
-    """The sum of rows, as a product: numpy's own takes ten times as long, torch's twice."""
+    """The sum of rows, as a product: numpy's sum takes ten times as long, torch's twice."""
     return (torch.ones(len(rows)) @ torch.from_numpy(rows)).numpy()
 
 
 def _gradients(
-    asked: Asked,
+    query: Query,
     found: Found,
     positions: np.ndarray,
     kept: Kept,
-    answered: Sequence[np.ndarray],
+    outputs: Sequence[np.ndarray],
     to: SampleGradients,
 ) -> list[ParameterGradients]:
-    """Writes the gradients of samples, and says those of the networks."""
-    field, threads = asked.field, get_num_threads()
+    """Writes the gradients of samples and returns those of the networks."""
+    field, threads = query.field, get_num_threads()
     narrow, outs = len(NARROW), len(field.widths[1])
     wide, seen = (padded(max(each.inputs, len(each.common))) for each in field.networks[1:])
     widths = ((wide, narrow), (wide, outs), (seen, narrow))
@@ -241,18 +213,18 @@ def _gradients(
     ]
     given = (
         positions,
-        asked.views,
+        query.views,
         found.index,
         found.tiles,
         kept,
-        *answered,
+        *outputs,
         *back,
         (0,) * wide,
         (0,) * seen,
         threads,
     )
-    with record_function("ask_field_gradients"), KERNEL_LOCK:
-        ask_gradients(*field.parts, *given, to, *sums)  # pyright: ignore[reportCallIssue]
+    with record_function("field_gradients"), KERNEL_LOCK:
+        field_gradients(*field.parts, *given, to, *sums)  # pyright: ignore[reportCallIssue]
     return [
         _unpadded(parameter_gradients(of, each.weights, each.biases, each.inputs, each.common), each)
         for of, each in zip(sums, field.networks, strict=True)
@@ -260,7 +232,7 @@ def _gradients(
 
 
 def _unpadded(found: ParameterGradients, network: PackedNetwork) -> ParameterGradients:
-    """Without the weights of padding behind a network's inputs."""
+    """Without the padding behind a network's inputs."""
     first, *others = found.weights
     return found._replace(weights=[first[:, : network.parameters[0].shape[1]], *others])
 
@@ -268,7 +240,7 @@ def _unpadded(found: ParameterGradients, network: PackedNetwork) -> ParameterGra
 def _table_gradient(
     table: Tensor, points: np.ndarray, gradient: np.ndarray, grid: Grid, axes: tuple[int, ...]
 ) -> Tensor:
-    """The gradient of a grid's table, from that of what the grid says at points in [0, 1]."""
+    """The gradient of a grid's table from that of its features at points in [0, 1]."""
     output = torch.empty_like(table)
     shared = (grid.scales, grid.offsets, grid.sizes, grid.dense, grid.active, axes, LANES, get_num_threads())
     with record_function("table_gradient"), KERNEL_LOCK:
@@ -276,34 +248,33 @@ def _table_gradient(
     return output
 
 
-def _grid(grid: HashGrid, active_levels: int) -> Grid:
-    table, shared = arguments(grid.table, grid.layout, active_levels)
+def _grid(grid: HashTable) -> Grid:
+    table, shared = arguments(*grid)
     if shared.lanes != LANES or table.dtype != np.float32:
         raise ValueError("The kernel takes grids of two float32 features an entry.")
-    return Grid(table, shared.scales, shared.offsets, shared.sizes, shared.dense, active_levels)
+    return Grid(table, shared.scales, shared.offsets, shared.sizes, shared.dense, grid.active_levels)
 
 
 def _in_the_middle(grid: Grid, channels: int) -> np.ndarray:
-    """What a plane's grid says in its middle, (channels,)."""
+    """A plane's features in its middle, (channels,)."""
     found = np.empty(channels, np.float32)
     with KERNEL_LOCK:
         encode_points(np.full((1, 2), 0.5, np.float32), *grid, PLANE, LANES, found)  # pyright: ignore[reportCallIssue]
     return found
 
 
-def _packed(network: FrameMLP, inputs: int, common: np.ndarray) -> PackedNetwork:
-    """A network; the first layer has weights of 0 for padding behind its inputs."""
-    parameters = network.parameters_by_kind()
-    weights, biases = ([each.detach().numpy() for each in part] for part in parameters)
+def _packed(network: MlpWeights, inputs: int, common: np.ndarray) -> PackedNetwork:
+    """A network whose first layer has weights of 0 for padding behind its inputs."""
+    weights, biases = ([each.detach().numpy() for each in part] for part in network[:2])
     padding = inputs + len(common) - weights[0].shape[1]
-    # Behind them comes the last channel of samples with common values.
+    # With common values, one more input follows: the last channel of `SparseInputs`.
     if padding > 0:
         weights[0] = np.pad(weights[0], ((0, 0), (0, padding)))
-    return PackedNetwork([*parameters[0], *parameters[1]], weights, biases, inputs, common)
+    return PackedNetwork([*network.weights, *network.biases], weights, biases, inputs, common)
 
 
 def _tiles(counts: Sequence[int]) -> Tiles:
-    """Tiles of samples that lie frame after frame, so many of each."""
+    """Tiles of samples grouped by frame."""
     samples = np.asarray(counts, np.int64)
     tiles = -(-samples // TILE)
     frame = np.repeat(np.arange(len(samples)), tiles)
@@ -312,8 +283,8 @@ def _tiles(counts: Sequence[int]) -> Tiles:
     return Tiles(first, np.minimum(samples[frame] - within, TILE), frame)
 
 
-def _views(views: PerRay | None, directions: int, samples: int) -> Views:
-    """What is known of viewing directions; zeros, where nothing is."""
+def _views(views: RayInputs | None, channels: int, samples: int) -> Views:
+    """Encoded viewing directions; zeros where there are none."""
     if views is None:
-        return Views(np.zeros((1, directions), np.float32), np.zeros(samples, np.int64))
+        return Views(np.zeros((1, channels), np.float32), np.zeros(samples, np.int64))
     return Views(views.values.numpy(), views.rays.numpy())

@@ -18,9 +18,9 @@ from ntalker_ns.kernels.numba.field_kernels import (
     Field,
     Within,
     fade,
+    frame_inputs,
     plain,
     to_color,
-    told,
     within_tile,
 )
 from ntalker_ns.kernels.numba.hash_grid_kernels import CHUNK, Between, chunk_slopes, scratch
@@ -237,13 +237,13 @@ def _of_tiles(field, positions, views, asked, tiles, kept, answered, matrices, w
             field, views.values, rays, x, speech, closed, rows, frame, of_plane, within, mine.rooms
         )
         _before_activations(asked, first, rows, len(outs), answered, back)
-        frames, network = told(field, 2, frame, within.ends, within.ones), field.color_net
+        frames, network = frame_inputs(field, 2, frame, within.ends, within.ones), field.color_net
         into = _into(back.seen, unused, back.unused, sums[2], frame)
         tile_gradients(
             color, frames, network, of_color, 0, rows, 0, seen_wide, hidden, color_room, back.color, NARROW, into
         )
         _add_seen(rows, len(outs), directions, back)
-        frames, network = told(field, 1, frame, within.ends, speech), field.density_net
+        frames, network = frame_inputs(field, 1, frame, within.ends, speech), field.density_net
         to_space, to_special = to.space[first:], to.special[base:]
         into = _into(to_space, to_special, back.gates, sums[1], frame)
         tile_gradients(shape, frames, network, of_shape, 0, rows, 0, wide, hidden, shape_room, back.out, outs, into)
@@ -251,7 +251,7 @@ def _of_tiles(field, positions, views, asked, tiles, kept, answered, matrices, w
             of_special = to_special.reshape(-1)
             _slopes(within.places, 0, count, of_plane, back.slopes, of_special, field.audio, PLANE, back.places)
             _before_tanh(count, speech, within, back, to.places[base:])
-            frames, network = told(field, 0, frame, within.ends, within.ones), field.coordinate_net
+            frames, network = frame_inputs(field, 0, frame, within.ends, within.ones), field.coordinate_net
             heard = plain(within.gathered, features, within, hear_room.nothing)
             into = _into(back.gathered, unused, back.unused, sums[0], frame)
             tile_gradients(
@@ -266,7 +266,7 @@ def _of_tiles(field, positions, views, asked, tiles, kept, answered, matrices, w
 
 
 @kernel
-def ask_gradients(
+def field_gradients(
     speech_gate,
     brow_gate,
     eye_gate,
@@ -318,7 +318,7 @@ def ask_gradients(
         coordinate_sums, density_sums, color_sums: see `Sums`; added to.
     """
     for thread in prange(threads):
-        # See `ask`.
+        # See `run_field`.
         face = FaceArrays(brow_gate, eye_gate, lips, brows, lids, openness)
         networks = (coordinate_net, density_net, color_net)
         field = Field(speech_gate, face, lid_features, space, audio, common, *networks, frame_rows, hidden, outs)

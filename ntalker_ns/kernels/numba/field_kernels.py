@@ -22,7 +22,7 @@ from ntalker_ns.kernels.numba.mlp_kernels import (
     room_for,
     share,
 )
-from ntalker_ns.kernels.numba.warp import Balls, FaceArrays, open_at, settle_at
+from ntalker_ns.kernels.numba.warp import Balls, FaceArrays, canonical_at, open_at
 
 SPACE, PLANE = (0, 0, 0), (0, 0)
 """Tuples as long as there are axes and features of an entry: numbers that the compiler knows (see `numba_kernels`)."""
@@ -154,13 +154,13 @@ def _encode_tile(points, first, count, between, output, grid, axes):
 
 
 @njit(inline="always")
-def _settle(positions, first, rows, frame, speech_gate, face, points, speech, closed):
+def _to_canonical(positions, first, rows, frame, speech_gate, face, points, speech, closed):
     """Where a tile's samples are in the mean face with open eyes, in [0, 1]; how speech and closed eyes act on them."""
     one, half = np.float32(1), np.float32(0.5)
     for t in range(rows):
         x, y, z = positions[first + t, 0], positions[first + t, 1], positions[first + t, 2]
         speech[t] = open_at(x, y, z, speech_gate)
-        x, z, closed[t] = settle_at(x, y, z, speech[t], frame, face)
+        x, z, closed[t] = canonical_at(x, y, z, speech[t], frame, face)
         points[t, 0], points[t, 1], points[t, 2] = (x + one) * half, (y + one) * half, (z + one) * half
 
 
@@ -192,13 +192,13 @@ def plain(x, inputs, within, nothing):
 
 
 @njit(inline="always")
-def told(field, network, frame, ends, gates):
+def frame_inputs(field, network, frame, ends, gates):
     """What a frame adds to the first layer of a network, the first, second or third one."""
     return Frames(field.rows[network, frame : frame + 1], ends, gates)
 
 
 @njit(inline="always")
-def _hear(field, x, speech, frame, count, of_plane, within, room):
+def _audio_features(field, x, speech, frame, count, of_plane, within, room):
     """What the second grid says of the samples of a tile that speech acts on, in `within.special`."""
     features, channels, n = within.features, len(field.common), len(NARROW)
     one, half = np.float32(1), np.float32(0.5)
@@ -206,7 +206,7 @@ def _hear(field, x, speech, frame, count, of_plane, within, room):
         for k in range(features):
             within.gathered[c * features + k] = x[within.inside[c] * features + k]
     asked, network = plain(within.gathered, features, within, room.nothing), field.coordinate_net
-    frames = told(field, 0, frame, within.ends, within.ones)
+    frames = frame_inputs(field, 0, frame, within.ends, within.ones)
     hidden_layers(asked, frames, network, 0, count, 0, field.hidden, room.nothing, room.activations)
     last_layer(network, count, field.hidden, NARROW, room.nothing, room.activations, within.raw)
     for c in range(count):
@@ -220,7 +220,7 @@ def _hear(field, x, speech, frame, count, of_plane, within, room):
 
 
 @lean
-def _look(views, rays, rows, outs, within):
+def _add_views(views, rays, rows, outs, within):
     """Puts what colour is told of viewing directions before what the density network says."""
     directions = views.shape[1]
     width = directions + outs
@@ -254,20 +254,20 @@ def to_color(field, views, rays, x, speech, closed, rows, frame, of_plane, withi
     hidden, outs = field.hidden, field.outs
     count = _find_spoken(speech, rows, within)
     if count:
-        _hear(field, x, speech, frame, count, of_plane, within, hear_room)
+        _audio_features(field, x, speech, frame, count, of_plane, within, hear_room)
     shape = Samples(x, within.features, within.special, len(field.common), within.place[:rows], closed)
-    network, frames = field.density_net, told(field, 1, frame, within.ends, speech)
+    network, frames = field.density_net, frame_inputs(field, 1, frame, within.ends, speech)
     hidden_layers(shape, frames, network, 0, rows, 0, hidden, shape_room.nothing, shape_room.activations)
     last_layer(network, rows, hidden, outs, shape_room.nothing, shape_room.activations, within.out)
-    _look(views, rays, rows, len(outs), within)
+    _add_views(views, rays, rows, len(outs), within)
     color = plain(within.seen, views.shape[1] + len(outs), within, color_room.nothing)
-    frames = told(field, 2, frame, within.ends, within.ones)
+    frames = frame_inputs(field, 2, frame, within.ends, within.ones)
     hidden_layers(color, frames, field.color_net, 0, rows, 0, hidden, color_room.nothing, color_room.activations)
     return count, shape, color
 
 
 @lean
-def _answer_all(field, positions, views, tiles, begin, end, kept, place, between, within, room, answers):
+def _run_tiles(field, positions, views, tiles, begin, end, kept, place, between, within, room, answers):
     """Writes what is said of some tiles; `place` is where in `kept` they are, -1 for where their samples are."""
     outs, features, rooms = len(field.outs), within.features, (room, room, room)
     of_space, of_plane = between
@@ -275,17 +275,17 @@ def _answer_all(field, positions, views, tiles, begin, end, kept, place, between
         first, rows, frame = tiles.first[number], tiles.rows[number], tiles.frame[number]
         at = first if place < 0 else place
         points, x, speech, closed = kept.points[at:], kept.space[at * features :], kept.speech[at:], kept.closed[at:]
-        _settle(positions, first, rows, frame, field.speech_gate, field.face, points, speech, closed)
+        _to_canonical(positions, first, rows, frame, field.speech_gate, field.face, points, speech, closed)
         _encode_tile(points, 0, rows, of_space, x, field.space, SPACE)
         fade(x, features, field.lid_features, rows, closed)
         rays = views.rays[first:]
         to_color(field, views.values, rays, x, speech, closed, rows, frame, of_plane, within, rooms)
         last_layer(field.color_net, rows, field.hidden, NARROW, room.nothing, room.activations, within.color)
-        _answer(first, rows, outs, speech, within, answers)
+        _write_outputs(first, rows, outs, speech, within, answers)
 
 
 @lean
-def _answer(first, rows, outs, speech, within, answers):
+def _write_outputs(first, rows, outs, speech, within, answers):
     """Writes what is said of a tile."""
     density, rgb, motion = answers
     one, most, n = np.float32(1), np.float32(15), len(NARROW)
@@ -302,7 +302,7 @@ def _answer(first, rows, outs, speech, within, answers):
 
 
 @kernel
-def ask(
+def run_field(
     speech_gate,
     brow_gate,
     eye_gate,
@@ -350,4 +350,4 @@ def ask(
         begin, end = share(len(tiles.first), threads, thread)
         place = -1 if keeps else thread * TILE
         between, answers = (scratch(positions, SPACE), scratch(positions, PLANE)), (density, rgb, motion)
-        _answer_all(field, positions, views, tiles, begin, end, kept, place, between, within, room, answers)
+        _run_tiles(field, positions, views, tiles, begin, end, kept, place, between, within, room, answers)

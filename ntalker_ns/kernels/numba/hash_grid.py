@@ -1,7 +1,4 @@
-"""The multi-resolution hash grid on the CPU: numba kernels behind a torch autograd function.
-
-Importing this module imports numba; import it where the encoding is first used.
-"""
+"""The multi-resolution hash grid on the CPU."""
 
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -23,23 +20,12 @@ def encode(
     layout: GridLayout,
     active_levels: int,
 ) -> Float[Tensor, "points width"]:
-    """Interpolates every level of the grid at each point; the same numbers as `reference.encode`.
-
-    Args:
-        points: (N, dims) positions in [0, 1] on the CPU; those outside are clamped, and have no gradient along
-            the clamped axes.
-        table: (entries, features) float32 or float64 features of all levels, on the CPU.
-        layout: where each level lies in the table.
-        active_levels: levels used, coarse first; the features of the others are zero.
-
-    Returns:
-        (N, levels * features) features in the table's type, coarse levels first.
-    """
+    """See `kernels.reference.hash_grid.encode`; float32 or float64 tables, features in the table's type."""
     return _Encode.apply(points.to(table.dtype), table, layout, active_levels)  # pyright: ignore[reportReturnType]
 
 
 def arguments(table: Tensor, layout: GridLayout, active_levels: int) -> tuple[np.ndarray, "Shared"]:
-    """A table and what else all kernels take.
+    """The table and the arguments that all kernels share.
 
     Args:
         table: (entries, features), contiguous, on the CPU.
@@ -80,7 +66,7 @@ class _Encode(torch.autograd.Function):
 
 
 class Shared(NamedTuple):
-    """What all kernels take (see `numba_kernels`)."""
+    """Arguments that all kernels share, see `hash_grid_kernels`."""
 
     scales: np.ndarray
     offsets: np.ndarray

@@ -1,112 +1,102 @@
-"""Ray marching through an occupancy grid on the CPU: numba kernels, parallel over rays.
+"""Ray marching through an occupancy grid on the CPU, parallel over rays.
 
-A ray is asked at the next few places of its lattice at once, in vector registers, whatever they hold: to stride over
-empty cells instead takes a few branches a stride that no processor foresees, and two to three times as long.
-
-Importing this module imports numba; import it where rays are first marched.
+The next few steps of a ray are tested at once, in vector registers, whatever they hold. Skipping empty cells instead
+takes a few unpredictable branches per skip, and two to three times as long.
 """
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64
+import torch
+from jaxtyping import Float, Int
 from numba import get_num_threads, njit, prange
+from torch import Tensor
 
-from ntalker_ns.kernels.lattice import STILL
+from ntalker_ns.kernels import types
 from ntalker_ns.kernels.numba.common import KERNEL_LOCK, inner
+from ntalker_ns.kernels.types import MIN_DIRECTION, MarchInput, RaySamples
 
-PLACES = 32
-"""Places of a ray's lattice that are asked at once."""
+STEPS = 32
+"""Steps of a ray that are tested at once."""
 
 
-class Walk:
-    """Rays that are marched a few samples at a time: those that lie in occupied cells, t_k = near + (k + jitter) step,
-    middle before far.
+def march(given: MarchInput) -> RaySamples:
+    """See `kernels.reference.marching.march`: the same samples to the last bit."""
+    starts, counts = IncrementalMarch(given).next(torch.arange(len(given.near)), given.max_samples)
+    return RaySamples(starts, counts)
 
-    The same samples, to the last bit, as `march_torch` finds.
-    """
 
-    left: Int64[np.ndarray, "rays"]
-    """How many samples each ray may still have; 0 at its end."""
+def incremental_march(given: MarchInput) -> types.IncrementalMarch:
+    """See `kernels.reference.marching.incremental_march`; samples that are never requested are never searched for."""
+    return IncrementalMarch(given)
 
-    def __init__(
-        self,
-        origins: Float32[np.ndarray, "rays 3"],
-        directions: Float32[np.ndarray, "rays 3"],
-        nears: Float32[np.ndarray, "rays"],
-        fars: Float32[np.ndarray, "rays"],
-        occupied: Bool[np.ndarray, "grid grid grid"],
-        step: float,
-        jitter: Float32[np.ndarray, "rays"],
-        max_samples: int,
-    ) -> None:
-        """For the arguments, see `ntalker_ns.kernels.lattice.Lattice`."""
-        self._origins, self._directions = _contiguous(origins), _contiguous(directions)
-        self._nears, self._fars, self._jitter = _contiguous(nears), _contiguous(fars), _contiguous(jitter)
-        self._cells, self._grid = np.ascontiguousarray(occupied).view(np.uint8).reshape(-1), len(occupied)
-        self.step = np.float32(step)
-        self._first = np.zeros(len(nears), np.int64)
-        self.left = np.full(len(nears), max_samples, np.int64)
 
-    def on(
-        self, rays: Int64[np.ndarray, "chosen"], most: int
-    ) -> tuple[Float32[np.ndarray, "samples"], Int64[np.ndarray, "chosen"]]:
-        """The next samples of some rays.
+class IncrementalMarch:
+    """See `kernels.types.IncrementalMarch`."""
 
-        Args:
-            rays: which, each once.
-            most: samples of each.
-
-        Returns:
-            Where they start, ray after ray, and how many each ray has.
+    def __init__(self, given: MarchInput) -> None:
         """
-        counts, kept = np.empty(len(rays), np.int64), np.empty((len(rays), most), np.int32)
+        Args:
+            given: the rays, float32.
+        """
+        rays = (given.origins, given.directions, given.near, given.far, given.jitter)
+        self._rays = tuple(_array(each) for each in rays)
+        self._cells = np.ascontiguousarray(given.occupied.numpy()).view(np.uint8).reshape(-1)
+        self._grid, self._step = len(given.occupied), np.float32(given.step)
+        self._first = np.zeros(len(given.near), np.int64)
+        self.left = torch.full((len(given.near),), given.max_samples)
+
+    def next(self, rays: Int[Tensor, "some"], count: int) -> tuple[Float[Tensor, "samples"], Int[Tensor, "some"]]:
+        """See `kernels.types.IncrementalMarch.next`."""
+        some, left = rays.numpy(), self.left.numpy()
+        counts, kept = np.empty(len(some), np.int64), np.empty((len(some), count), np.int32)
+        cells = (self._cells, self._grid, self._step)
+        near, jitter = self._rays[2], self._rays[4]
         with KERNEL_LOCK:
-            _find(
-                self._origins,
-                self._directions,
-                self._nears,
-                self._fars,
-                self._jitter,
-                self._cells,
-                self._grid,
-                self.step,
-                rays,
-                self._first,
-                self.left,
-                get_num_threads(),
-                counts,
-                kept,
-            )
+            _find(*self._rays, *cells, some, self._first, left, get_num_threads(), counts, kept)  # pyright: ignore[reportCallIssue]
             starts = np.empty(counts.sum(), np.float32)
-            _write(self._nears, self._jitter, self.step, rays, counts, np.cumsum(counts), kept, starts)
-        return starts, counts
+            _write(near, jitter, self._step, some, counts, np.cumsum(counts), kept, starts)
+        return torch.from_numpy(starts), torch.from_numpy(counts)
 
 
 def intersect_box(
-    origins: Float32[np.ndarray, "rays 3"],
-    directions: Float32[np.ndarray, "rays 3"],
-    low: Float32[np.ndarray, "3"],
-    high: Float32[np.ndarray, "3"],
-) -> tuple[Float32[np.ndarray, "rays"], Float32[np.ndarray, "rays"]]:
-    """`ntalker_ns.kernels.reference.marching.intersect_box_torch` in one pass over the rays."""
+    origins: Float[Tensor, "rays 3"],
+    directions: Float[Tensor, "rays 3"],
+    low: Float[Tensor, "3"] | float = -1.0,
+    high: Float[Tensor, "3"] | float = 1.0,
+) -> tuple[Float[Tensor, "rays"], Float[Tensor, "rays"]]:
+    """See `kernels.reference.marching.intersect_box`; float32."""
     near, far = (np.empty(len(origins), np.float32) for _ in range(2))
+    bounds = (np.ascontiguousarray(np.broadcast_to(np.asarray(each, np.float32), 3)) for each in (low, high))
     with KERNEL_LOCK:
-        _intersect(*(_contiguous(each) for each in (origins, directions, low, high)), near, far)  # pyright: ignore[reportCallIssue]
-    return near, far
+        _intersect(_array(origins), _array(directions), *bounds, near, far)  # pyright: ignore[reportCallIssue]
+    return torch.from_numpy(near), torch.from_numpy(far)
 
 
-def _contiguous(array: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(array, np.float32)
+def points_along(
+    origins: Float[Tensor, "rays 3"],
+    directions: Float[Tensor, "rays 3"],
+    rays: Int[Tensor, "samples"],
+    distances: Float[Tensor, "samples"],
+) -> Float[Tensor, "samples 3"]:
+    """See `kernels.reference.marching.points_along`; float32."""
+    points = np.empty((len(rays), 3), np.float32)
+    with KERNEL_LOCK:
+        _points_along(_array(origins), _array(directions), rays.numpy(), _array(distances), points)
+    return torch.from_numpy(points)
+
+
+def _array(values: Tensor) -> np.ndarray:
+    return np.ascontiguousarray(values.detach().numpy(), np.float32)
 
 
 @njit(parallel=True, cache=True)
 def _intersect(origins, directions, low, high, near, far):
     """Writes where rays enter and leave a box."""
-    still = np.float32(STILL)
+    least = np.float32(MIN_DIRECTION)
     for ray in prange(origins.shape[0]):
         enter, leave = np.float32(0), np.float32(np.inf)
         for axis in range(3):
             along, origin = directions[ray, axis], origins[ray, axis]
-            along = still if abs(along) < still else along
+            along = least if abs(along) < least else along
             one, two = (low[axis] - origin) / along, (high[axis] - origin) / along
             enter, leave = max(enter, min(one, two)), min(leave, max(one, two))
         near[ray], far[ray] = enter, max(enter, leave)
@@ -114,21 +104,21 @@ def _intersect(origins, directions, low, high, near, far):
 
 @njit(inline="always")
 def _middle(near, jitter, step, k):
-    """Distance to the middle of sample k, rounded operation by operation as torch rounds it."""
+    """Distance to the middle of step k, rounded operation by operation as torch rounds it."""
     start = near + (np.float32(k) + jitter) * step
     return start + np.float32(0.5) * step
 
 
 @inner
 def _cells_at(origin, direction, near, far, jitter, step, grid, first, found):
-    """Writes in which cell each sample from the first on lies, counted from 1; 0 outside the box and past the end.
+    """Writes the cell of each step from the first on, counted from 1; 0 outside the box and past the end.
 
-    Without branches, so that the compiler takes many at once.
+    Without branches, so that the compiler vectorises it.
     """
     one, edge, per_unit, size = np.float32(1), np.float32(grid), np.float32(0.5 * grid), np.int32(grid)
     origin_x, origin_y, origin_z = origin[0], origin[1], origin[2]
     direction_x, direction_y, direction_z = direction[0], direction[1], direction[2]
-    for i in range(PLACES):
+    for i in range(STEPS):
         middle = _middle(near, jitter, step, first + np.int32(i))
         x = (origin_x + middle * direction_x + one) * per_unit
         y = (origin_y + middle * direction_y + one) * per_unit
@@ -139,70 +129,50 @@ def _cells_at(origin, direction, near, far, jitter, step, grid, first, found):
 
 
 @inner
-def _walk(origin, direction, near, far, jitter, cells, grid, step, k, most, found, kept):
-    """Writes which samples of a ray, from k on, lie in open cells, `most` at most.
+def _march_ray(origin, direction, near, far, jitter, cells, grid, step, k, most, found, kept):
+    """Writes which steps of a ray, from k on, lie in occupied cells, `most` at most.
 
-    Returns their number and the sample to go on from, -1 at the end of the ray.
+    Returns their number and the step to go on from, -1 at the end of the ray.
     """
     count = 0
     while count < most:
         if not _middle(near, jitter, step, k) < far:
             return count, -1
         _cells_at(origin, direction, near, far, jitter, step, grid, np.int32(k), found)
-        for i in range(PLACES):
+        for i in range(STEPS):
             if count == most:
                 return count, k + i
             kept[count] = k + i
             cell = found[i]
             count += cells[np.uint32(max(cell, 1) - 1)] & np.uint8(cell > 0)
-        k += PLACES
+        k += STEPS
     return count, k
 
 
 @njit(parallel=True, cache=True)
 def _find(origins, directions, nears, fars, jitter, cells, grid, step, rays, first, left, threads, counts, kept):
-    """Finds the next samples of some rays, `kept` says how many at most, and moves `first` and `left` on.
+    """Finds the next samples of some rays, as many as `kept` has columns at most, and updates `first` and `left`.
 
-    `first` holds the sample that each ray goes on from, `left` how many it may still have; a ray at its end has none.
+    `first` holds the step that each ray goes on from, `left` how many samples it may still have, 0 at its end.
     """
     for thread in prange(threads):
-        found = np.empty(PLACES, np.int32)
+        found = np.empty(STEPS, np.int32)
         for i in range(len(rays) * thread // threads, len(rays) * (thread + 1) // threads):
             ray = rays[i]
-            lattice = (origins[ray], directions[ray], nears[ray], fars[ray], jitter[ray], cells, grid, step)
+            march = (origins[ray], directions[ray], nears[ray], fars[ray], jitter[ray], cells, grid, step)
             most = min(left[ray], kept.shape[1])
-            count, k = _walk(*lattice, first[ray], most, found, kept[i])
+            count, k = _march_ray(*march, first[ray], most, found, kept[i])
             counts[i], first[ray] = count, k
             left[ray] = 0 if k < 0 else left[ray] - count
 
 
 @njit(parallel=True, cache=True)
 def _write(nears, jitter, step, rays, counts, ends, kept, starts):
-    """Writes the starts of the i-th ray's samples before place `ends[i]`."""
+    """Writes the starts of the i-th ray's samples before index `ends[i]`."""
     for i in prange(rays.shape[0]):
         ray, first = rays[i], ends[i] - counts[i]
         for sample in range(counts[i]):
             starts[first + sample] = nears[ray] + (np.float32(kept[i, sample]) + jitter[ray]) * step
-
-
-def points_along(
-    origins: Float32[np.ndarray, "rays 3"],
-    directions: Float32[np.ndarray, "rays 3"],
-    rays: Int64[np.ndarray, "samples"],
-    distances: Float32[np.ndarray, "samples"],
-) -> Float32[np.ndarray, "samples 3"]:
-    """The points at distances along rays.
-
-    Args:
-        origins: (R, 3) world units.
-        directions: (R, 3) unit vectors.
-        rays: (S,) the ray of each point.
-        distances: (S,) world units.
-    """
-    points = np.empty((len(rays), 3), np.float32)
-    with KERNEL_LOCK:
-        _points_along(_contiguous(origins), _contiguous(directions), rays, _contiguous(distances), points)
-    return points
 
 
 @njit(parallel=True, cache=True)

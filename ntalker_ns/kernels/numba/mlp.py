@@ -1,7 +1,4 @@
-"""The small networks of the field on the CPU: fused numba kernels behind a torch autograd function.
-
-Importing this module imports numba; import it where a network is first used.
-"""
+"""The small networks of the field on the CPU: all layers in one kernel."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -14,6 +11,9 @@ from torch import Tensor
 
 from ntalker_ns.kernels.numba import mlp_kernels as kernels
 from ntalker_ns.kernels.numba.common import KERNEL_LOCK
+from ntalker_ns.kernels.ragged import RayInputs, SparseInputs
+from ntalker_ns.kernels.reference.mlp import all_columns, frame_rows
+from ntalker_ns.kernels.types import MlpWeights
 
 _LANES = 16
 """Channels in and out are padded to a multiple of this: one wide vector of float32."""
@@ -21,27 +21,48 @@ _NARROWEST = 32
 """Inputs are padded at least to this: kernels are compiled for each combination of widths."""
 
 
+def accepts_run_mlp(samples: Tensor, *_: Any, **__: Any) -> bool:
+    """At least one sample, in full precision."""
+    return len(samples) > 0 and not torch.is_autocast_enabled("cpu")
+
+
 def run_mlp(
+    samples: Float[Tensor, "samples channels"],
+    network: MlpWeights,
+    frames: Float[Tensor, "frames frame_channels"] | None,
+    counts: list[int],
+    gates: Float[Tensor, "samples 1"] | None = None,
+    sparse: SparseInputs | None = None,
+    shared: RayInputs | None = None,
+) -> Float[Tensor, "samples outputs"]:
+    """See `kernels.reference.mlp.run_mlp`."""
+    rows = frame_rows(network, frames)
+    if rows is None:
+        rows, counts = samples.new_zeros(1, len(network.weights[0])), [len(samples)]
+    return run_layers(all_columns(samples, sparse, shared), rows, counts, gates, network.weights, network.biases)
+
+
+def run_layers(
     samples: Float[Tensor, "samples inputs"],
-    frame_rows: Float[Tensor, "frames hidden"],
+    rows: Float[Tensor, "frames hidden"],
     counts: Sequence[int],
     gates: Float[Tensor, "samples 1"] | None,
     weights: Sequence[Tensor],
     biases: Sequence[Tensor],
 ) -> Float[Tensor, "samples outputs"]:
-    """A ReLU network on samples, whose first layer also gets each sample's gate times its frame's row.
+    """A ReLU network on samples, whose first layer also adds each sample's gate times its frame's row.
 
     The same numbers as torch's linear layers up to rounding, with gradients to every floating-point argument.
 
     Args:
         samples: on the CPU, grouped by frame.
-        frame_rows: added to the first layer before its ReLU.
+        rows: added to the first layer before its ReLU.
         counts: samples of each frame.
         gates: factor on the frame's row for each sample, 1 where None.
         weights: (out, in) of each layer, at least two; hidden layers are all equally wide.
         biases: (out,) of each layer.
     """
-    return _RunMLP.apply(samples, frame_rows, gates, tuple(counts), len(weights), *weights, *biases)  # type: ignore[no-any-return]
+    return _RunMLP.apply(samples, rows, gates, tuple(counts), len(weights), *weights, *biases)  # type: ignore[no-any-return]
 
 
 class _RunMLP(torch.autograd.Function):

@@ -1,31 +1,23 @@
-"""What training rays see of the occupancy grid on the CPU, in one pass over their samples.
-
-Importing this module imports numba; import it where samples are first seen.
-"""
+"""Which cells training rays see, on the CPU in one pass over their samples."""
 
 from jaxtyping import Float
 from numba import njit
 from torch import Tensor
 
 
-def see(
+def mark_visible(
     positions: Float[Tensor, "samples 3"],
     weights: Float[Tensor, "samples"],
     visible: Float[Tensor, "grid grid grid"],
 ) -> None:
-    """`OccupancyGrid.see`.
-
-    Args:
-        positions: world, in [-1, 1].
-        weights: compositing weights.
-        visible: the most that was seen of each cell; written.
-    """
-    _see(positions.contiguous().numpy(), weights.contiguous().numpy(), visible.numpy())
+    """See `kernels.reference.occupancy.mark_visible`."""
+    arrays = (each.detach().contiguous().numpy() for each in (positions, weights))
+    _mark_visible(*arrays, visible.numpy())  # pyright: ignore[reportCallIssue]
 
 
 @njit(cache=True)
-def _see(positions, weights, visible):
-    # By one thread: two could write to one cell.
+def _mark_visible(positions, weights, visible):
+    # In one thread: two could write to one cell.
     last = visible.shape[0] - 1
     half = visible.dtype.type(0.5 * visible.shape[0])
     one = visible.dtype.type(1)

@@ -1,7 +1,4 @@
-"""Moving the samples of frames by the frames' corrections on the CPU: one pass over them each way.
-
-Importing this module imports numba; import it where samples are first moved.
-"""
+"""Pose corrections on the CPU: one pass over the samples, forward and backward."""
 
 from typing import Any
 
@@ -15,10 +12,10 @@ from ntalker_ns.kernels.numba.common import KERNEL_LOCK, kernel, lean
 from ntalker_ns.kernels.reference.poses import SERIES, SMALL
 
 
-def apply_per_frame(
+def correct_poses(
     positions: Float[Tensor, "samples 3"], corrections: Float[Tensor, "frames 6"], counts: list[int]
 ) -> Float[Tensor, "samples 3"]:
-    """`ntalker_ns.kernels.reference.poses.apply_per_frame_torch`, the same numbers."""
+    """See `kernels.reference.poses.correct_poses`."""
     return _Correct.apply(positions, corrections, counts)  # type: ignore[no-any-return]
 
 
@@ -45,7 +42,7 @@ class _Correct(torch.autograd.Function):
 
 
 def _spans(counts: list[int]) -> tuple[np.ndarray, int]:
-    """Where each frame's samples end, and how many threads share them."""
+    """Index behind each frame's samples, and the number of threads."""
     return np.cumsum(counts, dtype=np.int64), get_num_threads()
 
 
@@ -61,7 +58,7 @@ def _correct(positions, corrections, ends, threads, moved):
 
 @lean
 def _factors(squared):
-    """sin(a) / a, (1 - cos(a)) / a^2 and (a - sin(a)) / a^3 of a squared angle, see `pose_refinement.SERIES`."""
+    """sin(a) / a, (1 - cos(a)) / a^2 and (a - sin(a)) / a^3 of a squared angle, see `SERIES`."""
     if squared < SMALL:
         one, two, three = SERIES
         powers = squared * squared
@@ -92,7 +89,7 @@ def _write_pose(correction, pose):
 
 @lean
 def _move_some(positions, poses, ends, begin, end, moved):
-    """Moves the samples from one to another."""
+    """Moves the samples from `begin` to `end`."""
     first = 0
     for frame in range(len(ends)):
         to_x, to_y, to_z = _row(poses[frame], 0), _row(poses[frame], 1), _row(poses[frame], 2)
@@ -104,7 +101,7 @@ def _move_some(positions, poses, ends, begin, end, moved):
 
 @lean
 def _row(pose, axis):
-    """A row of R and t as numbers, which stay in registers where an array would be read for each sample."""
+    """A row of R and t as scalars, which stay in registers."""
     return pose[axis, 0], pose[axis, 1], pose[axis, 2], pose[axis, 3]
 
 
@@ -117,7 +114,7 @@ def _at(row, x, y, z):
 def _add_gradients(positions, corrections, gradient, ends, threads, found):
     """Writes the gradients of corrections into `found` (frames, 6)."""
     samples, frames = positions.shape[0], len(ends)
-    # In float64: thousands of numbers are added to each.
+    # In float64, since thousands of numbers are summed.
     sums, pose = np.zeros((threads, frames, 3, 4)), np.empty((3, 4))
     for thread in prange(threads):
         _add_some(
@@ -132,7 +129,7 @@ def _add_gradients(positions, corrections, gradient, ends, threads, found):
 
 @lean
 def _add_some(positions, gradient, ends, begin, end, sums):
-    """Adds the gradients of R and t over the samples from one to another, frame by frame."""
+    """Adds the gradients of R and t over the samples from `begin` to `end`, frame by frame."""
     first = 0
     for frame in range(len(ends)):
         of_x = of_y = of_z = (0.0, 0.0, 0.0, 0.0)
@@ -148,13 +145,13 @@ def _add_some(positions, gradient, ends, begin, end, sums):
 
 @lean
 def _more(row, along, x, y, z):
-    """The gradient of a row of R and t, a sample further."""
+    """The gradient of a row of R and t, with one more sample."""
     return row[0] + along * x, row[1] + along * y, row[2] + along * z, row[3] + along
 
 
 @lean
 def _write_gradient(correction, pose, total, found):
-    """Writes the gradient of a correction, from those of R and t, by the left Jacobian (see `pose_refinement`)."""
+    """Writes the gradient of a correction from those of R and t, by the left Jacobian."""
     x, y, z = np.float64(correction[0]), np.float64(correction[1]), np.float64(correction[2])
     _, versine, third = _factors(x * x + y * y + z * z)
     a, b, c = _turn(total, pose, 2, 1), _turn(total, pose, 0, 2), _turn(total, pose, 1, 0)

@@ -1,9 +1,9 @@
-"""How far samples are from a surface, on the CPU in one pass over them.
+"""Distance of samples from a surface, on the CPU in one pass."""
 
-Importing this module imports numba; import it where samples are first compared.
-"""
+from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from numba import njit, prange
 from torch import Tensor
@@ -11,18 +11,23 @@ from torch import Tensor
 from ntalker_ns.kernels.numba.common import KERNEL_LOCK, inner
 
 
-def squared_off(
+def accepts_squared_distance(positions: Tensor, *_: Any) -> bool:
+    """float32."""
+    return positions.dtype == torch.float32
+
+
+def squared_distance(
     positions: Float[Tensor, "samples 3"], surface: Float[Tensor, "columns columns"]
 ) -> Float[Tensor, "samples"]:
-    """`ntalker_ns.kernels.reference.surface.squared_off_torch`; float32."""
+    """See `kernels.reference.surface.squared_distance`."""
     found = positions.new_empty(len(positions))
     with KERNEL_LOCK:
-        _squared_off(positions.detach().contiguous().numpy(), surface.contiguous().numpy(), found.numpy())
+        _squared_distance(positions.detach().contiguous().numpy(), surface.contiguous().numpy(), found.numpy())
     return found
 
 
 @njit(parallel=True, cache=True)
-def _squared_off(positions, surface, found):
+def _squared_distance(positions, surface, found):
     last = surface.shape[0] - 1
     half = np.float32(0.5 * surface.shape[0])
     for i in prange(positions.shape[0]):
@@ -37,9 +42,9 @@ def _squared_off(positions, surface, found):
 
 @inner
 def _place(coordinate, half, last):
-    """The cell whose centre is before a coordinate in [-1, 1], and how far behind it the coordinate is, in cells."""
+    """The cell whose centre is below a coordinate in [-1, 1], and how far above it the coordinate is, in cells."""
     place = (coordinate + np.float32(1)) * half - np.float32(0.5)
-    # What is no number is in the first cell: max() would hand it on, and its cell lies outside of all memory.
+    # NaN goes to the first cell: max() would keep it, and its cell would be out of bounds.
     place = min(place if place > 0 else np.float32(0), np.float32(last))
     cell = np.int32(place)
     return cell, place - np.float32(cell)

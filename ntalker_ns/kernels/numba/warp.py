@@ -1,10 +1,7 @@
-"""Gates, and the bending along landmarks with the folding of lids, on the CPU: each in one pass over the samples.
-
-Importing this module imports numba; import it where samples are first gated or bent.
-"""
+"""Gates and the inverse warp on the CPU: each in one pass over the samples."""
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,14 +10,11 @@ from numba import get_num_threads, njit, prange
 from torch import Tensor
 
 from ntalker_ns.kernels.numba.common import FASTMATH, KERNEL_LOCK, kernel, lean
-
-if TYPE_CHECKING:
-    from ntalker_ns.kernels.face import Face
-    from ntalker_ns.kernels.face_state import Gate
+from ntalker_ns.kernels.types import FaceState, Gate, Landmarks
 
 
 class Balls(NamedTuple):
-    """A gate, as kernels take it."""
+    """A `Gate` as kernels take it."""
 
     centers: np.ndarray
     outer: np.float32
@@ -28,92 +22,79 @@ class Balls(NamedTuple):
 
 
 class LandmarkArrays(NamedTuple):
-    """Where landmarks of a part of the face are in frames and how they have moved, (frames, landmarks) each."""
+    """`Landmarks` as kernels take them, (frames, points) each."""
 
     x: np.ndarray
     z: np.ndarray
     motion_x: np.ndarray
     motion_z: np.ndarray
     soft: np.float32
-    """The square of `LandmarkWarp.softness`."""
+    """The square of the softness."""
 
 
 class FaceArrays(NamedTuple):
-    """A `Face`, as kernels take it."""
+    """A `FaceState` as kernels take it."""
 
     brow_gate: Balls
     eye_gate: Balls
     lips: LandmarkArrays
     brows: LandmarkArrays
     lids: np.ndarray
-    """See `LidFold`."""
     openness: np.ndarray
     """(frames,) of the eyes."""
 
 
 @lru_cache
-def balls(gate: "Gate") -> Balls:
-    """A gate, as kernels take it."""
+def balls(gate: Gate) -> Balls:
+    """A gate as kernels take it."""
     return Balls(
         np.array(gate.centers, np.float32), np.float32(gate.outer), np.float32(1.0 / (gate.outer - gate.inner))
     )
 
 
-def face_arrays(face: "Face") -> FaceArrays:
-    """A face, as kernels take it; its tensors are on the host."""
+def face_arrays(face: FaceState) -> FaceArrays:
+    """The frames' faces as kernels take them."""
     return FaceArrays(
         balls(face.brow_gate),
         balls(face.eye_gate),
-        landmarks(*face.lips),
-        landmarks(*face.brows),
-        face.lids.numpy(),
+        _landmark_arrays(face.lips),
+        _landmark_arrays(face.brows),
+        face.lids.float().numpy(),
         face.openness.float().numpy(),
     )
 
 
-def landmarks(places: Tensor, motion: Tensor, softness: float) -> LandmarkArrays:
-    """What `LandmarkWarp.landmarks` says of frames, (frames, points, 2) each."""
+def _landmark_arrays(marks: Landmarks) -> LandmarkArrays:
     x, z, motion_x, motion_z = (
-        np.ascontiguousarray(each.numpy()[..., axis], np.float32) for each in (places, motion) for axis in (0, 1)
+        np.ascontiguousarray(each.numpy()[..., axis], np.float32) for each in marks[:2] for axis in (0, 1)
     )
-    return LandmarkArrays(x, z, motion_x, motion_z, np.float32(softness**2))
+    return LandmarkArrays(x, z, motion_x, motion_z, np.float32(marks.softness**2))
 
 
-def calm(
-    positions: Float[Tensor, "samples 3"], speech: Float[Tensor, "samples 1"], counts: list[int], face: FaceArrays
+def accepts_inverse_warp(positions: Tensor, *_: Any) -> bool:
+    """float32."""
+    return positions.dtype == torch.float32
+
+
+def inverse_warp(
+    positions: Float[Tensor, "samples 3"], speech: Float[Tensor, "samples 1"], counts: list[int], face: FaceState
 ) -> tuple[Float[Tensor, "samples 3"], Float[Tensor, "samples 1"]]:
-    """What `TalkerField` says of how positions are brought to the mean face with open eyes, and where lids are closed.
-
-    Args:
-        positions: world, float32, grouped by frame; no gradient.
-        speech: the speech gate there.
-        counts: samples of each frame.
-        face: of the frames.
-
-    Returns:
-        The shift in world units, and how far eyes are closed there, 0 to 1.
-    """
+    """See `kernels.reference.warp.inverse_warp`."""
     shift, closed = torch.empty_like(positions), torch.empty_like(speech)
     arrays = (each.detach().numpy() for each in (positions, speech.view(-1)))
     with KERNEL_LOCK:
-        _calm(
-            *arrays, np.cumsum(counts, dtype=np.int64), *face, get_num_threads(), shift.numpy(), closed.view(-1).numpy()
-        )
+        ends, outputs = np.cumsum(counts, dtype=np.int64), (shift.numpy(), closed.view(-1).numpy())
+        _inverse_warp(*arrays, ends, *face_arrays(face), get_num_threads(), *outputs)
     return shift, closed
 
 
-def gate(
-    positions: Float[Tensor, "samples 3"], centers: Float[np.ndarray, "balls 3"], inner: float, outer: float
-) -> Float[Tensor, "samples 1"]:
-    """The smoothstep of `Gate`, differentiable in the positions.
+accepts_gate = accepts_inverse_warp
 
-    Args:
-        positions: world, float32 or float64.
-        centers: of the balls, in the positions' type.
-        inner: radius within which the gate is 1.
-        outer: radius beyond which it is 0.
-    """
-    return _Gate.apply(positions, centers, inner, outer)  # type: ignore[no-any-return]
+
+def gate(positions: Float[Tensor, "samples 3"], balls: Gate) -> Float[Tensor, "samples 1"]:
+    """See `kernels.reference.warp.gate`; float32 or float64."""
+    dtype = np.float64 if positions.dtype == torch.float64 else np.float32
+    return _Gate.apply(positions, np.array(balls.centers, dtype), balls.inner, balls.outer)  # type: ignore[no-any-return]
 
 
 class _Gate(torch.autograd.Function):
@@ -148,7 +129,7 @@ def nearest_ball(x, y, z, centers):
 
 @kernel
 def _gate(positions, centers, inner, outer, values, slopes):
-    """Writes the gate at each position, and its gradient where there is room for it."""
+    """Writes the gate at each position, and its gradient unless `slopes` is empty."""
     sloped = len(slopes) > 0
     kind = positions.dtype.type
     rim = kind(1.0 / (outer - inner))
@@ -175,14 +156,14 @@ def open_at(x, y, z, balls):
 
 @njit(inline="always")
 def _slope(rising, per_unit, distance):
-    """The smoothstep's derivative, over the distance to the centre: times the way from there, a gate's gradient."""
+    """The smoothstep's derivative over the distance to the centre."""
     # Between the radii the distance is above 0.
     return -6 * rising * (1 - rising) * per_unit / distance if 0 < rising < 1 else 0.0
 
 
 @njit(inline="always")
 def gate_slope(x, y, z, balls):
-    """A number and a ball: a gate's gradient at a point is the number times the way there from the ball's centre."""
+    """A factor and a ball: a gate's gradient at a point is the factor times the point relative to the ball's centre."""
     nearest, ball = nearest_ball(x, y, z, balls.centers)
     distance = np.sqrt(nearest)
     return _slope((balls.outer - distance) * balls.per_unit, balls.per_unit, distance), ball
@@ -192,7 +173,7 @@ def gate_slope(x, y, z, balls):
 def _motion_at(px, pz, marks, frame):
     """Mean of the landmarks' motion at a point, weighted by 1 / (distance^2 + softness^2)^2.
 
-    Written into the caller: by itself the compiler does not make vectors of the loop.
+    Inlined: by itself the compiler does not vectorise the loop.
     """
     total, sum_x, sum_z = np.float32(0), np.float32(0), np.float32(0)
     for j in range(marks.x.shape[1]):
@@ -207,12 +188,12 @@ def _motion_at(px, pz, marks, frame):
 
 @lean
 def _lid_rise_at(x, z, openness, lids):
-    """How far above a point its place in the open-eyed face is (see `LidFold`)."""
+    """See `kernels.reference.warp.lid_rise`."""
     last = lids.shape[1] - 1
     for eye in range(lids.shape[0]):
         begin, end = lids[eye, 0, 0], lids[eye, last, 0]
         column = (x - begin) / (end - begin) * np.float32(last)
-        if not 0 <= column <= last:  # nor is it where the point is no number
+        if not 0 <= column <= last:  # true for NaN as well
             continue
         left = min(int(column), last - 1)
         share = column - np.float32(left)
@@ -227,11 +208,8 @@ def _lid_rise_at(x, z, openness, lids):
 
 
 @njit(inline="always")
-def settle_at(x, y, z, speech, frame, face):
-    """The x and z of a point of a frame in the mean face with open eyes, and how far eyes are closed there.
-
-    Lips and brows are bent at the frame's own places, and lids fold where the brows then are.
-    """
+def canonical_at(x, y, z, speech, frame, face):
+    """The x and z of a point of a frame in canonical space, and how far eyes are closed there."""
     zero = np.float32(0)
     raised, blinked, openness = open_at(x, y, z, face.brow_gate), open_at(x, y, z, face.eye_gate), face.openness[frame]
     lip_x, lip_z, brow_x, brow_z = zero, zero, zero, zero
@@ -246,17 +224,16 @@ def settle_at(x, y, z, speech, frame, face):
 
 
 @kernel
-def _calm(positions, speech, ends, brow_gate, eye_gate, lips, brows, lids, openness, threads, shift, closed):
-    """Writes what `calm` gives."""
+def _inverse_warp(positions, speech, ends, brow_gate, eye_gate, lips, brows, lids, openness, threads, shift, closed):
+    """Writes the shift to canonical space, and how far eyes are closed."""
     samples = positions.shape[0]
     for thread in prange(threads):
-        face = FaceArrays(
-            brow_gate, eye_gate, lips, brows, lids, openness
-        )  # parallel loops take in no tuples of tuples
+        # Parallel loops accept no nested tuples from outside.
+        face = FaceArrays(brow_gate, eye_gate, lips, brows, lids, openness)
         frame = 0
         for i in range(samples * thread // threads, samples * (thread + 1) // threads):
             while i >= ends[frame]:
                 frame += 1
             x, y, z = positions[i, 0], positions[i, 1], positions[i, 2]
-            to_x, to_z, closed[i] = settle_at(x, y, z, speech[i], frame, face)
+            to_x, to_z, closed[i] = canonical_at(x, y, z, speech[i], frame, face)
             shift[i, 0], shift[i, 1], shift[i, 2] = to_x - x, np.float32(0), to_z - z

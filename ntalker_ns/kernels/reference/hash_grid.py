@@ -1,7 +1,4 @@
-"""The multi-resolution hash grid in plain torch: easy to read, differentiable, on any device and in any precision.
-
-Instant-NGP (Mueller et al. 2022), section 3. The faster backends are tested against this one.
-"""
+"""The multi-resolution hash grid (Instant-NGP, Mueller et al. 2022, section 3)."""
 
 from itertools import product
 

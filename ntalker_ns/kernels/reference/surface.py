@@ -1,22 +1,21 @@
-"""TODO ntalker_ns.kernels.reference.surface."""
+"""Distance of samples from the tracked face's surface."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 
-def squared_off_torch(
+def squared_distance(
     positions: Float[Tensor, "samples 3"], surface: Float[Tensor, "columns columns"]
 ) -> Float[Tensor, "samples"]:
     """The squared distance along y of each position from a surface, world units; no gradient.
 
     Args:
         positions: world.
-        surface: world y by place along x, then z; places are the centres of cells of [-1, 1], with straight lines in
-            between and beyond the outermost ones as there.
+        surface: world y at the centres of cells of [-1, 1] along x and z; linear in between, constant beyond.
     """
-    # A list of columns would be copied to the device, and the host wait for it.
+    # Indexing by a list of columns would need a synchronisation.
     places = positions.detach().flip(dims=[-1])[None, None, :, ::2]
     maps = surface.to(positions.dtype)[None, None]
-    found = torch.nn.functional.grid_sample(maps, places, padding_mode="border", align_corners=False)
-    return (positions.detach()[:, 1] - found.flatten()).square()
+    depth = torch.nn.functional.grid_sample(maps, places, padding_mode="border", align_corners=False)
+    return (positions.detach()[:, 1] - depth.flatten()).square()

@@ -1,4 +1,4 @@
-"""The multi-resolution hash grid through tiny-cuda-nn, where that is installed.
+"""The multi-resolution hash grid through tiny-cuda-nn.
 
 tiny-cuda-nn reads our tables as they are. Its levels use the same vertex order, the same hash and the same alignment,
 so a checkpoint trained with one backend loads with any other. It places a position x at x scale + 1/2, with scales
@@ -9,8 +9,6 @@ our Triton kernels too: this backend is for comparison, and "auto" does not choo
 
 The numbers are the reference's up to float32 rounding of the place within a cell. Exactly on grid lines the slope
 jumps, and rounding may take either side's.
-
-Its fully fused networks compute ours as well where that is asked for; see `ntalker_ns.kernels.tcnn.mlp`.
 """
 
 from functools import lru_cache
@@ -30,17 +28,7 @@ def encode(
     layout: GridLayout,
     active_levels: int,
 ) -> Float[Tensor, "points width"]:
-    """Interpolates every level of the grid at each point; the same numbers as `reference.encode`, to rounding.
-
-    Args:
-        points: (N, dims) positions in [0, 1] on a CUDA device; those outside are clamped, and have no gradient along
-            the clamped axes.
-        table: (entries, features) float32 or float16 features of all levels, where the points are.
-        layout: where each level lies in the table.
-        active_levels: levels used, coarse first; the features of the others are zero.
-
-    Returns:
-        (N, levels * features) features in the table's type, coarse levels first.
+    """See `kernels.reference.hash_grid.encode`; float32 or float16 tables, features in the table's type.
 
     Raises:
         NTalkerError: tiny-cuda-nn has no such table.

@@ -1,82 +1,66 @@
-"""The small networks of the field as tiny-cuda-nn's fully fused ones, where that is installed.
+"""The small networks of the field as tiny-cuda-nn's fully fused ones.
 
-Those have no biases and know no frames. A sample is therefore given its frame's channels, times its gate, as inputs of
-its own, and behind them one that is always 1. A further hidden unit hands that 1 on, and biases are its weights. Hidden
-layers there are 16, 32, 64 or 128 wide: the next width above ours has room for the unit, and all else in it is zero. So
-64 channels are multiplied as 128, and frames are written out for every sample, where our Triton kernels read them once:
-this backend is for comparison, and "auto" does not choose it.
+Those have neither biases nor channels per frame. So each sample gets its frame's channels, times its gate, as inputs of
+its own, and one more input that is always 1; a further hidden unit hands that 1 on, and biases are its weights. Hidden
+layers are 16, 32, 64 or 128 wide: the next width above ours has room for that unit and is zero otherwise. 64 channels
+are therefore multiplied as 128, and frames are repeated for every sample, where our Triton kernels read them once: this
+backend is for comparison, and "auto" does not choose it.
 """
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.field.ragged import PerRay, SparseInputs, expand_per_frame
+from ntalker_ns.kernels.ragged import RayInputs, SparseInputs, expand_per_frame
+from ntalker_ns.kernels.reference.mlp import all_columns
+from ntalker_ns.kernels.types import MlpWeights
 
 WIDTHS = (16, 32, 64, 128)
 """Hidden channels that tiny-cuda-nn's network can have."""
-MOST_INPUTS = 208
+MAX_INPUTS = 208
 """Most inputs whose matrix still fits the 64 KiB of shared memory that every GPU with such networks has."""
 
 
-def fits(weights: Sequence[Tensor], frame_weight: Tensor | None) -> bool:
-    """Whether tiny-cuda-nn has a network with room for ours.
+def accepts_run_mlp(samples: Tensor, network: MlpWeights, *_: Any, **__: Any) -> bool:
+    """At least one sample, under autocast, and a network that `fits`."""
+    return len(samples) > 0 and torch.is_autocast_enabled(samples.device.type) and fits(network)
 
-    Args:
-        weights: (out, in) of each layer.
-        frame_weight: (hidden, frame channels) of the first layer, None where it is told of no frames.
 
-    Returns:
-        True for two layers and more of less than 128 hidden channels, with at most 207 inputs in all.
-    """
-    hidden, inputs = weights[0].shape
-    channels = 0 if frame_weight is None else frame_weight.shape[1]
-    return len(weights) > 1 and hidden < WIDTHS[-1] and inputs + channels < MOST_INPUTS
+def fits(network: MlpWeights) -> bool:
+    """Whether ours can be embedded in a network of tiny-cuda-nn: at least two layers of less than 128 hidden channels,
+    at most 207 inputs in all."""
+    hidden, inputs = network.weights[0].shape
+    channels = 0 if network.frame_weight is None else network.frame_weight.shape[1]
+    return len(network.weights) > 1 and hidden < WIDTHS[-1] and inputs + channels < MAX_INPUTS
 
 
 def run_mlp(
-    samples: Float[Tensor, "samples inputs"],
-    frames: Float[Tensor, "frames frame_dim"] | None,
+    samples: Float[Tensor, "samples channels"],
+    network: MlpWeights,
+    frames: Float[Tensor, "frames frame_channels"] | None,
     counts: list[int],
-    gates: Float[Tensor, "samples 1"] | None,
-    frame_weight: Float[Tensor, "hidden frame_dim"] | None,
-    weights: Sequence[Tensor],
-    biases: Sequence[Tensor],
+    gates: Float[Tensor, "samples 1"] | None = None,
     sparse: SparseInputs | None = None,
-    shared: PerRay | None = None,
+    shared: RayInputs | None = None,
 ) -> Float[Tensor, "samples outputs"]:
-    """A ReLU network on samples, whose first layer also gets each sample's gate times its frame's channels.
+    """See `kernels.reference.mlp.run_mlp`; at least one sample, on CUDA.
 
-    The numbers of torch's linear layers up to float16, in which all is multiplied and summed whatever autocast's type
-    is, the parameters' gradients too. Only `sparse.last` and `shared` have no gradient.
-
-    Args:
-        samples: at least one, on a CUDA device, grouped by frame.
-        frames: one row a frame, None where there are none.
-        counts: samples of each frame.
-        gates: factor on the frame's channels for each sample, 1 where None.
-        frame_weight: of the first layer, for the frames' channels; not used without frames.
-        weights: (out, in) of each layer; see `fits`.
-        biases: (out,) of each layer.
-        sparse: further inputs behind those of `samples`.
-        shared: further inputs before those of `samples`.
-
-    Returns:
-        Outputs in autocast's type, without autocast in the type of the samples.
+    Everything is multiplied and summed in float16 whatever autocast's type is, the parameters' gradients too.
 
     Raises:
         ValueError: the network is not one that `fits`.
         NTalkerError: tiny-cuda-nn has no fully fused networks on this GPU.
     """
-    if not fits(weights, frame_weight):
+    weights, biases, frame_weight = network
+    if not fits(network):
         raise ValueError(f"No fused network for layers of {[tuple(weight.shape) for weight in weights]}.")
     first, *rest = weights
-    columns = [samples] if shared is None else [shared.columns(samples.dtype), samples]
-    columns += [] if sparse is None else [sparse.without_last(), sparse.last]
+    columns = [all_columns(samples, sparse, shared)]
     if frames is not None and frame_weight is not None:
         repeated = expand_per_frame(frames, counts)
         columns.append(repeated if gates is None else gates * repeated)
@@ -85,7 +69,7 @@ def run_mlp(
     width = next(width for width in WIDTHS if width > len(first))
     parameters = packed([first, *rest], biases, width)
     module = _network(inputs.shape[1], len(biases[-1]), width, len(rest), samples.device)
-    if parameters.shape != module.params.shape:  # before compute capability 7.5 another network stands in
+    if parameters.shape != module.params.shape:  # below compute capability 7.5 it has another kind of network
         raise NTalkerError("tiny-cuda-nn has no fully fused networks on this GPU; use another backend.")
     outputs = torch.func.functional_call(module, {"params": parameters}, (inputs,))
     device = samples.device.type
@@ -96,16 +80,16 @@ def packed(weights: Sequence[Tensor], biases: Sequence[Tensor], width: int) -> F
     """Weights and biases as tiny-cuda-nn's flat parameters: padded matrices one after another, each row by row.
 
     Args:
-        weights: (out, in) of each layer, the frames' channels among the first one's.
+        weights: (out, in) of each layer, with the frames' channels in the first one.
         biases: (out,) of each layer, the weights of a last input that is 1.
-        width: hidden channels over there, at least one more than ours.
+        width: hidden channels of tiny-cuda-nn's network, at least one more than ours.
     """
     parts, last = [], len(weights) - 1
     for place, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
         outputs, inputs = weight.shape
         rows = width if place < last else _aligned(outputs)
         matrix = weight.new_zeros(rows, width if place else _aligned(inputs + 1))
-        if place < last:  # the unit that is 1; assigning a number would make the host wait for the device
+        if place < last:  # the unit that is 1; assigning a number would need a synchronisation
             matrix[outputs, inputs].fill_(1.0)
         matrix[:outputs, :inputs] = weight
         matrix[:outputs, inputs] = bias
@@ -114,13 +98,13 @@ def packed(weights: Sequence[Tensor], biases: Sequence[Tensor], width: int) -> F
 
 
 def _aligned(channels: int) -> int:
-    """Inputs and outputs over there, where both are multiples of 16."""
+    """Inputs and outputs are padded to multiples of 16."""
     return -(-channels // 16) * 16
 
 
 @lru_cache
 def _network(inputs: int, outputs: int, width: int, hidden_layers: int, device: torch.device) -> nn.Module:
-    """tiny-cuda-nn's module, whose own parameters are not used."""
+    """tiny-cuda-nn's module; its own parameters are not used."""
     import tinycudann  # pyright: ignore[reportMissingImports]
 
     config = {"otype": "FullyFusedMLP", "activation": "ReLU", "output_activation": "None"}

@@ -1,9 +1,6 @@
-"""Compositing of packed samples on CUDA: Triton kernels behind a torch autograd function.
+"""Compositing of packed samples on CUDA."""
 
-Importing this module imports Triton; import it where samples are first composited.
-"""
-
-# What a kernel says is compiled by Triton, whose types (constants, ranges, subscripts) are not those of Python.
+# Kernels are compiled by Triton, whose types (constants, ranges, subscripts) are not those of Python.
 # pyright: reportArgumentType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
 from typing import Any
 
@@ -13,12 +10,15 @@ import triton.language as tl
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ntalker_ns.kernels.reference.compositing import add_composited
+from ntalker_ns.kernels.types import MIN_TRANSMITTANCE, Composited
+
 RAYS = 4
 """Rays of a tile."""
 SAMPLES = 32
 """Samples of a ray in a tile: most rays have no more."""
-MIN_TRANSMITTANCE = tl.constexpr(1e-4)
-"""Samples behind which less light than this comes through weigh nothing."""
+LEAST_LIGHT = tl.constexpr(MIN_TRANSMITTANCE)
+"""`MIN_TRANSMITTANCE`, where kernels can read it."""
 
 
 def composite(
@@ -28,18 +28,30 @@ def composite(
     step: float,
     ray_counts: Int[Tensor, "rays"],
     ray_ends: Int[Tensor, "rays"] | None = None,
-) -> tuple[Tensor, ...]:
-    """`kernels.reference.compositing.composite_torch`; float64 is computed in itself, everything else in float32.
+) -> Composited:
+    """See `kernels.reference.compositing.composite`; float64 is computed in float64, everything else in float32.
 
-    The host waits for nothing: whether the counts add up to the samples is not checked.
-
-    Returns:
-        Sums of the values (R, C), accumulation, distance and thickness (R,), and weights (S,).
+    Without synchronisation: whether the counts add up to the samples is not checked.
     """
     kind = torch.float64 if density.dtype == torch.float64 else torch.float32
     counts = ray_counts.to(torch.int64)
     ends = torch.cumsum(counts, dim=0) if ray_ends is None else ray_ends
-    return _Composite.apply(density.to(kind), values.to(kind), distances.to(kind), step, counts, ends)  # type: ignore[no-any-return]
+    given = (each.to(kind) for each in (density, values, distances))
+    return Composited(*_Composite.apply(*given, step, counts, ends))  # type: ignore[misc]
+
+
+def add_samples(
+    density: Float[Tensor, "samples"],
+    values: Float[Tensor, "samples channels"],
+    distances: Float[Tensor, "samples"],
+    step: float,
+    rays: Int[Tensor, "some"],
+    counts: Int[Tensor, "some"],
+    light: Float[Tensor, "rays"],
+    sums: Float[Tensor, "rays channels+1"],
+) -> None:
+    """See `kernels.reference.compositing.add_samples`."""
+    add_composited(composite(density, values, distances, step, counts), rays, light, sums)
 
 
 class _Composite(torch.autograd.Function):
@@ -50,13 +62,12 @@ class _Composite(torch.autograd.Function):
         given = [each.contiguous() for each in (density, values, distances, counts, ends)]
         sums = values.new_empty(len(counts), values.shape[1])
         of_rays = density.new_empty(4, len(counts))
-        # What is of no ray stays as it is made here.
+        # Samples of no ray keep these zeros.
         weights, behind = torch.zeros_like(density), torch.zeros_like(density)
         _launch(composite_forward, (*given, sums, of_rays, weights, behind), step, *sums.shape)
-        accumulation, distance, thickness, mean = of_rays.unbind()
         ctx.step = step
-        ctx.save_for_backward(*given[1:], mean, weights, behind)
-        return sums, accumulation, distance, thickness, weights
+        ctx.save_for_backward(*given[1:], of_rays[3], weights, behind)
+        return sums, *(each.view(-1, 1) for each in of_rays[:3].unbind()), weights
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -106,8 +117,8 @@ def composite_forward(
 ):
     """w_i = T_i (1 - exp(-density_i step)), and 0 once T_i is below 1e-4; `behind` is then 0 too, else T_(i+1).
 
-    `of_rays` holds accumulation, distance, thickness and mean distance. Distances are counted from the first sample: of
-    those from the origin, squares would differ by too little.
+    `of_rays` holds accumulation, distance, thickness and mean distance. Distances are relative to the first sample, so
+    that their squares do not cancel.
     """
     kind: tl.constexpr = density.dtype.element_ty
     ray = tl.program_id(0) * RAYS + tl.arange(0, RAYS)[:, None]
@@ -130,8 +141,8 @@ def composite_forward(
         # before a large one.
         before = tl.load(density + sample - 1, mask=there & (place > chunk), other=0) * step
         transmittance = tl.exp(-(optical_depth + tl.cumsum(before, axis=1)))
-        # Asked this way round, what is not a number passes and shows.
-        transmittance = tl.where(there & ~(transmittance < MIN_TRANSMITTANCE), transmittance, 0)
+        # Compared this way round, NaN passes and shows.
+        transmittance = tl.where(there & ~(transmittance < LEAST_LIGHT), transmittance, 0)
         passed = tl.exp(-depth)
         weight = transmittance * (1 - passed)
         tl.store(weights + sample, weight, mask=there)

@@ -1,11 +1,9 @@
-"""Spherical harmonics on CUDA: one kernel where torch starts thirty.
+"""Spherical harmonics on CUDA: one kernel where torch launches thirty."""
 
-Importing this module imports Triton; import it where directions are first encoded.
-"""
-
-# What a kernel says is compiled by Triton, whose types (constants, ranges, subscripts) are not those of Python.
+# Kernels are compiled by Triton, whose types (constants, ranges, subscripts) are not those of Python.
 # pyright: reportArgumentType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
 # pyright: reportCallIssue=false
+
 import torch
 import triton
 import triton.language as tl
@@ -14,17 +12,18 @@ from torch import Tensor
 
 BLOCK = 256
 """Rays of a program."""
-MOST_LEVELS = 4
-"""Levels that the kernel knows."""
+MAX_LEVELS = 4
+"""Levels that the kernel has."""
 
 
-def spherical_harmonics(levels: int, directions: Float[Tensor, "rays 3"]) -> Float[Tensor, "rays basis"]:
-    """See `ntalker_ns.field.harmonics`.
+def accepts_spherical_harmonics(levels: int, directions: Tensor) -> bool:
+    """float32, few levels."""
+    return levels <= MAX_LEVELS and directions.dtype == torch.float32
 
-    Args:
-        levels: 1 to `MOST_LEVELS`.
-        directions: unit, float32.
-    """
+
+@torch.no_grad()
+def spherical_harmonics(levels: int, directions: Float[Tensor, "rays 3"]) -> Float[Tensor, "rays components"]:
+    """See `kernels.reference.harmonics.spherical_harmonics`."""
     directions = directions.contiguous()
     found = directions.new_empty(len(directions), levels**2)
     if len(directions):

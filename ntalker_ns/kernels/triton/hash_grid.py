@@ -1,7 +1,4 @@
-"""The multi-resolution hash grid on CUDA: Triton kernels behind a torch autograd function.
-
-Importing this module imports Triton; import it where the encoding is first used.
-"""
+"""The multi-resolution hash grid on CUDA."""
 
 from functools import lru_cache
 from typing import Any
@@ -24,17 +21,9 @@ def encode(
     layout: GridLayout,
     active_levels: int,
 ) -> Float[Tensor, "points width"]:
-    """Interpolates every level of the grid at each point; the same numbers as `reference.encode`.
+    """See `kernels.reference.hash_grid.encode`; float16, bfloat16, float32 or float64 tables, features in their type.
 
-    Args:
-        points: (N, dims) positions in [0, 1]; those outside are clamped, and have no gradient along the clamped axes.
-        table: (entries, features) float16, bfloat16, float32 or float64 features of all levels, where the points are.
-            Half-precision tables are read as they are, interpolated in float32, and their gradient is summed in it.
-        layout: where each level lies in the table.
-        active_levels: levels used, coarse first; the features of the others are zero.
-
-    Returns:
-        (N, levels * features) features in the table's type, coarse levels first.
+    Half-precision tables are interpolated in float32, and their gradient is summed in float32.
     """
     kind = torch.float64 if table.dtype == torch.float64 else torch.float32
     return _Encode.apply(points.to(kind), table, layout, active_levels)  # pyright: ignore[reportReturnType]
@@ -61,7 +50,7 @@ class _Encode(torch.autograd.Function):
             tensors = (points, gradient, table)
             _launch(kernels.hash_grid_coordinate_gradient, tensors, points_gradient, ctx.layout, ctx.active_levels)
         if ctx.needs_input_grad[1]:
-            # Sums of thousands of small shares: in half precision most of them would be lost.
+            # In half precision, sums of thousands of small numbers would lose most of them.
             table_gradient = torch.zeros_like(table, dtype=points.dtype)
             _launch(kernels.hash_grid_table_gradient, (points, gradient), table_gradient, ctx.layout, ctx.active_levels)
             table_gradient = table_gradient.to(table.dtype)

@@ -14,7 +14,7 @@ Arguments shared by the kernels:
     PADDED, ROWS: columns and rows of a tile, powers of two.
 """
 
-# What a kernel says is compiled by Triton, whose types (constants, ranges, subscripts) are not those of Python.
+# Kernels are compiled by Triton, whose types (constants, ranges, subscripts) are not those of Python.
 # pyright: reportArgumentType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
 import triton
 import triton.language as tl
@@ -54,7 +54,7 @@ def _level(points, levels, column, FEATURES: tl.constexpr, WIDTH: tl.constexpr):
 
 @triton.jit
 def _entry(x, y, z, stride, first, last, dense, corner: tl.constexpr, DIMS: tl.constexpr):
-    """The table entry of one corner of a cell; bit a of `corner` says whether it is the far one along axis a."""
+    """The table entry of one corner of a cell; bit a of `corner` is set for the far one along axis a."""
     x = x + (corner & 1)
     y = y + ((corner >> 1) & 1)
     ordered = x + y * stride

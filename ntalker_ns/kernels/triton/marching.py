@@ -1,9 +1,6 @@
-"""Ray marching through an occupancy grid on CUDA: Triton kernels that ask a tile of rays by steps at a time.
+"""Ray marching through an occupancy grid on CUDA: a program tests a tile of rays by steps at a time."""
 
-Importing this module imports Triton; import it where rays are first marched.
-"""
-
-# What a kernel says is compiled by Triton, whose types (constants, ranges, subscripts) are not those of Python.
+# Kernels are compiled by Triton, whose types (constants, ranges, subscripts) are not those of Python.
 # pyright: reportArgumentType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
 # pyright: reportCallIssue=false, reportAttributeAccessIssue=false
 from functools import lru_cache
@@ -12,10 +9,11 @@ from typing import Any
 import torch
 import triton
 import triton.language as tl
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from ntalker_ns.kernels.lattice import STILL, Lattice
+from ntalker_ns.kernels.reference.marching import MarchedRays, fit, max_frame_samples, unused_slots
+from ntalker_ns.kernels.types import MIN_DIRECTION, FrameSamples, IncrementalMarch, MarchInput, RaySamples
 
 RAYS = 4
 """Rays of a tile."""
@@ -27,23 +25,23 @@ TILE = {"RAYS": RAYS, "STEPS": STEPS, "num_warps": 2, "enable_fp_fusion": False}
 
 
 RAYS_AT_ONCE = 128
-"""Rays of a program that meets them with a box."""
+"""Rays of a program that intersects them with a box."""
 
 
 def intersect_box(
     origins: Float[Tensor, "rays 3"],
     directions: Float[Tensor, "rays 3"],
-    low: Float[Tensor, "3"] | float,
-    high: Float[Tensor, "3"] | float,
+    low: Float[Tensor, "3"] | float = -1.0,
+    high: Float[Tensor, "3"] | float = 1.0,
 ) -> tuple[Float[Tensor, "rays"], Float[Tensor, "rays"]]:
-    """`kernels.reference.marching.intersect_box_torch` in one pass over the rays, to the last bit; float32."""
+    """See `kernels.reference.marching.intersect_box`; the same to the last bit, computed in float32."""
     origins, directions = (each.detach().float().contiguous() for each in (origins, directions))
     near, far = (origins.new_empty(len(origins)) for _ in range(2))
     if len(origins):
         low, high = (_bound(each, origins.device) for each in (low, high))
         with torch.cuda.device_of(origins):
-            meet_box[(triton.cdiv(len(origins), RAYS_AT_ONCE),)](
-                *(origins, directions, low, high, near, far, len(origins), STILL),
+            intersect_boxes[(triton.cdiv(len(origins), RAYS_AT_ONCE),)](
+                *(origins, directions, low, high, near, far, len(origins), MIN_DIRECTION),
                 RAYS=RAYS_AT_ONCE,
                 num_warps=4,
                 enable_fp_fusion=False,
@@ -61,79 +59,78 @@ def _cube(bound: float, device: torch.device) -> Float[Tensor, "3"]:
     return torch.full((3,), bound, device=device)
 
 
-def march(
-    origins: Float[Tensor, "rays 3"],
-    directions: Float[Tensor, "rays 3"],
-    near: Float[Tensor, "rays"],
-    far: Float[Tensor, "rays"],
-    occupied: Bool[Tensor, "grid grid grid"],
-    step: float,
-    jitter: Float[Tensor, "rays"],
-    max_samples: int,
-) -> tuple[Float[Tensor, "samples"], Int[Tensor, "rays"]]:
-    """Finds the samples of each ray that lie in occupied cells; the same as `march_torch`, to the last bit.
+def march(given: MarchInput) -> RaySamples:
+    """See `kernels.reference.marching.march`; the same samples to the last bit.
 
-    Rays are walked twice, to count and to write: the number of samples is what memory must be asked for, and the only
-    thing that the host waits for.
-
-    For the arguments, float32 and bool, see `ntalker_ns.kernels.lattice.Lattice`.
-
-    Returns:
-        Starts (S,) and ends (S,) of the samples, ray after ray and front to back, and samples of each ray (R,) int64.
+    Rays are marched twice, to count and to write: the number of samples, which memory is allocated for, is the only
+    synchronisation.
     """
-    lattice = Lattice(origins, directions, near, far, occupied, step, jitter, max_samples)
-    counts = count(lattice)
+    counts = count(given)
     ends = torch.cumsum(counts, dim=0)
-    starts = torch.empty(int(ends[-1]) if len(ends) else 0, dtype=torch.float32, device=near.device)
-    write(lattice, counts, ends, starts, torch.empty_like(starts, dtype=torch.int64))
-    return starts, counts
+    starts = torch.empty(int(ends[-1]) if len(ends) else 0, dtype=torch.float32, device=given.near.device)
+    write(given, counts, ends, starts, torch.empty_like(starts, dtype=torch.int64))
+    return RaySamples(starts, counts)
 
 
-def count(lattice: Lattice) -> Int[Tensor, "rays"]:
-    """How many samples of each ray lie in occupied cells, at most as many as are kept; the host waits for nothing."""
-    counts = torch.zeros(len(lattice.near), dtype=torch.int64, device=lattice.near.device)
+def incremental_march(given: MarchInput) -> IncrementalMarch:
+    """See `kernels.reference.marching.incremental_march`."""
+    return MarchedRays(march(given))
+
+
+def march_to_capacity(given: MarchInput, frames: int, capacity: int) -> FrameSamples:
+    """See `kernels.reference.marching.march_to_capacity`; without synchronisation."""
+    starts, rays = unused_slots(given, frames * capacity)
+    counts = count(given)
+    kept, ends = fit(counts, frames, capacity)
+    write(given, kept, ends, starts, rays)
+    return FrameSamples(starts, rays, kept, ends, [capacity] * frames, max_frame_samples(counts, frames))
+
+
+def count(given: MarchInput) -> Int[Tensor, "rays"]:
+    """How many samples each ray has, at most `max_samples`; without synchronisation."""
+    counts = torch.zeros(len(given.near), dtype=torch.int64, device=given.near.device)
     if len(counts):
         with torch.cuda.device_of(counts):
-            march_count[_grid(lattice)](*_shared(lattice), counts, lattice.max_samples, **TILE)
+            march_count[_grid(given)](*_shared(given), counts, given.max_samples, **TILE)
     return counts
 
 
 def write(
-    lattice: Lattice,
+    given: MarchInput,
     counts: Int[Tensor, "rays"],
     ends: Int[Tensor, "rays"],
     starts: Float[Tensor, "samples"],
-    owners: Int[Tensor, "samples"],
+    rays: Int[Tensor, "samples"],
 ) -> None:
-    """Writes where samples start, and of which rays they are; the host waits for nothing.
+    """Writes where samples start, and of which rays they are; without synchronisation.
 
     Args:
-        lattice: of the rays.
+        given: the rays.
         counts: samples of each ray, at most those of `count`.
-        ends: the place behind each ray's last sample.
-        starts: written at those places.
-        owners: likewise.
+        ends: index behind each ray's last sample.
+        starts: written before these indices.
+        rays: written before these indices.
     """
     if len(counts):
         with torch.cuda.device_of(counts):
-            march_write[_grid(lattice)](*_shared(lattice), counts, ends, starts, owners, **TILE)
+            march_write[_grid(given)](*_shared(given), counts, ends, starts, rays, **TILE)
 
 
-def _grid(lattice: Lattice) -> tuple[int]:
+def _grid(given: MarchInput) -> tuple[int]:
     """Tiles of rays."""
-    return (triton.cdiv(len(lattice.near), RAYS),)
+    return (triton.cdiv(len(given.near), RAYS),)
 
 
-def _shared(lattice: Lattice) -> tuple[Any, ...]:
-    """What both kernels are told first."""
-    per_ray = (lattice.origins, lattice.directions, lattice.near, lattice.far, lattice.jitter)
-    cells = lattice.occupied.contiguous().view(torch.uint8)
+def _shared(given: MarchInput) -> tuple[Any, ...]:
+    """The first arguments of both kernels."""
+    per_ray = (given.origins, given.directions, given.near, given.far, given.jitter)
+    cells = given.occupied.contiguous().view(torch.uint8)
     rays = (each.detach().float().contiguous() for each in per_ray)
-    return *rays, cells, len(lattice.near), float(lattice.step), lattice.occupied.shape[0]
+    return *rays, cells, len(given.near), float(given.step), given.occupied.shape[0]
 
 
 @triton.jit(do_not_specialize=["num_rays"])
-def meet_box(origins, directions, low, high, nears, fars, num_rays, still, RAYS: tl.constexpr):
+def intersect_boxes(origins, directions, low, high, nears, fars, num_rays, still, RAYS: tl.constexpr):
     """Writes where rays enter and leave a box (slab method)."""
     ray = tl.program_id(0) * RAYS + tl.arange(0, RAYS)
     there = ray < num_rays
@@ -153,7 +150,7 @@ def meet_box(origins, directions, low, high, nears, fars, num_rays, still, RAYS:
 
 @triton.jit
 def _load_rays(origins, directions, nears, fars, jitters, num_rays, RAYS: tl.constexpr):
-    """Places of a tile's rays, as columns, and what is known of each; rays that are not there end before they begin."""
+    """Indices, near, far and jitter of a tile's rays, as columns; missing rays end before they begin."""
     ray = tl.program_id(0) * RAYS + tl.arange(0, RAYS)[:, None]
     there = ray < num_rays
     near = tl.load(nears + ray, mask=there, other=0)
@@ -171,7 +168,7 @@ def _cell(origins, directions, ray, middle, num_rays, per_unit, axis: tl.constex
 
 
 @triton.jit
-def _ask(origins, directions, ray, start, far, cells, num_rays, step, grid):
+def _occupied(origins, directions, ray, start, far, cells, num_rays, step, grid):
     """Which samples lie in open cells."""
     middle = start + 0.5 * step
     per_unit = 0.5 * grid
@@ -209,7 +206,7 @@ def march_count(
     while going > 0:
         k = first + tl.arange(0, STEPS)[None, :]
         start = near + (k.to(tl.float32) + jitter) * step
-        keep = _ask(origins, directions, ray, start, far, cells, num_rays, step, grid)
+        keep = _occupied(origins, directions, ray, start, far, cells, num_rays, step, grid)
         count = tl.minimum(count + tl.sum(keep.to(tl.int32), axis=1)[:, None], max_samples)
         first += STEPS
         next_middle = near + (first.to(tl.float32) + jitter) * step + 0.5 * step
@@ -236,7 +233,7 @@ def march_write(
     RAYS: tl.constexpr,
     STEPS: tl.constexpr,
 ):
-    """Writes the starts of each ray's first samples, as many as `counts` says, and the ray before place `ends[ray]`."""
+    """Writes the starts of each ray's first samples, `counts` of them, and the ray before index `ends[ray]`."""
     ray, near, far, jitter = _load_rays(origins, directions, nears, fars, jitters, num_rays, RAYS)
     count = tl.load(counts + ray, mask=ray < num_rays, other=0).to(tl.int32)
     place = tl.load(ends + ray, mask=ray < num_rays, other=0) - count
@@ -246,7 +243,7 @@ def march_write(
     while going > 0:
         k = first + tl.arange(0, STEPS)[None, :]
         start = near + (k.to(tl.float32) + jitter) * step
-        keep = _ask(origins, directions, ray, start, far, cells, num_rays, step, grid)
+        keep = _occupied(origins, directions, ray, start, far, cells, num_rays, step, grid)
         rank = written + tl.cumsum(keep.to(tl.int32), axis=1) - 1
         there = keep & (rank < count)
         tl.store(starts + place + rank, start, mask=there)

@@ -1,13 +1,10 @@
-"""The small networks of the field on CUDA: Triton kernels that take all layers in one go.
+"""The small networks of the field on CUDA: all layers in one kernel.
 
 Hidden activations never leave the chip: the forward pass stores none of them, and the backward pass computes them
 again from the samples, which is cheaper than bringing them back. Each program of the backward pass goes through many
-tiles of samples and keeps its share of the parameters' gradients in registers until the end.
+tiles of samples and keeps its share of the parameters' gradients in registers until the end."""
 
-Importing this module imports Triton; import it where a network is first used.
-"""
-
-# What a kernel says is compiled by Triton, whose types (constants, ranges, subscripts) are not those of Python.
+# Kernels are compiled by Triton, whose types (constants, ranges, subscripts) are not those of Python.
 # pyright: reportArgumentType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
 # pyright: reportCallIssue=false, reportAttributeAccessIssue=false
 from collections.abc import Sequence
@@ -19,25 +16,50 @@ import triton.language as tl
 from jaxtyping import Float
 from torch import Tensor
 
-from ntalker_ns.field.ragged import PerRay, SparseInputs, ends_on
+from ntalker_ns.kernels.ragged import RayInputs, SparseInputs, ends_on
+from ntalker_ns.kernels.reference.mlp import frame_rows
 from ntalker_ns.kernels.triton.sizes import SMALLEST, fits
+from ntalker_ns.kernels.types import MlpWeights
 
 FORWARD_TILE, BACKWARD_TILE = 128, 64
 """Samples of a tile."""
 TYPES = {torch.float16: tl.float16, torch.bfloat16: tl.bfloat16, torch.float32: tl.float32}
 
 
+def accepts_run_mlp(samples: Tensor, network: MlpWeights, *_: Any, **__: Any) -> bool:
+    """At least one sample, under autocast, and a network that `fits`: float32 is multiplied without the device's matrix
+    units, where torch does better."""
+    device = samples.device
+    return len(samples) > 0 and torch.is_autocast_enabled(device.type) and fits(network.weights, device)
+
+
 def run_mlp(
+    samples: Float[Tensor, "samples channels"],
+    network: MlpWeights,
+    frames: Float[Tensor, "frames frame_channels"] | None,
+    counts: list[int],
+    gates: Float[Tensor, "samples 1"] | None = None,
+    sparse: SparseInputs | None = None,
+    shared: RayInputs | None = None,
+) -> Float[Tensor, "samples outputs"]:
+    """See `kernels.reference.mlp.run_mlp`."""
+    rows = frame_rows(network, frames)
+    if rows is None:
+        rows, counts = samples.new_zeros(1, len(network.weights[0])), [len(samples)]
+    return run_layers(samples, rows, counts, gates, network.weights, network.biases, sparse, shared)
+
+
+def run_layers(
     samples: Float[Tensor, "samples inputs"],
-    frame_rows: Float[Tensor, "frames hidden"],
+    rows: Float[Tensor, "frames hidden"],
     counts: Sequence[int],
     gates: Float[Tensor, "samples 1"] | None,
     weights: Sequence[Tensor],
     biases: Sequence[Tensor],
     sparse: SparseInputs | None = None,
-    shared: PerRay | None = None,
+    shared: RayInputs | None = None,
 ) -> Float[Tensor, "samples outputs"]:
-    """A ReLU network on samples, whose first layer also gets each sample's gate times its frame's row.
+    """A ReLU network on samples, whose first layer also adds each sample's gate times its frame's row.
 
     The same numbers as torch's linear layers up to rounding, with gradients to every floating-point argument but
     `sparse.last` and `shared`. Under autocast matrices are multiplied in its type and summed in float32; otherwise in
@@ -45,7 +67,7 @@ def run_mlp(
 
     Args:
         samples: on a CUDA device, grouped by frame.
-        frame_rows: added to the first layer before its ReLU.
+        rows: added to the first layer before its ReLU.
         counts: samples of each frame.
         gates: factor on the frame's row for each sample, 1 where None.
         weights: (out, in) of each layer; see `fits`.
@@ -69,7 +91,7 @@ def run_mlp(
         samples, extra = torch.cat([samples, sparse.without_last()], dim=-1), sparse.last
     per_ray = (None, None) if shared is None else shared
     rest = (extra, *per_ray, ends, kind, len(weights))
-    return _RunMLP.apply(samples, frame_rows, gates, *rest, *weights, *biases)  # type: ignore[no-any-return]
+    return _RunMLP.apply(samples, rows, gates, *rest, *weights, *biases)  # type: ignore[no-any-return]
 
 
 class _RunMLP(torch.autograd.Function):
@@ -156,8 +178,8 @@ def _arguments(
     ends: Tensor,
     parameters: Sequence[Tensor],
 ) -> tuple[Any, ...]:
-    """What both kernels begin with. Pointers to what a network has not (an inner layer, gates, extra inputs, those of
-    rays) are not read."""
+    """The first arguments of both kernels. Pointers to parts that a network lacks (an inner layer, gates, sparse or
+    shared inputs) are not read."""
     weights, biases = parameters[: len(parameters) // 2], parameters[len(parameters) // 2 :]
     return (
         samples,
@@ -225,7 +247,7 @@ def _inputs(
 
 @triton.jit
 def _relu(x):
-    """Not the maximum with 0: what is not a number must reach the output."""
+    """Not the maximum with 0: NaN must reach the output."""
     return tl.where(x < 0, 0.0, x)
 
 
@@ -383,7 +405,7 @@ def mlp_backward(
     EXTRA: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    """Writes the gradients of samples and gates, and into this program's row of `shares` its share of those of the
+    """Writes the gradients of samples and gates, and into this program's row of `shares` its part of those of the
     parameters (weights and then biases, layer by layer), followed by those of the frames' rows."""
     program = tl.program_id(0)
     place_of_shares = shares + program.to(tl.int64) * num_shares

@@ -1,9 +1,6 @@
-"""What training rays see of the occupancy grid on CUDA: a Triton kernel.
+"""Which cells training rays see, on CUDA."""
 
-Importing this module imports Triton; import it where samples are first seen.
-"""
-
-# What a kernel says is compiled by Triton, whose types (constants, ranges, subscripts) are not those of Python.
+# Kernels are compiled by Triton, whose types (constants, ranges, subscripts) are not those of Python.
 # pyright: reportArgumentType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
 # pyright: reportCallIssue=false, reportAttributeAccessIssue=false, reportIndexIssue=false
 import torch
@@ -16,22 +13,17 @@ SAMPLES = 256
 """Samples of a program."""
 
 
-def see(
+def mark_visible(
     positions: Float[Tensor, "samples 3"],
     weights: Float[Tensor, "samples"],
     visible: Float[Tensor, "grid grid grid"],
 ) -> None:
-    """`ntalker_ns.rendering.occupancy.OccupancyGrid.see`; float32.
-
-    Args:
-        positions: world, in [-1, 1].
-        weights: compositing weights, 0 or more.
-        visible: the most that was seen of each cell; written.
-    """
+    """See `kernels.reference.occupancy.mark_visible`; computed in float32."""
     if len(positions):
         with torch.cuda.device_of(positions):
-            see_cells[(triton.cdiv(len(positions), SAMPLES),)](
-                *(positions.detach().contiguous(), weights.detach().contiguous(), visible),
+            raise_visibility[(triton.cdiv(len(positions), SAMPLES),)](
+                *(each.detach().float().contiguous() for each in (positions, weights)),
+                visible,
                 *(len(positions), len(visible)),
                 SAMPLES=SAMPLES,
                 num_warps=4,
@@ -47,15 +39,15 @@ def _cell(positions, sample, there, axis: tl.constexpr, grid):
 
 
 @triton.jit(do_not_specialize=["num_samples"])
-def see_cells(positions, weights, visible, num_samples, grid, SAMPLES: tl.constexpr):
-    """Writes the most that was seen of the cells that samples lie in."""
+def raise_visibility(positions, weights, visible, num_samples, grid, SAMPLES: tl.constexpr):
+    """Raises the visibility of each sample's cell to the sample's weight."""
     sample = tl.program_id(0) * SAMPLES + tl.arange(0, SAMPLES)
     there = sample < num_samples
     x = _cell(positions, sample, there, 0, grid)
     y = _cell(positions, sample, there, 1, grid)
     z = _cell(positions, sample, there, 2, grid)
     weight = tl.load(weights + sample, mask=there, other=0)
-    # Most samples are seen less than their cells were: those need not wait for each other.
+    # Most weights are below their cells' and skip the atomic operation.
     place = visible + (x * grid + y) * grid + z
     more = there & (weight > tl.load(place, mask=there, other=0))
     tl.atomic_max(place, weight, mask=more)

@@ -1,9 +1,6 @@
-"""Moving the samples of frames by the frames' corrections on CUDA: what `numba_poses` does on the CPU.
+"""Pose corrections on CUDA."""
 
-Importing this module imports Triton; import it where samples are first moved.
-"""
-
-# What a kernel says is compiled by Triton, whose types (constants, ranges, subscripts) are not those of Python.
+# Kernels are compiled by Triton, whose types (constants, ranges, subscripts) are not those of Python.
 # pyright: reportArgumentType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
 # pyright: reportCallIssue=false, reportAttributeAccessIssue=false
 from typing import Any
@@ -14,7 +11,7 @@ import triton.language as tl
 from jaxtyping import Float
 from torch import Tensor
 
-from ntalker_ns.field.ragged import ends_on
+from ntalker_ns.kernels.ragged import ends_on
 from ntalker_ns.kernels.reference.poses import SMALL
 
 BLOCK = 256
@@ -25,10 +22,10 @@ SERIES_BELOW = tl.constexpr(SMALL)
 """Squared angle below which its functions are taken from their series, where kernels can read it."""
 
 
-def apply_per_frame(
+def correct_poses(
     positions: Float[Tensor, "samples 3"], corrections: Float[Tensor, "frames 6"], counts: list[int]
 ) -> Float[Tensor, "samples 3"]:
-    """`ntalker_ns.kernels.reference.poses.apply_per_frame_torch` in float32."""
+    """See `kernels.reference.poses.correct_poses`; computed in float32."""
     return _Correct.apply(positions, corrections, counts)  # type: ignore[no-any-return]
 
 
@@ -65,7 +62,7 @@ class _Correct(torch.autograd.Function):
 @triton.jit
 def _factors(squared):
     """sin(a) / a, (1 - cos(a)) / a^2 and (a - sin(a)) / a^3 of a squared angle; of small ones from their series, see
-    `pose_refinement.SERIES`."""
+    `kernels.reference.poses.SERIES`."""
     small = squared < SERIES_BELOW
     angle = tl.sqrt(tl.where(small, 1.0, squared))
     half = tl.sin(0.5 * angle) / angle

@@ -12,7 +12,7 @@ import triton
 from torch import Tensor
 
 SMALLEST = 16
-"""Least side of a matrix that the device's matrix units take."""
+"""Least side of a matrix for the device's matrix units."""
 WIDEST = 128
 """Most inputs, hidden channels and outputs whose matrices still fit the registers of a program."""
 SHARED_MEMORY = {64: 98_304, 128: 196_608}
@@ -41,10 +41,10 @@ def fits(weights: Sequence[Tensor], device: torch.device) -> bool:
 
     Args:
         weights: (out, in) of each layer.
-        device: where it is asked.
+        device: where it runs.
 
     Returns:
-        True for two or three layers whose hidden width is a power of two from 16 to what is the `widest_on` the device,
+        True for two or three layers whose hidden width is a power of two from 16 to `widest_on` the device,
         with at most 128 inputs and outputs.
     """
     hidden, inputs = weights[0].shape

@@ -1,11 +1,10 @@
-"""How far samples are from a surface, on CUDA: a Triton kernel.
+"""Distance of samples from a surface on CUDA."""
 
-Importing this module imports Triton; import it where samples are first compared.
-"""
-
-# What a kernel says is compiled by Triton, whose types (constants, ranges, subscripts) are not those of Python.
+# Kernels are compiled by Triton, whose types (constants, ranges, subscripts) are not those of Python.
 # pyright: reportArgumentType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
 # pyright: reportCallIssue=false, reportAttributeAccessIssue=false, reportIndexIssue=false
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -16,14 +15,19 @@ SAMPLES = 256
 """Samples of a program."""
 
 
-def squared_off(
+def accepts_squared_distance(positions: Tensor, *_: Any) -> bool:
+    """float32."""
+    return positions.dtype == torch.float32
+
+
+def squared_distance(
     positions: Float[Tensor, "samples 3"], surface: Float[Tensor, "columns columns"]
 ) -> Float[Tensor, "samples"]:
-    """`ntalker_ns.kernels.reference.surface.squared_off_torch`; float32."""
+    """See `kernels.reference.surface.squared_distance`."""
     found = positions.new_empty(len(positions))
     if len(positions):
         with torch.cuda.device_of(positions):
-            measure_off_surface[(triton.cdiv(len(positions), SAMPLES),)](
+            squared_distances[(triton.cdiv(len(positions), SAMPLES),)](
                 *(positions.detach().contiguous(), surface.contiguous(), found, len(positions), len(surface)),
                 SAMPLES=SAMPLES,
                 num_warps=4,
@@ -42,7 +46,7 @@ def _place(coordinates, sample, there, axis: tl.constexpr, columns):
 
 
 @triton.jit(do_not_specialize=["num_samples"])
-def measure_off_surface(positions, surface, found, num_samples, columns, SAMPLES: tl.constexpr):
+def squared_distances(positions, surface, found, num_samples, columns, SAMPLES: tl.constexpr):
     """Writes squared distances from a surface, between whose places lines are straight."""
     sample = tl.program_id(0) * SAMPLES + tl.arange(0, SAMPLES)
     there = sample < num_samples

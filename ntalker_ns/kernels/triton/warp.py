@@ -1,9 +1,6 @@
-"""Gates, and the bending along landmarks with the folding of lids, on CUDA: what `numba_bends` does on the CPU.
+"""Gates and the inverse warp on CUDA."""
 
-Importing this module imports Triton; import it where samples are first gated or bent.
-"""
-
-# What a kernel says is compiled by Triton, whose types (constants, ranges, subscripts) are not those of Python.
+# Kernels are compiled by Triton, whose types (constants, ranges, subscripts) are not those of Python.
 # pyright: reportArgumentType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
 # pyright: reportCallIssue=false, reportAttributeAccessIssue=false
 from typing import Any
@@ -14,38 +11,30 @@ import triton.language as tl
 from jaxtyping import Float
 from torch import Tensor
 
-from ntalker_ns.field.ragged import ends_on
-from ntalker_ns.kernels.face import Face
-from ntalker_ns.kernels.face_state import Gate
+from ntalker_ns.kernels.ragged import ends_on
+from ntalker_ns.kernels.types import FaceState, Gate
 
 BLOCK = 128
 """Samples of a program."""
 
 
-def gate(positions: Float[Tensor, "samples 3"], balls: Gate) -> Float[Tensor, "samples 1"]:
-    """The smoothstep of `Gate`, differentiable in the positions.
+def accepts_gate(positions: Tensor, *_: Any) -> bool:
+    """float32."""
+    return positions.dtype == torch.float32
 
-    Args:
-        positions: world; computed in float32.
-        balls: where it is open.
-    """
+
+accepts_inverse_warp = accepts_gate
+
+
+def gate(positions: Float[Tensor, "samples 3"], balls: Gate) -> Float[Tensor, "samples 1"]:
+    """See `kernels.reference.warp.gate`."""
     return _Gate.apply(positions, balls.centers_on(positions.device), balls.inner, balls.outer)  # type: ignore[no-any-return]
 
 
-def calm(
-    positions: Float[Tensor, "samples 3"], speech: Float[Tensor, "samples 1"], counts: list[int], face: Face
+def inverse_warp(
+    positions: Float[Tensor, "samples 3"], speech: Float[Tensor, "samples 1"], counts: list[int], face: FaceState
 ) -> tuple[Float[Tensor, "samples 3"], Float[Tensor, "samples 1"]]:
-    """What `TalkerField` says of how positions are brought to the mean face with open eyes, and where lids are closed.
-
-    Args:
-        positions: world, grouped by frame; computed in float32, no gradient.
-        speech: the speech gate there.
-        counts: samples of each frame.
-        face: of the frames.
-
-    Returns:
-        The shift in world units, and how far eyes are closed there, 0 to 1.
-    """
+    """See `kernels.reference.warp.inverse_warp`."""
     positions, speech = positions.detach().float().contiguous(), speech.detach().float().contiguous()
     shift, closed = torch.empty_like(positions), torch.empty_like(speech)
     most = max(counts, default=0)
@@ -54,7 +43,7 @@ def calm(
         centers = (each.centers_on(positions.device) for each in (brow, eye))
         tensors = (*centers, *lips[:2], *brows[:2], lids, openness)
         with torch.cuda.device_of(positions):
-            calm_samples[(triton.cdiv(most, BLOCK), len(counts))](
+            inverse_warp_samples[(triton.cdiv(most, BLOCK), len(counts))](
                 positions,
                 speech,
                 ends_on(counts, positions.device),
@@ -66,8 +55,8 @@ def calm(
                 closed,
                 BROW_BALLS=len(brow.centers),
                 EYE_BALLS=len(eye.centers),
-                LIPS=lips.places.shape[1],
-                BROWS=brows.places.shape[1],
+                LIPS=lips.positions.shape[1],
+                BROWS=brows.positions.shape[1],
                 COLUMNS=lids.shape[1],
                 BLOCK=BLOCK,
                 num_warps=4,
@@ -111,7 +100,7 @@ class _Gate(torch.autograd.Function):
 
 @triton.jit
 def _nearest(x, y, z, centers, BALLS: tl.constexpr):
-    """The squared distance to the nearest centre, and where from that centre a point lies."""
+    """The squared distance to the nearest centre, and the point relative to it."""
     dx, dy, dz = x - tl.load(centers), y - tl.load(centers + 1), z - tl.load(centers + 2)
     nearest = dx * dx + dy * dy + dz * dz
     for ball in range(1, BALLS):
@@ -135,7 +124,7 @@ def _rising(distance, outer, rim):
 
 @triton.jit
 def _open_at(x, y, z, centers, outer, rim, BALLS: tl.constexpr):
-    """A gate at points."""
+    """A gate's values at points."""
     nearest, _, _, _ = _nearest(x, y, z, centers, BALLS)
     rising = _rising(tl.sqrt(nearest), outer, rim)
     return rising * rising * (3.0 - 2.0 * rising)
@@ -154,7 +143,7 @@ def gate_samples(
     SLOPED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Writes a gate at each position, and its gradient where that is asked for."""
+    """Writes a gate at each position, and its gradient where SLOPED."""
     sample = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     there = sample < num_samples
     x = tl.load(positions + 3 * sample, mask=there, other=0)
@@ -190,7 +179,7 @@ def _motion_at(x, z, places, motion, frame, soft, POINTS: tl.constexpr):
 
 @triton.jit
 def _lid_rise_at(x, z, openness, lids, there, COLUMNS: tl.constexpr):
-    """How far above points their places in the open-eyed face are (see `LidFold`)."""
+    """See `kernels.reference.warp.lid_rise`."""
     rise = tl.zeros_like(x)
     for eye in range(0, 2):
         curve = lids + eye * COLUMNS * 4
@@ -215,7 +204,7 @@ def _lid_rise_at(x, z, openness, lids, there, COLUMNS: tl.constexpr):
 
 
 @triton.jit
-def calm_samples(
+def inverse_warp_samples(
     positions,
     speech,
     ends,
@@ -242,9 +231,9 @@ def calm_samples(
     COLUMNS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Writes what `calm` gives of a block of one frame's samples.
+    """Writes shift and closure of a block of one frame's samples.
 
-    Samples of a ray lie side by side: most blocks are far from lips, from brows or from lids, and go around them.
+    Samples of a ray lie side by side, so that most blocks are far from lips, brows or lids, and skip them.
     """
     frame = tl.program_id(1)
     first = tl.load(ends + frame - 1, mask=frame > 0, other=0)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from ntalker_ns.kernels.numba.compositing import MIN_TRANSMITTANCE, composite
+from ntalker_ns.kernels.numba.compositing import composite
+from ntalker_ns.kernels.types import MIN_TRANSMITTANCE
 
 STEP = 0.75
 
@@ -31,7 +32,8 @@ def _composite_by_loop(density, values, distances, step, ray_counts):
         of_rays.append((total, distance, thickness))
         weights += [w for w, _ in of_ray]
         first += count
-    return tuple(torch.tensor(each, dtype=torch.float64) for each in (sums, *zip(*of_rays, strict=True), weights))
+    columns = (torch.tensor(each, dtype=torch.float64)[:, None] for each in zip(*of_rays, strict=True))
+    return torch.tensor(sums, dtype=torch.float64), *columns, torch.tensor(weights, dtype=torch.float64)
 
 
 def _samples(rays, longest, channels, density, kind=torch.float64, seed=0) -> Any:

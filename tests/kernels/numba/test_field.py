@@ -1,4 +1,4 @@
-"""The field's kernels against the field that is asked part by part."""
+"""The field in one kernel against the field operation by operation."""
 
 from typing import Any
 
@@ -9,8 +9,10 @@ from support.made_up_lids import open_lids
 from torch import Tensor
 
 from ntalker_ns.face.rig import Rig
-from ntalker_ns.field.ragged import PerRay
 from ntalker_ns.field.talker_field import FrameConditions, TalkerField, TalkerFieldConfig
+from ntalker_ns.kernels.backend import Backend
+from ntalker_ns.kernels.ops import Ops
+from ntalker_ns.kernels.ragged import RayInputs
 
 KEYPOINTS = {
     "left_eye": np.array([0.2, -0.4, 0.3]),
@@ -22,7 +24,7 @@ KEYPOINTS = {
 KEYPOINTS = {name: place.astype(np.float32) for name, place in KEYPOINTS.items()}
 
 
-def make_field(**sizes: Any) -> TalkerField:
+def make_field(backend: Backend = "numba", **sizes: Any) -> TalkerField:
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     config = {
@@ -40,7 +42,7 @@ def make_field(**sizes: Any) -> TalkerField:
     brows = rng.uniform([-0.4, 0.2], [0.4, 0.6], (7, 2)).astype(np.float32)
     raised = (0.05 * rng.normal(size=(2, 7, 2))).astype(np.float32)
     rig = Rig(KEYPOINTS, places, motions, brows, raised, open_lids(KEYPOINTS))
-    field = TalkerField(TalkerFieldConfig(**{**config, **sizes}), rig)
+    field = TalkerField(TalkerFieldConfig(**{**config, **sizes}), rig, Ops("cpu", backend))
     for table in field.grid_parameters():
         torch.nn.init.normal_(table)
     return field
@@ -62,16 +64,16 @@ def places(frames: int) -> Tensor:
     return torch.stack([2.4 * torch.rand(frames * 60, 3) - 1.2, *near], dim=1).view(-1, 3)
 
 
-def views_of(field: TalkerField, samples: int) -> PerRay | None:
+def views_of(field: TalkerField, samples: int) -> RayInputs | None:
     """Viewing directions of as many rays as two samples each make."""
     directions = torch.nn.functional.normalize(torch.randn(samples // 2 + 1, 3), dim=-1)
     known = field.views(directions.to(field.space_grid.table.dtype))
-    return None if known is None else PerRay(known, torch.arange(samples) // 2)
+    return None if known is None else RayInputs(known, torch.arange(samples) // 2)
 
 
-def by_torch(field: TalkerField) -> TalkerField:
-    """The same field in float64, part by part and layer by layer."""
-    reference = make_field(**{**vars(field.config), "backend": "torch"})
+def by_reference(field: TalkerField) -> TalkerField:
+    """The same field in float64 by the reference implementations."""
+    reference = make_field("reference", **vars(field.config))
     reference.load_state_dict(field.state_dict())
     reference.show_levels(0.5)
     return reference.double()
@@ -86,10 +88,10 @@ SIZES = [{}, {"hidden_layers": 2, "geometry_dim": 20, "appearance_dim": 0, "dire
 def test_same_numbers_and_gradients_as_torch_in_float64(sizes: dict[str, Any]):
     field = make_field(**sizes)
     field.show_levels(0.5)
-    reference, openness, counts = by_torch(field), [1.0, 0.5, 0.3], [150, 0, 210]
+    reference, openness, counts = by_reference(field), [1.0, 0.5, 0.3], [150, 0, 210]
     positions = places(2)
     views = views_of(field, 360)
-    # Of some samples nobody asks a thing: those behind surfaces.
+    # Some samples have no gradient, as those behind surfaces.
     weights = [torch.randn(360, channels) * (torch.arange(360) % 3 > 0)[:, None] for channels in (1, 3)]
     results = []
     for each in (field, reference):
@@ -98,11 +100,11 @@ def test_same_numbers_and_gradients_as_torch_in_float64(sizes: dict[str, Any]):
         frames.counts = counts
         frames.speech_code.retain_grad()
         frames.appearance = frames.appearance.detach().clone().requires_grad_()
-        found = each(asked, None if views is None else PerRay(views.values.to(kind), views.rays), frames)
+        found = each(asked, None if views is None else RayInputs(views.values.to(kind), views.rays), frames)
         (found.density.log() * weights[0] + (found.rgb * weights[1]).sum(dim=1, keepdim=True)).sum().backward()
         gradients = {name: parameter.grad for name, parameter in each.named_parameters()}
         inputs = {"positions": asked.grad, "code": frames.speech_code.grad, "appearance": frames.appearance.grad}
-        results.append((vars(found), gradients | inputs))
+        results.append((found._asdict(), gradients | inputs))
     (found, gradients), (expected, expected_gradients) = results
     assert 40 < int((expected["audio_motion"] > 0).sum()) < 320
     for name, value in expected.items():
@@ -138,7 +140,7 @@ def test_no_samples_and_one(count: int):
     field = make_field()
     field.show_levels(0.5)
     results = []
-    for each in (field, by_torch(field)):
+    for each in (field, by_reference(field)):
         frame = conditions(each, [0.5])
         frame.counts = [count]
         positions = torch.zeros(count, 3, dtype=each.space_grid.table.dtype, requires_grad=True)
@@ -159,8 +161,8 @@ def test_what_is_not_a_number_reaches_the_output():
     assert found.rgb.isnan().any(dim=1).nonzero().flatten().tolist() == [66]
 
 
-def test_other_precisions_and_implementations_are_asked_part_by_part():
-    field = make_field(backend="torch")
+def test_other_precisions_and_backends_go_operation_by_operation():
+    field = make_field("reference")
     frame, positions = conditions(field, [1.0]), torch.rand(10, 3)
     frame.counts = [10]
     with torch.no_grad():

@@ -1,20 +1,26 @@
-"""Marching that skips empty space against asking every place of the lattice."""
+"""numba's march against testing every step."""
+
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ntalker_ns.kernels.numba.marching import Walk
+from ntalker_ns.kernels.numba.marching import march
+from ntalker_ns.kernels.types import MarchInput
 
 
 def _march(*rays):
-    """All samples at once: where they start, and how many each ray has."""
-    return Walk(*rays).on(np.arange(len(rays[0])), rays[-1])
+    """Where samples start, and how many each ray has."""
+    given: Any = [torch.from_numpy(each) if isinstance(each, np.ndarray) else each for each in rays]
+    samples = march(MarchInput(*given))
+    return samples.starts.numpy(), samples.ray_counts.numpy()
 
 
 def _march_every_step(origins, directions, nears, fars, occupied, step, jitter, max_samples):
-    """Every k of every ray, in float32 and in the order of operations that the lattice is defined in."""
+    """Every k of every ray, in float32 and in the reference's order of operations."""
     grid, step = occupied.shape[0], np.float32(step)
     starts, counts = [], []
     for origin, direction, near, far, shift in zip(origins, directions, nears, fars, jitter, strict=True):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ntalker_ns.kernels.numba.mlp import run_mlp
+from ntalker_ns.kernels.numba.mlp import run_layers
 
 
 def parameters(widths: list[int], kind: torch.dtype) -> tuple[list[Tensor], list[Tensor]]:
@@ -40,7 +40,7 @@ def test_equals_linear_layers(samples: int, widths: list[int], kind: torch.dtype
     gates = torch.rand(samples, 1, dtype=kind) if gated else None
     inputs = [tensor.requires_grad_() for tensor in (x, rows, *([gates] if gates is not None else []))]
     learned = [tensor.requires_grad_() for tensor in (*weights, *biases)]
-    found = run_mlp(x, rows, counts, gates, weights, biases)
+    found = run_layers(x, rows, counts, gates, weights, biases)
     expected = layer_by_layer(x, rows, counts, gates, weights, biases)
     tolerance = {torch.float64: 1e-12, torch.float32: 1e-5}[kind]
     torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
@@ -61,7 +61,7 @@ def test_gradcheck():
     learned = [tensor.requires_grad_() for tensor in (*weights, *biases)]
 
     def run(samples: Tensor, rows: Tensor, gates: Tensor, *rest: Tensor) -> Tensor:
-        return run_mlp(samples, rows, [4, 5], gates, rest[:3], rest[3:])
+        return run_layers(samples, rows, [4, 5], gates, rest[:3], rest[3:])
 
     assert torch.autograd.gradcheck(run, (*tensors, *learned))
 
@@ -71,5 +71,5 @@ def test_what_is_not_a_number_reaches_the_output():
     weights, biases = parameters([3, 16, 18], torch.float32)
     samples = torch.randn(70, 3)
     samples[66, 1] = float("nan")
-    out = run_mlp(samples, torch.zeros(1, 16), [70], None, weights, biases)
+    out = run_layers(samples, torch.zeros(1, 16), [70], None, weights, biases)
     assert out.isnan().any(dim=1).nonzero().flatten().tolist() == [66]

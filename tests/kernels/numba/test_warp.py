@@ -1,12 +1,12 @@
-"""The fused CPU gates and lip bending against plain torch in double precision."""
+"""numba's gates and inverse warp against plain torch in double precision."""
 
 import numpy as np
 import pytest
 import torch
 
-from ntalker_ns.field.lid_fold import LidFold
-from ntalker_ns.kernels.face_state import Gate
-from ntalker_ns.kernels.numba.warp import FaceArrays, balls, calm, gate, landmarks
+from ntalker_ns.kernels.numba.warp import gate, inverse_warp
+from ntalker_ns.kernels.reference import warp as reference
+from ntalker_ns.kernels.types import FaceState, Gate, Landmarks
 
 CENTERS = ((0.1, -0.4, 0.2), (-0.2, -0.4, 0.2))
 
@@ -17,8 +17,7 @@ def test_gate_equals_the_plain_one_and_so_does_its_gradient(balls) -> None:
     plain = Gate(CENTERS[:balls], inner=0.2, outer=0.5)
     positions = torch.rand(500, 3) * 1.6 - 0.8
     fused, exact = positions.clone().requires_grad_(), positions.double().requires_grad_()
-    found = gate(fused, np.array(plain.centers, np.float32), plain.inner, plain.outer)
-    expected = plain(exact)
+    found, expected = gate(fused, plain), reference.gate(exact, plain)
     assert 0 < int((expected == 0).sum()) < 500 and bool((expected == 1).any())
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=2e-6)
     upstream = torch.randn_like(found)
@@ -33,19 +32,19 @@ def test_gradient_of_the_gate_equals_finite_differences() -> None:
     # Between the radii: on them the slope is continuous, its own slope is not.
     directions = torch.nn.functional.normalize(torch.randn(6, 3, dtype=torch.float64), dim=1)
     positions = (torch.tensor(CENTERS[:1], dtype=torch.float64) + 0.35 * directions).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: gate(x, np.array(CENTERS[:1]), 0.2, 0.5), (positions,))
+    assert torch.autograd.gradcheck(lambda x: gate(x, Gate(CENTERS[:1], 0.2, 0.5)), (positions,))
 
 
 def test_gate_at_a_centre_and_of_no_samples() -> None:
-    centers = np.array(CENTERS, np.float32)
-    positions = torch.from_numpy(centers).requires_grad_()
-    values = gate(positions, centers, 0.2, 0.5)
+    balls = Gate(CENTERS, 0.2, 0.5)
+    positions = torch.tensor(CENTERS).requires_grad_()
+    values = gate(positions, balls)
     values.sum().backward()
     assert values.flatten().tolist() == [1, 1] and positions.grad is not None and not positions.grad.any()
-    assert gate(torch.zeros(0, 3), centers, 0.2, 0.5).shape == (0, 1)
+    assert gate(torch.zeros(0, 3), balls).shape == (0, 1)
 
 
-def test_calming_equals_warps_and_lids_one_after_the_other() -> None:
+def test_inverse_warp_equals_landmarks_and_lids_one_after_the_other() -> None:
     rng = np.random.default_rng(0)
     lips, brows = (rng.normal(size=(3, 9, 2)) * 0.2 for _ in range(2))
     lip_motion, brow_motion = (rng.normal(size=(3, 9, 2)) * 0.05 for _ in range(2))
@@ -55,32 +54,29 @@ def test_calming_equals_warps_and_lids_one_after_the_other() -> None:
     openness = np.array([1.0, 0.3, 0.0])
     counts = [200, 0, 300]
     positions, speech = torch.rand(500, 3) * 1.2 - 0.6, torch.rand(500, 1) * (torch.rand(500, 1) < 0.5)
-    face = FaceArrays(
-        balls(brow_gate),
-        balls(eye_gate),
-        landmarks(torch.from_numpy(lips), torch.from_numpy(lip_motion), 0.05),
-        landmarks(torch.from_numpy(brows), torch.from_numpy(brow_motion), 0.05),
-        lids.astype(np.float32),
-        openness.astype(np.float32),
-    )
-    shift, closed = calm(positions, speech, counts, face)
+    marks = [
+        Landmarks(torch.from_numpy(places), torch.from_numpy(motion), 0.05)
+        for places, motion in ((lips, lip_motion), (brows, brow_motion))
+    ]
+    face = FaceState(brow_gate, eye_gate, marks[0], marks[1], torch.from_numpy(lids), torch.from_numpy(openness))
+    shift, closed = inverse_warp(positions, speech, counts, face)
     exact = positions.double()
-    raised, blinked = brow_gate(exact).numpy(), eye_gate(exact).numpy()
-    fold = LidFold(lids)
+    raised, blinked = (reference.gate(exact, gate).numpy() for gate in (brow_gate, eye_gate))
     for i in range(500):
         frame = 0 if i < 200 else 2
         point = exact[i : i + 1].numpy()
         moved = speech[i].item() * _mean(point, lips[frame], lip_motion[frame])
         moved = moved + raised[i] * _mean(point, brows[frame], brow_motion[frame])
-        calmed = torch.from_numpy(point - np.array([moved[0], 0.0, moved[1]]))
-        calmed[:, 2] += blinked[i].item() * fold(calmed, torch.full((1, 1), openness[frame], dtype=torch.float64))
-        np.testing.assert_allclose(shift[i], (calmed - exact[i])[0], rtol=0, atol=2e-5)
+        canonical = torch.from_numpy(point - np.array([moved[0], 0.0, moved[1]]))
+        open_eyes = torch.full((1,), openness[frame], dtype=torch.float64)
+        canonical[:, 2] += blinked[i].item() * reference.lid_rise(canonical, torch.from_numpy(lids), open_eyes)
+        np.testing.assert_allclose(shift[i], (canonical - exact[i])[0], rtol=0, atol=2e-5)
         assert closed[i].item() == pytest.approx(blinked[i].item() * (1 - openness[frame]), abs=1e-6)
-    assert calm(positions[:0], speech[:0], [0, 0, 0], face)[0].shape == (0, 3)
-    # What is no number has no place on the lids, and harms nobody else.
+    assert inverse_warp(positions[:0], speech[:0], [0, 0, 0], face)[0].shape == (0, 3)
+    # NaN has no place on the lids, and affects no other sample.
     positions[7, 0] = float("nan")
     others = torch.arange(500) != 7
-    assert torch.equal(calm(positions, speech, counts, face)[0][others], shift[others])
+    assert torch.equal(inverse_warp(positions, speech, counts, face)[0][others], shift[others])
 
 
 def _mean(point: np.ndarray, places: np.ndarray, motion: np.ndarray) -> np.ndarray:

@@ -11,11 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from ntalker_ns.field.mlp import FrameMLP, network_backend
-from ntalker_ns.field.ragged import Chosen, PerRay, SparseInputs
-from ntalker_ns.kernels.backend import Backend
+from ntalker_ns.errors import NTalkerError
+from ntalker_ns.field.mlp import FrameMLP
+from ntalker_ns.kernels.ops import Ops
+from ntalker_ns.kernels.ragged import RayInputs, SparseInputs, Subset
 from ntalker_ns.kernels.tcnn import mlp as tcnn_mlp
 from ntalker_ns.kernels.triton import mlp as triton_mlp
+
+REFERENCE = Ops("cpu", "reference")
 
 
 class _Network(nn.Module):
@@ -60,18 +63,16 @@ def _sparse(samples: int, channels: int) -> SparseInputs:
     index = torch.arange(0, samples, 4)
     mask = torch.zeros(samples, dtype=torch.bool).index_fill(0, index, True)
     last = torch.where(torch.rand(samples, 1) > 0.8, 0.75, 0.0)
-    chosen = Chosen(mask, index, [len(index)])
+    chosen = Subset(mask, index, [len(index)])
     return SparseInputs(torch.randn(len(index), channels), chosen, torch.randn(1, channels), last)
 
 
-def _shared(samples: int, channels: int) -> PerRay:
-    return PerRay(torch.randn(5, channels), torch.randint(5, (samples,)))
+def _shared(samples: int, channels: int) -> RayInputs:
+    return RayInputs(torch.randn(5, channels), torch.randint(5, (samples,)))
 
 
 def _in_tcnn(mlp: FrameMLP, samples, frames, counts, gates, sparse, shared) -> Tensor:
-    frame_weight = None if mlp.frame is None else mlp.frame.weight
-    told = (frames, counts, gates, frame_weight)
-    return tcnn_mlp.run_mlp(samples, *told, *mlp.parameters_by_kind(), sparse, shared)
+    return tcnn_mlp.run_mlp(samples, mlp.parts(), frames, counts, gates, sparse, shared)
 
 
 # Hidden widths with much room and with little; inputs and outputs on both sides of multiples of 16, with the 1 as well.
@@ -82,7 +83,7 @@ def _in_tcnn(mlp: FrameMLP, samples, frames, counts, gates, sparse, shared) -> T
 @pytest.mark.parametrize("more", [False, True])
 def test_equals_linear_layers(counts, inputs, frame_dim, width, layers, outputs, more):
     torch.manual_seed(0)
-    mlp = FrameMLP(inputs, frame_dim, width, layers, outputs, backend="torch")
+    mlp = FrameMLP(REFERENCE, inputs, frame_dim, width, layers, outputs)
     count = sum(counts)
     frames = torch.randn(len(counts), frame_dim) if frame_dim else None
     gates = torch.rand(count, 1) if more and frame_dim else None
@@ -111,8 +112,8 @@ def test_equals_linear_layers(counts, inputs, frame_dim, width, layers, outputs,
 )
 def test_biases_of_any_size_are_carried(inputs, frame_dim, width, layers, outputs, bias):
     torch.manual_seed(inputs)
-    mlp = FrameMLP(inputs, frame_dim, width, layers, outputs, backend="torch")
-    for each in mlp.parameters_by_kind()[1]:
+    mlp = FrameMLP(REFERENCE, inputs, frame_dim, width, layers, outputs)
+    for each in mlp.parts().biases:
         each.data = bias * (0.5 + torch.rand_like(each))
     samples, frames = torch.randn(7, inputs), torch.randn(2, frame_dim) if frame_dim else None
     found = _in_tcnn(mlp, samples, frames, [3, 4], None, None, None)
@@ -143,8 +144,10 @@ def test_narrow_and_wide_layers_have_sizes_of_their_own():
 @pytest.mark.parametrize("gated", [True, False])
 def test_the_module_runs_it_in_half_precision(kind: torch.dtype, gated: bool, monkeypatch: pytest.MonkeyPatch):
     torch.manual_seed(2)
-    fused = FrameMLP(33, 6, width=32, layers=3, out_dim=20, backend="tcnn")
-    plain = FrameMLP(33, 6, width=32, layers=3, out_dim=20, backend="torch")
+    run_mlp, calls = tcnn_mlp.run_mlp, []
+    monkeypatch.setattr(tcnn_mlp, "run_mlp", lambda *given: calls.append(1) or run_mlp(*given))
+    fused = FrameMLP(Ops("cuda", "tcnn"), 33, 6, width=32, layers=3, out_dim=20)
+    plain = FrameMLP(REFERENCE, 33, 6, width=32, layers=3, out_dim=20)
     sparse, shared = _sparse(201, 8), _shared(201, 5)
     samples, frames, gates = torch.randn(201, 19), torch.randn(2, 6), torch.rand(201, 1)
     inputs = [samples, frames, sparse.values, sparse.common, *([gates] if gated else [])]
@@ -154,9 +157,6 @@ def test_the_module_runs_it_in_half_precision(kind: torch.dtype, gated: bool, mo
         tensor.requires_grad_()
     plain.load_state_dict(fused.state_dict())
     monkeypatch.setattr(_Network, "kind", torch.float16)
-    monkeypatch.setattr("ntalker_ns.field.mlp._network_backend", lambda backend, _, half: backend if half else "torch")
-    run_mlp, asked = tcnn_mlp.run_mlp, []
-    monkeypatch.setattr(tcnn_mlp, "run_mlp", lambda *given: asked.append(1) or run_mlp(*given))
 
     def numbers(network: FrameMLP, half: bool) -> tuple[Tensor, ...]:
         with torch.autocast("cpu", kind, enabled=half):
@@ -166,37 +166,37 @@ def test_the_module_runs_it_in_half_precision(kind: torch.dtype, gated: bool, mo
         return out.detach(), *gradients
 
     expected = numbers(plain, half=False)
-    assert not asked
+    assert not calls
     for one, other in zip(numbers(fused, half=True), expected, strict=True):
         torch.testing.assert_close(one.float(), other, rtol=0, atol=0.01 * float(other.abs().max()))
-    assert asked == [1]
+    assert calls == [1]
     numbers(fused, half=False)
-    assert asked == [1]
+    assert calls == [1]
 
 
-def test_no_samples(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("ntalker_ns.field.mlp._network_backend", lambda *_: "tcnn")
-    mlp = FrameMLP(20, 4, width=32, layers=2, out_dim=5, backend="tcnn")
-    found = mlp(torch.zeros(0, 20), torch.zeros(2, 4), [0, 0])
+def test_no_samples():
+    mlp = FrameMLP(Ops("cuda", "tcnn"), 20, 4, width=32, layers=2, out_dim=5)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = mlp(torch.zeros(0, 20), torch.zeros(2, 4), [0, 0])
     assert found.shape == (0, 5)
     found.sum().backward()
     assert all(each.grad is not None and float(each.grad.abs().max()) == 0 for each in mlp.parameters())
 
 
-def test_wide_networks_are_tritons_then_torchs(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("ntalker_ns.field.mlp._network_backend", lambda backend, *_: backend)
+def test_wide_networks_fall_back_to_triton_and_then_to_the_reference(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tcnn_mlp, "run_mlp", lambda *_: "tcnn")
     monkeypatch.setattr(triton_mlp, "run_mlp", lambda *_: "triton")
     found = []
     for inputs, width in ((20, 127), (20, 128), (207 - 4, 64), (208 - 4, 64), (20, 256)):
-        mlp = FrameMLP(inputs, 4, width=width, layers=2, out_dim=5, backend="tcnn")
-        found.append(mlp(torch.zeros(3, inputs), torch.zeros(1, 4), [3]))
+        mlp = FrameMLP(Ops("cuda", "tcnn"), inputs, 4, width=width, layers=2, out_dim=5)
+        with torch.autocast("cpu", torch.bfloat16):
+            found.append(mlp(torch.zeros(3, inputs), torch.zeros(1, 4), [3]))
     assert found[:3] == ["tcnn", "triton", "tcnn"]
     assert all(isinstance(each, Tensor) for each in found[3:])  # more than 128 inputs or channels are too many for both
 
 
 def test_networks_that_do_not_fit_are_refused():
-    mlp = FrameMLP(20, 0, width=128, layers=2, out_dim=5, backend="torch")
+    mlp = FrameMLP(REFERENCE, 20, 0, width=128, layers=2, out_dim=5)
     with pytest.raises(ValueError, match="No fused network"):
         _in_tcnn(mlp, torch.zeros(3, 20), None, [3], None, None, None)
 
@@ -210,27 +210,12 @@ def test_another_network_than_the_fused_one_is_refused(monkeypatch: pytest.Monke
             self.params = nn.Parameter(self.params[:-8].detach())
 
     monkeypatch.setitem(sys.modules, "tinycudann", SimpleNamespace(Network=Other))
-    mlp = FrameMLP(20, 0, width=32, layers=2, out_dim=5, backend="torch")
+    mlp = FrameMLP(REFERENCE, 20, 0, width=32, layers=2, out_dim=5)
     with pytest.raises(RuntimeError, match="on this GPU; use another backend"):
         _in_tcnn(mlp, torch.zeros(3, 20), None, [3], None, None, None)
 
 
-@pytest.mark.parametrize(
-    ("backend", "device_type", "half", "library", "expected"),
-    [
-        ("tcnn", "cuda", True, True, "tcnn"),
-        ("tcnn", "cuda", True, False, "triton"),
-        ("tcnn", "cuda", False, True, "torch"),
-        ("tcnn", "cpu", True, True, "torch"),
-        ("tcnn", "cpu", False, True, "numba"),
-        ("auto", "cuda", True, True, "triton"),
-        ("triton", "cuda", True, True, "triton"),
-        ("torch", "cuda", True, True, "torch"),
-    ],
-)
-def test_it_is_taken_where_it_is_asked_for(
-    backend: Backend, device_type: str, half: bool, library: bool, expected: str, monkeypatch: pytest.MonkeyPatch
-):
-    if not library:
-        monkeypatch.setitem(sys.modules, "tinycudann", None)
-    assert network_backend(backend, device_type, half) == expected
+def test_without_the_library_it_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "tinycudann", None)
+    with pytest.raises(NTalkerError, match="tinycudann cannot be imported"):
+        Ops("cuda", "tcnn")

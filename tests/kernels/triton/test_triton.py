@@ -16,10 +16,8 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 from triton.runtime.jit import JITFunction, mangle_type
 
-from ntalker_ns.field.ragged import PerRay, SparseInputs, choose
-from ntalker_ns.kernels.face import Face
-from ntalker_ns.kernels.face_state import Gate, Landmarks
 from ntalker_ns.kernels.grid_layout import grid_layout
+from ntalker_ns.kernels.ragged import RayInputs, SparseInputs, compact
 from ntalker_ns.kernels.triton import compositing as triton_compositing
 from ntalker_ns.kernels.triton import harmonics as triton_harmonics
 from ntalker_ns.kernels.triton import hash_grid as triton_hash_grid
@@ -30,6 +28,7 @@ from ntalker_ns.kernels.triton import poses as triton_poses
 from ntalker_ns.kernels.triton import sizes as triton_sizes
 from ntalker_ns.kernels.triton import surface as triton_surface
 from ntalker_ns.kernels.triton import warp as triton_warp
+from ntalker_ns.kernels.types import FaceState, Gate, Landmarks, MarchInput
 
 CASES = Path(__file__).parent / "cases"
 
@@ -90,9 +89,9 @@ def test_hash_grids_compile(compiled: list[str], dims: int, kind: torch.dtype):
 
 def test_marching_compiles(compiled: list[str]):
     rows, values = torch.zeros(5, 3), torch.zeros(5)
-    triton_marching.march(rows, rows, values, values, torch.ones(8, 8, 8) > 0, 0.1, values, 4)
+    triton_marching.march(MarchInput(rows, rows, values, values, torch.ones(8, 8, 8) > 0, 0.1, values, 4))
     triton_marching.intersect_box(rows, rows, torch.zeros(3), 1.0)
-    assert compiled == ["march_count", "march_write", "meet_box"]
+    assert compiled == ["march_count", "march_write", "intersect_boxes"]
 
 
 def test_compositing_compiles(compiled: list[str]):
@@ -102,23 +101,23 @@ def test_compositing_compiles(compiled: list[str]):
 
 
 def test_surfaces_compile(compiled: list[str]):
-    triton_surface.squared_off(torch.zeros(5, 3), torch.zeros(4, 4))
-    triton_occupancy.see(torch.zeros(5, 3), torch.zeros(5), torch.zeros(4, 4, 4))
-    assert compiled == ["measure_off_surface", "see_cells"]
+    triton_surface.squared_distance(torch.zeros(5, 3), torch.zeros(4, 4))
+    triton_occupancy.mark_visible(torch.zeros(5, 3), torch.zeros(5), torch.zeros(4, 4, 4))
+    assert compiled == ["squared_distances", "raise_visibility"]
 
 
-def test_gates_and_bends_compile(compiled: list[str]):
+def test_gates_and_inverse_warp_compile(compiled: list[str]):
     balls = Gate(((0.0, 0.0, 0.0), (0.1, 0.0, 0.0)), 0.1, 0.2)
     triton_warp.gate(torch.rand(5, 3, requires_grad=True), balls).sum().backward()
     marks = Landmarks(torch.zeros(2, 7, 2), torch.zeros(2, 7, 2), 0.1)
-    face = Face(balls, balls, marks, marks, torch.zeros(2, 5, 4), torch.zeros(2))
-    triton_warp.calm(torch.rand(5, 3), torch.rand(5, 1), [2, 3], face)
-    assert compiled == ["gate_samples", "calm_samples"]
+    face = FaceState(balls, balls, marks, marks, torch.zeros(2, 5, 4), torch.zeros(2))
+    triton_warp.inverse_warp(torch.rand(5, 3), torch.rand(5, 1), [2, 3], face)
+    assert compiled == ["gate_samples", "inverse_warp_samples"]
 
 
 def test_poses_compile(compiled: list[str]):
     corrections = torch.zeros(2, 6, requires_grad=True)
-    triton_poses.apply_per_frame(torch.zeros(5, 3), corrections, [2, 3]).sum().backward()
+    triton_poses.correct_poses(torch.zeros(5, 3), corrections, [2, 3]).sum().backward()
     assert compiled == ["move_samples", "sum_motions", "correction_gradient"]
 
 
@@ -136,10 +135,10 @@ def test_networks_compile(compiled: list[str], widths: list[int], kind: torch.dt
     biases = [torch.zeros(width) for width in widths[1:]]
     with torch.autocast("cpu", kind, enabled=kind != torch.float32):
         rows, gates = torch.zeros(2, widths[1]), torch.ones(9, 1)
-        triton_mlp.run_mlp(torch.zeros(9, widths[0]), rows, [4, 5], gates, weights, biases).sum().backward()
-        shared = PerRay(torch.zeros(3, 16), torch.zeros(9, dtype=torch.int64))
+        triton_mlp.run_layers(torch.zeros(9, widths[0]), rows, [4, 5], gates, weights, biases).sum().backward()
+        shared = RayInputs(torch.zeros(3, 16), torch.zeros(9, dtype=torch.int64))
         own = torch.zeros(9, widths[0] - 16)
-        triton_mlp.run_mlp(own, rows, [4, 5], None, weights, biases, shared=shared).sum().backward()
+        triton_mlp.run_layers(own, rows, [4, 5], None, weights, biases, shared=shared).sum().backward()
     assert compiled == ["mlp_forward", "mlp_backward"] * 2
 
 
@@ -149,12 +148,12 @@ def test_networks_compile(compiled: list[str], widths: list[int], kind: torch.dt
     indirect=["compiler"],
     ids=["sm_86, three layers", "sm_86, two layers", "sm_80, wide"],
 )
-def test_networks_take_no_more_shared_memory_than_is_told(compiler: Compiler, widths: list[int]):
+def test_networks_take_no_more_shared_memory_than_declared(compiler: Compiler, widths: list[int]):
     weights = [torch.zeros(b, a, requires_grad=True) for a, b in pairwise(widths)]
     biases = [torch.zeros(width) for width in widths[1:]]
     with torch.autocast("cpu", torch.float16):
         rows, gates = torch.zeros(2, widths[1]), torch.ones(9, 1)
-        triton_mlp.run_mlp(torch.zeros(9, widths[0]), rows, [4, 5], gates, weights, biases).sum().backward()
+        triton_mlp.run_layers(torch.zeros(9, widths[0]), rows, [4, 5], gates, weights, biases).sum().backward()
     assert len(compiler.shared_memory) == 2
     assert max(compiler.shared_memory) <= triton_sizes.SHARED_MEMORY[widths[1]]
 
@@ -177,9 +176,9 @@ def test_networks_with_sparse_inputs_compile(compiled: list[str]):
     widths = [65, 64, 64, 65]
     weights = [torch.zeros(b, a, requires_grad=True) for a, b in pairwise(widths)]
     biases = [torch.zeros(width) for width in widths[1:]]
-    none = choose(torch.zeros(9, dtype=torch.bool), [4, 5])
+    none = compact(torch.zeros(9, dtype=torch.bool), [4, 5])
     sparse = SparseInputs(torch.zeros(0, 32), none, torch.zeros(1, 32), torch.zeros(9, 1))
     with torch.autocast("cpu", torch.float16):
         rows, gates = torch.zeros(2, 64), torch.ones(9, 1)
-        triton_mlp.run_mlp(torch.zeros(9, 32), rows, [4, 5], gates, weights, biases, sparse).sum().backward()
+        triton_mlp.run_layers(torch.zeros(9, 32), rows, [4, 5], gates, weights, biases, sparse).sum().backward()
     assert compiled == ["mlp_forward", "mlp_backward"]

@@ -4,12 +4,12 @@ import pytest
 import torch
 from nerfstudio.utils.math import components_from_spherical_harmonics
 
-from ntalker_ns.kernels.triton.harmonics import MOST_LEVELS, spherical_harmonics
+from ntalker_ns.kernels.triton.harmonics import MAX_LEVELS, spherical_harmonics
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-@pytest.mark.parametrize("levels", range(1, MOST_LEVELS + 1))
+@pytest.mark.parametrize("levels", range(1, MAX_LEVELS + 1))
 @pytest.mark.parametrize("samples", [0, 1, 300])
 def test_equals_nerfstudios(levels: int, samples: int) -> None:
     torch.manual_seed(0)

@@ -5,6 +5,7 @@ import torch
 
 from ntalker_ns.field.hash_grid import HashGrid
 from ntalker_ns.kernels.grid_layout import GridLayout, grid_layout
+from ntalker_ns.kernels.ops import Ops
 from ntalker_ns.kernels.reference import hash_grid as reference_hash_grid
 from ntalker_ns.kernels.triton import hash_grid as triton_hash_grid
 
@@ -114,8 +115,8 @@ def test_only_the_gradients_that_are_asked_for():
 
 
 def test_the_module_runs_it_and_shares_its_parameters():
-    grid = HashGrid(3, num_levels=4, max_resolution=64, log2_hashmap_size=8, backend="triton").to(DEVICE)
-    slow = HashGrid(3, num_levels=4, max_resolution=64, log2_hashmap_size=8, backend="torch").to(DEVICE)
+    grid = HashGrid(Ops(DEVICE, "triton"), 3, num_levels=4, max_resolution=64, log2_hashmap_size=8).to(DEVICE)
+    slow = HashGrid(Ops(DEVICE, "reference"), 3, num_levels=4, max_resolution=64, log2_hashmap_size=8).to(DEVICE)
     slow.load_state_dict(grid.state_dict())
     points = torch.rand(20, 3, device=DEVICE)
     torch.testing.assert_close(grid(points, active_levels=3), slow(points, active_levels=3))

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from ntalker_ns.field.mlp import FrameMLP
-from ntalker_ns.field.ragged import Chosen, PerRay, SparseInputs
-from ntalker_ns.kernels.triton.mlp import run_mlp
+from ntalker_ns.kernels.ops import Ops
+from ntalker_ns.kernels.ragged import RayInputs, SparseInputs, Subset
+from ntalker_ns.kernels.triton import mlp as triton_mlp
+from ntalker_ns.kernels.triton.mlp import run_layers
 from ntalker_ns.kernels.triton.sizes import fits
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -47,7 +49,7 @@ def test_equals_linear_layers(counts, widths, gated):
     tensors = [samples, rows, *([gates] if gates is not None else []), *weights, *biases]
     for tensor in tensors:
         tensor.requires_grad_()
-    found = run_mlp(samples, rows, counts, gates, weights, biases)
+    found = run_layers(samples, rows, counts, gates, weights, biases)
     doubles = [tensor.detach().double().requires_grad_() for tensor in tensors]
     count = len(weights)
     their_gates = doubles[2] if gated else None
@@ -69,11 +71,11 @@ def test_inputs_that_rays_share_are_those_of_each_sample(widths):
     weights, biases = _parameters(widths)
     samples = torch.randn(157, widths[0] - channels, device=DEVICE, requires_grad=True)
     rows = torch.randn(2, widths[1], device=DEVICE)
-    shared = PerRay(torch.randn(9, channels, device=DEVICE), torch.randint(9, (157,), device=DEVICE))
+    shared = RayInputs(torch.randn(9, channels, device=DEVICE), torch.randint(9, (157,), device=DEVICE))
     tensors = [samples, *(each.requires_grad_() for each in (rows, *weights, *biases))]
-    found = run_mlp(samples, rows, counts, None, weights, biases, shared=shared)
+    found = run_layers(samples, rows, counts, None, weights, biases, shared=shared)
     columns = torch.cat([shared.values[shared.rays], samples], dim=1)
-    expected = run_mlp(columns, rows, counts, None, weights, biases)
+    expected = run_layers(columns, rows, counts, None, weights, biases)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
     upstream = torch.randn_like(found)
     ours, theirs = (torch.autograd.grad(each, tensors, upstream) for each in (found, expected))
@@ -88,7 +90,7 @@ def test_half_precision_under_autocast():
         tensor.requires_grad_()
     samples, rows = torch.randn(70, 20, device=DEVICE), torch.randn(1, 32, device=DEVICE)
     with torch.autocast(DEVICE.type, torch.float16):
-        found = run_mlp(samples, rows, [70], None, weights, biases)
+        found = run_layers(samples, rows, [70], None, weights, biases)
         with torch.autocast(DEVICE.type, enabled=False):
             expected = _layer_by_layer(samples, rows, [70], None, weights, biases)
     assert found.dtype == torch.float16
@@ -107,7 +109,7 @@ def _sparse_inputs(samples: int, channels: int, special: list[int]) -> SparseInp
     values, common = torch.randn(len(special), channels, device=DEVICE), torch.randn(1, channels, device=DEVICE)
     index = torch.tensor(special, dtype=torch.int64, device=DEVICE)
     mask = torch.zeros(samples, dtype=torch.bool, device=DEVICE).index_fill(0, index, True)
-    return SparseInputs(values, Chosen(mask, index, [len(special)]), common, last)
+    return SparseInputs(values, Subset(mask, index, [len(special)]), common, last)
 
 
 @pytest.mark.parametrize("special", [[3, 64, 65, 170], []])
@@ -120,7 +122,7 @@ def test_sparse_inputs_are_as_if_written_out(special):
     tensors = [samples, rows, gates, sparse.values, sparse.common, *weights, *biases]
     for tensor in tensors:
         tensor.requires_grad_()
-    found = run_mlp(samples, rows, [100, 101], gates, weights, biases, sparse)
+    found = run_layers(samples, rows, [100, 101], gates, weights, biases, sparse)
     written = torch.cat([samples, sparse.columns()], dim=1)
     expected = _layer_by_layer(written, rows, [100, 101], gates, weights, biases)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
@@ -133,8 +135,12 @@ def test_sparse_inputs_are_as_if_written_out(special):
 @pytest.mark.parametrize("gated", [True, False])
 def test_the_module_runs_it_in_half_precision(gated: bool, monkeypatch: pytest.MonkeyPatch):
     torch.manual_seed(2)
-    fused = FrameMLP(33, 6, width=32, layers=3, out_dim=20, backend="triton").to(DEVICE)
-    plain = FrameMLP(33, 6, width=32, layers=3, out_dim=20, backend="torch").to(DEVICE)
+    run_mlp, calls = triton_mlp.run_mlp, []
+    monkeypatch.setattr(triton_mlp, "run_mlp", lambda *given: calls.append(1) or run_mlp(*given))
+    fused, plain = (
+        FrameMLP(Ops(DEVICE, backend), 33, 6, width=32, layers=3, out_dim=20).to(DEVICE)
+        for backend in ("triton", "reference")
+    )
     sparse = _sparse_inputs(201, 16, [3, 64, 65, 170])
     samples, frames = torch.randn(201, 16, device=DEVICE), torch.randn(2, 6, device=DEVICE)
     gates = torch.rand(201, 1, device=DEVICE) if gated else None
@@ -144,8 +150,6 @@ def test_the_module_runs_it_in_half_precision(gated: bool, monkeypatch: pytest.M
         tensor.data = (8.0 * tensor.data).round() / 8.0
         tensor.requires_grad_()
     plain.load_state_dict(fused.state_dict())
-    asked = []
-    monkeypatch.setattr("ntalker_ns.kernels.triton.mlp.run_mlp", lambda *given: asked.append(1) or run_mlp(*given))
 
     def numbers(network: FrameMLP, half: bool) -> tuple[Tensor, ...]:
         with torch.autocast(DEVICE.type, torch.float16, enabled=half):
@@ -155,20 +159,20 @@ def test_the_module_runs_it_in_half_precision(gated: bool, monkeypatch: pytest.M
         return out.detach(), *gradients
 
     expected = numbers(plain, half=False)
-    assert not asked
+    assert not calls
     for network in (fused, plain):
         for one, other in zip(numbers(network, half=True), expected, strict=True):
             torch.testing.assert_close(one.float(), other, rtol=0, atol=0.01 * float(other.abs().max()))
-    assert asked == [1]
+    assert calls == [1]
     numbers(fused, half=False)
-    assert asked == [1]
+    assert calls == [1]
 
 
 def test_no_samples():
     weights, biases = _parameters([20, 32, 5])
     for tensor in (*weights, *biases):
         tensor.requires_grad_()
-    found = run_mlp(torch.zeros(0, 20, device=DEVICE), torch.zeros(1, 32, device=DEVICE), [0], None, weights, biases)
+    found = run_layers(torch.zeros(0, 20, device=DEVICE), torch.zeros(1, 32, device=DEVICE), [0], None, weights, biases)
     assert found.shape == (0, 5)
     found.sum().backward()
     assert weights[0].grad is not None and float(weights[0].grad.abs().max()) == 0
@@ -180,12 +184,12 @@ def test_networks_that_do_not_fit_are_refused():
         assert not fits(weights, DEVICE)
         with pytest.raises(ValueError, match="No fused kernel"):
             rows = torch.zeros(1, widths[1], device=DEVICE)
-            run_mlp(torch.zeros(3, widths[0], device=DEVICE), rows, [3], None, weights, biases)
+            run_layers(torch.zeros(3, widths[0], device=DEVICE), rows, [3], None, weights, biases)
 
 
 def test_what_is_not_a_number_reaches_the_output():
     weights, biases = _parameters([3, 16, 18])
     samples = torch.randn(70, 3, device=DEVICE)
     samples[66, 1] = float("nan")
-    out = run_mlp(samples, torch.zeros(1, 16, device=DEVICE), [70], None, weights, biases)
+    out = run_layers(samples, torch.zeros(1, 16, device=DEVICE), [70], None, weights, biases)
     assert out.isnan().any(dim=1).nonzero().flatten().tolist() == [66]

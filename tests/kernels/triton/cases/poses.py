@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from ntalker_ns.kernels.reference.poses import apply_per_frame_torch
-from ntalker_ns.kernels.triton.poses import BLOCK, SUMMED, apply_per_frame
+from ntalker_ns.kernels.reference import poses as reference
+from ntalker_ns.kernels.triton.poses import BLOCK, SUMMED, correct_poses
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -17,8 +17,8 @@ def test_samples_and_gradients_equal_autograd(angle: float, counts: list[int]) -
     fused = torch.randn(3, 6, device=DEVICE)
     fused[:, :3] *= angle / fused[:, :3].norm(dim=1, keepdim=True)
     exact = fused.double().requires_grad_()
-    found = apply_per_frame(positions, fused.requires_grad_(), counts)
-    expected = apply_per_frame_torch(positions.double(), exact, counts)
+    found = correct_poses(positions, fused.requires_grad_(), counts)
+    expected = reference.correct_poses(positions.double(), exact, counts)
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=3e-6)
     found.backward(upstream)
     expected.backward(upstream.double())
@@ -28,10 +28,10 @@ def test_samples_and_gradients_equal_autograd(angle: float, counts: list[int]) -
 
 def test_no_samples_and_samples_that_lie_column_by_column() -> None:
     corrections = torch.randn(2, 6, device=DEVICE, requires_grad=True)
-    moved = apply_per_frame(torch.zeros(0, 3, device=DEVICE), corrections, [0, 0])
+    moved = correct_poses(torch.zeros(0, 3, device=DEVICE), corrections, [0, 0])
     moved.sum().backward()
     assert moved.shape == (0, 3) and corrections.grad is not None and not corrections.grad.any()
     positions = torch.randn(6, 3, device=DEVICE)
     for values in (positions, positions.T.contiguous().T):
-        expected = apply_per_frame_torch(positions, corrections, [2, 4])
-        torch.testing.assert_close(apply_per_frame(values, corrections, [2, 4]), expected, rtol=0, atol=2e-6)
+        expected = reference.correct_poses(positions, corrections, [2, 4])
+        torch.testing.assert_close(correct_poses(values, corrections, [2, 4]), expected, rtol=0, atol=2e-6)

@@ -4,9 +4,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ntalker_ns.field.ragged import (
+from ntalker_ns.kernels.ragged import (
     add_per_frame,
-    chosen_per_frame,
+    count_per_frame,
     counts_on,
     ends_on,
     expand_per_frame,
@@ -69,4 +69,4 @@ def test_sums_of_each_frame():
 def test_chosen_of_each_frame(counts: list[int], seed: int) -> None:
     chosen = torch.rand(sum(counts), generator=torch.Generator().manual_seed(seed)) < 0.5
     expected = [int(part.sum()) for part in chosen.split(counts)]
-    assert chosen_per_frame(chosen.nonzero().squeeze(-1), counts) == expected
+    assert count_per_frame(chosen.nonzero().squeeze(-1), counts) == expected

@@ -1,6 +1,6 @@
-"""Samples of one frame lie side by side, so what belongs to a frame is added slice by slice, never repeated.
+"""Ragged batches: samples of one frame lie side by side, `counts` says how many each frame has.
 
-Nor is what most samples of all frames share.
+Inputs that all samples of a frame, of a ray or of most places share are stored once and not repeated for each sample.
 """
 
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ from ntalker_ns.training import transfers
 
 
 class _AddPerFrame(torch.autograd.Function):
-    """Adds row f of `rows`, times each sample's gate, to the f-th run of samples.
+    """Adds row f of `rows`, times each sample's gate, to the samples of frame f.
 
-    Indexing `rows[frame_of_sample]` does the same, but its backward scatters every sample's gradient by index,
-    which on a CPU costs more than the matrix product beside it; here the backward is one sum a frame.
+    `rows[frame_of_sample]` does the same, but its backward pass scatters the gradient of every sample by index, which
+    on a CPU costs more than the matrix product beside it; here the backward pass is one sum per frame.
     """
 
     @staticmethod
@@ -59,30 +59,30 @@ def add_per_frame(
 
     Args:
         samples: grouped by frame, frame after frame.
-        rows: one a frame.
-        counts: how many samples each frame has; sums to `samples`.
-        gates: how much of the row a sample takes; all of it where None.
+        rows: one per frame.
+        counts: samples of each frame; sum to `samples`.
+        gates: factor on the row for each sample; 1 where None.
     """
     return _AddPerFrame.apply(samples, rows, gates, counts)  # type: ignore[no-any-return]
 
 
 def ends_on(counts: Sequence[int], device: torch.device) -> Int[Tensor, "frames"]:
-    """The place behind each frame's last sample, int32; kernels find a sample's frame by it.
+    """Index behind each frame's last sample, int32; copied to a device once for each different `counts`.
 
     Args:
-        counts: samples of each frame: from step to step mostly the same, so that they are brought to a device once.
+        counts: samples of each frame.
         device: where kernels run.
     """
     if len(counts) == 1:
-        # Of pictures, which would push those of training out.
+        # Pictures have one frame and ever new counts: not worth keeping.
         return torch.full((1,), counts[0], dtype=torch.int32, device=device)
     return _ends_on(tuple(counts), device)
 
 
-# Without an end: recorded steps read what is in here where it lies.
+# Unbounded, since recorded steps read these tensors where they lie.
 @cache
 def counts_on(counts: tuple[int, ...], device: torch.device) -> Int[Tensor, "frames"]:
-    """Samples of each frame on a device, brought there once as `ends_on` says."""
+    """Samples of each frame on a device, copied there once."""
     return transfers.to_device(torch.tensor(counts), device)
 
 
@@ -96,61 +96,61 @@ def expand_per_frame(rows: Tensor, counts: list[int]) -> Tensor:
 
     Args:
         rows: (frames, ...).
-        counts: how many samples each frame has.
+        counts: samples of each frame.
     """
     return torch.cat([row.expand(count, *row.shape) for row, count in zip(rows, counts, strict=True)])
 
 
 def sums_per_frame(values: Int[Tensor, "samples"], counts: list[int]) -> list[int]:
-    """The sum over each frame's samples; one question to the device for all frames.
+    """The sum over each frame's samples, in one synchronisation.
 
     Args:
         values: grouped by frame.
-        counts: how many samples each frame has.
+        counts: samples of each frame.
     """
     ends = torch.tensor([0, *accumulate(counts)], device=values.device)
     sums = torch.nn.functional.pad(values.cumsum(dim=0), (1, 0))[ends]
     return sums.diff().tolist()
 
 
-def chosen_per_frame(index: Int[Tensor, "chosen"], counts: list[int]) -> list[int]:
-    """How many of each frame's samples are among the chosen ones.
+def count_per_frame(index: Int[Tensor, "subset"], counts: list[int]) -> list[int]:
+    """How many samples of a subset each frame has.
 
     Args:
-        index: which samples are chosen, ascending; on the host.
-        counts: how many samples each frame has.
+        index: of the subset, ascending; on the host.
+        counts: samples of each frame.
     """
     places = np.searchsorted(index.numpy(), [0, *accumulate(counts)])
     return np.diff(places).tolist()
 
 
-class Chosen(NamedTuple):
-    """Samples, or rays, of which something is asked."""
+class Subset(NamedTuple):
+    """A subset of samples or rays: compacted by index, or, where that would need a synchronisation, only masked."""
 
     mask: Bool[Tensor, "samples"]
-    """Which of them matter."""
-    index: Int[Tensor, "asked"] | None
-    """Which are asked, ascending; None: all of them."""
+    """Which samples are in the subset."""
+    index: Int[Tensor, "subset"] | None
+    """Their indices, ascending; None: all samples are computed and masked afterwards."""
     counts: list[int]
-    """How many of each frame are asked."""
+    """Computed samples of each frame."""
 
     def of(self, values: Tensor) -> Tensor:
-        """The rows of those that are asked."""
+        """The rows that are computed."""
         return values if self.index is None else values.index_select(0, self.index)
 
-    def spread(self, values: Tensor) -> Tensor:
-        """Rows for all, from those of the asked ones; zero where the mask is not."""
+    def scatter(self, values: Tensor) -> Tensor:
+        """Rows of all samples from the computed ones; zero outside the subset."""
         if self.index is None:
             return torch.where(self.mask.view(-1, *(1,) * (values.ndim - 1)), values, 0.0)
         return values.new_zeros(len(self.mask), *values.shape[1:]).index_copy(0, self.index, values)
 
     def total(self, values: Tensor) -> Float[Tensor, ""]:
-        """The sum of the asked ones' numbers over those that matter."""
-        return (self.spread(values) if self.index is None else values).sum()
+        """The sum of computed values over the subset."""
+        return (self.scatter(values) if self.index is None else values).sum()
 
 
-def choose(mask: Bool[Tensor, "samples"], counts: list[int]) -> Chosen:
-    """Those of a mask on the CPU; all on a device where the host would have to wait to be told how many those are.
+def compact(mask: Bool[Tensor, "samples"], counts: list[int]) -> Subset:
+    """The samples of a mask: compacted on the CPU, masked on a device, where compacting would need a synchronisation.
 
     Args:
         mask: grouped by frame.
@@ -158,41 +158,41 @@ def choose(mask: Bool[Tensor, "samples"], counts: list[int]) -> Chosen:
     """
     if not transfers.would_synchronize(mask):
         index = mask.nonzero().squeeze(-1)
-        return Chosen(mask, index, chosen_per_frame(index, counts))
-    return Chosen(mask, None, counts)
+        return Subset(mask, index, count_per_frame(index, counts))
+    return Subset(mask, None, counts)
 
 
-class PerRay(NamedTuple):
+class RayInputs(NamedTuple):
     """Input channels that all samples of a ray share; no gradient."""
 
     values: Float[Tensor, "rays channels"]
     rays: Int[Tensor, "samples"]
     """The ray of each sample."""
 
-    def columns(self, kind: torch.dtype) -> Float[Tensor, "samples channels"]:
-        """Written out for each sample, in a type."""
-        return self.values.to(kind).index_select(0, self.rays)
+    def columns(self, dtype: torch.dtype) -> Float[Tensor, "samples channels"]:
+        """The channels of each sample."""
+        return self.values.to(dtype).index_select(0, self.rays)
 
 
 @dataclass(frozen=True)
 class SparseInputs:
-    """Input channels of a network that are the same for most samples; behind them one that is mostly 0."""
+    """Input channels of a network that are the same for most samples, followed by one that is mostly 0."""
 
     values: Float[Tensor, "special channels"]
-    """Of the samples that are asked for values of their own."""
-    special: Chosen
-    """Which samples those are, and which of them have some."""
+    """Of the samples that are not like most."""
+    special: Subset
+    """Which samples those are."""
     common: Float[Tensor, "1 channels"]
-    """Of all others."""
+    """Of all other samples."""
     last: Float[Tensor, "samples 1"]
     """No gradient."""
 
-    def columns(self) -> Float[Tensor, "samples columns"]:
-        """All of them, written out."""
+    def columns(self) -> Float[Tensor, "samples inputs"]:
+        """All channels of each sample."""
         return torch.cat([self.without_last(), self.last], dim=-1)
 
     def without_last(self) -> Float[Tensor, "samples channels"]:
-        """Those that are the same for most samples, written out."""
+        """The channels of each sample but the last one."""
         if self.special.index is None:
             return torch.where(self.special.mask[:, None], self.values, self.common)
         return self.common.expand(len(self.last), -1).index_copy(0, self.special.index, self.values)

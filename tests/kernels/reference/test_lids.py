@@ -1,4 +1,4 @@
-"""The fold of lids: by hand at its edges, and numba against torch."""
+"""The lid fold: by hand at its edges, and in both precisions."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ntalker_ns.field.lid_fold import LidFold
+from ntalker_ns.kernels.reference.warp import lid_rise
 
 
 def lids() -> np.ndarray:
@@ -19,9 +19,9 @@ def lids() -> np.ndarray:
 
 
 def rise(x: float, z: float, openness: float) -> float:
-    positions, open_eyes = torch.tensor([[x, -0.4, z]]), torch.tensor([[openness]])
-    single = LidFold(lids())(positions, open_eyes)
-    double = LidFold(lids())(positions.double(), open_eyes.double())
+    positions, open_eyes = torch.tensor([[x, -0.4, z]]), torch.tensor([openness])
+    single = lid_rise(positions, torch.from_numpy(lids()), open_eyes)
+    double = lid_rise(positions.double(), torch.from_numpy(lids()), open_eyes.double())
     assert float(single) == pytest.approx(float(double), abs=1e-6)
     return float(double)
 
@@ -51,15 +51,16 @@ def test_nothing_moves_beside_the_eyes_and_in_their_corners():
 
 @settings(max_examples=50, deadline=None)
 @given(seed=st.integers(0, 1000), openness=st.floats(0, 1, width=32))
-def test_the_kernel_gives_torchs_numbers(seed: int, openness: float):
+def test_single_precision_gives_the_numbers_of_double(seed: int, openness: float):
     generator = torch.Generator().manual_seed(seed)
     positions = torch.rand(200, 3, generator=generator) * torch.tensor([1.6, 1.0, 0.6]) - torch.tensor([0.8, 0.5, 0.15])
-    fold, open_eyes = LidFold(lids()), torch.full((200, 1), openness)
+    curves, open_eyes = torch.from_numpy(lids()), torch.full((200,), openness)
     # Away from the edge, where rounding decides.
-    found, expected = fold(positions, open_eyes), fold(positions.double(), open_eyes.double())
+    found = lid_rise(positions, curves, open_eyes)
+    expected = lid_rise(positions.double(), curves, open_eyes.double())
     close = torch.isclose(found.double(), expected, atol=1e-6)
     assert int((~close).sum()) <= 1
 
 
 def test_no_samples():
-    assert LidFold(lids())(torch.zeros(0, 3), torch.zeros(0, 1)).shape == (0,)
+    assert lid_rise(torch.zeros(0, 3), torch.from_numpy(lids()), torch.zeros(0)).shape == (0,)

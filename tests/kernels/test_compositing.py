@@ -7,8 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ntalker_ns.kernels.reference.compositing import MIN_TRANSMITTANCE, Composited, composite_torch
-from ntalker_ns.rendering.compositing import composite
+from ntalker_ns.kernels.ops import Ops
+from ntalker_ns.kernels.reference.compositing import composite as reference
+from ntalker_ns.kernels.types import MIN_TRANSMITTANCE, Composited
+
+composite = Ops("cpu").composite
 
 STEP = 0.07
 
@@ -45,7 +48,7 @@ def case(counts: list[int], seed: int) -> Any:
 def test_composite_equals_the_loop(counts: list[int], seed: int) -> None:
     density, values, distances, ray_counts = case(counts, seed)
     expected = by_loop(density, values, distances, ray_counts)
-    for implementation in (composite_torch, composite):
+    for implementation in (reference, composite):
         ours = implementation(density, values, distances, STEP, ray_counts)
         torch.testing.assert_close(ours, expected, atol=1e-9, rtol=1e-7)
 
@@ -53,7 +56,7 @@ def test_composite_equals_the_loop(counts: list[int], seed: int) -> None:
 def test_reference_and_fast_gradients_agree() -> None:
     density, values, distances, counts = case([3, 0, 6, 2], seed=1)
     grads = []
-    for implementation in (composite_torch, composite):
+    for implementation in (reference, composite):
         inputs = (density.clone().requires_grad_(), values.clone().requires_grad_())
         out = implementation(*inputs, distances, STEP, counts)
         loss = torch.stack([(factor * each**2).sum() for factor, each in enumerate(out, start=1)]).sum()
@@ -66,7 +69,7 @@ def test_the_reference_takes_its_mean_distance_as_fixed_and_may() -> None:
     density = (0.1 * density).requires_grad_()
 
     def thickness(density):
-        return composite_torch(density, values, distances, STEP, counts).thickness
+        return reference(density, values, distances, STEP, counts).thickness
 
     assert torch.autograd.gradcheck(thickness, density)
 
@@ -80,7 +83,7 @@ def test_opaque_wall_is_all_that_is_seen() -> None:
 
 @settings(deadline=None, max_examples=20)
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=6), st.integers(0, 3), st.integers(0, 10_000))
-def test_what_is_of_no_ray_changes_nothing(counts: list[int], gap: int, seed: int) -> None:
+def test_samples_of_no_ray_change_nothing(counts: list[int], gap: int, seed: int) -> None:
     density, values, distances, ray_counts = case(counts, seed)
     place = torch.cat([torch.arange(n) + sum(counts[:i]) + (i + 1) * gap for i, n in enumerate(counts)]).long()
     ends = ray_counts.cumsum(0) + gap * torch.arange(1, len(counts) + 1)
@@ -89,11 +92,11 @@ def test_what_is_of_no_ray_changes_nothing(counts: list[int], gap: int, seed: in
     spread = [torch.randn(room, *each.shape[1:]).double().index_copy(0, place, each.detach()) for each in packed]
     spread[0].abs_()
     along = torch.rand(room, dtype=torch.float64).index_copy(0, place, distances)
-    expected = composite_torch(packed[0], packed[1], distances, STEP, ray_counts)
+    expected = reference(packed[0], packed[1], distances, STEP, ray_counts)
     upstream = [torch.randn_like(each) for each in expected]
     everywhere = torch.randn(room, dtype=torch.float64).index_copy(0, place, upstream[-1])
     gradients = torch.autograd.grad(expected, packed, upstream)
-    for implementation in (composite_torch, composite):
+    for implementation in (reference, composite):
         inputs = [each.clone().requires_grad_() for each in spread]
         found = implementation(inputs[0], inputs[1], along, STEP, ray_counts, ends)
         weights = torch.zeros(room).double().index_copy(0, place, expected.weights)

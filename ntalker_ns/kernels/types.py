@@ -1,0 +1,187 @@
+"""Data that operations take and return, the same for all backends."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ntalker_ns.kernels.grid_layout import GridLayout
+from ntalker_ns.training.transfers import to_device
+
+MIN_DIRECTION = 1e-9
+"""Components of unit directions are raised to this: a ray parallel to two faces of a box never leaves through them."""
+
+MIN_TRANSMITTANCE = 1e-4
+"""Samples behind which less light than this passes have weight 0."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A union of balls with soft rims, in world units: 1 inside, 0 outside, a smoothstep of distance in between."""
+
+    centers: tuple[tuple[float, float, float], ...]
+    inner: float
+    """Radius within which the gate is 1."""
+    outer: float
+    """Radius beyond which the gate is 0."""
+
+    def centers_on(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Float[Tensor, "balls 3"]:
+        """The centres on a device, copied there once."""
+        return _on_device(self.centers, device, dtype)
+
+
+@lru_cache
+def _on_device(centers: tuple[tuple[float, float, float], ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    return to_device(torch.tensor(centers, dtype=dtype), device)
+
+
+class Landmarks(NamedTuple):
+    """Landmarks of a part of the face in some frames, world units."""
+
+    positions: Float[Tensor, "frames points 2"]
+    """x and z."""
+    motion: Float[Tensor, "frames points 2"]
+    """Displacement from the mean face."""
+    softness: float
+    """Distance below which a landmark's weight stops growing."""
+
+
+class FaceState(NamedTuple):
+    """What the inverse warp needs to know of each frame."""
+
+    brow_gate: Gate
+    eye_gate: Gate
+    lips: Landmarks
+    brows: Landmarks
+    lids: Float[Tensor, "2 columns 4"]
+    """See `ntalker_ns.face.eyelids.lid_curves`."""
+    openness: Float[Tensor, "frames"]
+    """Of the eyes, 0 closed to 1 open."""
+
+
+class MlpWeights(NamedTuple):
+    """A ReLU network whose first layer also takes channels that all samples of a frame share."""
+
+    weights: list[Tensor]
+    """(out, in) of each layer."""
+    biases: list[Tensor]
+    """(out,) of each layer."""
+    frame_weight: Float[Tensor, "hidden frame_channels"] | None
+    """Of the frames' channels in the first layer; None: there are none."""
+
+
+class HashTable(NamedTuple):
+    """A hash grid's features."""
+
+    table: Float[Tensor, "entries features"]
+    layout: GridLayout
+    active_levels: int
+    """Levels in use, coarse first."""
+
+
+class MarchInput(NamedTuple):
+    """Rays and the grid cells in which they have samples, at t_k = near + (k + jitter) step."""
+
+    origins: Float[Tensor, "rays 3"]
+    """World."""
+    directions: Float[Tensor, "rays 3"]
+    """Unit vectors."""
+    near: Float[Tensor, "rays"]
+    """Distance at which the first sample may begin, world units."""
+    far: Float[Tensor, "rays"]
+    """Distance that the middles of samples stay below, world units."""
+    occupied: Bool[Tensor, "grid grid grid"]
+    """Cells of the box [-1, 1]^3 that may have samples, indexed x, y, z."""
+    step: float
+    """Length of a sample, world units, above 0."""
+    jitter: Float[Tensor, "rays"]
+    """Shift of each ray's samples, in steps, in [0, 1)."""
+    max_samples: int
+    """Samples kept of a ray at most, the first ones."""
+
+
+@dataclass
+class RaySamples:
+    """Samples of many rays, ray after ray."""
+
+    starts: Float[Tensor, "samples"]
+    """Distance from the ray's origin to where the sample begins, world units."""
+    ray_counts: Int[Tensor, "rays"]
+
+    @property
+    def rays(self) -> Int[Tensor, "samples"]:
+        """The ray of each sample; needs no synchronisation."""
+        return torch.repeat_interleave(self.ray_counts, output_size=len(self.starts))
+
+
+class FrameSamples(NamedTuple):
+    """Samples of rays that lie frame after frame. A frame may have capacity for more than its rays have."""
+
+    starts: Float[Tensor, "samples"]
+    """Distance from the ray's origin to where each sample begins, world units; in unused slots, to the box."""
+    rays: Int[Tensor, "samples"]
+    """The ray of each sample; in unused slots, any."""
+    ray_counts: Int[Tensor, "rays"]
+    """Samples of each ray."""
+    ray_ends: Int[Tensor, "rays"]
+    """Index behind each ray's last sample."""
+    frame_counts: list[int]
+    """Samples of each frame, unused slots included."""
+    max_frame_samples: Int[Tensor, ""] | None
+    """Most samples that the rays of one frame have, kept or not; None where there is no fixed capacity."""
+
+
+@runtime_checkable
+class IncrementalMarch(Protocol):
+    """Rays that are marched a few samples at a time."""
+
+    left: Int[Tensor, "rays"]
+    """How many samples each ray may still have; 0 at its end."""
+
+    def next(self, rays: Int[Tensor, "some"], count: int) -> tuple[Float[Tensor, "samples"], Int[Tensor, "some"]]:
+        """Starts of the next samples of some rays, ray after ray, and how many each ray has, at most `count`."""
+        ...
+
+
+class Composited(NamedTuple):
+    """Sums along rays."""
+
+    values: Float[Tensor, "rays channels"]
+    accumulation: Float[Tensor, "rays 1"]
+    """Sum of the weights, in [0, 1]."""
+    distance: Float[Tensor, "rays 1"]
+    """Sum of the distances, each times its weight."""
+    thickness: Float[Tensor, "rays 1"]
+    """Sum of squared distances from the ray's mean distance, each times its weight."""
+    weights: Float[Tensor, "samples"]
+
+
+class FieldOutputs(NamedTuple):
+    """The field's values at samples."""
+
+    density: Float[Tensor, "samples 1"]
+    """Per world unit."""
+    rgb: Float[Tensor, "samples 3"]
+    """In [0, 1]."""
+    audio_motion: Float[Tensor, "samples 1"]
+    """Length of the gated audio coordinate: how much speech acts here; no gradient."""
+
+
+class FieldParts(NamedTuple):
+    """The whole radiance field at some frames, for a backend that evaluates it in one kernel."""
+
+    speech_gate: Gate
+    face: FaceState
+    lid_features: int
+    """Spatial features that stay where eyes close, the first ones."""
+    space_grid: HashTable
+    audio_grid: HashTable
+    networks: tuple[MlpWeights, MlpWeights, MlpWeights]
+    """Of the audio coordinate, of density, of colour."""
+    frames: tuple[Tensor, Tensor, Tensor | None]
+    """The frames' channels of each network, (frames, channels)."""
+    direction_channels: int
+    """Channels of an encoded viewing direction."""
