@@ -10,7 +10,6 @@ from nerfstudio.engine.callbacks import TrainingCallbackAttributes, TrainingCall
 from support.tiny_clip import write_tiny_clip
 from support.tiny_edit import start, tiny_edit, train_base
 
-from ntalker_ns.cli.render import set_refinement_weight
 from ntalker_ns.edit_config import edited_model_config
 from ntalker_ns.edit_model import EditModel, as_picture
 from ntalker_ns.edit_trainer import EditTrainer, region_of, to_bytes
@@ -19,6 +18,7 @@ from ntalker_ns.errors import NTalkerError
 from ntalker_ns.refinement.losses import lip_edge_loss, perceptual_loss, style_loss
 from ntalker_ns.refinement.vgg import VGGFeatures, vgg_layers
 from ntalker_ns.rendering.losses import STEP, occlusion_prior
+from ntalker_ns.runs import set_refinement_weight
 from ntalker_ns.talker_trainer import TalkerTrainer
 from ntalker_ns.training.step_budget import StepSizes
 

@@ -83,7 +83,7 @@ class _Solved:
     figures: dict[str, float]
 
 
-def process_clip(clip: Path, output: Path, options: ProcessOptions | None = None) -> Report:
+def process_clip(clip: str | Path, output: str | Path, options: ProcessOptions | None = None) -> Report:
     """Makes a data set from a clip.
 
     Args:
@@ -96,9 +96,15 @@ def process_clip(clip: Path, output: Path, options: ProcessOptions | None = None
 
     Raises:
         NTalkerError: the clip or an option cannot be used; nothing is left behind then.
+
+    Examples:
+        >>> report = process_clip(clip, folder / "data", ProcessOptions(size=128))
+        >>> report.frames
+        75
     """
     from threadpoolctl import threadpool_limits
 
+    clip, output = Path(clip), Path(output)
     # The work is many small products in a few threads; BLAS threads on top of those only get in each other's way.
     with threadpool_limits(1):
         return _process(clip, output, options or ProcessOptions())

@@ -1,19 +1,14 @@
 """`ntalker render`: a trained head speaks new audio, as a video with sound."""
 
 import json
-import time
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from jaxtyping import UInt8
-
 from ntalker_ns.driving.cameras import sequence_cameras
 from ntalker_ns.driving.new_audio import sequence_for_audio
 from ntalker_ns.errors import NTalkerError, in_words
-from ntalker_ns.runs import load_run
+from ntalker_ns.runs import load_run, set_refinement_weight
 
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
@@ -64,6 +59,7 @@ class Render:
         """Loads the run, renders frame by frame, writes the video."""
         from ntalker_ns.driving.controls import controlled
         from ntalker_ns.media.video_writer import write_frames
+        from ntalker_ns.rendering.video_frames import rendered_frames
 
         self._check()
         pipeline = load_run(self.load_config)
@@ -131,23 +127,6 @@ class Shot:
     """Whether the frames pass through the audio from its start at its own pace, so that its sound fits them."""
 
 
-def set_refinement_weight(model: Any, weight: float) -> None:
-    """Says how much of its refinement network an edited head shows.
-
-    Args:
-        model: of a run.
-        weight: 0 to 1.
-
-    Raises:
-        NTalkerError: the head is not an edited one.
-    """
-    from ntalker_ns.edit_model import EditModel
-
-    if not isinstance(model, EditModel):
-        raise NTalkerError("--refinement-weight is for edited heads (ntalker-edit); this run is none: leave it out.")
-    model.refinement_weight.value = weight
-
-
 def path_shot(path: Path, sequence: "DrivingSequence", size: int | None = None) -> Shot:
     """A nerfstudio camera path along a driving sequence.
 
@@ -188,50 +167,3 @@ def path_shot(path: Path, sequence: "DrivingSequence", size: int | None = None) 
     places = cameras.times.flatten() * last
     pace = torch.arange(len(places)) / fps * sequence.fps
     return Shot(cameras, fps, speaks=bool((places - pace).abs().max() <= 1.0))
-
-
-def rendered_frames(
-    model: Any, cameras: "Cameras", outputs: Sequence[str] = ("rgb",), alpha: bool = False
-) -> Iterator[UInt8[np.ndarray, "h w channels"]]:
-    """Renders camera after camera under a progress bar that shows frames per second and the time left.
-
-    Args:
-        model: a nerfstudio model.
-        cameras: one a frame, with times.
-        outputs: what to show, side by side; single channels are shown through a colour map.
-        alpha: whether to give RGBA pictures, with straight alpha, and not RGB over black.
-
-    Raises:
-        NTalkerError: the model has no such output.
-    """
-    from ntalker_ns.console import progress_bar
-
-    with progress_bar() as bar:
-        task = bar.add_task("Rendering", total=len(cameras))
-        begin = time.monotonic()
-        for index in range(len(cameras)):
-            rendered = model.get_outputs_for_camera(cameras[index : index + 1].to(model.device))
-            yield np.concatenate([_picture(rendered, name, alpha) for name in outputs], axis=1)
-            rate = (index + 1) / max(time.monotonic() - begin, 1e-6)
-            bar.update(task, advance=1, description=f"Rendering {rate:.1f} fps")
-
-
-OPACITIES = {"rgb": "opacity", **{name: f"{name}_opacity" for name in ("head", "torso", "background")}}
-"""The opacity that a colour was multiplied by."""
-
-
-def _picture(rendered: dict[str, Any], name: str, alpha: bool) -> UInt8[np.ndarray, "h w channels"]:
-    import torch
-    from nerfstudio.utils.colormaps import apply_colormap, apply_depth_colormap
-
-    if name not in rendered:
-        raise NTalkerError(f"There is no output '{name}'; choose from {', '.join(sorted(rendered))}.")
-    image = rendered[name]
-    if name == "depth":
-        image = apply_depth_colormap(image, rendered["accumulation"])
-    elif image.shape[-1] == 1:
-        image = apply_colormap(image)
-    if alpha:
-        opacity = rendered[OPACITIES[name]] if name in OPACITIES else torch.ones_like(image[..., :1])
-        image = torch.cat([image / opacity.clamp(min=1e-6), opacity], dim=-1)
-    return (image.clamp(0.0, 1.0) * 255.0).round().byte().cpu().numpy()

@@ -10,7 +10,7 @@ import yaml
 
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation.metrics.catalogue import BY_KEY
-from ntalker_ns.experiments.overrides import fits, fitting, wanted
+from ntalker_ns.training.overrides import fits, fitting, wanted
 
 FOLDER = Path("configs") / "experiments"
 """Where the experiments lie, in the package and in the repository."""

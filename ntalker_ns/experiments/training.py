@@ -11,7 +11,6 @@ from typing import Any
 from ntalker_ns import runs
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation.report.write import write_text
-from ntalker_ns.experiments.overrides import changed
 from ntalker_ns.experiments.tables import Experiment, RunPlan
 
 MARK = "experiment.json"
@@ -176,38 +175,12 @@ def planned_config(plan: RunPlan, data: Path, output_dir: Path, edited: TrainedR
     Raises:
         NTalkerError: the method or a field is not known.
     """
-    method = runs.method_config(plan.method)
-    config = changed(with_editor(method, plan.fields), _without_editor(plan.fields))
-    config.output_dir = output_dir
+    config = runs.configured(plan.method, plan.fields, output_dir=output_dir)
     if edited is None:
         config.data = data
     else:
         config.base = edited.config
     return config
-
-
-def with_editor(config: Any, fields: Mapping[str, Any]) -> Any:
-    """The configuration with the editor that the fields name, if they name one.
-
-    Raises:
-        NTalkerError: there is no such editor.
-    """
-    name = fields.get("editor")
-    if name is None:
-        return config
-    from ntalker_ns.editing.diffusers_editor import DiffusersEditorConfig
-    from ntalker_ns.editing.filters import FilterEditorConfig
-    from ntalker_ns.editing.instruct_pix2pix import InstructPix2PixConfig
-
-    editors = {"filter": FilterEditorConfig, "ip2p": InstructPix2PixConfig, "diffusers": DiffusersEditorConfig}
-    if name not in editors:
-        raise NTalkerError(f"There is no editor '{name}': choose from {', '.join(editors)}.")
-    config.editor = editors[name]()
-    return config
-
-
-def _without_editor(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {path: value for path, value in fields.items() if path != "editor"}
 
 
 def _find(output_dir: Path, fingerprint: str) -> Path | None:

@@ -72,9 +72,9 @@ def write(folder: Path, **changes: Any) -> Path:
 def tiny_methods(monkeypatch: pytest.MonkeyPatch):
     """The methods are tiny ones, and nothing is asked of the network."""
 
-    def method_config(method: str) -> Any:
+    def method_config(method: str, **fields: Any) -> Any:
         config = tiny_edit(Path()) if "edit" in method else tiny_config(Path(), Path())
-        return dataclasses.replace(config, method_name=method)
+        return dataclasses.replace(config, method_name=method, **fields)
 
     monkeypatch.setattr(runs, "method_config", method_config)
     monkeypatch.setattr("ntalker_ns.evaluation.metrics.weights.answers", lambda address: False)
@@ -155,7 +155,7 @@ def test_unknown_experiments_scales_methods_and_editors_are_named(tmp_path: Path
     with pytest.raises(NTalkerError, match="no scale 'large': choose from"):
         experiment.planned("base", "large")
     with pytest.raises(NTalkerError, match="no editor 'magic'"):
-        training.with_editor(object(), {"editor": "magic"})
+        runs.editor_config("magic")
 
 
 def test_a_runs_own_fields_go_before_the_scales(tmp_path: Path):

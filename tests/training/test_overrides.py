@@ -7,8 +7,8 @@ from typing import Any, Literal
 import pytest
 
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.experiments.overrides import changed
 from ntalker_ns.runs import method_config
+from ntalker_ns.training.overrides import changed
 
 
 @dataclass

@@ -1,0 +1,56 @@
+"""Pictures of a video, rendered camera by camera."""
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.utils.colormaps import apply_colormap, apply_depth_colormap
+
+from ntalker_ns.console import progress_bar
+from ntalker_ns.errors import NTalkerError
+
+
+def rendered_frames(
+    model: Any, cameras: Cameras, outputs: Sequence[str] = ("rgb",), alpha: bool = False
+) -> Iterator[UInt8[np.ndarray, "h w channels"]]:
+    """Renders camera after camera under a progress bar that shows frames per second and the time left.
+
+    Args:
+        model: a nerfstudio model.
+        cameras: one a frame, with times.
+        outputs: what to show, side by side; single channels are shown through a colour map.
+        alpha: whether to give RGBA pictures, with straight alpha, and not RGB over black.
+
+    Raises:
+        NTalkerError: the model has no such output.
+    """
+    with progress_bar() as bar:
+        task = bar.add_task("Rendering", total=len(cameras))
+        begin = time.monotonic()
+        for index in range(len(cameras)):
+            rendered = model.get_outputs_for_camera(cameras[index : index + 1].to(model.device))
+            yield np.concatenate([_picture(rendered, name, alpha) for name in outputs], axis=1)
+            rate = (index + 1) / max(time.monotonic() - begin, 1e-6)
+            bar.update(task, advance=1, description=f"Rendering {rate:.1f} fps")
+
+
+OPACITIES = {"rgb": "opacity", **{name: f"{name}_opacity" for name in ("head", "torso", "background")}}
+"""The opacity that a colour was multiplied by."""
+
+
+def _picture(rendered: dict[str, Any], name: str, alpha: bool) -> UInt8[np.ndarray, "h w channels"]:
+    if name not in rendered:
+        raise NTalkerError(f"There is no output '{name}'; choose from {', '.join(sorted(rendered))}.")
+    image = rendered[name]
+    if name == "depth":
+        image = apply_depth_colormap(image, rendered["accumulation"])
+    elif image.shape[-1] == 1:
+        image = apply_colormap(image)
+    if alpha:
+        opacity = rendered[OPACITIES[name]] if name in OPACITIES else torch.ones_like(image[..., :1])
+        image = torch.cat([image / opacity.clamp(min=1e-6), opacity], dim=-1)
+    return (image.clamp(0.0, 1.0) * 255.0).round().byte().cpu().numpy()
