@@ -215,9 +215,10 @@ class Speech:
             NTalkerError: it cannot be written.
         """
         from ntalker_ns.media.video_writer import check_output, write_frames
+        from ntalker_ns.rendering.video_frames import with_progress
 
         check_output(Path(path), False, (self.audio,))
-        return write_frames(Path(path), iter(self), self.head.fps, self.audio)
+        return write_frames(Path(path), with_progress(self, len(self)), self.head.fps, self.audio)
 
 
 def set_refinement_weight(model: Any, weight: float) -> None:

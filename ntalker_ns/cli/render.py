@@ -59,7 +59,7 @@ class Render:
         """Loads the run, renders frame by frame, writes the video."""
         from ntalker_ns.driving.controls import controlled
         from ntalker_ns.media.video_writer import write_frames
-        from ntalker_ns.rendering.video_frames import rendered_frames
+        from ntalker_ns.rendering.video_frames import rendered_frames, with_progress
 
         self._check()
         pipeline = load_run(self.load_config)
@@ -80,6 +80,7 @@ class Render:
         if self.audio is not None and not shot.speaks:
             print("The camera path does not pass through the audio at its pace: the video is silent.")
         frames = rendered_frames(model, shot.cameras, self.outputs, self._is_transparent())
+        frames = with_progress(frames, len(shot.cameras))
         count = write_frames(self.output, frames, shot.fps, self.audio if shot.speaks else None)
         print(f"{self.output}: {count} frames, {count / shot.fps:.2f} s.")
 

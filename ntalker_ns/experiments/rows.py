@@ -1,13 +1,14 @@
-"""The rows of an experiment: measured, and set beside the paper's."""
+"""Rows of an experiment: measured, and compared with the paper's."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ntalker_ns.evaluation.entries import Entry, recorded_captions
+from ntalker_ns.evaluation.entries import Entry, captions_of, recorded_captions
 from ntalker_ns.evaluation.evaluate import Evaluation, evaluate
 from ntalker_ns.evaluation.footage import Exact, Reference
 from ntalker_ns.evaluation.metrics.catalogue import BY_KEY
@@ -16,6 +17,7 @@ from ntalker_ns.evaluation.report.write import ARROWS
 from ntalker_ns.experiments.tables import TRAINING_TIME, Experiment, RowPlan
 from ntalker_ns.experiments.training import TrainedRun
 from ntalker_ns.run_folder import read_run
+from ntalker_ns.runs import load_head
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -29,31 +31,51 @@ def evaluate_rows(
     videos: Mapping[str, Path],
     options: MetricOptions,
     folder: Path,
+    audio: Path | None = None,
 ) -> Evaluation:
-    """Measures every row that there is something to measure of, from the experiment's base.
+    """Measures every row that a run or a video is there for.
 
     Args:
         experiment: the table.
         trained: its runs.
-        videos: by row, what other systems made.
+        videos: of other systems, by row.
         options: of the metrics.
         folder: where videos of what is rendered go.
+        audio: new speech to compare the heads on, with the base as the truth; None compares them on held-out frames.
     """
     base = Entry("original", trained[experiment.base].config)
     captions = {run: recorded_captions(trained[run].config) for run, plan in experiment.runs.items() if plan.edits}
-    # Other systems are told what the table's edits are told, where that is one thing.
-    told = next(iter(captions.values())) if len(set(captions.values())) == 1 else None
+    # Other systems follow the same instruction as the table's edits, where those follow a single one.
+    common = next(iter(captions.values())) if len(set(captions.values())) == 1 else None
     entries = []
     for name, row in experiment.rows.items():
         if name in videos:
-            entries.append(Entry(name, videos[name], captions=captions.get(row.run or "", told)))
+            entries.append(Entry(name, videos[name], captions=captions.get(row.run or "", common)))
         elif row.run is not None and row.per_frame:
             edit = read_run(trained[row.run].config.parent).config
             pictures = partial(per_frame_edits, config=edit)
             entries.append(Entry(name, base.path, pictures=pictures, captions=captions.get(row.run)))
         elif row.run is not None:
             entries.append(Entry(name, trained[row.run].config, row.refinement_weight))
-    return evaluate(entries, options, base=base, videos=folder)
+    if audio is None:
+        return evaluate(entries, options, base=base, videos=folder)
+    spoken = [speaking(entry, audio, folder) for entry in (base, *entries) if entry.pictures is None]
+    return evaluate(spoken[1:], options, base=spoken[0], reference=spoken[0].path)
+
+
+def speaking(entry: Entry, audio: Path, folder: Path) -> Entry:
+    """A run as a video of it saying something; a video as it is.
+
+    Args:
+        entry: a run or a video.
+        audio: a sound or video file.
+        folder: where the video goes.
+    """
+    if not entry.is_run:
+        return entry
+    video = folder / f"{entry.name}.mp4"
+    load_head(entry.path).say(audio, refinement_weight=entry.refinement_weight).save(video)
+    return replace(entry, path=video, captions=captions_of(entry), refinement_weight=None)
 
 
 def per_frame_edits(pipeline: Any, reference: Reference, config: Any) -> Iterator[Exact]:

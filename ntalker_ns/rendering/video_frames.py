@@ -1,8 +1,8 @@
 """Pictures of a video, rendered camera by camera."""
 
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,29 +13,42 @@ from nerfstudio.utils.colormaps import apply_colormap, apply_depth_colormap
 from ntalker_ns.console import progress_bar
 from ntalker_ns.errors import NTalkerError
 
+Frame = TypeVar("Frame")
+
 
 def rendered_frames(
     model: Any, cameras: Cameras, outputs: Sequence[str] = ("rgb",), alpha: bool = False
 ) -> Iterator[UInt8[np.ndarray, "h w channels"]]:
-    """Renders camera after camera under a progress bar that shows frames per second and the time left.
+    """Renders camera after camera.
 
     Args:
         model: a nerfstudio model.
         cameras: one a frame, with times.
         outputs: what to show, side by side; single channels are shown through a colour map.
-        alpha: whether to give RGBA pictures, with straight alpha, and not RGB over black.
+        alpha: RGBA pictures with straight alpha instead of RGB over black.
 
     Raises:
         NTalkerError: the model has no such output.
     """
+    for index in range(len(cameras)):
+        rendered = model.get_outputs_for_camera(cameras[index : index + 1].to(model.device))
+        yield np.concatenate([_picture(rendered, name, alpha) for name in outputs], axis=1)
+
+
+def with_progress(frames: Iterable[Frame], total: int) -> Iterator[Frame]:
+    """Yields frames under a progress bar that shows frames per second and the time left.
+
+    Args:
+        frames: rendered while they are iterated over.
+        total: their number.
+    """
     with progress_bar() as bar:
-        task = bar.add_task("Rendering", total=len(cameras))
+        task = bar.add_task("Rendering", total=total)
         begin = time.monotonic()
-        for index in range(len(cameras)):
-            rendered = model.get_outputs_for_camera(cameras[index : index + 1].to(model.device))
-            yield np.concatenate([_picture(rendered, name, alpha) for name in outputs], axis=1)
+        for index, frame in enumerate(frames):
             rate = (index + 1) / max(time.monotonic() - begin, 1e-6)
             bar.update(task, advance=1, description=f"Rendering {rate:.1f} fps")
+            yield frame
 
 
 OPACITIES = {"rgb": "opacity", **{name: f"{name}_opacity" for name in ("head", "torso", "background")}}

@@ -11,22 +11,23 @@ from rich.table import Table
 
 from ntalker_ns.console import progress_bar
 from ntalker_ns.data.head_removal import HEAD
+from ntalker_ns.data.regions import region_errors, region_psnr
 from scripts.benchmarks.frames import pixel_rays
 from scripts.benchmarks.timing import timed
 from scripts.benchmarks.training import Training, start_nerfacto
 
 PEER = "nerfacto (torch)"
-"""How tables name it."""
+"""Its name in tables."""
 
 
 @dataclass(frozen=True)
 class CurveSizes:
-    """How long is trained, and what is compared."""
+    """Training time, and what is compared."""
 
     seconds: float = 120.0
     """Training time of each method after its first step."""
     points: int = 8
-    """How often quality is measured, at equal distances of time; measuring does not count as training."""
+    """Number of measurements, evenly spaced in time; measuring does not count as training time."""
     peer_rays: int = 4096
     """Rays of a step of nerfacto; 4096 is its preset."""
     frames: int = 4
@@ -79,10 +80,10 @@ class HeldOut:
     index: int
     """The frame in the held-out split."""
     pixels: np.ndarray
-    """(P,) places in the picture, row by row."""
+    """(P,) indices of pixels, row by row."""
     truth: Float[torch.Tensor, "pixels 3"]
     on_head: np.ndarray
-    """(P,) whether a pixel is the head's."""
+    """(P,) whether a pixel shows the head."""
 
 
 def measure_curves(ours: Training, sizes: CurveSizes) -> Curves:
@@ -148,24 +149,19 @@ def scores(pipeline: Any, frames: list[HeldOut]) -> tuple[float, float]:
     """PSNR over the scored pixels of all frames, and over those on the head, dB.
 
     Args:
-        pipeline: ours, which renders whole pictures, or nerfacto's, which is asked for the scored pixels alone.
+        pipeline: ours, which renders whole pictures, or nerfacto's, which renders the scored pixels only.
         frames: what is scored.
     """
     pipeline.eval()
     model, cameras = pipeline.model, pipeline.datamanager.eval_dataset.cameras
-    squared, on_head = [], []
+    rows = []
     for frame in frames:
         camera = cameras[frame.index : frame.index + 1].to(pipeline.device)
         if hasattr(model, "set_driving"):
             rgb = model.get_outputs_for_camera(camera)["rgb"].reshape(-1, 3)[torch.from_numpy(frame.pixels)]
         else:
             rgb = model(pixel_rays(camera, frame.pixels))["rgb"]
-        squared.append((rgb.cpu().clamp(0.0, 1.0) - frame.truth).square().mean(dim=1).numpy())
-        on_head.append(frame.on_head)
-    errors, heads = np.concatenate(squared), np.concatenate(on_head)
-    return psnr(errors), psnr(errors[heads])
-
-
-def psnr(squared: np.ndarray) -> float:
-    """PSNR from squared errors of values in [0, 1], at most 100 dB; NaN of none."""
-    return -10.0 * math.log10(max(float(squared.mean()), 1e-10)) if len(squared) else math.nan
+        masks = {"full": np.ones_like(frame.on_head)[None], "head": frame.on_head[None]}
+        rows.append(region_errors(rgb.cpu().numpy()[None], frame.truth.numpy()[None], masks))
+    found = region_psnr(rows)
+    return found["full"].pooled, found["head"].pooled if "head" in found else math.nan

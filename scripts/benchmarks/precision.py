@@ -1,4 +1,4 @@
-"""What pictures lose where networks multiply in half precision."""
+"""Loss of picture quality where networks multiply in half precision."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,11 +13,11 @@ from torch import Tensor
 
 from ntalker_ns.console import track
 from ntalker_ns.data.head_removal import HEAD
-from scripts.benchmarks.curve import psnr
+from ntalker_ns.data.regions import psnr
 from scripts.benchmarks.training import Training
 
 TYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-"""What networks multiply in."""
+"""Types that networks multiply in."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,8 @@ def _loss(
     off = found - exact
     wrong = (found.clamp(0.0, 1.0) - truth).square()
     return Loss(
-        to_float32=psnr(off.square()[on_head].numpy()),
+        to_float32=psnr(float(off.square()[on_head].mean())),
         worst=255.0 * float(off.abs().max()),
-        truth=psnr(wrong.numpy()),
-        truth_on_head=psnr(wrong[on_head].numpy()),
+        truth=psnr(float(wrong.mean())),
+        truth_on_head=psnr(float(wrong[on_head].mean())),
     )

@@ -14,7 +14,7 @@ from ntalker_ns.audio.clock import SAMPLE_RATE
 from ntalker_ns.audio.io import read_audio
 
 
-def main(run: str, audio: str, folder: str, size: int | None = None) -> int:
+def main(run: str, audio: str, folder: str, *, size: int | None = None) -> int:
     """Writes each frame and the loudness that is heard with it; returns their number."""
     spoken = nt.load_head(run).say(audio, size=size)
     sound, samples = read_audio(Path(audio)), round(SAMPLE_RATE / spoken.head.fps)

@@ -15,6 +15,8 @@ from support.tiny_edit import TINY_EDIT, tiny_edit
 from support.tiny_run import tiny_config
 
 from ntalker_ns import runs
+from ntalker_ns.audio.io import write_wav
+from ntalker_ns.audio.mel import CHANNELS
 from ntalker_ns.cli.main import run as command
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation.footage import in_bytes
@@ -82,7 +84,7 @@ def tiny_methods(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_clip(tmp_path_factory.mktemp("clip") / "ball", 33)
+    return write_tiny_clip(tmp_path_factory.mktemp("clip") / "ball", 33, channels=CHANNELS)
 
 
 @pytest.mark.parametrize("path", sorted(experiments_folder().glob("*.yaml")), ids=lambda path: path.stem)
@@ -274,6 +276,18 @@ def test_rows_stand_beside_the_papers(data: Path, tmp_path: Path):
     shown = table(experiment, rows, "A table")
     assert shown.row_count == 2
     assert [column.header for column in shown.columns][2:] == ["↑ PSNR", "↓ Warping error E_w", "training"]
+
+
+def test_rows_can_be_compared_on_new_speech(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("ntalker_ns.evaluation.footage.face_points", no_faces)
+    experiment, audio = load_experiment(str(write(tmp_path))), tmp_path / "new.wav"
+    write_wav(audio, (0.3 * np.sin(np.arange(4 * 640) / 5.0)).astype(np.float32))
+    made = train_or_reuse(experiment, "small", data, tmp_path / "outputs")
+    evaluation = evaluate_rows(experiment, made, {}, MetricOptions(), tmp_path / "videos", audio)
+    assert len(evaluation.reference) == 4
+    assert evaluation.row("original").scores.values["psnr"] == 100.0
+    assert compared(experiment, made, evaluation)["ours"]["ours"]["warping_error"] is not None
+    assert sorted(path.name for path in (tmp_path / "videos").iterdir()) == ["original.mp4", "ours.mp4"]
 
 
 def test_frames_edited_one_by_one_are_scored_as_exactly_as_runs(
