@@ -1,4 +1,4 @@
-"""`ntalker compare` and `ntalker tally`: people choose between videos without knowing who made them."""
+"""`ntalker compare` and `ntalker tally`: a blind user study."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,20 +10,20 @@ from ntalker_ns.errors import NTalkerError
 
 @dataclass
 class Compare:
-    """Make a page that asks people which of several videos of the same audio is best, as in the paper's Table 2.
+    """Make a page on which people compare videos of the same audio without knowing their makers (the paper's Table 2).
 
-    The page holds the videos, shows them in random order under letters, and saves the answers as a file to send back.
-    Who made which video is in a key file beside it, which ntalker tally reads; viewers should not get that one.
+    The page contains the videos, shows them in random order under letters, and saves the answers as a file to send
+    back. The key file beside it names the makers; ntalker tally reads it, viewers should not get it.
     """
 
     videos: tyro.conf.Positional[tuple[Path, ...]]
-    """Two or more videos of the same audio; each is called after its file."""
+    """Two or more videos of the same audio, named after their files."""
     output: Path = Path("comparison.html")
     """The page to write. Its key goes beside it, as NAME.key.json."""
     original: Path | None = None
-    """The video before the edit, shown as such: without it nobody can judge identity, and nobody is asked."""
+    """The video before the edit, shown as such; without it there is no question about identity."""
     instruction: str | None = None
-    """What was asked for, shown above the videos: without it nobody is asked who follows it."""
+    """The edit's instruction, shown above the videos; without it there is no question about following it."""
 
     def main(self) -> None:
         """Writes the page."""
@@ -57,12 +57,12 @@ class TallyAnswers:
     """Count the answers that people saved from a page of ntalker compare."""
 
     answers: tyro.conf.Positional[tuple[Path, ...]]
-    """The files they sent back."""
+    """Answer files saved by the page."""
     key: tuple[Path, ...] = (Path("comparison.key.json"),)
     """The key files that ntalker compare wrote beside the pages."""
 
     def main(self) -> None:
-        """Prints the shares as in the paper's Table 2, with their 95% intervals."""
+        """Prints the percentages as in the paper's Table 2, with 95% intervals."""
         from rich.console import Console
         from rich.markup import escape
         from rich.table import Table
@@ -71,7 +71,7 @@ class TallyAnswers:
 
         counted = tally(self.answers, self.key)
         asked = [question for question in QUESTIONS if counted.answers(question)]
-        table = Table(title=f"{counted.viewings} viewings: share (votes), 95% interval")
+        table = Table(title=f"{counted.viewings} viewings: percentage (votes), 95% interval")
         table.add_column("")
         for question in asked:
             table.add_column(QUESTIONS[question][0], justify="right")

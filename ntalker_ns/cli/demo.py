@@ -1,4 +1,4 @@
-"""`ntalker demo`: all of it on a made-up clip, offline."""
+"""`ntalker demo`: the whole pipeline on a made-up clip, offline."""
 
 import json
 import time
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 @dataclass
 class Demo:
-    """Make a clip, process it, train a small head on it and let it say what it never heard.
+    """Make a clip, process it, train a small head on it, and let it speak new audio.
 
     Needs no network, no model weights, no film and no GPU; on two CPU cores it takes a few minutes.
     """
 
     output_dir: Path = Path("demo")
-    """Folder for everything that is made. Files of an earlier demo are replaced, its runs are kept."""
+    """Output folder. Files of an earlier demo are replaced, its runs are kept."""
     seconds: float = 12.0
     """Length of the made-up clip in s, 3 to 120."""
     size: int = 256
@@ -35,11 +35,11 @@ class Demo:
     steps: int = 400
     """Training steps."""
     seed: int = 0
-    """Draws head motion and blinks."""
+    """Seed of head motion and blinks."""
     _times: dict[str, float] = field(default_factory=dict, init=False, repr=False)
 
     def main(self) -> None:
-        """Runs the steps a user would type one after the other, then prints what came of it."""
+        """Runs the steps that a user would type, then prints the results."""
         from ntalker_ns.demo.clip import make_clip
         from ntalker_ns.demo.speech import NEW_TEXT, write_speech
 
@@ -62,10 +62,10 @@ class Demo:
         self._print(heldout, lips)
         print(f"What the tracker saw: {data / 'preview.png'}. Held-out frames: {folder / 'heldout.png'}.")
         print(f"To look around: ns-viewer --load-config {config}")
-        print(f"The head says what it never heard: {video}")
+        print(f"The head speaking new audio: {video}")
 
     def _check(self) -> None:
-        """Options that cannot be, said before minutes have passed."""
+        """Checks the options before minutes have passed."""
         from ntalker_ns.media.output_paths import check_folder
 
         if not 3.0 <= self.seconds <= 120.0:
@@ -120,9 +120,10 @@ class Demo:
         table = Table(title="New speech", show_header=False)
         chance = max(lips.shifted)
         table.add_row(
-            "mouth follows the sound", f"correlation {lips.correlation:.2f} (shifted sound: {chance:.2f} at most)"
+            "mouth opening against the truth",
+            f"correlation {lips.correlation:.2f} (shifted sound: {chance:.2f} at most)",
         )
-        table.add_row("mouth moves", f"{lips.amplitude_ratio:.2f} times as much as it should")
+        table.add_row("mouth amplitude", f"{lips.amplitude_ratio:.2f} of the true one")
         for title, seconds in self._times.items():
             table.add_row(title, f"{seconds:.0f} s")
         table.add_row("all", f"{sum(self._times.values()) / 60:.1f} min")
@@ -130,7 +131,7 @@ class Demo:
 
 
 def evaluate(config: Path, speech: Path, video: Path, folder: Path) -> "tuple[Evaluation, LipSync]":
-    """Scores the held-out frames, and how the mouth of the video follows a sound whose mouth opening is known.
+    """Scores the held-out frames, and the mouth of the video against the known opening of the sound.
 
     Args:
         config: the run's config.yml.

@@ -1,4 +1,4 @@
-"""A trainer that shows a picture early: long before the head is good, somebody who waits sees what becomes of it."""
+"""A trainer that writes a first picture of the head early in training."""
 
 from pathlib import Path
 from typing import Any

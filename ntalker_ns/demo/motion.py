@@ -59,7 +59,7 @@ def mouth_opening_of_speech(
     Args:
         waveform: mono speech in [-1, 1].
         sample_rate: its rate, Hz.
-        seconds: the times asked for, s.
+        seconds: times in s.
         widest: the opening of the loudest vowel, over the face's height.
 
     Returns:

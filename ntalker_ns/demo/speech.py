@@ -25,7 +25,7 @@ NEW_TEXT = (
     "A voice you record today may drive my mouth tomorrow. "
     "Are you all right with that? Let us have a walk, and talk about apples, boats and far away islands."
 )
-"""What the demo's head is then asked to say: no sentence of it is in `TRAINING_TEXT`, about 11 s."""
+"""What the demo's head says after training, about 11 s; no sentence of it is in `TRAINING_TEXT`."""
 
 _RETRIEVAL = 1  # AUDIO_OUTPUT_RETRIEVAL: samples go to the callback, not to a sound card
 _UTF8 = 1  # espeakCHARS_UTF8

@@ -1,4 +1,4 @@
-"""What is scored: runs, videos, and pictures that are made out of a run."""
+"""Entries of an evaluation: runs, videos, and pictures made from a run."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from ntalker_ns.evaluation.footage import Exact, Reference
 from ntalker_ns.run_folder import read_run
 
 Pictures = Callable[[Any, Reference], Iterator[Exact]]
-"""Makes a picture for each true frame, RGB in [0, 1], out of a loaded run (`TalkerPipeline`)."""
+"""Makes a picture for each true frame, RGB in [0, 1], from a loaded run (`TalkerPipeline`)."""
 
 
 @dataclass(frozen=True)
@@ -18,32 +18,32 @@ class Entry:
     """A run or a video to be scored."""
 
     name: str
-    """What the report calls it."""
+    """Its name in the report."""
     path: Path
     """A run's config.yml, or a video."""
     refinement_weight: float | None = None
-    """The refinement network's share in an edited head's pictures, 0 to 1; None is the run's own."""
+    """Weight of the refinement network in an edited head's pictures, 0 to 1; None is the run's own."""
     pictures: Pictures | None = None
-    """What is made out of the run and scored in its place; None for its own pictures."""
+    """Pictures made from the run and scored in its place; None for its own."""
     captions: tuple[str, str] | None = None
-    """What its pictures show before and after an edit; None for what its run says itself, if it is an edit."""
+    """Captions before and after the edit; None takes those that an edited run records."""
     notes: tuple[str, ...] = ()
-    """What a reader of the figures must know."""
+    """Caveats for the reader of the report."""
 
     @property
     def is_run(self) -> bool:
-        """Whether its pictures are made here."""
+        """Whether it is a run, whose pictures are rendered here."""
         return self.path.suffix in (".yml", ".yaml")
 
 
 def captions_of(entry: Entry) -> tuple[str, str] | None:
-    """What an entry's pictures show before and after an edit; None where nobody says so."""
+    """An entry's captions before and after an edit; None where there are none."""
     own_pictures = entry.is_run and entry.pictures is None
     return entry.captions or (recorded_captions(entry.path) if own_pictures else None)
 
 
 def recorded_captions(config: Path) -> tuple[str, str] | None:
-    """What a run's pictures show before and after, by its config.yml; None where it is no edit or has no captions.
+    """The captions that a run records; None where it is no edit or has none.
 
     Raises:
         NTalkerError: it is no run of ours.
@@ -81,7 +81,6 @@ def common_base(configs: Iterable[Path]) -> Path | None:
     for config, base in edits:
         if base.resolve() != common.resolve():
             raise NTalkerError(
-                f"{first} is an edit of {common}, {config} of {base}: evaluate them one by one, or say with --base "
-                "what both are measured from."
+                f"{first} is an edit of {common}, {config} of {base}: evaluate them one by one, or give --base."
             )
     return common

@@ -1,4 +1,4 @@
-"""From runs and videos to figures: everything `ntalker evaluate` and the experiments do."""
+"""Scores runs and videos against the same true frames, for `ntalker evaluate` and the experiments."""
 
 import dataclasses
 import importlib.metadata
@@ -64,7 +64,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Everything a report says."""
+    """The content of a report."""
 
     reference: Reference
     before: str
@@ -72,11 +72,11 @@ class Evaluation:
     rows: list[Row]
     """The true frames first."""
     settings: dict[str, Any]
-    """What was asked for."""
+    """The options."""
     seconds: float
-    """How long it took."""
+    """Duration of the evaluation."""
     peak_gib: float
-    """Most resident memory of the process while it lasted, GiB."""
+    """Peak resident memory of the process, GiB."""
 
     def row(self, name: str) -> Row:
         """The row of a take."""
@@ -128,7 +128,7 @@ def _number(value: float) -> float | None:
 
 
 def versions() -> dict[str, str]:
-    """What made the figures: Python, packages, and the machine's kind."""
+    """Python, packages and device."""
     import torch
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
@@ -154,17 +154,17 @@ def evaluate(
     """Scores runs and videos against the same true frames.
 
     Args:
-        entries: what is scored. Without `reference`, the first run's data set gives the true frames.
-        options: of the metrics; where they have no captions, each edit is measured by its own.
+        entries: runs and videos. Without `reference`, the true frames are those of the first run's data set.
+        options: of the metrics; without captions, each edit is measured by its own.
         reference: the true video, where there is no run.
-        base: what the entries are edits of; it is scored too.
-        frames: which frames of the clip, where a run gives them, and how they are shown.
+        base: the run or video that the entries are edits of; it is scored too.
+        frames: which frames of a run's clip, and how they are rendered.
         baselines: also score the nearest and the mean training frame.
         videos: a folder for mp4s with sound of what is rendered here; None writes none.
         metrics: which metrics are taken.
 
     Raises:
-        NTalkerError: something cannot be read, or the parts do not belong together.
+        NTalkerError: a run or video cannot be read, or they do not belong together.
     """
     start, peak = time.perf_counter(), PeakMemory()
     given = [*([base] if base else []), *entries]
@@ -205,7 +205,7 @@ def load_tools(options: MetricOptions, captioned: bool, wanted: Collection[str])
         syncnet=attempt(lambda: load_syncnet(weight_file(options.syncnet, "syncnet_v2.model", "--syncnet"))),
         arcface=attempt(load_arcface, options.arcface),
         clip=attempt(load_clip, options.clip) if captioned else Unavailable("no captions were given"),
-        lpips=attempt(load_lpips) if "lpips" in wanted else Unavailable("it was not asked for"),
+        lpips=attempt(load_lpips) if "lpips" in wanted else Unavailable("it is not among the chosen metrics"),
     )
 
 
@@ -227,7 +227,7 @@ def _truth(source: Entry | None, reference: Path | None, frames: FrameOptions, r
 
 
 class _Runs:
-    """The run that was loaded last: a second one need not fit beside it."""
+    """Keeps the run that was loaded last: two need not fit into memory."""
 
     def __init__(self) -> None:
         self._path: Path | None = None

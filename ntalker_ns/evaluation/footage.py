@@ -1,4 +1,4 @@
-"""What is evaluated: true frames, and takes of the same frames by a run, a video or a baseline."""
+"""Footage that is evaluated: the true frames, and takes of them by a run, a video or a baseline."""
 
 import tempfile
 import time
@@ -25,10 +25,10 @@ from ntalker_ns.evaluation.peak_memory import PeakMemory
 Picture = UInt8[np.ndarray, "h w 3"]
 Exact = Float32[np.ndarray, "h w 3"]
 Judge = Callable[[int, Exact], None]
-"""Sees each picture of a take, in [0, 1] as it was made, and its place among the true frames."""
+"""Is called with the index among the true frames and each picture of a take, in [0, 1] before rounding."""
 
 ASPECT_TOLERANCE = 0.02
-"""Share by which a video's aspect may differ from the true frames'."""
+"""Fraction by which a video's aspect may differ from the true frames'."""
 FRAMES_APART = 12
 """Frames that a video may have more or fewer than what it shows: encoders and other systems lose some at the ends."""
 SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
@@ -42,17 +42,17 @@ class Reference:
     """The true frames."""
 
     name: str
-    """What a report calls them."""
+    """Name in the report."""
     indices: Int64[np.ndarray, " n"]
-    """Their places in the clip; consecutive."""
+    """Indices in the clip; consecutive."""
     of: int
     """Frames of the whole clip."""
     frames: FrameFile
-    """The pictures, at the size that is compared."""
+    """The pictures, at the compared size."""
     points: Float[np.ndarray, "n 478 3"]
     """Landmarks (`face_points`), px at 512; NaN where no face was found."""
     masks: Callable[[int], Masks]
-    """The regions of a frame by its place among these, not in the clip; regions that are not known are left out."""
+    """The regions of a frame by its index here, not in the clip; unknown regions are left out."""
     sound: Float32[np.ndarray, " samples"] | None
     """The frames' sound, mono, 16 kHz; None where the clip has none."""
 
@@ -67,7 +67,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast pictures were rendered, and what that took."""
+    """Rendering time and memory."""
 
     seconds: tuple[float, ...]
     """Of each picture."""
@@ -76,7 +76,7 @@ class Speed:
 
     @property
     def fps(self) -> float:
-        """Pictures a second, without the first one, which may wait for compilers; NaN for a single picture."""
+        """Pictures per second without the first one, which may include compiling; NaN for a single picture."""
         later = self.seconds[1:]
         return len(later) / sum(later) if later else float("nan")
 
@@ -86,21 +86,21 @@ class Take:
     """One rendition of the true frames, or of the first of them."""
 
     name: str
-    """What a report calls it."""
+    """Name in the report."""
     frames: FrameFile
     """The pictures, at the true frames' size."""
     points: Float[np.ndarray, "m 478 3"]
     """Landmarks (`face_points`), px at 512; NaN where no face was found."""
     sound: Float32[np.ndarray, " samples"] | None = None
-    """What is heard with the pictures, mono, 16 kHz."""
+    """The sound, mono, 16 kHz."""
     speed: Speed | None = None
-    """Where this program rendered the pictures."""
+    """None where the pictures were not rendered here."""
     source: str = ""
     """Where it comes from: a path, or a sentence."""
     captions: tuple[str, str] | None = None
-    """What the pictures show before and after an edit."""
+    """Captions before and after an edit."""
     notes: list[str] = field(default_factory=list)
-    """What a reader of the figures must know."""
+    """Caveats for the reader of the report."""
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -179,11 +179,11 @@ def run_take(
     """Renders the true frames' cameras with a loaded run, each from its own place in the clip's audio.
 
     Args:
-        name: what a report calls it.
+        name: in the report.
         pipeline: a loaded `TalkerPipeline` of the reference's clip.
         reference: the true frames.
         source: where the run lies.
-        judge: sees each picture.
+        judge: is called with each picture.
         surroundings: what the head is composited over.
     """
     from ntalker_ns.driving.cameras import sequence_cameras
@@ -259,10 +259,10 @@ def video_take(name: str, path: Path, reference: Reference, judge: Judge) -> Tak
     or fewer are noted. Where the true frames are a video of another length, what both have is compared, from the start.
 
     Args:
-        name: what a report calls it.
+        name: in the report.
         path: the video; any size of the same aspect, any frame rate.
         reference: the true frames.
-        judge: sees each picture.
+        judge: is called with each picture.
 
     Raises:
         NTalkerError: it cannot be read, or has another aspect or another length.
@@ -286,7 +286,7 @@ def video_take(name: str, path: Path, reference: Reference, judge: Judge) -> Tak
         take.notes.append(f"resized from {info.width}x{info.height}")
     sound = video_sound(path)
     if sound is None:
-        take.notes.append("without sound: it is heard with the true frames' sound")
+        take.notes.append("without sound: the true frames' sound is used")
     take.sound = _cut(reference.sound, 0, count) if sound is None and reference.sound is not None else sound
     if sound is not None:
         take.sound = _cut(sound, first, count)
@@ -311,13 +311,13 @@ def _matching(count: int, reference: Reference, path: Path) -> tuple[int, int, l
 
 
 def kept_take(name: str, pictures: Iterable[Exact], reference: Reference, judge: Judge) -> Take:
-    """Keeps pictures, lets the judge see them as they come, and finds their faces.
+    """Stores pictures, calls the judge with each, and finds their faces.
 
     Args:
-        name: what a report calls them.
+        name: in the report.
         pictures: RGB in [0, 1], from the first true frame on.
         reference: the true frames.
-        judge: sees each picture.
+        judge: is called with each picture.
     """
     width, height = reference.size
     frames = FrameFile(height, width)
@@ -333,11 +333,11 @@ def write_take(path: Path, take: Take) -> None:
 
 
 def write_pictures(path: Path, pictures: Iterable[Picture], sound: Float32[np.ndarray, " samples"] | None) -> None:
-    """Writes pictures at 25 Hz, and what is heard with them, as an mp4.
+    """Writes pictures at 25 Hz and their sound as an mp4.
 
     Args:
         path: where to.
-        pictures: RGB, made while they are written.
+        pictures: RGB.
         sound: mono, 16 kHz; None for none.
     """
     from ntalker_ns.audio.io import write_wav

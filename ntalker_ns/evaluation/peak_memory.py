@@ -1,4 +1,4 @@
-"""The most memory that a stretch of work takes."""
+"""Peak memory of a stretch of work."""
 
 import resource
 import sys
@@ -7,11 +7,11 @@ from pathlib import Path
 
 _STATUS = Path("/proc/self/status")
 _INTERVAL = 0.05
-"""Seconds between two looks."""
+"""Seconds between two samples."""
 
 
 class PeakMemory:
-    """Watches from when it is made until it is asked. The system keeps a peak too, but only one for the whole process.
+    """Samples memory from construction until `gib`; the operating system's own peak is one for the whole process.
 
     Args:
         gpu: watch the memory that torch has allocated on the GPU instead of the process's resident memory.

@@ -1,4 +1,4 @@
-"""Takes are scored: every metric that can be taken, and why the others cannot."""
+"""Scores of a take: every metric that can be computed, and the reasons for the others."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ REGION_KEYS = {"full": "psnr", "head": "psnr_head", "face": "psnr_face", "lips":
 
 @dataclass
 class Found:
-    """What one group of metrics gives."""
+    """Results of one group of metrics."""
 
     values: dict[str, float] = field(default_factory=dict)
     """By metric."""
@@ -38,7 +38,7 @@ class Found:
 
 @dataclass
 class Scores:
-    """What is known of a take. Every metric that applies is in one of `values` and `unavailable`."""
+    """Results of a take. Every metric that applies is in one of `values` and `unavailable`."""
 
     values: dict[str, float] = field(default_factory=dict)
     unavailable: dict[str, str] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Tools:
-    """What the metrics need beside the pictures; where it cannot be had, the reason."""
+    """Networks that metrics need; where one is not available, the reason."""
 
     flow: Flow | Unavailable
     syncnet: SyncNet | Unavailable
@@ -60,7 +60,7 @@ class Tools:
 
 @dataclass(frozen=True)
 class Scene:
-    """What a take is compared with."""
+    """The material that a take is compared with."""
 
     reference: Reference
     before: Take
@@ -71,7 +71,7 @@ class Scene:
 
 
 def attempt(load: Callable[..., Loaded], *arguments: Any) -> Loaded | Unavailable:
-    """What a loader gives, or why it gives nothing."""
+    """The result of a loader, or its reason for giving none."""
     try:
         return load(*arguments)
     except Unavailable as reason:
@@ -85,7 +85,7 @@ def _need(tool: Loaded | Unavailable) -> Loaded:
 
 
 class FidelityJudge:
-    """Compares pictures with the true ones as they come, in full precision."""
+    """Compares pictures with the true ones one by one, before rounding."""
 
     def __init__(self, reference: Reference, tools: Tools) -> None:
         self._reference = reference
@@ -164,7 +164,7 @@ def warping(take: Take, scene: Scene) -> Found:
 
 
 def lips(take: Take, scene: Scene) -> Found:
-    """How the lips follow the true ones."""
+    """Lip motion against the true one."""
     true = scene.reference.points[: len(take), :, :2]
     seen = take.points[..., :2]
     distances = lip_distances(seen, true)
@@ -183,7 +183,7 @@ def lips(take: Take, scene: Scene) -> Found:
 
 
 def faces(take: Take, scene: Scene) -> Found:
-    """In how many frames there is a face, and how open its mouth is."""
+    """Fraction of frames with a face, and the mouth opening."""
     known = np.isfinite(take.points).all(axis=(1, 2))
     return Found({"faces": 100.0 * float(known.mean())}, {"opening": mouth_openings(take.points[..., :2])})
 
@@ -209,14 +209,14 @@ ALONE: tuple[tuple[Sequence[catalogue.Metric], Group], ...] = (
     (catalogue.HEAD, head),
     (catalogue.FACES, faces),
 )
-"""What can be said of any footage, the true frames included."""
+"""Metrics of any footage, the true frames included."""
 COMPARED: tuple[tuple[Sequence[catalogue.Metric], Group], ...] = (
     (catalogue.DIRECTION, direction),
     (catalogue.IDENTITY, identity),
     (catalogue.LIPS, lips),
     (catalogue.SPEED, speed),
 )
-"""What is said of a take beside the true frames, or the frames before."""
+"""Metrics of a take relative to the true frames, or to the frames before the edit."""
 
 
 def score_true(take: Take, scene: Scene) -> Scores:
@@ -230,7 +230,7 @@ def score_take(take: Take, scene: Scene, fidelity: FidelityJudge | Unavailable) 
     Args:
         take: what is scored.
         scene: what it is compared with.
-        fidelity: the judge that saw its pictures, or why they are not to be compared with the true ones.
+        fidelity: the judge of its pictures, or the reason why they are not compared with the true ones.
     """
     scores = _scores(ALONE + COMPARED, take, scene)
     members = [metric for metric in catalogue.FIDELITY if metric.key in scene.wanted]
@@ -262,7 +262,7 @@ def _scores(groups: Iterable[tuple[Sequence[catalogue.Metric], Group]], take: Ta
 
 
 def _add(scores: Scores, members: Sequence[catalogue.Metric], found: Found, reasons: dict[str, str]) -> None:
-    """Takes over what was found; what was not, or is no number, is unavailable."""
+    """Merges results; missing values and NaN are unavailable."""
     scores.series |= found.series
     for metric in members:
         value = found.values.get(metric.key, float("nan"))

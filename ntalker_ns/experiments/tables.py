@@ -1,4 +1,4 @@
-"""The paper's tables as files: which runs are trained, which rows are measured, what the paper has there."""
+"""The paper's tables as files: the runs to train, the rows to measure, and the paper's values."""
 
 import typing
 from collections.abc import Mapping
@@ -42,10 +42,9 @@ class RowPlan:
     run: str | None = None
     """The run that is measured; None where it is a video by another system, which is given on the command line."""
     refinement_weight: float | None = None
-    """The refinement network's share in the pictures, 0 to 1; None is the run's own."""
+    """Weight of the refinement network in the pictures, 0 to 1; None is the run's own."""
     per_frame: bool = False
-    """Measure, instead of the run, what its editor makes of the base's frames one by one at the upper bounds, unless a
-    video is given."""
+    """Measure the base's frames edited one by one by the run's editor at the upper bounds, unless a video is given."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ class Experiment:
     preset: str | None = None
     """The instruction of all edits (configs/instructions)."""
     file: Path = Path()
-    """Where it was read from, which no file says itself."""
+    """The file that it was read from."""
 
     def planned(self, run: str, scale: str) -> RunPlan:
         """A run as it is at a scale.
@@ -160,7 +159,7 @@ def _plain(kind: type[Plain], content: Any, where: str) -> Plain:
 
 
 def _check(experiment: Experiment, path: Path) -> None:
-    """References that lead nowhere."""
+    """Checks names that refer to runs and metrics."""
     runs, columns = set(experiment.runs), {*BY_KEY, TRAINING_TIME}
     named = {"base": experiment.base}
     named |= {f"rows: {name}: run": row.run for name, row in experiment.rows.items() if row.run is not None}
@@ -178,7 +177,7 @@ def _check(experiment: Experiment, path: Path) -> None:
 
 
 def _check_rows(experiment: Experiment, path: Path) -> None:
-    """What only an edit can be asked for."""
+    """Checks fields that only rows of edits may have."""
     for name, row in experiment.rows.items():
         edit = row.run is not None and experiment.runs[row.run].edits is not None
         if row.refinement_weight is not None and not (edit and 0.0 <= row.refinement_weight <= 1.0):

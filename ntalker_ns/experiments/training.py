@@ -1,4 +1,4 @@
-"""Runs of experiments: trained once, found again, resumed where they were broken off."""
+"""Runs of experiments: trained once, reused, and resumed after an interruption."""
 
 import hashlib
 import json
@@ -14,19 +14,19 @@ from ntalker_ns.evaluation.report.write import write_text
 from ntalker_ns.experiments.tables import Experiment, RunPlan
 
 MARK = "experiment.json"
-"""File in a run's folder that says what it was trained for."""
+"""File in a run folder that records the fingerprint of what it was trained from."""
 
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A run that is there."""
+    """A trained run."""
 
     config: Path
     """Its config.yml."""
     seconds: float | None
     """How long training took; None where it was not trained by an experiment."""
     fingerprint: str
-    """Of everything that decides what it becomes."""
+    """Hash of everything that determines the result."""
 
 
 def train_or_reuse(
@@ -66,7 +66,7 @@ def train_or_reuse(
 
 
 def check_runs(experiment: Experiment, scale: str) -> None:
-    """Says what is wrong with the configuration of any run.
+    """Checks the configurations of all runs.
 
     Raises:
         NTalkerError: a method, field, value, preset or instruction cannot be; it names file and run.
@@ -82,7 +82,7 @@ def check_runs(experiment: Experiment, scale: str) -> None:
 
 
 def _check_edit(config: Any) -> None:
-    """What an edit says of itself before it starts, without its base."""
+    """Checks of an edit that do not need its base."""
     from ntalker_ns.editing.plan import make_plan
     from ntalker_ns.editing.presets import load_preset
 

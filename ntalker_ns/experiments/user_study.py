@@ -21,7 +21,7 @@ QUESTIONS = {
     "identity": ("Face identity preserving", "Who looks most like the same person as in the original?"),
     "overall": ("Overall video quality", "Which video is best, all in all?"),
 }
-"""The four columns of Table 2, and how a viewer is asked."""
+"""The four columns of Table 2, and the questions to viewers."""
 TEMPLATE = Path(__file__).with_name("comparison.html")
 PLACEHOLDER = "/*COMPARISON*/"
 PLAYED = {
@@ -39,12 +39,12 @@ CERTAINTY = 1.96
 
 @dataclass(frozen=True)
 class Page:
-    """A page and what it does not tell."""
+    """A page, and the key that it hides."""
 
     html: str
     """Everything is inside it: it can be sent around and opened from disk."""
     key: str
-    """JSON that says which system each id of the page stands for; it stays with whoever counts."""
+    """JSON with the system of each id on the page, for whoever counts."""
 
 
 def comparison_page(videos: Mapping[str, Path], original: Path | None = None, instruction: str | None = None) -> Page:
@@ -54,8 +54,8 @@ def comparison_page(videos: Mapping[str, Path], original: Path | None = None, in
 
     Args:
         videos: videos of the same audio by the name of what made them.
-        original: what the videos are edits or imitations of, shown first and as such; only then is identity asked for.
-        instruction: what was asked for, shown above; only then is it asked who follows it.
+        original: the video before the edit, shown first; without it there is no question about identity.
+        instruction: of the edit, shown above; without it there is no question about following it.
 
     Raises:
         NTalkerError: there are fewer than two videos, two are the same, or they are not of the same length.

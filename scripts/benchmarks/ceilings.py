@@ -1,4 +1,4 @@
-"""What a CUDA device can do at most, measured, and how near to it a kernel comes."""
+"""Measured peak rates of a CUDA device, and the fraction of them that a kernel reaches."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ PRODUCT_WIDTH = 8192
 
 
 CASE = "case: "
-"""What the marks of cases begin with in a profile."""
+"""Prefix of the marks of cases in a profile."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """The least that something has to do."""
+    """A lower bound of the work of a kernel."""
 
     bytes: int
     """Moved through the device's memory: each input read once, each result written once, by each pass."""
@@ -44,15 +44,15 @@ class Ceilings:
     float16_flops: float
     """Of a product of float16 matrices, per second."""
 
-    def share(self, work: Work, milliseconds: float) -> tuple[str, float]:
-        """How near something comes to the ceiling that bounds it.
+    def fraction(self, work: Work, milliseconds: float) -> tuple[str, float]:
+        """The fraction of its ceiling that a kernel reaches.
 
         Args:
-            work: the least it has to do.
+            work: lower bound of its work.
             milliseconds: how long its kernels take.
 
         Returns:
-            The ceiling, "memory" or "products", and the share of it that is reached, 1 at the ceiling.
+            The ceiling, "memory" or "products", and the fraction of it that is reached.
         """
         floors = {
             "memory": work.bytes / self.bytes_per_second,
@@ -85,12 +85,12 @@ def measure_ceilings(device: torch.device, repeats: int, width: int = PRODUCT_WI
 
 
 def kernel_milliseconds(cases: Mapping[str, Run], device: torch.device, times: int) -> dict[str, float]:
-    """Time that the kernels of something take on a CUDA device, without the host that starts them.
+    """Time of kernels on a CUDA device, without the host that launches them.
 
     Args:
-        cases: what is done, by name; each has run before.
+        cases: code by name; each has run before.
         device: where.
-        times: how often; the mean counts.
+        times: number of runs; the mean counts.
 
     Returns:
         Milliseconds by name; nothing where the device is another one.

@@ -20,7 +20,7 @@ PASSES = ("forward", "+ backward to table", "+ to coordinates")
 
 @dataclass(frozen=True)
 class EncodingSizes:
-    """What is encoded."""
+    """Sizes of the inputs and grids."""
 
     points: int = 65_536
     """Points encoded at once."""

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from ntalker_ns.console import track
 from ntalker_ns.refinement.network import RefinementNetwork, refine
-from scripts.benchmarks.shares import shares_table, time_shares
+from scripts.benchmarks.breakdown import breakdown_table, time_breakdown
 from scripts.benchmarks.timing import timed
 from scripts.benchmarks.training import Training, start_nerfacto
 
@@ -45,8 +45,8 @@ class FrameSpeed:
     """nerfacto's, scaled from some of its rays."""
     peer_rays: int
     """How many rays those are."""
-    shares: dict[str, float]
-    """Of the time of our largest frame with a moving head, by what it goes to."""
+    breakdown: dict[str, float]
+    """Fractions of the time of our largest frame with a moving head, by part."""
 
     def to_dict(self) -> dict[str, object]:
         """Plain values."""
@@ -60,11 +60,11 @@ class FrameSpeed:
         return {
             "frames_per_second": rates,
             "nerfacto_scaled_from_rays": self.peer_rays,
-            "shares_of_our_frame": self.shares,
+            "breakdown_of_our_frame": self.breakdown,
         }
 
     def table(self) -> Group:
-        """Frames a second, and in brackets how many times nerfacto's; what ours go to."""
+        """Frames per second, in brackets relative to nerfacto, and the breakdown of ours."""
         table = Table(title="Rendering: frames a second (times nerfacto's)")
         table.add_column("px")
         for column in (MOVING, STILL, REFINED, "nerfacto (torch)"):
@@ -74,14 +74,13 @@ class FrameSpeed:
             cells = (f"{1 / each[name]:.2f} ({peer / each[name]:.0f}x)" for name in (MOVING, STILL, REFINED))
             table.add_row(str(size), *cells, f"{1 / peer:.4f}")
         table.caption = f"nerfacto's is scaled from {self.peer_rays:,} rays of the picture."
-        return Group(table, shares_table("Where our largest frame's time goes", self.shares))
+        return Group(table, breakdown_table("Where our largest frame's time goes", self.breakdown))
 
 
 def measure_frames(ours: Training, sizes: FrameSizes) -> FrameSpeed:
-    """Renders held-out frames in several sizes: the clip's own, in which the head moves, and one pose at their times.
+    """Renders held-out frames in several sizes, with the head moving as in the clip and with a static camera.
 
-    A refined frame is one of the former and an edited head's refinement network, which takes as long whatever its
-    weights are.
+    A refined frame is one of the former and a refinement network with random weights.
 
     Args:
         ours: a trained head.
@@ -112,8 +111,8 @@ def measure_frames(ours: Training, sizes: FrameSizes) -> FrameSpeed:
         }
         peer_seconds[size] = _peer_seconds(peer, moving[0], sizes.peer_rays)
     largest = [resized(dataset.cameras[int(i) : int(i) + 1], max(sizes.sizes)) for i in chosen]
-    shares = time_shares(lambda: [render(each) for each in largest], ours.device, 1)
-    return FrameSpeed(seconds, peer_seconds, sizes.peer_rays, shares)
+    breakdown = time_breakdown(lambda: [render(each) for each in largest], ours.device, 1)
+    return FrameSpeed(seconds, peer_seconds, sizes.peer_rays, breakdown)
 
 
 def resized(camera: Cameras, size: int) -> Cameras:
@@ -162,7 +161,7 @@ def pixel_rays(camera: Cameras, pixels: np.ndarray) -> Any:
 
     Args:
         camera: one camera.
-        pixels: (P,) places in the picture, row by row.
+        pixels: (P,) indices of pixels, row by row.
 
     Returns:
         A nerfstudio ray bundle of P rays, camera 0's.

@@ -19,7 +19,7 @@ from scripts.benchmarks.ceilings import Ceilings, Work, kernel_milliseconds, mea
 from scripts.benchmarks.timing import fastest
 
 PROFILED = 5
-"""How often kernels run under the profiler."""
+"""Runs under the profiler."""
 
 PER_RAY = ("origins", "directions", "near", "far", "jitter")
 """Of a `MarchInput`."""
@@ -48,7 +48,7 @@ class Check:
     tolerance: float
     """Largest difference that rounding explains, relative to the largest number."""
     work: Work
-    """The least that it has to do."""
+    """Lower bound of its work."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class KernelResult:
     kernel_milliseconds: float | None
     """Of the kernels alone; None without a CUDA device."""
     ceiling: tuple[str, float] | None
-    """What bounds it, and the share of that which is reached; None without a CUDA device."""
+    """Its ceiling, and the fraction of it that is reached; None without a CUDA device."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def measure_kernels(sizes: KernelSizes, device: torch.device, repeats: int) -> K
 
     def result(check: Check) -> KernelResult:
         milliseconds = alone.get(check.name)
-        reached = ceilings.share(check.work, milliseconds) if ceilings and milliseconds else None
+        reached = ceilings.fraction(check.work, milliseconds) if ceilings and milliseconds else None
         both = (times[check.name, "ours"], times[check.name, "reference"])
         return KernelResult(differences[check.name], check.tolerance, *both, milliseconds, reached)
 

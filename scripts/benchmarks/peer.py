@@ -10,7 +10,7 @@ from torch import nn
 
 
 def nerfacto_config(ours: Any, rays: int) -> Any:
-    """nerfacto's own configuration over our data manager, so that both methods are given the same rays.
+    """nerfacto's own configuration over our data manager, so that both methods train on the same rays.
 
     Args:
         ours: trainer configuration of one of our methods, already prepared (`runs.prepare`).
@@ -29,7 +29,7 @@ def nerfacto_config(ours: Any, rays: int) -> Any:
 
 @contextlib.contextmanager
 def without_download() -> Iterator[None]:
-    """Lets nerfacto be built offline: its constructor downloads AlexNet for a metric that is not asked for here."""
+    """Lets nerfacto be built offline: its constructor downloads AlexNet for a metric that is not used here."""
     from torchmetrics.image import lpip
 
     metric = lpip.LearnedPerceptualImagePatchSimilarity

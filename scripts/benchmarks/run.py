@@ -1,4 +1,4 @@
-"""Measures how fast this machine is at everything that takes time, each part beside its peer in nerfstudio.
+"""Benchmarks of everything that takes time, each beside its peer in nerfstudio.
 
 Examples:
     python -m scripts.benchmarks.run --sections encodings
@@ -38,12 +38,12 @@ Section = Literal["encodings", "kernels", "curve", "step", "frames", "precision"
 
 @dataclass
 class Benchmark:
-    """Measure speed and memory beside nerfstudio's nerfacto and its hash encoding: tables, and a JSON file."""
+    """Measure speed and memory against nerfstudio's nerfacto and its hash encoding: tables, and a JSON file."""
 
     sections: tuple[Section, ...] = ("encodings", "step", "frames")
-    """What is measured, in this order. encodings: the hash grids' backends. kernels: every Triton kernel, first
-    checked against its reference (CUDA). curve: held-out PSNR over training time. step: a training step, what it is
-    spent on, its memory. frames: rendering. precision: what pictures lose in half precision. The last three take the
+    """Sections, in this order. encodings: the hash grids' backends. kernels: every Triton kernel, first
+    checked against its reference (CUDA). curve: held-out PSNR over training time. step: a training step, the breakdown
+    of its time, its memory. frames: rendering. precision: loss of quality in half precision. The last three take the
     head that curve trained, where it comes before."""
     data: Path | None = None
     """Data set; needed by curve, and by step, frames and precision where no run is loaded."""
@@ -52,10 +52,9 @@ class Benchmark:
     method: str = "ntalker-base-small"
     """Method that is trained where no run is loaded."""
     max_num_iterations: int | None = None
-    """Steps that its schedules are made for; None: as many as it is trained for by itself. Curves of fewer seconds want
-    fewer."""
+    """Length of its schedules in steps; by default the method's. Curves of fewer seconds need fewer."""
     train_steps: int = 300
-    """Steps that it is trained for before step, frames and precision: empty space has to be found first."""
+    """Training steps before step, frames and precision: the occupancy grid has to find empty space first."""
     encodings: EncodingSizes = field(default_factory=EncodingSizes)
     """Sizes of the section encodings."""
     kernels: KernelSizes = field(default_factory=KernelSizes)
@@ -72,7 +71,7 @@ class Benchmark:
     """Rounds of encodings and kernels, in which each case is run once; the fastest counts, since other programs only
     slow a run down."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where it is measured; auto takes CUDA where it is there."""
+    """Device; auto takes CUDA where available."""
     json: Path | None = None
     """File to write the figures to."""
 
@@ -97,7 +96,7 @@ class Benchmark:
         bench.require_agreement()
 
     def _check(self) -> None:
-        """What can be said before anything is measured."""
+        """Checks the options before anything is measured."""
         if self.data is None and "curve" in self.sections:
             raise NTalkerError("The section curve trains: give --data with the folder that ntalker process wrote.")
         heads = [section for section in self.sections if section in ("step", "frames", "precision")]

@@ -1,4 +1,4 @@
-"""How long a training step takes, what for, and how much memory."""
+"""Time, its breakdown, and memory of a training step."""
 
 import statistics
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from torch import Tensor
 from ntalker_ns.console import track
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation.peak_memory import PeakMemory, resident_gib
-from scripts.benchmarks.shares import shares_table, time_shares
-from scripts.benchmarks.timing import CUDA_BATCH, host_waits, timed
+from scripts.benchmarks.breakdown import breakdown_table, time_breakdown
+from scripts.benchmarks.timing import CUDA_BATCH, synchronisations, timed
 from scripts.benchmarks.training import Training, start_nerfacto
 
 OURS, PRESET, PEER = "ours, the same rays", "ours, rays as the preset chooses", "nerfacto (torch)"
@@ -20,10 +20,10 @@ RECORDED = "ours, recorded"
 """With the preset's rays, on CUDA."""
 
 UNTIL_RECORDED = 256
-"""Steps after which all kinds of steps that are not rare have been recorded."""
+"""Steps after which all but rare kinds of steps have been recorded."""
 
 NERFACTO_SAMPLES = 48 + 256 + 96
-"""Samples of a ray at which nerfacto asks its field and its two proposal networks."""
+"""Queries of nerfacto's field and its two proposal networks per ray."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class StepSizes:
     """How steps are measured."""
 
     rays: int = 4096
-    """Rays of a step, ours and nerfacto's; nerfacto takes half as many, again and again, where a GPU has no room."""
+    """Rays of a step, ours and nerfacto's; halved for nerfacto until they fit into a GPU's memory."""
     steps: int = 20
     """Timed steps of ours."""
     peer_steps: int = 3
@@ -43,15 +43,15 @@ class StepSpeed:
     """One way to train."""
 
     seconds: float
-    """Of a step: the mean of ours, which do not all ask the same; the median of nerfacto's, of which there are few."""
+    """Of a step: the mean of ours, whose sizes vary; the median of nerfacto's, which are few."""
     rays: float
     """Of a step."""
     samples: float
-    """Of a step: places where a field was asked."""
+    """Of a step: field queries."""
     peak_gib: float
     """Peak memory of the process, or of the GPU's tensors, GiB."""
     added_gib: float
-    """The same beyond what was taken before the training was there, GiB."""
+    """The same less what was allocated before the training, GiB."""
 
     def to_dict(self) -> dict[str, float]:
         """Plain values."""
@@ -65,17 +65,17 @@ class StepSpeeds:
 
     speeds: dict[str, StepSpeed]
     """By way to train."""
-    shares: dict[str, float]
-    """Of the time of a step of ours, by what it goes to."""
-    host_waits: float | None = None
-    """How often the host waits for the GPU in a step of ours, the mean; None without a GPU."""
+    breakdown: dict[str, float]
+    """Fractions of the time of a step of ours, by part."""
+    synchronisations: float | None = None
+    """Mean number of host-device synchronisations in a step of ours; None without a GPU."""
 
     def to_dict(self) -> dict[str, object]:
         """Plain values."""
         return {
             "steps": {name: speed.to_dict() for name, speed in self.speeds.items()},
-            "shares_of_our_step": self.shares,
-            "host_waits_of_our_step": self.host_waits,
+            "breakdown_of_our_step": self.breakdown,
+            "synchronisations_of_our_step": self.synchronisations,
             "times_the_rays_per_second_of_nerfacto": self.ratios(),
         }
 
@@ -85,7 +85,7 @@ class StepSpeeds:
         return {name: speed.rays / speed.seconds / (peer.rays / peer.seconds) for name, speed in self.speeds.items()}
 
     def table(self) -> Group:
-        """Steps, and what ours go to."""
+        """Steps, and the breakdown of ours."""
         table = Table(title="A training step (times the rays a second of nerfacto)")
         for column in ("", "rays", "ms", "rays/s", "samples/s", "peak GiB (added)"):
             table.add_column(column, justify="right" if column else "left")
@@ -98,21 +98,21 @@ class StepSpeeds:
                 f"{speed.samples / speed.seconds:,.0f}",
                 f"{speed.peak_gib:.2f} ({speed.added_gib:.2f})",
             )
-        if self.host_waits is not None:
-            table.caption = f"In a step of ours the host waits for the GPU {self.host_waits:.2f} times."
-        return Group(table, shares_table("Where our step's time goes", self.shares))
+        if self.synchronisations is not None:
+            table.caption = f"A step of ours synchronises host and GPU {self.synchronisations:.2f} times."
+        return Group(table, breakdown_table("Where our step's time goes", self.breakdown))
 
 
 def measure_steps(ours: Training, sizes: StepSizes) -> StepSpeeds:
-    """Times steps of a training of ours, as its preset would take them and with a number of rays, and of nerfacto.
+    """Times training steps: ours with the preset's rays and with a fixed number, and nerfacto's.
 
     Args:
-        ours: trained far enough that empty space is known.
+        ours: trained far enough for the occupancy grid to know empty space.
         sizes: how many rays and steps.
     """
     speeds = {PRESET: _ours(ours, sizes.steps, "Steps of the preset")}
-    shares = time_shares(ours.step, ours.device, sizes.steps)
-    waits = host_waits(ours.step, sizes.steps) if ours.device.type == "cuda" else None
+    breakdown = time_breakdown(ours.step, ours.device, sizes.steps)
+    count = synchronisations(ours.step, sizes.steps) if ours.device.type == "cuda" else None
     pipeline = ours.pipeline
     target, pipeline.config.target_samples = pipeline.config.target_samples, None
     rays, pipeline.budget.rays = pipeline.budget.rays, sizes.rays
@@ -122,7 +122,9 @@ def measure_steps(ours: Training, sizes: StepSizes) -> StepSpeeds:
     if ours.device.type == "cuda":
         speeds[RECORDED] = _recorded(ours, sizes.steps)
     speeds[PEER] = _nerfacto(ours, sizes)
-    return StepSpeeds({name: speeds[name] for name in (OURS, PRESET, RECORDED, PEER) if name in speeds}, shares, waits)
+    return StepSpeeds(
+        {name: speeds[name] for name in (OURS, PRESET, RECORDED, PEER) if name in speeds}, breakdown, count
+    )
 
 
 def _recorded(training: Training, steps: int) -> StepSpeed:
@@ -145,7 +147,7 @@ def _ours(training: Training, steps: int, description: str) -> StepSpeed:
         rays.append(training.pipeline.datamanager.get_train_rays_per_batch())
         samples.append(training.step()["samples_per_ray"] * rays[-1])
 
-    # A host that waits for nothing is a few steps ahead of a GPU.
+    # Without synchronisation the host runs a few steps ahead of the GPU.
     batch = CUDA_BATCH if training.device.type == "cuda" else 1
     seconds = [timed(step, training.device, batch) for _ in track(range(max(steps // batch, 1)), description)]
     peak = memory.gib()
@@ -176,7 +178,7 @@ def _nerfacto_of(ours: Training, rays: int, steps: int) -> StepSpeed:
 
 
 def _taken(training: Training) -> float:
-    """Memory that is taken now, GiB."""
+    """Memory that is allocated now, GiB."""
     if training.device.type == "cuda":
         return torch.cuda.memory_allocated(training.device) / 2**30
     return resident_gib()

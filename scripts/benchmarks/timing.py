@@ -1,4 +1,4 @@
-"""Clocks: the time that code takes, and on what machine that was."""
+"""Timing of code, and the machine it was measured on."""
 
 import importlib.metadata
 import math
@@ -15,7 +15,7 @@ import torch
 from ntalker_ns.console import progress_bar
 
 Run = Callable[[], object]
-"""What is timed."""
+"""Code that is timed."""
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -23,13 +23,13 @@ PACKAGES = ("ntalker_ns", "nerfstudio", "torch", "triton", "numba", "numpy")
 """Whose versions a result names."""
 
 CUDA_BATCH = 20
-"""Most runs between two looks at the clock on CUDA, where waiting for the device takes as long as a small kernel."""
+"""Largest number of runs per measurement on CUDA, where a synchronisation takes as long as a small kernel."""
 ENOUGH = 0.02
-"""Seconds after which another run adds nothing to a batch."""
+"""Seconds that a measurement should last."""
 
 
 def synchronize(device: torch.device) -> None:
-    """Waits until everything asked of a device is done."""
+    """Waits until a device has finished."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -73,12 +73,12 @@ def timed(run: Run, device: torch.device, batch: int = 1) -> float:
     return (time.perf_counter() - begin) / batch
 
 
-def host_waits(run: Run, times: int) -> float | None:
-    """How often the host waits for a CUDA device in a run, as torch warns of it; None without one.
+def synchronisations(run: Run, times: int) -> float | None:
+    """Host-device synchronisations of a run, by torch's warnings; None without CUDA.
 
     Args:
-        run: what is done.
-        times: how often.
+        run: the code.
+        times: number of runs.
     """
     if not torch.cuda.is_available():
         return None

@@ -355,7 +355,7 @@ def test_the_base_that_is_given_is_scored_once(heads: dict[str, Path], monkeypat
 
 
 def test_edits_of_different_heads_are_refused(heads: dict[str, Path]):
-    with pytest.raises(NTalkerError, match=r"young.* is an edit of .*one.*bronze.* of .*other.*say with --base"):
+    with pytest.raises(NTalkerError, match=r"young.* is an edit of .*one.*bronze.* of .*other.*give --base"):
         entries_of((heads["one"], heads["young"], heads["bronze"]), (), None)
 
 

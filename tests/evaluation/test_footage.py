@@ -156,7 +156,7 @@ def test_a_video_of_an_odd_size_loses_the_column_that_it_gained(tmp_path: Path):
         frames.append(picture)
     take = video_take("ours", path, Reference("clip", np.arange(8), 8, frames, points, lambda place: {}, None), ignore)
     assert take.frames.shape == (SIZE - 1, SIZE - 1, 3)
-    assert take.notes == [ENCODED, "without sound: it is heard with the true frames' sound"]
+    assert take.notes == [ENCODED, "without sound: the true frames' sound is used"]
 
 
 def test_a_silent_video_is_heard_with_the_true_sound(tmp_path: Path):

@@ -90,8 +90,8 @@ def test_step_and_frames_of_a_run_beside_nerfacto(tiny: Path, tmp_path: Path, ca
     for speed in steps.values():
         assert math.isclose(speed["rays_per_second"], speed["rays"] / speed["seconds"])
         assert 0 < speed["added_gib"] <= speed["peak_gib"] or speed["added_gib"] == 0
-    shares = sections["step"]["shares_of_our_step"]
-    assert math.isclose(sum(shares.values()), 1.0)
+    breakdown = sections["step"]["breakdown_of_our_step"]
+    assert math.isclose(sum(breakdown.values()), 1.0)
     parts = {
         "matrix products",
         "encodings",
@@ -102,11 +102,11 @@ def test_step_and_frames_of_a_run_beside_nerfacto(tiny: Path, tmp_path: Path, ca
         "optimiser",
         "everything else",
     }
-    assert {name for name, share in shares.items() if share > 0} == parts
-    shares = sections["frames"]["shares_of_our_frame"]
-    assert math.isclose(sum(shares.values()), 1.0)
+    assert {name for name, fraction in breakdown.items() if fraction > 0} == parts
+    breakdown = sections["frames"]["breakdown_of_our_frame"]
+    assert math.isclose(sum(breakdown.values()), 1.0)
     parts = {"matrix products", "encodings", "both in one kernel", "marching", "everything else"}
-    assert {name for name, share in shares.items() if share > 0} == parts
+    assert {name for name, fraction in breakdown.items() if fraction > 0} == parts
     rates = sections["frames"]["frames_per_second"]
     assert set(rates) == {"16", "24"}
     assert all(rate > 0 for each in rates.values() for rate in each.values())
@@ -116,7 +116,7 @@ def test_step_and_frames_of_a_run_beside_nerfacto(tiny: Path, tmp_path: Path, ca
 
 
 def test_waits_of_the_host_are_what_torch_warns_of(monkeypatch: pytest.MonkeyPatch):
-    assert timing.host_waits(lambda: None, 2) is None or torch.cuda.is_available()
+    assert timing.synchronisations(lambda: None, 2) is None or torch.cuda.is_available()
     modes: list[object] = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: 0)
@@ -127,7 +127,7 @@ def test_waits_of_the_host_are_what_torch_warns_of(monkeypatch: pytest.MonkeyPat
         warnings.warn("called a synchronizing CUDA operation", stacklevel=1)
         warnings.warn("something else", stacklevel=1)
 
-    assert timing.host_waits(step, 3) == 1.0
+    assert timing.synchronisations(step, 3) == 1.0
     assert modes == ["warn", 0]
 
 
@@ -243,10 +243,10 @@ def test_a_kernel_that_differs_is_an_error():
 def test_what_bounds_a_kernel_is_the_slower_of_memory_and_products():
     measured = Ceilings(bytes_per_second=1e12, float32_flops=1e13, float16_flops=1e14)
     # 4e9 bytes take 4 ms at least, 2e10 operations 2 ms in float32 and 0.2 ms in float16.
-    assert measured.share(Work(4_000_000_000, 20_000_000_000), milliseconds=8.0) == ("memory", pytest.approx(0.5))
-    assert measured.share(Work(1_000_000_000, 20_000_000_000), milliseconds=8.0) == ("products", pytest.approx(0.25))
+    assert measured.fraction(Work(4_000_000_000, 20_000_000_000), milliseconds=8.0) == ("memory", pytest.approx(0.5))
+    assert measured.fraction(Work(1_000_000_000, 20_000_000_000), milliseconds=8.0) == ("products", pytest.approx(0.25))
     half = Work(100_000_000, 20_000_000_000, half=True)
-    assert measured.share(half, milliseconds=0.8) == ("products", pytest.approx(0.25))
+    assert measured.fraction(half, milliseconds=0.8) == ("products", pytest.approx(0.25))
 
 
 def test_ceilings_and_the_time_of_kernels_are_measured():

@@ -1,4 +1,4 @@
-"""What is measured: names, units, which way is better, and whose definition it is."""
+"""The metrics: names, units, directions and definitions."""
 
 from dataclasses import dataclass
 from typing import Literal

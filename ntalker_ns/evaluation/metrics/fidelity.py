@@ -1,4 +1,4 @@
-"""Fidelity: how near a picture is to the true one, pixel by pixel and as people see it."""
+"""Fidelity of a picture to the true one: SSIM and LPIPS."""
 
 from collections.abc import Callable
 
@@ -20,7 +20,7 @@ def ssim(prediction: Picture, truth: Picture) -> float:
 
     Args:
         prediction: RGB in [0, 1].
-        truth: likewise, of the same size.
+        truth: RGB in [0, 1], of the same size.
 
     Returns:
         At most 1, for equal pictures; NaN for pictures smaller than its window of 11 px.
@@ -41,7 +41,7 @@ def load_lpips() -> Callable[[Picture, Picture], float]:
         A function of two RGB pictures in [0, 1].
 
     Raises:
-        Unavailable: AlexNet's weights are neither here nor to be had.
+        Unavailable: AlexNet's weights are not available.
     """
     from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
     from torchvision.models import AlexNet_Weights

@@ -144,9 +144,9 @@ def identity_distances(
     Args:
         embed: of `load_arcface`.
         before: RGB pictures.
-        after: likewise, as many.
+        after: pictures after the edit, as many.
         before_landmarks: in px of the pictures; NaN where there is no face.
-        after_landmarks: likewise.
+        after_landmarks: in px of the pictures after.
 
     Raises:
         Unavailable: no frame has a face in both pictures.

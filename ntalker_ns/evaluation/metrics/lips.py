@@ -1,4 +1,4 @@
-"""Do the lips move as they should? Mouth openings measured on pictures, and how two courses of them agree."""
+"""Lip motion: mouth openings measured on pictures, and the agreement of two sequences of them."""
 
 from dataclasses import dataclass
 
@@ -6,30 +6,30 @@ import numpy as np
 from jaxtyping import Float
 
 SHIFTS = 20
-"""Circularly shifted courses that a real one must beat."""
+"""Number of circular shifts that a real correlation must exceed."""
 
 MAX_LAG = 12
-"""Frames over which a lag is sought: about half a second."""
+"""Largest lag in frames, about half a second."""
 
 
 @dataclass(frozen=True)
 class LipSync:
-    """How a rendered mouth follows the true one, over the frames where both are known."""
+    """Agreement of a rendered mouth with the true one, over the frames where both are known."""
 
     correlation: float
     """Pearson correlation of the openings."""
     amplitude_ratio: float
     """Standard deviation of the rendered opening over that of the true one."""
     lag: int
-    """Frames by which the rendered mouth is best delayed; positive is late."""
+    """Delay of the rendered mouth in frames at the best fit; positive is late."""
     shifted: tuple[float, ...]
-    """Correlations with the true opening when the rendered one is shifted circularly."""
+    """Correlations after circular shifts of the rendered opening."""
     frames: int
     """Frames where both are known."""
 
     @property
     def beats_shifts(self) -> bool:
-        """Whether the correlation is above that of every shifted course: lips that move by chance are not."""
+        """Whether the correlation exceeds that of every shift, which lips that move by chance do not."""
         return self.correlation > max(self.shifted)
 
 
@@ -56,7 +56,7 @@ def lip_distances(
 
     Args:
         rendered: landmarks of `face_landmarks`.
-        true: likewise.
+        true: opening per frame.
 
     Returns:
         px in a picture of 512 px, NaN where either face is unknown.
@@ -68,11 +68,11 @@ def lip_distances(
 
 
 def lip_sync(rendered: Float[np.ndarray, " n"], true: Float[np.ndarray, " n"], shifts: int = SHIFTS) -> LipSync:
-    """Every comparison of two courses of mouth openings.
+    """Every comparison of two sequences of mouth openings.
 
     Args:
         rendered: opening per frame, NaN where unknown.
-        true: likewise.
+        true: opening per frame.
         shifts: how many circular shifts to compare with.
     """
     return LipSync(
@@ -89,7 +89,7 @@ def opening_correlation(rendered: Float[np.ndarray, " n"], true: Float[np.ndarra
 
     Args:
         rendered: opening per frame, NaN where unknown.
-        true: likewise.
+        true: opening per frame.
 
     Returns:
         -1 to 1; 0 where a mouth never moves or fewer than three frames are known.
@@ -107,7 +107,7 @@ def amplitude_ratio(rendered: Float[np.ndarray, " n"], true: Float[np.ndarray, "
 
     Args:
         rendered: opening per frame, NaN where unknown.
-        true: likewise.
+        true: opening per frame.
 
     Returns:
         1 for a mouth that moves as much as the true one, 0 for a frozen one; NaN where the true one never moves.
@@ -121,8 +121,8 @@ def best_lag(rendered: Float[np.ndarray, " n"], true: Float[np.ndarray, " n"], m
 
     Args:
         rendered: opening per frame, NaN where unknown.
-        true: likewise.
-        max_lag: frames to look to either side, and no further than half of the frames: a few agree by chance.
+        true: opening per frame.
+        max_lag: largest lag in frames, limited to half of the sequence: few frames agree by chance.
 
     Returns:
         Frames in [-max_lag, max_lag]; positive: the rendered mouth is late.
@@ -145,8 +145,8 @@ def shifted_correlations(
 
     Args:
         rendered: opening per frame, NaN where unknown.
-        true: likewise; two frames at least.
-        count: shifts, evenly spread over the sequence, none of them zero: fewer where there are not as many.
+        true: opening per frame; at least two frames.
+        count: number of non-zero shifts, evenly spaced over the sequence; fewer for short ones.
     """
     count = min(count, len(true) - 1)
     steps = np.round(np.arange(1, count + 1) * len(true) / (count + 1)).astype(int)

@@ -28,7 +28,7 @@ STEPS_PER_FRAME = 4
 MAX_OFFSET = 15
 """Frames to either side over which the offset is sought."""
 CROP_SCALE = 0.4
-"""Room around the face, as a share of the box's longer side; twice as much below it."""
+"""Margin around the face, as a fraction of the box's longer side; twice as much below it."""
 PADDING = 110
 """Grey value outside the picture."""
 SMOOTHING = 13
@@ -194,7 +194,7 @@ def search_offset(
     Args:
         seen: embeddings of the pictures that start at each frame.
         heard: embeddings of the sound that starts there.
-        max_offset: frames to look to either side.
+        max_offset: largest offset in frames, to either side.
     """
     padded = nn.functional.pad(heard, (0, 0, max_offset, max_offset))
     distances = torch.stack(
@@ -239,7 +239,7 @@ def _median_filtered(medfilt, course: np.ndarray) -> np.ndarray:
 
 
 def crop_face(picture: UInt8[np.ndarray, "h w 3"], x: float, y: float, half: float) -> UInt8[np.ndarray, "224 224 3"]:
-    """The square that SyncNet looks at: the face with room around it, more below than above.
+    """The square crop for SyncNet: the face with a margin, larger below than above.
 
     Args:
         picture: any channel order.

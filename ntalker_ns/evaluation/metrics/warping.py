@@ -20,7 +20,7 @@ Flow = Callable[[Picture, Picture], Float32[np.ndarray, "h w 2"]]
 """Optical flow from one RGB picture to another: by how many px each pixel of the first has moved in the second."""
 
 AGREEMENT, SLACK = 0.01, 0.5
-"""Flow there and back may miss by this share of its squared length plus so many px^2 (Sundaram et al., 2010)."""
+"""Tolerance of the forward-backward check: a fraction of the squared flow, plus px^2 (Sundaram et al., 2010)."""
 RAFT_MULTIPLE, RAFT_LEAST = 8, 128
 """Sides that RAFT takes are multiples of 8 and no smaller than 128 px."""
 

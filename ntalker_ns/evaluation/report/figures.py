@@ -1,4 +1,4 @@
-"""The pictures of a report: takes side by side, where they flicker, where they are worst."""
+"""Pictures of a report: takes side by side, the strongest flicker, the worst frames."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""A report in three forms: a table for the terminal, numbers for programs, a page to look at."""
+"""A report in three forms: a table for the terminal, JSON, and an HTML page."""
 
 import base64
 import html
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 ARROWS = {"higher": "↑", "lower": "↓", "one": "→ 1", "zero": "→ 0", "": ""}
 CHARTS = (
-    ("opening", "Mouth opening, share of the face's height", 3),
+    ("opening", "Mouth opening, fraction of the face's height", 3),
     ("psnr_head", "PSNR of the head, dB", 1),
     ("warping_error", "Warping error E_w", 3),
 )

@@ -1,4 +1,4 @@
-"""What time goes to: matrix products, encodings, marching, compositing, pixels, the optimiser, everything else."""
+"""Breakdown of time: matrix products, encodings, marching, compositing, pixels, the optimiser, everything else."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -11,10 +11,10 @@ from torch.profiler import ProfilerActivity, profile
 from scripts.benchmarks.timing import Run, timed
 
 ELSE = "everything else"
-"""What neither of the parts takes; on the CPU also the time in which nothing was computed."""
+"""Time in none of the parts; on the CPU also idle time."""
 
 IDLE = "waiting for the host"
-"""The time in which a CUDA device computed nothing."""
+"""Idle time of a CUDA device."""
 
 CPU_PARTS: dict[str, tuple[str, ...]] = {
     "matrix products": (
@@ -42,16 +42,16 @@ CUDA_PARTS: dict[str, tuple[str, ...]] = {
 """Parts of the names of kernels on a CUDA device."""
 
 
-def time_shares(run: Run, device: torch.device, times: int) -> dict[str, float]:
-    """What the time of something goes to, by torch's profiler, which itself slows it a little.
+def time_breakdown(run: Run, device: torch.device, times: int) -> dict[str, float]:
+    """Breakdown of time by torch's profiler, which itself slows execution a little.
 
     Args:
-        run: what is done.
+        run: the code.
         device: where.
-        times: how often.
+        times: number of runs.
 
     Returns:
-        Shares of the time by part, which add up to 1.
+        Fraction of the time by part; they add up to 1.
     """
     on_cuda = device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_cuda else [])]
@@ -59,24 +59,24 @@ def time_shares(run: Run, device: torch.device, times: int) -> dict[str, float]:
         total = timed(run, device, times) * times
     events = profiler.events() or []
     parts = _cuda_seconds(events) if on_cuda else _cpu_seconds(events)
-    shares = {name: seconds / total for name, seconds in parts.items()}
-    rest = max(1.0 - sum(shares.values()), 0.0)
-    return {**shares, IDLE: rest} if on_cuda else {**shares, ELSE: rest}
+    breakdown = {name: seconds / total for name, seconds in parts.items()}
+    remaining = max(1.0 - sum(breakdown.values()), 0.0)
+    return {**breakdown, IDLE if on_cuda else ELSE: remaining}
 
 
-def shares_table(title: str, shares: Mapping[str, float]) -> Table:
-    """A table of shares, those of nothing left out.
+def breakdown_table(title: str, breakdown: Mapping[str, float]) -> Table:
+    """A table of the parts that take any time.
 
     Args:
         title: of the table.
-        shares: by part.
+        breakdown: fraction of the time by part.
     """
     table = Table(title=title, show_header=False)
     table.add_column("")
     table.add_column("", justify="right")
-    for name, share in shares.items():
-        if share > 0:
-            table.add_row(name, f"{share:.0%}")
+    for name, fraction in breakdown.items():
+        if fraction > 0:
+            table.add_row(name, f"{fraction:.0%}")
     return table
 
 
