@@ -168,6 +168,8 @@ class Head:
         from ntalker_ns.driving.new_audio import sequence_for_audio
         from ntalker_ns.rendering.background import Background
 
+        if not Path(audio).is_file():
+            raise NTalkerError(f"There is no file at '{audio}'.")
         Background.parse(background)
         check_controls(eyes, pose, smooth, seed)
         if refinement_weight is not None:
@@ -200,7 +202,7 @@ class Speech:
         model = self.head.pipeline.model
         model.set_driving(self.sequence)
         model.portrait.set_background(self.background)
-        return rendered_frames(model, sequence_cameras(self.sequence, self.size))
+        return rendered_frames(model, sequence_cameras(self.sequence, size=self.size, enlarge=True))
 
     def save(self, path: str | Path) -> int:
         """Writes a video with sound; it appears when it is complete.

@@ -2,7 +2,6 @@
 
 import doctest
 import importlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +48,15 @@ class LastLines(doctest.OutputChecker):
         return got.endswith(want)
 
 
-def docstrings() -> Iterator[Any]:
+def docstrings() -> list[Any]:
     """Every docstring with examples."""
+    found = []
     for name in ("ntalker_ns", "ntalker_ns.runs", "ntalker_ns.capture.process"):
         for test in doctest.DocTestFinder(exclude_empty=True).find(importlib.import_module(name), name):
             if test.examples:
                 marks = [pytest.mark.slow] if test.name in SLOW else []
-                yield pytest.param(test, id=test.name.removeprefix("ntalker_ns."), marks=marks)
+                found.append(pytest.param(test, id=test.name.removeprefix("ntalker_ns."), marks=marks))
+    return found
 
 
 @pytest.mark.parametrize("test", docstrings())
