@@ -8,11 +8,11 @@ from ntalker_ns.edit_model import EditModelConfig
 from ntalker_ns.edit_pipeline import EditPipelineConfig
 from ntalker_ns.editing.filters import FilterEditorConfig
 from ntalker_ns.editing.plan import EditConfig
-from ntalker_ns.errors import print_as_sentence
 from ntalker_ns.field.talker_field import TalkerFieldConfig
 from ntalker_ns.field.torso_field import TorsoFieldConfig
 from ntalker_ns.rendering.portrait import PortraitConfig
 from ntalker_ns.run_folder import written_by_earlier_version
+from ntalker_ns.stock import print_as_sentence
 from ntalker_ns.talker_datamanager import TalkerDataManagerConfig
 from ntalker_ns.talker_dataparser import TalkerDataParserConfig
 from ntalker_ns.talker_model import TalkerModelConfig

@@ -39,12 +39,13 @@ from ntalker_ns.rendering.losses import (
 from ntalker_ns.rendering.occupancy import OccupancyGrid
 from ntalker_ns.rendering.portrait import Portrait, PortraitConfig, SurroundingsKind
 from ntalker_ns.rendering.rays import camera_rays
-from ntalker_ns.rendering.static_cache import StaticCameraCache, lens, versions
+from ntalker_ns.rendering.static_cache import StaticCameraCache, lens
 from ntalker_ns.rendering.visual_hull import carve
 from ntalker_ns.speech.lip_regression import LipReader
 from ntalker_ns.speech.pauses import LOUDNESSES, pauses
 from ntalker_ns.training.threads import keep_freed_memory, limit_threads
 from ntalker_ns.training.transfers import DeviceCopy, to_device
+from ntalker_ns.training.versioned import Snapshot
 from ntalker_ns.viewer import PortraitControls
 
 CPU_CHUNK = 1 << 15
@@ -442,7 +443,7 @@ class TalkerModel(Model):
             parts = [self._renderer.picture(rays[each], conditions, corrections, marks) for each in picked]
             return {name: torch.cat([part[name] for part in parts]) for name in (*names, *(["live"] if marks else []))}
 
-        written = versions((*self.parameters(), *self.buffers()))
+        written = Snapshot((*self.parameters(), *self.buffers()))
         key = (lens(camera), tuple(pose.flatten().tolist()), written, self.field.picture_type)
         return self._static_camera.render(key, len(rays), self.device, render)
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ntalker_ns.kernels.reference.poses import rotation_matrices
 from ntalker_ns.training.transfers import CachedNonzero, to_device
+from ntalker_ns.training.versioned import Snapshot
 
 
 class PoseRefinement(nn.Module):
@@ -112,7 +113,7 @@ class CachedPoseMap:
             ridge: see `fit_poses`.
         """
         self._ridge = ridge
-        self._key: tuple[int, ...] | None = None
+        self._key: Snapshot | None = None
         self._map: PoseMap | None = None
         self._mean = torch.zeros(0)
 
@@ -127,7 +128,7 @@ class CachedPoseMap:
             values: of all frames.
             poses: on the host.
         """
-        key = (values._version, frames.trained._version, frames.tracked._version)
+        key = Snapshot((values, frames.trained, frames.tracked))
         if key != self._key:
             self._key, trained = key, frames.trained_frames()
             tracked, host = frames.tracked.cpu(), values.detach().cpu()

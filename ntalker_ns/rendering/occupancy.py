@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ntalker_ns.kernels.ops import Ops
 from ntalker_ns.training.transfers import CachedNonzero
+from ntalker_ns.training.versioned import Snapshot
 
 VISIBLE_DECAY = 0.99
 """Decay of a cell's visibility at each update: slow, since a closed cell is never seen again, and a jaw that drops in
@@ -68,7 +69,7 @@ class OccupancyGrid(nn.Module):
         self.register_buffer("visible", torch.full(shape, 1.5 * min_weight))
         self.register_buffer("carved", torch.tensor(False))
         self._candidates = CachedNonzero()
-        self._box: tuple[tuple[int, torch.device], tuple[Tensor, Tensor]] | None = None
+        self._box: tuple[Snapshot, tuple[Tensor, Tensor]] | None = None
 
     def centers(self) -> Float[Tensor, "grid grid grid 3"]:
         """World positions of the cells' centres."""
@@ -77,7 +78,7 @@ class OccupancyGrid(nn.Module):
 
     def box(self) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:
         """Least and greatest coordinates of the solid cells; both 0 where there are none."""
-        state = (self.solid._version, self.solid.device)
+        state = Snapshot([self.solid])
         if self._box is None or self._box[0] != state:
             self._box = (state, self._find_box())
         return self._box[1]

@@ -20,8 +20,9 @@ from ntalker_ns.kernels.ops import Ops
 from ntalker_ns.kernels.ragged import Subset, compact
 from ntalker_ns.rendering.background import Background, LearnedBackground
 from ntalker_ns.rendering.image_plane import ImagePlane, places_of
-from ntalker_ns.rendering.static_cache import lens, versions
+from ntalker_ns.rendering.static_cache import lens
 from ntalker_ns.training.transfers import DeviceCopy, to_device
+from ntalker_ns.training.versioned import Snapshot
 
 SurroundingsKind = Literal["learned", "clip"]
 """What is around the head: the learned torso and background, or the clip's own frame with the head taken out."""
@@ -148,7 +149,7 @@ class Portrait(nn.Module):
     def _still(self, name: str, camera: Cameras, learned: nn.Module, make: Callable[[], Tensor]) -> Tensor:
         """What all frames have in common, kept from one to the next until the camera's lens is another one or what it
         is made from is loaded or trained."""
-        key = (lens(camera), versions(learned.parameters()), self.device)
+        key = (lens(camera), Snapshot(learned.parameters()), self.device)
         if name not in self._kept or self._kept[name][0] != key:
             self._kept[name] = (key, make())
         return self._kept[name][1]

@@ -4,7 +4,7 @@ Neither speech nor brows nor blinks act on most of a head, by construction (`nta
 weights stay the same, rays that pass no gate are rendered once.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -59,8 +59,3 @@ def lens(camera: Cameras) -> tuple[Any, ...]:
     names = ("fx", "fy", "cx", "cy", "width", "height", "camera_type", "distortion_params")
     values = (getattr(camera, name) for name in names)
     return tuple(None if value is None else tuple(value.flatten().tolist()) for value in values)
-
-
-def versions(tensors: Iterable[Tensor]) -> tuple[int, ...]:
-    """How often each tensor was written in place, by optimisers as well (`ntalker_ns.training.optimizers`)."""
-    return tuple(tensor._version for tensor in tensors)

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from ntalker_ns.training.versioned import Snapshot
+
 
 def would_synchronize(tensor: Tensor) -> bool:
     """Whether reading a tensor's values on the host waits for a device."""
@@ -53,16 +55,16 @@ class CachedNonzero:
             on_host: whether indices are wanted on the host; otherwise where the mask is.
         """
         self._on_host = on_host
-        self._mask: Tensor | None = None
-        self._version = 0
+        self._snapshot: Snapshot | None = None
         self._indices = torch.zeros(0, dtype=torch.int64)
 
     def of(self, mask: Bool[Tensor, "*shape"]) -> Int[Tensor, "indices"]:
         """The indices of the flattened mask."""
-        if self._mask is not mask or self._version != mask._version:
+        snapshot = Snapshot([mask])
+        if snapshot != self._snapshot:
             indices = mask.flatten().nonzero().squeeze(-1)
             self._indices = indices.cpu() if self._on_host else indices
-            self._mask, self._version = mask, mask._version
+            self._snapshot = snapshot
         return self._indices
 
 

@@ -4,7 +4,7 @@ import torch
 from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
-from ntalker_ns.rendering.static_cache import StaticCameraCache, lens, versions
+from ntalker_ns.rendering.static_cache import StaticCameraCache, lens
 
 RAYS, LIVE = 6, [1, 4]
 CPU = torch.device("cpu")
@@ -67,10 +67,3 @@ def test_lens_knows_all_but_the_pose() -> None:
     bent = Cameras(pose, 10.0, 10.0, 4.0, 4.0, 8, 8, distortion_params=torch.full((1, 6), 0.1))[0:1]
     assert lens(camera) == lens(moved)
     assert len({lens(each) for each in (camera, longer, bent)}) == 3
-
-
-def test_versions_grow_with_every_change() -> None:
-    table = torch.zeros(3)
-    before = versions([table])
-    table.add_(1.0)
-    assert versions([table]) > before

@@ -1,10 +1,10 @@
-"""The scaler of the loss: stock's, but that nobody who asks in training is told."""
+"""The scaler of the loss: as stock's, but its scale is hidden."""
 
 import pytest
 import torch
 from torch.amp.grad_scaler import GradScaler
 
-from ntalker_ns.training.optimizers import NonBlockingGradScaler
+from ntalker_ns.stock import NonBlockingGradScaler
 
 
 def run(scaler: GradScaler, gradients: list[float]) -> tuple[list[float], dict]:
