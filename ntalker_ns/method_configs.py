@@ -1,4 +1,4 @@
-"""The methods that `ns-train` knows from us. Every `ns-*` command imports this module: it stays light."""
+"""Our methods of `ns-train`. Every `ns-*` command imports this module, so it stays light."""
 
 from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.plugins.types import MethodSpecification
@@ -28,8 +28,8 @@ print_as_sentence(written_by_earlier_version)
 def _optimizers(
     grids: float, networks: float, others: float = 1.0, betas: tuple[float, float] = (0.9, 0.999)
 ) -> dict[str, dict]:
-    """Adam for each parameter group, with a short warm-up and a cosine decay to the end of the run; `others` is a
-    factor on the rates of the other groups."""
+    """Adam with a short warm-up and a cosine decay for each parameter group; `others` scales the rates of the other
+    groups."""
     rates = {"codes": 1e-3, "poses": 2e-4, "torso": 1e-2, "background": 2e-3}
     rates = {"grids": grids, "networks": networks} | {name: others * rate for name, rate in rates.items()}
     return {
@@ -42,7 +42,7 @@ def _optimizers(
 
 
 def _viewer() -> ViewerConfig:
-    """Without the training cameras: the head stands still in its world, so that they crowd around the viewer's own."""
+    """Without the training cameras, which surround the viewer's own: the head is fixed in the world."""
     return ViewerConfig(quit_on_train_completion=True, max_num_display_images=0)
 
 
@@ -79,7 +79,7 @@ ntalker_base = MethodSpecification(
             ),
             model=TalkerModelConfig(coarse_fraction=0.1),
             target_samples=1 << 18,
-            # As RAD-NeRF ends its training; the small preset has no weights for it, and gains nothing without.
+            # RAD-NeRF's last phase; the small preset gains nothing from it without LPIPS weights.
             lips=LipsPhaseConfig(fraction=0.1),
         ),
         optimizers=_optimizers(grids=5e-3, networks=2e-3),
@@ -120,13 +120,13 @@ ntalker_base_small = MethodSpecification(
                 step_size=0.025,
                 max_samples=24,
             ),
-            # Each step costs something beside its samples; with more of them, steps get too few for the lips.
+            # Steps have fixed costs; with more samples, there are too few steps for the lips.
             target_samples=72_000,
         ),
         optimizers=_optimizers(grids=1.4e-2, networks=5.6e-3, others=1.4, betas=(0.9, 0.99)),
         viewer=_viewer(),
     ),
-    description="The same for a laptop: 256 px, minutes on a CPU.",
+    description="A talking head from a clip, for a laptop: 256 px, minutes on a CPU.",
 )
 
 ntalker_edit = MethodSpecification(

@@ -1,4 +1,4 @@
-"""The talking head as a nerfstudio model: rays and a time in, colours out."""
+"""The talking head as a nerfstudio model: rays or a camera with a time in, colours out."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -49,7 +49,7 @@ from ntalker_ns.training.versioned import Snapshot
 from ntalker_ns.viewer import PortraitControls
 
 CPU_CHUNK = 1 << 15
-"""Most rays of a picture that a CPU renders at a time: what belongs to them stays in its caches."""
+"""Most rays of a picture that a CPU renders at a time, so that their data stay in its caches."""
 
 
 @dataclass
@@ -96,13 +96,13 @@ class TalkerModelConfig(LossWeights, ModelConfig):
 
 
 class TalkerModel(Model):
-    """A talking head. Audio, eyes and poses come from a driving sequence; a camera's time says where in it."""
+    """A talking head. Audio, eyes and poses come from a driving sequence, at the camera's time."""
 
     config: TalkerModelConfig
     _mouth: Tensor
 
     def populate_modules(self) -> None:
-        """Builds the field for the head and the features of the driving sequence."""
+        """Builds head, portrait and the regression of lips for the driving sequence."""
         super().populate_modules()
         keep_freed_memory()
         sequence: DrivingSequence = self.kwargs["metadata"]["driving"]
@@ -136,9 +136,9 @@ class TalkerModel(Model):
         self.set_driving(sequence)
 
     def set_driving(self, sequence: DrivingSequence) -> None:
-        """Lets another sequence drive the head: its audio features, eyes, poses and what lies under the head.
+        """Drives the head by another sequence: audio features, eyes, poses and surroundings.
 
-        The feature track is no part of the state dict: its length changes with the audio.
+        The features stay out of the state dict: their length changes with the audio.
         """
         self.driving = sequence
         self._features = torch.from_numpy(sequence.track.features)
@@ -148,7 +148,7 @@ class TalkerModel(Model):
         self.portrait.set_driving(sequence)
 
     def set_eyes(self, eyes: str) -> None:
-        """Chooses how the eyes open in rendered pictures; training keeps the clip's.
+        """Sets the eyes of rendered pictures; training keeps the clip's.
 
         Args:
             eyes: `replay`, `blink`, or an openness from 0 to 1.
@@ -159,7 +159,7 @@ class TalkerModel(Model):
         self._shown_eyes = DeviceCopy(torch.from_numpy(controlled(self.driving, self.driving, eyes).track.eye_openness))
 
     def get_param_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Hash tables, networks, codes and poses learn at rates of their own."""
+        """Parameters by learning rate: hash tables, networks, codes, torso, background and poses."""
         groups = {
             "grids": self.field.grid_parameters(),
             "networks": self.field.network_parameters(),
@@ -192,21 +192,21 @@ class TalkerModel(Model):
         return [TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], prepare)]
 
     def _know_face(self, dataset: Any) -> None:
-        """Takes the tracked face's shape from the data set, where it is there and knows it."""
+        """Sets the tracked face's surface, if the data set has it."""
         clip: Clip | None = dataset.clip
         if clip is not None and clip.face_shape is not None:
             self.set_face(FaceShell.around(clip.face_shape, self.occupancy.resolution))
         elif clip is not None:
             CONSOLE.print(
-                f"[yellow]{clip.folder} has no face_shape.npy: depth is learned from the pictures alone, and "
-                "views from aside are worse for it.[/yellow]"
+                f"[yellow]{clip.folder} has no face_shape.npy: depth is learned from the pictures alone, and side "
+                "views are worse.[/yellow]"
             )
 
     def set_face(self, shell: FaceShell | None) -> None:
-        """Says where the head is in depth: known in training, where the data set says so.
+        """Sets bounds of the head's depth, for training.
 
         Args:
-            shell: of the model's occupancy resolution; None: not known.
+            shell: at the model's occupancy resolution; None: unknown.
         """
         self.face_shell = shell
         self._surface = None
@@ -215,8 +215,7 @@ class TalkerModel(Model):
             self._surface = FaceSurface(depth, shell.unit, self.ops)
 
     def _take_clip(self, dataset: Any) -> None:
-        """Notes which frames train, learns from them which lips sounds ask for, and closes the cells where the head
-        cannot be."""
+        """Marks the training frames, fits the audio-to-lips regression to them, and closes cells outside the head."""
         trained = torch.as_tensor(dataset.metadata["frame_indices"]).long()
         windows, shapes = self._features[trained], self._lip_shapes.host[trained]
         openings = self.driving.track.mouth_opening[trained.numpy()]
@@ -274,10 +273,10 @@ class TalkerModel(Model):
 
     @torch.no_grad()
     def _appearance_by_pose(self, poses: Float[Tensor, "frames 3 4"]) -> Float[Tensor, "frames appearance"]:
-        """Appearance codes of cameras that need not be trained ones.
+        """Appearance codes of any cameras.
 
-        Light stays in the room while the head turns: most of a training frame's code follows from its pose, and what
-        does not is an accident of that frame.
+        The light stays fixed while the head turns: most of a training frame's code follows from its pose, and the
+        residual is specific to that frame.
         """
         return to_device(self._appearances.at(self.pose_refinement, self.appearance.weight, poses), self.device)
 
@@ -381,7 +380,7 @@ class TalkerModel(Model):
         return base_losses(outputs[STEP], batch, self.config, regularized)
 
     def _trained_frames(self) -> Int[Tensor, "trained"]:
-        """On the host."""
+        """Indices in the driving sequence, on the host."""
         return self.pose_refinement.trained_frames()
 
     def _time_of(self, camera: Cameras) -> float:
@@ -399,12 +398,12 @@ class TalkerModel(Model):
         """Renders a whole picture.
 
         Args:
-            camera: one camera; its time in [0, 1] says where in the driving sequence the head is (0 without one).
+            camera: one camera; its time in [0, 1] is the place in the driving sequence (0 without one).
             obb_box: not used; the head fits its box.
-            surroundings: what is around the head; `clip` scores the head alone.
+            surroundings: torso and background around the head; with `clip`, errors are those of the head alone.
 
         Returns:
-            rgb (H, W, 3) and its opacity (H, W, 1); what it is composed of: head, torso and background (H, W, 3), each
+            rgb (H, W, 3) and its opacity (H, W, 1); its layers head, torso and background (H, W, 3), each
             multiplied by its own opacity, and head_opacity, torso_opacity and background_opacity (H, W, 1), with
             rgb = head + (1 - head_opacity) (torso + (1 - torso_opacity) background); and depth, accumulation (the
             head's opacity again, by nerfstudio's name) and audio_motion (H, W, 1).
@@ -413,7 +412,7 @@ class TalkerModel(Model):
             return self._picture(camera.to("cpu").flatten(), surroundings)
 
     def _picture(self, camera: Cameras, surroundings: SurroundingsKind) -> dict[str, Tensor]:
-        """What `get_outputs_for_camera` gives for one flat camera on the host, of which many numbers are asked."""
+        """`get_outputs_for_camera` of one flat camera on the host, where its numbers are read."""
         bundle = camera_rays(camera, self.device)
         frame = int(self._frames_of_times(torch.tensor([[self._time_of(camera)]]))[0])
         height, width = bundle.origins.shape[:2]
@@ -427,7 +426,7 @@ class TalkerModel(Model):
         return outputs | around.outputs() | {"opacity": opacity + (1.0 - opacity) * around.opacity}
 
     def _render_head(self, rays: RayBundle, frame: int, camera: Cameras) -> dict[str, Tensor]:
-        """What of a picture is the head's, ray by ray."""
+        """The head's layer of a picture, ray by ray."""
         pose = camera.camera_to_worlds
         conditions = self._conditions(torch.tensor([frame]), pose)
         corrections = self.pose_refinement.of_pose(pose[0]) if self.config.refine_poses else None
@@ -437,7 +436,7 @@ class TalkerModel(Model):
             at_once = min(at_once, CPU_CHUNK)
 
         def render(chosen: Tensor, marks: bool) -> dict[str, Tensor]:
-            # All rays need not be picked out one by one.
+            # Slices where all rays are rendered: indexing copies.
             spans = [slice(first, first + at_once) for first in range(0, len(chosen), at_once)] or [slice(0, 0)]
             picked = spans if len(chosen) == len(rays) else [chosen[span] for span in spans]
             parts = [self._renderer.picture(rays[each], conditions, corrections, marks) for each in picked]
@@ -450,7 +449,7 @@ class TalkerModel(Model):
     def get_image_metrics_and_images(
         self, outputs: dict[str, Tensor], batch: dict[str, Any]
     ) -> tuple[dict[str, float], dict[str, Tensor]]:
-        """PSNR of the whole picture, the head, the face oval and the lips, and SSIM; pictures side by side.
+        """PSNR of the whole picture, the head, the face oval and the lips, and SSIM; and pictures side by side.
 
         Args:
             outputs: of `get_outputs_for_camera`.

@@ -1,4 +1,4 @@
-"""Pipeline: data manager and model together; steps of constant cost; strict loading; evaluation."""
+"""Pipeline: data manager and model; steps of constant cost; strict loading; evaluation."""
 
 import math
 import statistics
@@ -36,7 +36,7 @@ from ntalker_ns.viewer import StartInFront, vertical_fov
 STRIDE = 0.08
 """Relative change of the number of rays below which recorded steps keep it."""
 _EXTRA_STATE = "_extra_state"
-"""The name torch gives to what `get_extra_state` returns."""
+"""torch's name of `get_extra_state` in a state dict."""
 
 
 @dataclass
@@ -57,27 +57,27 @@ class TalkerPipelineConfig(BudgetConfig, VanillaPipelineConfig):
 
 
 class TalkerPipeline(VanillaPipeline):
-    """nerfstudio's pipeline with checkpoints that fit or say why not, and steps of constant cost."""
+    """nerfstudio's pipeline with strict checkpoints and steps of constant cost."""
 
     config: TalkerPipelineConfig
     datamanager: TalkerDataManager
 
     def __init__(self, config: TalkerPipelineConfig, device: str, **kwargs: Any) -> None:
-        """Builds the data manager and the model; several processes on CPUs share gradients as those on GPUs do.
+        """Builds data manager and model.
 
         Args:
             config: what to build.
             device: where the model lives.
-            kwargs: what nerfstudio's pipeline takes (test_mode, world_size, local_rank, grad_scaler).
+            kwargs: of nerfstudio's pipeline (test_mode, world_size, local_rank, grad_scaler).
 
         Raises:
             NTalkerError: data or options cannot be used, or a backend does not run on this device.
         """
         config.lips.check()
-        # A backend that does not run here would end the first step, and leave the folder of a run that never began.
+        # Before the first step, which would otherwise fail and leave a run folder behind.
         resolve_backend(config.model.backend, torch.device(device).type)
         processes = kwargs.get("world_size", 1)
-        # Stock wraps a model for several processes in a way that only suits CUDA.
+        # nerfstudio's wrapper for several processes needs CUDA.
         on_cpus = processes > 1 and torch.device(device).type == "cpu"
         super().__init__(config, device, **{**kwargs, "world_size": 1} if on_cpus else kwargs)
         if on_cpus:
@@ -94,7 +94,7 @@ class TalkerPipeline(VanillaPipeline):
         self.viewer_start = StartInFront(driving.track.camera_to_worlds[0], vertical_fov(camera.height, camera.fl_y))
 
     def train(self, mode: bool = True) -> "TalkerPipeline":
-        """Turns all modules to training or to rendering; stock asks before every step, and most have nothing to turn.
+        """Sets all modules to training or evaluation; returns at once if they are: nerfstudio calls this every step.
 
         Args:
             mode: training.
@@ -202,7 +202,7 @@ class TalkerPipeline(VanillaPipeline):
 
     @torch.no_grad()
     def get_eval_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-        """Losses of one batch of held-out rays; stock builds a graph for them.
+        """Losses of one batch of held-out rays, without a graph.
 
         Args:
             step: training step.
@@ -237,18 +237,18 @@ class TalkerPipeline(VanillaPipeline):
     ) -> dict[str, float]:
         """Renders every frame of a split and averages its metrics.
 
-        Stock takes the first frame's keys for all frames and fails where a later one lacks a key (no lips in view).
-        Here a metric is averaged over the frames that have a finite value; one that no frame has is left out.
+        Each metric is averaged over the frames with a finite value; one that no frame has is left out. (nerfstudio
+        fails where a frame lacks a key of the first one, such as lips out of view.)
 
         Args:
-            data_loader: gives camera and batch of one frame at a time.
-            image_prefix: start of the names of the pictures.
+            data_loader: camera and batch of each frame.
+            image_prefix: of the pictures' file names.
             step: training step; unused.
             output_path: folder for the pictures, or None for none.
-            get_std: also give the standard deviation over frames, as `NAME_std`.
+            get_std: whether to add standard deviations over frames, as `NAME_std`.
 
         Returns:
-            Means by name; among them num_rays_per_sec and fps of rendering alone.
+            Means by name, num_rays_per_sec and fps of rendering alone among them.
 
         Raises:
             NTalkerError: there are no true frames to compare with.
@@ -275,18 +275,18 @@ class TalkerPipeline(VanillaPipeline):
         return outputs, max(time.perf_counter() - start, 1e-9)
 
     def training_state(self) -> dict[str, Any]:
-        """What a resumed run needs beside weights and optimisers, as tensors and plain Python.
+        """State of a resumed run beside weights and optimisers, as tensors and plain Python.
 
         Returns:
-            The state of the data manager's sampler and the running mean of samples a ray.
+            The sampler's state and the running mean of samples per ray.
         """
         return {"sampler": self.datamanager.sampler_state(), "samples_per_ray": self.budget.samples_per_ray}
 
     def load_training_state(self, state: Mapping[str, Any]) -> None:
-        """Puts `training_state` back.
+        """Restores `training_state`.
 
         Args:
-            state: what `training_state` gave.
+            state: of `training_state`.
         """
         self.datamanager.load_sampler_state(state["sampler"])
         self.budget.resume(state["samples_per_ray"])
@@ -294,8 +294,8 @@ class TalkerPipeline(VanillaPipeline):
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Tensors of the model and the description of its audio features.
 
-        The data manager stays out: it is built anew from the data set or from the run folder, and its buffers change
-        with the number and the size of the frames.
+        Without the data manager's: it is rebuilt from the data set or the run folder, and its buffers depend on the
+        frames' number and size.
         """
         state = super().state_dict(*args, **kwargs)
         for name in [name for name in state if name.startswith("datamanager.")]:
@@ -303,14 +303,14 @@ class TalkerPipeline(VanillaPipeline):
         return state
 
     def get_extra_state(self) -> dict[str, Any]:
-        """What the state dict holds beside tensors: which audio features the model was trained on."""
+        """The state dict's part beside tensors: the description of the audio features."""
         return {"features": self._driving().feature_info.to_dict()}
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
         """Checks a checkpoint's audio features against the data's.
 
         Args:
-            state: what `get_extra_state` gave when the checkpoint was written.
+            state: of `get_extra_state`, in the checkpoint.
 
         Raises:
             NTalkerError: the features are of another kind or width.
@@ -321,13 +321,11 @@ class TalkerPipeline(VanillaPipeline):
         return self.model  # type: ignore[return-value]
 
     def _driving(self) -> DrivingSequence:
-        """What drives the head now."""
+        """The sequence that drives the head now."""
         return self.datamanager.train_dataparser_outputs.metadata["driving"]
 
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
-        """Loads a checkpoint, every tensor of it and nothing else.
-
-        Stock falls back to loading what fits, so that a renamed layer keeps its random weights.
+        """Loads exactly the tensors of a checkpoint; nerfstudio leaves random weights where names differ.
 
         Args:
             loaded_state: the checkpoint's `pipeline` entry.
@@ -347,7 +345,7 @@ class TalkerPipeline(VanillaPipeline):
 
 
 def model_name(name: str) -> str:
-    """A tensor's name in the model: without what the pipeline and distributed training put before it."""
+    """A tensor's name in the model, without the prefixes of pipeline and distributed training."""
     return name.removeprefix("_model.").removeprefix("module.")
 
 

@@ -1,4 +1,4 @@
-"""What the viewer's panel offers of a portrait: the background and the eyes."""
+"""Our elements of nerfstudio's viewer: background, eyes, and the first view."""
 
 import math
 from collections.abc import Callable
@@ -28,17 +28,17 @@ EYES = ("replay", "blink", "fixed")
 
 
 class PortraitControls(nn.Module):
-    """Elements that nerfstudio's viewer finds because they are attributes of a module; it has no parameters.
+    """Elements that nerfstudio's viewer finds as attributes of a module; without parameters.
 
-    A transparent background is black in the viewer; the output `opacity` shows what it is.
+    The viewer shows a transparent background as black; the output `opacity` shows where it is.
     """
 
     def __init__(self, background: str, set_background: Callable[[str], None], set_eyes: Callable[[str], None]) -> None:
         """
         Args:
-            background: the choice to begin with.
-            set_background: takes a choice of background.
-            set_eyes: takes `replay`, `blink` or an openness as text.
+            background: first choice.
+            set_background: called with a choice of background.
+            set_eyes: called with `replay`, `blink` or an openness as text.
         """
         super().__init__()
         listed = background in BACKGROUNDS
@@ -58,33 +58,32 @@ class PortraitControls(nn.Module):
         )
 
     def show_background(self) -> None:
-        """Shows the background that the elements ask for; one that cannot be is named and changes nothing."""
-        asked = self.other_background.value if self.background.value == OTHER else self.background.value
-        if not asked:
+        """Applies the chosen background; prints an error if it is invalid."""
+        chosen = self.other_background.value if self.background.value == OTHER else self.background.value
+        if not chosen:
             return
         try:
-            self._set_background(asked)
+            self._set_background(chosen)
         except NTalkerError as error:
             CONSOLE.print(f"[yellow]{error}[/yellow]")
 
     def show_eyes(self) -> None:
-        """Shows the eyes that the elements ask for."""
+        """Applies the chosen eyes."""
         self._set_eyes(str(self.openness.value) if self.eyes.value == "fixed" else self.eyes.value)
 
 
 class StartInFront(ViewerControl):
-    """Puts every browser that connects in front of the face; stock puts it inside the head, behind training cameras.
+    """Starts every browser in front of the face; nerfstudio starts inside the head, behind the training cameras.
 
-    The head stands still in its world, so that those crowd around the viewer's own camera: none is drawn. nerfstudio's
-    viewer finds it as an attribute of the pipeline.
+    The head is fixed in the world, so the training cameras surround the viewer's own: none is drawn. nerfstudio's
+    viewer finds this as an attribute of the pipeline.
     """
 
     def __init__(self, camera_to_world: Float[np.ndarray, "3 4"], fov_y: float) -> None:
-        """Remembers a view.
-
+        """
         Args:
-            camera_to_world: OpenGL matrix of the view; the viewer's camera then turns about the point of its optical
-                axis that is nearest to the head's centre.
+            camera_to_world: OpenGL pose of the view; the viewer orbits the point of its optical axis nearest to the
+                head's centre.
             fov_y: vertical field of view in radians.
         """
         position, backward = camera_to_world[:, 3], camera_to_world[:, 2]
@@ -94,7 +93,7 @@ class StartInFront(ViewerControl):
 
     def _setup(self, viewer: "Viewer") -> None:
         super()._setup(viewer)
-        # `ns-viewer` makes a configuration of its own, in which ours (`method_configs`) does not count.
+        # `ns-viewer` ignores the saved viewer configuration (`method_configs`).
         viewer.config = replace(viewer.config, max_num_display_images=0)
         viewer.viser_server.on_client_connect(self.place)
 

@@ -1,4 +1,4 @@
-"""What is behind the person: the plate and what was learned of it, a colour, a picture, or nothing."""
+"""Backgrounds: the plate with a learned residual, a colour, a picture, or transparency."""
 
 import math
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from ntalker_ns.rendering.image_plane import look_up
 
 HELP = "plate (the clip's own), transparent, a colour (a name or #rrggbb), or a picture file"
 COARSER = 4
-"""How many times coarser each learned picture is than the one before."""
+"""Ratio of the sizes of successive learned pictures."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +30,7 @@ class Background:
 
     @classmethod
     def parse(cls, text: str) -> "Background":
-        """Understands what a user asks for: see `HELP`.
+        """Parses a user's choice, see `HELP`.
 
         Raises:
             NTalkerError: it is none of these.
@@ -53,12 +53,11 @@ class Background:
 
 
 class LearnedBackground(nn.Module):
-    """The plate, and learned pictures that are added to it, each coarser than the one before.
+    """The plate plus a pyramid of learned pictures.
 
-    The plate keeps its own resolution; what is learned (noise that a median leaves, what stood behind the person all
-    the time, an edit) is as fine as training sees. The coarse pictures learn what large areas have in common, from
-    every pixel of them and also for those that the person always hides; the finest alone would take an edit pixel by
-    pixel, in many more steps.
+    The plate keeps its own resolution; the pictures correct it (noise of the median, areas always behind the person,
+    edits). The coarse ones learn large areas at once, hidden pixels included; the finest alone would need many more
+    steps.
     """
 
     def __init__(self, size: tuple[int, int]) -> None:

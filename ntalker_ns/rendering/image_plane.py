@@ -18,12 +18,12 @@ from ntalker_ns.driving.sequence import DrivingSequence
 
 
 def places_of(sequence: DrivingSequence, camera: Cameras, device: torch.device) -> Float[Tensor, "height width 2"]:
-    """Where the clip's camera sees what a camera's pixels see, at infinity.
+    """A camera's pixels as positions in the clip camera's picture, for points at infinity.
 
     Args:
         sequence: gives the clip camera's intrinsics.
         camera: one flat camera, on the host; its intrinsics are used, its pose is not.
-        device: where the places are wanted.
+        device: of the result.
 
     Returns:
         x and y, 0 to 1 from the left and upper edge of the clip's picture; beyond them outside of it.
@@ -48,12 +48,12 @@ def look_up(
 
 
 class ImagePlane:
-    """What the clip's camera saw where the head is not."""
+    """The clip's headless frames and plate in the image plane of its camera."""
 
     def __init__(self, sequence: DrivingSequence) -> None:
         """
         Args:
-            sequence: gives the pictures and the clip camera's intrinsics.
+            sequence: pictures and intrinsics.
         """
         self.sequence = sequence
         self._last: dict[str, tuple[Any, Tensor]] = {}
@@ -65,7 +65,7 @@ class ImagePlane:
         Args:
             frame: of the driving sequence.
             camera: one flat camera, on the host; its intrinsics are used, its pose is not.
-            device: where the picture is wanted.
+            device: of the result.
         """
         replayed = int(self.sequence.track.replay[frame])
         return self._seen("underlay", replayed, lambda: self.sequence.underlay(frame), camera, device)
@@ -77,7 +77,7 @@ class ImagePlane:
     def cover(
         self, image: UInt8[np.ndarray, "h w 3"], camera: Cameras, device: torch.device
     ) -> Float[Tensor, "height width 3"]:
-        """Any picture in the plate's place: as large as covers it, in its middle.
+        """A picture in place of the plate, scaled and centred to cover it.
 
         Args:
             image: RGB.
@@ -98,8 +98,8 @@ class ImagePlane:
         camera: Cameras,
         device: torch.device,
     ) -> Float[Tensor, "height width 3"]:
-        """A picture of the clip's size as the camera sees it, area-filtered where it is made smaller; the last picture
-        of each kind is kept."""
+        """A picture of the clip's size as the camera sees it, area-filtered where minified; caches the last of each
+        kind."""
         scale = round(min(float(camera.fx[0]) / self.sequence.camera.fl_x, 1.0), 4)
         key = (which, scale, device)
         if kind not in self._last or self._last[kind][0] != key:

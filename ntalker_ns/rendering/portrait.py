@@ -1,4 +1,4 @@
-"""What is around the head: the torso field over a background, learned beside the head and composed under it.
+"""The surroundings of the head: torso field and background, trained beside the head and composited under it.
 
 All colours here are premultiplied by their opacity, so that layers add up exactly:
 rgb = head + (1 - head_opacity) (torso + (1 - torso_opacity) background).
@@ -25,7 +25,7 @@ from ntalker_ns.training.transfers import DeviceCopy, to_device
 from ntalker_ns.training.versioned import Snapshot
 
 SurroundingsKind = Literal["learned", "clip"]
-"""What is around the head: the learned torso and background, or the clip's own frame with the head taken out."""
+"""The learned torso and background, or the clip's own frame without its head."""
 
 OPAQUE = 0.98
 """Opacity of the head above which nothing behind it is computed."""
@@ -38,7 +38,7 @@ class PortraitConfig:
     torso: TorsoFieldConfig = field(default_factory=TorsoFieldConfig)
     """Sizes of the torso field."""
     background: str = "plate"
-    """What is behind the person in rendered pictures: plate (the clip's own), transparent, a colour (a name or
+    """Background of rendered pictures: plate (the clip's own), transparent, a colour (a name or
     #rrggbb), or a picture file."""
     background_size: int = 256
     """Longest side, in px, of the learned picture that is added to the plate."""
@@ -46,7 +46,7 @@ class PortraitConfig:
 
 @dataclass
 class Surroundings:
-    """What is around the head; colours premultiplied."""
+    """Torso and background; colours premultiplied."""
 
     torso: Float[Tensor, "*shape 3"]
     torso_opacity: Float[Tensor, "*shape 1"]
@@ -64,12 +64,12 @@ class Surroundings:
         return self.torso_opacity + (1.0 - self.torso_opacity) * self.background_opacity
 
     def split(self, counts: list[int]) -> list["Surroundings"]:
-        """Parts of so many places."""
+        """Splits by numbers of pixels."""
         layers = (self.torso, self.torso_opacity, self.background, self.background_opacity)
         return [Surroundings(*part) for part in zip(*(layer.split(counts) for layer in layers), strict=True)]
 
     def outputs(self) -> dict[str, Tensor]:
-        """By the names that users see."""
+        """The layers by the names of outputs."""
         names = ("torso", "torso_opacity", "background", "background_opacity")
         return {name: getattr(self, name) for name in names}
 
@@ -88,13 +88,13 @@ Places = tuple[Float[Tensor, "pixels 2"], Float[Tensor, "pixels 3"], Int[Tensor,
 
 
 class Portrait(nn.Module):
-    """Torso field and learned background of a clip, and the choice of what is shown behind them."""
+    """Torso field and learned background of a clip, and the background that is shown."""
 
     def __init__(self, config: PortraitConfig, sequence: DrivingSequence, ops: Ops) -> None:
         """
         Args:
             config: sizes and weights.
-            sequence: the clip's, or a replay of it (a checkpoint then brings what it does not show).
+            sequence: the clip's, or a replay of it (a checkpoint then brings the missing poses).
             ops: computes the torso field.
         """
         super().__init__()
@@ -106,7 +106,7 @@ class Portrait(nn.Module):
         self.set_driving(sequence)
 
     def set_driving(self, sequence: DrivingSequence) -> None:
-        """Lets another sequence say how the head is held and which frame of the clip is replayed."""
+        """Takes head poses and replayed frames from another sequence."""
         self._poses = DeviceCopy(torch.from_numpy(sequence.track.camera_to_worlds))
         self._clip_frames = DeviceCopy(torch.from_numpy(sequence.track.replay))
         self.image_plane = ImagePlane(sequence)
@@ -114,11 +114,11 @@ class Portrait(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where pictures are made."""
+        """The device of the parameters."""
         return self.torso.upright.device
 
     def set_background(self, background: str) -> None:
-        """Chooses what is behind the person in rendered pictures.
+        """Sets the background of rendered pictures.
 
         Args:
             background: see `PortraitConfig.background`.
@@ -147,8 +147,7 @@ class Portrait(nn.Module):
         return Surroundings(torso, opacity, self.learned(places, plate), torch.ones_like(opacity))
 
     def _still(self, name: str, camera: Cameras, learned: nn.Module, make: Callable[[], Tensor]) -> Tensor:
-        """What all frames have in common, kept from one to the next until the camera's lens is another one or what it
-        is made from is loaded or trained."""
+        """A value that all frames share, cached until the camera's intrinsics or the parameters change."""
         key = (lens(camera), Snapshot(learned.parameters()), self.device)
         if name not in self._kept or self._kept[name][0] != key:
             self._kept[name] = (key, make())
@@ -164,13 +163,12 @@ class Portrait(nn.Module):
 
     @torch.no_grad()
     def around(self, frame: int, camera: Cameras, kind: SurroundingsKind = "learned") -> Surroundings:
-        """All that a camera sees around the head.
+        """Torso and background as a camera sees them.
 
         Args:
             frame: of the driving sequence.
-            camera: one flat camera, on the host; its intrinsics are used, its pose is not: a camera that walks around
-                the head does not drag the torso along.
-            kind: learned, with the chosen background, or as the clip shows it.
+            camera: one flat camera, on the host; its pose is not used: free cameras do not move the torso.
+            kind: learned, with the chosen background, or the clip's.
 
         Returns:
             Layers of shape (height, width, channels).
@@ -236,7 +234,7 @@ class Portrait(nn.Module):
 
 
 def _clip_poses(sequence: DrivingSequence) -> tuple[Float[Tensor, "clip 3 4"], Tensor]:
-    """Poses of the clip's frames, and which of them are known and trained on."""
+    """Poses of the clip's frames, and which of them are known training frames."""
     poses = torch.zeros(sequence.num_clip_frames, 3, 4)
     poses[torch.from_numpy(sequence.track.replay)] = torch.from_numpy(sequence.track.camera_to_worlds)
     trained = torch.from_numpy(sequence.clip_is_train).clone()

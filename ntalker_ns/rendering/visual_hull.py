@@ -1,4 +1,4 @@
-"""Where a clip's head can be, before anything is learned: inside the outlines of its frames and in depth."""
+"""Bounds of a clip's head before training: the visual hull of its masks and the depth of the tracked face."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from ntalker_ns.face.shell import FaceShell
 from ntalker_ns.rendering.occupancy import MASK_ERROR, OCCLUSION_MARGIN, OccupancyGrid, visual_hull, widen_mask
 
 FRAMES = 60
-"""Frames whose outlines are looked at, evenly over the clip."""
+"""Frames whose masks are used, evenly over the clip."""
 
 
 def carve(
@@ -22,15 +22,15 @@ def carve(
     keypoints: dict[str, Float[np.ndarray, "3"]],
     occlusion_depth: float,
 ) -> None:
-    """Closes cells for good: off the visual hull of the training masks, and off the shell of a known face, or else in
-    front of the nose.
+    """Closes cells for good: outside of the visual hull of the training masks, and outside of the shell of the tracked
+    face or, if it is unknown, in front of the nose.
 
     Args:
         occupancy: its cells are closed.
-        dataset: gives frames with labels, and their cameras.
-        shell: of the face, where that is known.
+        dataset: frames with labels, and their cameras.
+        shell: of the tracked face, if known.
         keypoints: of the head.
-        occlusion_depth: how far behind what is seen the head is learned, world units.
+        occlusion_depth: depth of the occlusion prior, world units.
     """
     picks = np.unique(np.linspace(0, len(dataset) - 1, FRAMES).round().astype(int))
     heads = [np.asarray(dataset[int(i)]["labels"]) >= HEAD for i in picks]
@@ -51,7 +51,7 @@ def carve(
             torch.from_numpy(shell.cells(depth)).to(hull.device).view(-1) for depth in (0.0, occlusion_depth)
         )
         hull &= near
-        # No training ray comes by there, so nothing of it may stick out from behind what is seen.
+        # No training ray passes there, so it must not stick out from behind the visible surface.
         inner = hull | (deeper & hull_of(-OCCLUSION_MARGIN))
     shape = occupancy.occupied.shape
     occupancy.carve(hull.view(shape), inner.view(shape))

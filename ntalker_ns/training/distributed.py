@@ -1,4 +1,4 @@
-"""Several processes on one job: who is who, and work divided between them."""
+"""Training in several processes: ranks, and work divided between them."""
 
 import os
 from collections.abc import Sequence
@@ -23,12 +23,12 @@ def world_size() -> int:
 
 
 def share(items: Sequence[Item]) -> Sequence[Item]:
-    """What of a list is this process's: every n-th of it."""
+    """This process's part of a list: every n-th item."""
     return items[rank() :: world_size()]
 
 
 def wait_for_all() -> None:
-    """Returns when every process has come here."""
+    """A barrier."""
     if not _together():
         return
     if distributed.get_backend() == "nccl":
@@ -50,13 +50,13 @@ def main() -> None:
 
 
 def run(config: Any) -> None:
-    """Trains one configuration in all processes that torchrun has started.
+    """Trains one configuration in all processes that torchrun started.
 
     Args:
-        config: a trainer's, not yet named: one process names the run and writes its folder for all.
+        config: a trainer's, without a time stamp: the first process names the run and writes its folder.
 
     Raises:
-        NTalkerError: it cannot be trained, in every process the same.
+        NTalkerError: it cannot be trained; raised in every process.
     """
     from nerfstudio.scripts.train import train_loop
     from nerfstudio.utils import comms
@@ -75,7 +75,7 @@ def run(config: Any) -> None:
 
 
 def _prepared(config: Any) -> Any:
-    """The configuration as the first process resolved and saved it, or the sentence that it ended with."""
+    """The configuration as the first process resolved and saved it, or the error that it raised."""
     answer: list[Any] = [None]
     if distributed.get_rank() == 0:
         try:

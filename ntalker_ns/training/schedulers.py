@@ -49,13 +49,13 @@ def cosine_factor(step: int, max_steps: int, warmup_steps: int, final_factor: fl
 
 
 def _progress(step: int, max_steps: int, warmup_steps: int) -> float:
-    """Part of the decay that is done, in [0, 1]."""
+    """Fraction of the decay, in [0, 1]."""
     return min(max((step - warmup_steps) / max(max_steps - warmup_steps, 1), 0.0), 1.0)
 
 
 @dataclass
 class WarmupDecayConfig(SchedulerConfig):
-    """What the two schedules share."""
+    """Options of both schedules."""
 
     max_steps: int | None = None
     """Step at which the decay ends; None: the run's max_num_iterations."""

@@ -1,12 +1,11 @@
-"""As many threads as there are cores that nobody else uses.
+"""Limits the number of threads to the free cores.
 
-Threads that compute together wait for each other, and they wait awake. Alone that is fast. Where another program wants
-one of the cores, each of a step's hundreds of waits lasts until the system takes that program off again: beside a
-single busy program a training step on two cores took not twice but thirty times as long. With one thread fewer it takes
-half as long again, no more.
+Threads of a parallel region spin while they wait for each other. If another program occupies a core, each of a step's
+hundreds of barriers lasts until the scheduler preempts it: beside one busy program, a training step on two cores took
+thirty times as long. With one thread fewer it takes 1.5 times as long.
 
-Sums over samples are made thread by thread, so that their last digits depend on the number of threads. Who wants runs
-that are equal to the last digit sets OMP_NUM_THREADS and NUMBA_NUM_THREADS to 1.
+Sums over samples are made per thread, so their last digits depend on the number of threads. For bitwise equal runs set
+OMP_NUM_THREADS and NUMBA_NUM_THREADS to 1.
 """
 
 import ctypes
@@ -23,25 +22,25 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """glibc's numbers for its parameters (malloc.h)."""
 
 KEPT = 512 << 20
-"""Bytes that a process may hold unused."""
+"""Unused bytes that a process may keep."""
 
 
 WINDOW, PIECES = 0.5, 3
-"""Seconds of work, and steps or pictures, after which the number of threads is judged. One alone may have compiled or
-loaded something with a single thread."""
+"""Seconds of work, and least number of steps or pictures, per decision: a single one may have compiled or loaded
+something in one thread."""
 
 SHORTEST_WAIT, LONGEST_WAIT = 4.0, 64.0
-"""Seconds of work between two attempts with all threads, or with fewer: twice as many after each that was in vain."""
+"""Seconds of work between attempts with all threads, or with fewer; doubled after each failed one."""
 
 TORCH_THREADS = torch.get_num_threads()
-"""What torch, or its user, chose."""
+"""torch's own choice, or the user's."""
 
 
 def limit_threads(device_type: str) -> AbstractContextManager[None]:
-    """Around a training step or a picture: on the CPU, chooses how many threads the process computes with.
+    """Context of a training step or a picture: on the CPU, sets the number of threads.
 
     Args:
-        device_type: where it is computed, as in `torch.device.type`.
+        device_type: `torch.device.type`.
     """
     return _process_share().working() if device_type == "cpu" else nullcontext()
 
@@ -52,14 +51,14 @@ def _process_share() -> "CoreShare":
 
 
 def _kernel_threads() -> int:
-    """The most that numba can use."""
+    """numba's maximum."""
     from numba import config
 
     return int(config.NUMBA_NUM_THREADS)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def use_threads(threads: int) -> None:
-    """Lets torch and the kernels that this thread calls compute with at most so many threads.
+    """Sets the most threads of torch and of the kernels that this thread calls.
 
     Args:
         threads: at least 1.
@@ -71,13 +70,12 @@ def use_threads(threads: int) -> None:
 
 
 class CoreShare:
-    """Chooses how many threads work is done with, by the cores that the process got for it.
+    """Chooses the number of threads by the processor time that the process gets.
 
-    Threads that wait awake count as work, so that a process which has its cores for itself gets as much processor time
-    a second as it has threads. If it gets less, others are at work, or it is not allowed more (containers are seldom
-    allowed all cores that they see): then it continues with as many threads as it got cores. Now and then it tries
-    all of them again. Where that is no faster, threads only wait asleep (OMP_WAIT_POLICY=passive, or a numba that runs
-    on TBB), and all of them go on.
+    Spinning threads use processor time, so a process alone on its cores gets as many seconds per second as it has
+    threads. If it gets fewer, other programs run or a container's quota is smaller: it continues with as many threads
+    as it got cores, and retries all of them now and then. If fewer threads are no faster, waiting threads sleep
+    (OMP_WAIT_POLICY=passive, or numba on TBB), and it returns to all of them.
     """
 
     def __init__(
@@ -89,10 +87,10 @@ class CoreShare:
     ) -> None:
         """
         Args:
-            most: threads that there may be.
+            most: maximum number of threads.
             use: sets their number.
             clock: seconds.
-            processor_clock: seconds of processor time that the process was given.
+            processor_clock: seconds of processor time of the process.
         """
         self.most = self.threads = most
         self._use, self._clock, self._processor_clock = use, clock, processor_clock
@@ -106,7 +104,7 @@ class CoreShare:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Around some work: a training step, a picture."""
+        """Context of a training step or a picture."""
         if self.most == 1:
             yield
             return
@@ -155,16 +153,15 @@ class CoreShare:
         self._until_attempt -= self._seconds
         if self._until_attempt <= 0.0:
             self.threads = self.most
-            # Where cores are still taken, one slow piece of work is enough of them.
+            # If cores are still occupied, one slow step suffices to notice.
             self._enough = 1
 
 
 def keep_freed_memory() -> None:
-    """Lets glibc keep what is freed instead of giving it back to the system.
+    """Makes glibc keep freed memory instead of returning it to the system.
 
-    Every training step and every frame takes and frees the same tens of megabytes. Given back each time, they come
-    again page by page and zeroed: thousands of page faults a frame, a tenth of its time and more. Does nothing where
-    there is no glibc.
+    Every training step and frame allocates the same tens of megabytes. Returned each time, they cost thousands of page
+    faults per frame, a tenth of its time and more. Does nothing without glibc.
     """
     if not sys.platform.startswith("linux"):
         return
