@@ -177,7 +177,7 @@ class TalkerModel(Model):
         """Before the first step, fits lips and occupancy grid to the clip; before each, enables grid levels."""
         pipeline, trainer = training_callback_attributes.pipeline, training_callback_attributes.trainer
         assert pipeline is not None and trainer is not None
-        self._know_face(pipeline.datamanager.train_dataset)
+        self._read_face(pipeline.datamanager.train_dataset)
 
         ready = False
 
@@ -186,12 +186,12 @@ class TalkerModel(Model):
             coarse_steps = self.config.coarse_fraction * trainer.config.max_num_iterations
             self.field.show_levels(step / coarse_steps if coarse_steps else 1.0)
             if not ready and not bool(self.occupancy.carved):
-                self._take_clip(pipeline.datamanager.train_dataset)
+                self._fit_to_clip(pipeline.datamanager.train_dataset)
             ready = True
 
         return [TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], prepare)]
 
-    def _know_face(self, dataset: Any) -> None:
+    def _read_face(self, dataset: Any) -> None:
         """Sets the tracked face's surface, if the data set has it."""
         clip: Clip | None = dataset.clip
         if clip is not None and clip.face_shape is not None:
@@ -214,7 +214,7 @@ class TalkerModel(Model):
             depth = torch.from_numpy(shell.surface).float().to(self.device)
             self._surface = FaceSurface(depth, shell.unit, self.ops)
 
-    def _take_clip(self, dataset: Any) -> None:
+    def _fit_to_clip(self, dataset: Any) -> None:
         """Marks the training frames, fits the audio-to-lips regression to them, and closes cells outside the head."""
         trained = torch.as_tensor(dataset.metadata["frame_indices"]).long()
         windows, shapes = self._features[trained], self._lip_shapes.host[trained]
@@ -332,7 +332,7 @@ class TalkerModel(Model):
         )
         if self.training:
             step.samples, step.thickness = samples, outputs.get("thickness")
-            step.max_frame_samples = outputs.get("fullest")
+            step.max_frame_samples = outputs.get("max_frame_samples")
             if rays.step.sizes.occlusion:
                 step.occlusion = self._occlusion_points(rays, conditions, corrections, step)
         return step

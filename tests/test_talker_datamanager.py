@@ -99,7 +99,7 @@ def test_every_training_frame_is_drawn_and_no_other(trained):
 
 
 @pytest.mark.parametrize(("head", "lips"), [(1.0, 0.0), (0.0, 1.0), (0.0, 0.0), (0.5, 0.25)])
-def test_rays_fall_where_they_are_asked_to(clip, head, lips):
+def test_rays_are_distributed_as_configured(clip, head, lips):
     data = manager(clip, rays_per_step=4000, frames_per_step=1, head_fraction=head, lip_fraction=lips)
     _, batch = data.next_train(0)
     labels = data.train_dataset[int(batch["indices"][0, 0])]["labels"].numpy()
@@ -116,7 +116,7 @@ def test_rays_fall_where_they_are_asked_to(clip, head, lips):
         assert abs(found[region].sum() / 4000 - share) < 5 * np.sqrt(share * (1 - share) / 4000) + 1e-3
 
 
-def test_patches_are_square_one_a_frame(clip):
+def test_patches_are_square_and_one_per_frame(clip):
     data = manager(clip, rays_per_step=600, patch_size=16, patch_region="lips")
     rays, batch = data.next_train(0)
     assert len(rays) == data.get_train_rays_per_batch() == 2 * 256
@@ -149,7 +149,7 @@ def test_frames_are_on_the_device_that_uses_them(clip):
 
 
 @pytest.mark.parametrize("interval", [1, 3])
-def test_pixels_anywhere_come_now_and_then_and_as_many_in_all(clip, interval):
+def test_surroundings_pixels_keep_their_mean_number(clip, interval):
     data = manager(
         clip, rays_per_step=16, surroundings_pixels=64, surroundings_frames=4, surroundings_interval=interval
     )
@@ -177,12 +177,12 @@ def test_pixels_anywhere_come_now_and_then_and_as_many_in_all(clip, interval):
         ({"surroundings_interval": 0}, "surroundings-interval"),
     ],
 )
-def test_options_that_cannot_be_are_named(clip, options, name):
+def test_invalid_options_are_named(clip, options, name):
     with pytest.raises(NTalkerError, match=f"--pipeline.datamanager.{name} must be"):
         manager(clip, **options)
 
 
-def test_fewer_frames_than_asked_for(clip):
+def test_fewer_frames_than_configured(clip):
     data = manager(clip, parser={"max_frames": 1, "holdout": "none"}, rays_per_step=64)
     rays, batch = data.next_train(0)
     assert len(rays) == 64 and batch["frames"].tolist() == [0]
@@ -267,7 +267,7 @@ def test_without_the_data_set_the_viewer_and_renders_work(orphan):
     assert [batch["image"].shape for _, batch in frames] == [(SIZE, SIZE, 3)] * 2
 
 
-def test_without_the_data_set_frames_are_asked_for_in_a_sentence(orphan):
+def test_without_the_data_set_a_sentence_says_that_frames_are_needed(orphan):
     data, driving = orphan
     loaded = manager(data, "test", parser={"driving": driving})
     asks = (

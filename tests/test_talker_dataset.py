@@ -114,7 +114,7 @@ def test_without_the_data_set_images_are_thumbnails(orphan):
     assert "labels" not in item and "face_mask" not in item
 
 
-def test_without_the_data_set_frames_are_asked_for_in_a_sentence(orphan):
+def test_without_the_data_set_a_sentence_says_that_frames_are_needed(orphan):
     frames, _ = orphan
     for ask in (frames.store, frames.require_clip, lambda: frames.read_frame(0)):
         with pytest.raises(NTalkerError, match=r"frames of the data set are needed .* is not there"):

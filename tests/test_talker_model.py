@@ -52,7 +52,7 @@ def camera(pipeline: Any, frame: int = 0) -> Cameras:
     return pipeline.datamanager.eval_dataset.cameras[frame : frame + 1]
 
 
-def test_pictures_and_steps_share_the_cores(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_and_steps_limit_their_threads(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     shared: list[str] = []
     monkeypatch.setattr(talker_model, "limit_threads", lambda device: shared.append(device) or nullcontext())
     monkeypatch.setattr(talker_trainer, "limit_threads", lambda device: shared.append(device) or nullcontext())
@@ -67,12 +67,12 @@ def test_pictures_and_steps_share_the_cores(pipeline: Any, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(("share", "levels"), [(0.5, [4, 6, 8, 8]), (0.0, [8, 8, 8, 8])])
-def test_finer_levels_come_over_a_share_of_the_training(
+def test_finer_levels_are_enabled_over_a_fraction_of_the_training(
     pipeline: Any, monkeypatch: pytest.MonkeyPatch, share: float, levels: list[int]
 ) -> None:
     model = pipeline.model
     monkeypatch.setattr(model.config, "coarse_fraction", share)
-    monkeypatch.setattr(model, "_take_clip", lambda dataset: None)
+    monkeypatch.setattr(model, "_fit_to_clip", lambda dataset: None)
     # Put back for the tests that follow.
     monkeypatch.setattr(model.field, "active_levels", model.field.active_levels)
     trainer: Any = SimpleNamespace(config=SimpleNamespace(max_num_iterations=40))
@@ -138,7 +138,7 @@ def test_pictures_in_half_precision(pipeline: Any, kind: torch.dtype, decibels: 
         assert 0 < error < 10 ** (-decibels / 10)
 
 
-def test_the_head_is_the_same_over_any_rest(pipeline: Any) -> None:
+def test_the_head_does_not_depend_on_the_surroundings(pipeline: Any) -> None:
     pipeline.eval()
     over = {
         surroundings: pipeline.model.get_outputs_for_camera(camera(pipeline), surroundings=surroundings)
@@ -188,7 +188,7 @@ def test_a_static_camera_shows_what_a_new_one_would(pipeline: Any, monkeypatch: 
     assert 0 < asked[2] == asked[3] < 0.8 * everything
 
 
-def test_a_static_camera_sees_what_was_learned_meanwhile(pipeline: Any) -> None:
+def test_a_static_camera_is_rendered_again_after_training(pipeline: Any) -> None:
     model, table = pipeline.model, pipeline.model.field.space_grid.table
     model.eval()
     before = [model.get_outputs_for_camera(camera(pipeline))["rgb"] for _ in range(3)]
@@ -223,7 +223,7 @@ def test_light_follows_the_camera_and_not_the_clip(pipeline: Any) -> None:
             model.appearance.weight.copy_(kept[1])
 
 
-def test_chosen_eyes_are_shown_and_not_learned(pipeline: Any) -> None:
+def test_chosen_eyes_apply_to_rendering_only(pipeline: Any) -> None:
     model, frames = pipeline.model, torch.tensor([0, 5])
     clip = torch.from_numpy(model.driving.track.eye_openness)[frames]
     try:
@@ -289,7 +289,7 @@ def test_new_audio_drives_the_same_head(pipeline: Any) -> None:
         model.set_driving(own)
 
 
-def test_a_step_teaches_every_group(pipeline: Any) -> None:
+def test_a_step_gives_every_group_gradients(pipeline: Any) -> None:
     pipeline.train()
     model = pipeline.model
     model.pose_refinement.mark_trained(torch.arange(20))
@@ -327,7 +327,7 @@ def test_a_step_in_mixed_precision_has_the_same_losses(pipeline: Any, kind: torc
         assert any(p.grad is not None and float(p.grad.abs().sum()) > 0 for p in parameters), name
 
 
-def test_what_is_seen_is_drawn_to_the_known_face(pipeline: Any) -> None:
+def test_the_surface_loss_uses_the_tracked_face(pipeline: Any) -> None:
     model = pipeline.model
     resolution = model.occupancy.resolution
     y = torch.linspace(-0.5, 0.5, resolution)[:, None].expand(-1, resolution).numpy()
@@ -346,9 +346,7 @@ def test_what_is_seen_is_drawn_to_the_known_face(pipeline: Any) -> None:
         model.set_face(None)
 
 
-def test_what_is_hidden_becomes_solid_and_takes_the_colours_before_it(
-    pipeline: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_occlusion_prior_by_hand(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of made-up rays that meet a plane: where points lie, and the loss worked by hand."""
     model, config = pipeline.model, pipeline.model.config
     monkeypatch.setattr(config, "occlusion_fraction", 1.0)
@@ -390,7 +388,7 @@ def test_what_is_hidden_becomes_solid_and_takes_the_colours_before_it(
     assert float(loss) == pytest.approx(float(expected), rel=1e-4)
 
 
-def test_what_is_hidden_is_learned_now_and_then_from_as_many_points(
+def test_the_occlusion_prior_is_evaluated_on_average_as_often_as_configured(
     pipeline: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipeline.train()
@@ -411,7 +409,7 @@ def test_what_is_hidden_is_learned_now_and_then_from_as_many_points(
     assert asked == pytest.approx([0.5 * count for count in rays], abs=4)
 
 
-def test_what_is_hidden_is_learned_by_the_field_alone(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_occlusion_prior_trains_the_field_alone(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline.train()
     model = pipeline.model
     model.pose_refinement.mark_trained(torch.arange(20))
@@ -425,31 +423,31 @@ def test_what_is_hidden_is_learned_by_the_field_alone(pipeline: Any, monkeypatch
     assert learned == {"grids", "networks", "codes"}
 
 
-def test_a_data_set_without_the_face_is_said_once(pipeline: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_data_set_without_a_face_shape_prints_a_warning(pipeline: Any, capsys: pytest.CaptureFixture[str]) -> None:
     model, dataset = pipeline.model, pipeline.datamanager.train_dataset
-    model._know_face(dataset)
+    model._read_face(dataset)
     assert model.face_shell is None
     assert "has no face_shape.npy" in " ".join(capsys.readouterr().out.split())
     face = np.random.default_rng(0).normal(scale=0.4, size=(478, 3))
     known = copy.copy(dataset)
     known.clip = replace(dataset.clip, face_shape=face)
     try:
-        model._know_face(known)
+        model._read_face(known)
         assert model.face_shell is not None and model.face_shell.surface.shape == (model.occupancy.resolution,) * 2
     finally:
         model.set_face(None)
 
 
-def test_cells_off_the_known_face_are_closed(pipeline: Any) -> None:
+def test_cells_away_from_the_tracked_face_are_closed(pipeline: Any) -> None:
     model = pipeline.model
     resolution = model.occupancy.resolution
     dataset = pipeline.datamanager.train_dataset
-    model._take_clip(dataset)
+    model._fit_to_clip(dataset)
     alone = model.occupancy.hull.clone()
     flat = np.zeros((resolution, resolution))
     model.set_face(FaceShell(flat - 0.2, flat, flat + 0.2, unit=0.4))
     try:
-        model._take_clip(dataset)
+        model._fit_to_clip(dataset)
     finally:
         model.set_face(None)
     y = model.occupancy.centers()[..., 1]
@@ -461,11 +459,11 @@ def test_cells_off_the_known_face_are_closed(pipeline: Any) -> None:
     assert alone[near].any() and torch.equal(model.occupancy.hull[near], alone[near])
 
 
-def test_lips_are_heard_as_the_training_frames_say(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lips_are_regressed_from_the_training_frames(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     model, dataset = pipeline.model, pipeline.datamanager.train_dataset
     asked, fit = list[Any](), model.lip_reader.fit
     monkeypatch.setattr(model.lip_reader, "fit", lambda *given: asked.append(given) or fit(*given))
-    model._take_clip(dataset)
+    model._fit_to_clip(dataset)
     trained = torch.tensor(dataset.metadata["frame_indices"])
     assert 0 < len(trained) < len(model.driving)
     track = model.driving.track
@@ -479,7 +477,7 @@ def test_lips_are_heard_as_the_training_frames_say(pipeline: Any, monkeypatch: p
 
 
 @pytest.mark.parametrize("hidden_opacity", [0.9, 1e-3])
-def test_a_step_that_does_not_wait_is_one_that_does(
+def test_a_step_without_synchronisation_equals_one_with_it(
     pipeline: Any, monkeypatch: pytest.MonkeyPatch, hidden_opacity: float
 ) -> None:
     """On a GPU the host does not wait to be told which samples and rays need asking, and all are asked."""

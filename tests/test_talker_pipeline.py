@@ -53,7 +53,7 @@ def test_tensors_named_by_distributed_training_load(pipeline: TalkerPipeline):
         pipeline.load_pipeline({"_extra_state": state["_extra_state"]}, 7)
 
 
-def test_every_misfit_is_named_and_leaves_the_weights(pipeline: TalkerPipeline):
+def test_misfits_are_named_and_leave_the_weights(pipeline: TalkerPipeline):
     state = pipeline.state_dict()
     name = next(name for name in state if name.endswith(".weight"))
     short = name.removeprefix("_model.")
@@ -108,7 +108,7 @@ def test_evaluation_keeps_no_graph_and_gives_the_same_floats_for_each_frame(pipe
     assert not any(image.requires_grad for image in images.values())
 
 
-def test_averages_are_over_the_frames_that_know_a_metric():
+def test_averages_skip_frames_without_a_metric():
     rows = [{"psnr": 20.0, "lips": 1.0}, {"psnr": torch.tensor(24.0)}, {"psnr": 22.0, "lips": math.nan, "no": math.inf}]
     averages = average_rows(rows, get_std=True)
     assert averages == {"psnr": 22.0, "psnr_std": 2.0, "lips": 1.0, "lips_std": 0.0}
@@ -121,7 +121,7 @@ def test_model_names_lose_only_their_prefixes():
     assert model_name("datamanager.x") == "datamanager.x"
 
 
-def test_all_modules_turn_to_training_and_to_rendering(pipeline: TalkerPipeline):
+def test_all_modules_switch_between_training_and_evaluation(pipeline: TalkerPipeline):
     for mode in (False, True, True, False):
         assert pipeline.train(mode) is pipeline
         assert {module.training for module in pipeline.modules()} == {mode}

@@ -55,7 +55,7 @@ def weights(trainer: TalkerTrainer) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in trainer.pipeline.model.state_dict().items()}
 
 
-def test_a_start_writes_what_a_run_stands_on(data: Path, tmp_path: Path):
+def test_a_start_writes_a_self_contained_run(data: Path, tmp_path: Path):
     config = tiny_config(data, tmp_path / "outputs")
     config.set_timestamp()
     config.save_config()
@@ -70,9 +70,7 @@ def test_a_start_writes_what_a_run_stands_on(data: Path, tmp_path: Path):
     assert not (config.get_base_dir() / "nerfstudio_models").exists()
 
 
-def test_runs_that_begin_together_have_folders_of_their_own(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_runs_that_start_together_have_different_folders(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     class Noon(datetime):
         @classmethod
         def now(cls, tz: tzinfo | None = None) -> "Noon":
@@ -88,7 +86,7 @@ def test_runs_that_begin_together_have_folders_of_their_own(
     assert configs[1].timestamp == "2026-01-01_120000-2"
 
 
-def test_cuda_and_mixed_precision_are_for_those_who_have_it(data: Path, tmp_path: Path, monkeypatch: Any):
+def test_without_cuda_a_run_uses_the_cpu_in_full_precision(data: Path, tmp_path: Path, monkeypatch: Any):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     config = tiny_config(data, tmp_path / "outputs", mixed_precision=True)
     config.machine.device_type = "cuda"
@@ -222,7 +220,7 @@ def test_runs_that_cannot_be_resumed_say_why_and_leave_nothing(data: Path, tmp_p
     assert not [path for path in outputs.rglob("*") if path.name in ("config.yml", "driving")]
 
 
-def test_a_run_from_a_cpu_goes_on_where_losses_are_scaled(data: Path, tmp_path: Path):
+def test_a_run_from_a_cpu_resumes_with_a_loss_scaler(data: Path, tmp_path: Path):
     """Half precision on a GPU has a scaler, which float32 has not."""
     begun = train(tiny_config(data, tmp_path / "begun", max_num_iterations=2))
     config = tiny_config(data, tmp_path / "outputs", load_dir=begun.checkpoint_dir, max_num_iterations=3)
@@ -234,7 +232,7 @@ def test_a_run_from_a_cpu_goes_on_where_losses_are_scaled(data: Path, tmp_path: 
     assert trainer._start_step == 2 and trainer.grad_scaler.get_scale() == 4.0
 
 
-def test_what_names_no_device_means_the_process_own(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_current_device_is_the_process_own(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     chosen: list[str] = []
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
     config = tiny_config(data, tmp_path)
@@ -279,7 +277,7 @@ def test_a_run_is_found_from_elsewhere_and_after_a_move(data: Path, tmp_path: Pa
     assert driving.is_relative_to(tmp_path / "moved")
 
 
-def test_training_quits_when_it_is_done_and_is_scored_on_the_way():
+def test_training_evaluates_and_quits_at_its_end():
     config = TalkerTrainerConfig(method_name="ntalker-base")
     assert config.viewer.quit_on_train_completion
     assert config.is_viewer_enabled()

@@ -33,7 +33,7 @@ def choose(element: Any, value: Any) -> None:
     element.cb_hook(element)
 
 
-def test_the_viewer_finds_them_and_checkpoints_do_not(controls: PortraitControls):
+def test_the_viewer_finds_the_controls_and_checkpoints_do_not(controls: PortraitControls):
     model = nn.Module()
     model.controls = controls
     names = {name.rpartition("/")[2] for name, _ in parse_object(model, ViewerElement, "model")}
@@ -61,6 +61,6 @@ def test_eyes(controls: PortraitControls, asked: list[str]):
     assert asked == ["blink", "1.0", "0.25", "replay"]
 
 
-def test_a_configured_background_is_what_they_begin_with(asked: list[str]):
+def test_the_controls_start_with_the_configured_background(asked: list[str]):
     controls = PortraitControls("#102030", asked.append, asked.append)
     assert (controls.background.default_value, controls.other_background.default_value) == ("other", "#102030")

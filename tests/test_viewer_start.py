@@ -22,7 +22,7 @@ def test_field_of_view_of_a_known_triangle():
     assert vertical_fov(2.0, 1.0) == pytest.approx(math.pi / 2)
 
 
-def test_a_new_browser_sees_what_the_camera_saw():
+def test_a_new_browser_starts_at_the_first_camera():
     pose = camera_to_world(0.3, -0.1)
     start = StartInFront(pose, 0.4)
     connected: list[Any] = []

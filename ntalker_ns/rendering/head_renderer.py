@@ -74,7 +74,7 @@ class HeadRenderer:
 
         Returns:
             What `_outputs` names; thickness (rays, 1), the variance of depth along a ray times its opacity;
-            samples_per_ray, the mean; with a capacity, fullest, see `FrameSamples.max_frame_samples`; and the samples.
+            samples_per_ray, the mean; with a capacity, max_frame_samples, see `FrameSamples`; and the samples.
         """
         ops, rays = self.ops, (ray_bundle.origins, ray_bundle.directions)
         near, far = ops.intersect_box(*rays, *(() if training else self.occupancy.box()))
@@ -98,7 +98,7 @@ class HeadRenderer:
         outputs["thickness"] = summed.thickness
         outputs["samples_per_ray"] = samples.ray_counts.sum() / max(len(near), 1)
         if samples.max_frame_samples is not None:
-            outputs["fullest"] = samples.max_frame_samples
+            outputs["max_frame_samples"] = samples.max_frame_samples
         return outputs, Samples(positions.detach(), summed.weights)
 
     def behind(

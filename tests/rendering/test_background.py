@@ -11,7 +11,7 @@ from ntalker_ns.errors import NTalkerError
 from ntalker_ns.rendering.background import Background, LearnedBackground
 
 
-def test_choices_are_understood(tmp_path: Path):
+def test_backgrounds_are_parsed(tmp_path: Path):
     assert Background.parse("plate").kind == "plate"
     assert Background.parse("transparent").kind == "transparent"
     assert Background.parse("#3366ff").colour == pytest.approx((0.2, 0.4, 1.0))
@@ -22,18 +22,18 @@ def test_choices_are_understood(tmp_path: Path):
 
 
 @pytest.mark.parametrize("text", ["beach.png", "#12", "greenish", ""])
-def test_what_is_none_of_these_is_said(text: str):
+def test_unknown_backgrounds_are_refused(text: str):
     with pytest.raises(NTalkerError, match="neither a file nor a colour"):
         Background.parse(text)
 
 
-def test_a_file_that_is_no_picture_is_said(tmp_path: Path):
+def test_a_file_that_is_no_picture_is_refused(tmp_path: Path):
     (tmp_path / "beach.png").write_text("sand")
     with pytest.raises(NTalkerError, match="cannot be decoded"):
         Background.parse(str(tmp_path / "beach.png"))
 
 
-def test_it_starts_as_the_plate_and_learns_where_it_is_asked():
+def test_it_starts_as_the_plate_and_learns_where_it_is_sampled():
     background = LearnedBackground((8, 4))
     places = torch.tensor([[0.5 / 8, 0.5 / 4], [3.5 / 8, 2.5 / 4]])
     plate = torch.rand(2, 3)

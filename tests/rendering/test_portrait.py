@@ -80,7 +80,7 @@ def test_any_size_sees_the_same_torso(portrait: Portrait, driving: DrivingSequen
     torch.testing.assert_close(large[1::3, 1::3], small, atol=1e-4, rtol=1e-3)
 
 
-def test_what_is_kept_between_frames_changes_no_picture(portrait: Portrait, driving: DrivingSequence):
+def test_caches_change_no_picture(portrait: Portrait, driving: DrivingSequence):
     for parameter in portrait.torso.motion_net.parameters():
         torch.nn.init.normal_(parameter)
     first = portrait.around(3, camera(driving)).torso
@@ -136,7 +136,7 @@ def test_losses_of_the_surroundings_by_hand(portrait: Portrait):
     assert float(torso_code_loss(portrait.torso.codes.detach())) == pytest.approx(0.25)
 
 
-def test_a_torso_without_codes_has_nothing_to_pay_for_them(driving: DrivingSequence):
+def test_the_code_loss_is_zero_without_codes(driving: DrivingSequence):
     sizes = TorsoFieldConfig(num_levels=4, max_resolution=32, log2_hashmap_size=8, code_dim=0)
     portrait = Portrait(PortraitConfig(torso=sizes, background_size=2 * SIZE), driving, OPS)
     assert float(torso_code_loss(portrait.torso.codes)) == 0.0

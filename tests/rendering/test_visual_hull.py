@@ -54,7 +54,7 @@ def carved(shell: FaceShell | None, occlusion_depth: float = 0.2) -> OccupancyGr
     return grid
 
 
-def test_without_a_known_face_the_head_is_in_its_outline_and_not_before_the_nose(places: dict[str, Any]) -> None:
+def test_without_a_tracked_face_cells_are_bounded_by_masks_and_nose(places: dict[str, Any]) -> None:
     grid = carved(None)
     before = places["y"] < -0.4 - 0.5 * 0.4
     assert not grid.hull[before].any()
@@ -64,7 +64,7 @@ def test_without_a_known_face_the_head_is_in_its_outline_and_not_before_the_nose
     assert torch.equal(grid.inner, grid.hull) and torch.equal(grid.occupied, grid.hull)
 
 
-def test_a_known_face_says_how_deep_the_head_is(places: dict[str, Any]) -> None:
+def test_a_tracked_face_bounds_depth(places: dict[str, Any]) -> None:
     flat = np.zeros((CELLS, CELLS))
     grid = carved(FaceShell(flat - 0.25, flat, flat + 0.25, unit=0.4))
     half, y, seen = 1.0 / CELLS, places["y"], places["seen"]

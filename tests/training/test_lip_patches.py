@@ -21,7 +21,7 @@ def empty_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "hub" / "checkpoints"
 
 
-def test_it_takes_every_other_step_at_the_end_and_the_last_one():
+def test_every_other_step_at_the_end_has_lip_patches():
     phase = LipsPhaseConfig(fraction=0.4)
     assert [step for step in range(10) if phase.takes(step, 10)] == [7, 9]
     assert not any(LipsPhaseConfig().takes(step, 10) for step in range(10))
@@ -37,7 +37,7 @@ def test_the_gradient_loss_by_hand():
     assert float(gradient_loss(rendered + 0.2, rendered)) == pytest.approx(0.0, abs=1e-6)
 
 
-def test_without_weights_it_says_what_it_takes_once(capsys: pytest.CaptureFixture[str]):
+def test_without_weights_the_loss_is_gradients_and_a_message_says_so_once(capsys: pytest.CaptureFixture[str]):
     assert lpips_network() is None
     loss = LipPatchLoss(LipsPhaseConfig(fraction=0.5, patch_size=16, gradient_weight=0.5))
     rendered, image = torch.rand(2 * 256, 3, requires_grad=True), torch.rand(2 * 256, 3)
@@ -66,7 +66,7 @@ def test_with_weights_on_the_machine_it_is_lpips(empty_hub: Path):
     assert rendered.grad is not None and bool(rendered.grad.abs().sum() > 0)
 
 
-def test_numbers_that_cannot_be_are_said():
+def test_options_out_of_range_are_refused():
     with pytest.raises(NTalkerError, match=r"lips\.fraction"):
         LipsPhaseConfig(fraction=1.5).check()
     with pytest.raises(NTalkerError, match=r"lips\.patch-size"):
@@ -82,7 +82,7 @@ def begins_with_patch(indices: np.ndarray, side: int) -> bool:
     return bool((rows - rows[0, 0] == offset[:, None]).all() and (columns - columns[0, 0] == offset).all())
 
 
-def test_a_run_ends_with_patches_of_lips(tmp_path: Path):
+def test_a_run_ends_with_lip_patches(tmp_path: Path):
     data = write_tiny_clip(tmp_path / "data", size=48)
     config = tiny_config(data, tmp_path / "outputs", max_num_iterations=6)
     config.pipeline.lips = LipsPhaseConfig(fraction=0.5, patch_size=16)

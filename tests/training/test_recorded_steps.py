@@ -84,7 +84,7 @@ def rays(**values: Tensor) -> Any:
     return values
 
 
-def test_a_kind_is_recorded_when_it_has_come_often_enough(recordings: Recordings) -> None:
+def test_a_kind_of_step_is_recorded_after_enough_runs(recordings: Recordings) -> None:
     model = Double()
     steps = RecordedSteps(model, model.ask)
     for number in range(3 * AFTER):
@@ -96,7 +96,7 @@ def test_a_kind_is_recorded_when_it_has_come_often_enough(recordings: Recordings
     assert recordings.made == 2
 
 
-def test_only_the_last_kinds_are_kept(recordings: Recordings) -> None:
+def test_only_recent_recordings_are_kept(recordings: Recordings) -> None:
     model = Double()
     steps = RecordedSteps(model, model.ask)
 
@@ -149,7 +149,9 @@ def gradients(model: nn.Module, losses: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: each.grad.clone() for name, each in model.named_parameters() if each.grad is not None}
 
 
-def test_a_recorded_step_is_the_step(pipeline: Any, recordings: Recordings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recorded_step_is_the_eager_one(
+    pipeline: Any, recordings: Recordings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # As on a GPU: sizes are known before, and nothing is read from the device.
     monkeypatch.setattr(transfers, "would_synchronize", lambda tensor: True)
     monkeypatch.setattr(recorded_steps, "AFTER", 2)
@@ -227,7 +229,7 @@ def test_steps_are_recorded_on_cuda_only(pipeline: Any) -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="records on CUDA")
-def test_a_gpu_repeats_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_replays_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     replays: list[Any] = []
     replay = torch.cuda.CUDAGraph.replay
     monkeypatch.setattr(torch.cuda.CUDAGraph, "replay", lambda graph: replays.append(graph) or replay(graph))

@@ -74,7 +74,7 @@ def test_state_loads_with_weights_only(config: type[WarmupDecayConfig]):
     assert state["scheduler"]["last_epoch"] == 7
 
 
-def test_a_schedule_without_an_end_says_who_sets_it():
+def test_a_schedule_without_an_end_is_refused():
     optimizer = torch.optim.Adam([torch.nn.Parameter(torch.ones(1))])
     with pytest.raises(ValueError, match="max_steps"):
         CosineDecayConfig().setup().get_scheduler(optimizer, 1e-3)

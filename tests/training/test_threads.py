@@ -41,7 +41,7 @@ class Machine:
         return seconds
 
 
-def test_alone_all_threads_stay():
+def test_all_threads_are_used_on_idle_cores():
     machine = Machine(most=8, free=8.0)
     assert {machine.step() for _ in range(100)} == {1 / 8}
 
@@ -54,7 +54,7 @@ def test_as_many_threads_as_cores(most: int, free: float, expected: int):
     assert machine.threads == expected
 
 
-def test_what_one_thread_does_at_first_is_no_lack_of_cores():
+def test_a_single_threaded_start_does_not_reduce_threads():
     """Kernels are compiled in the first step, and for minutes."""
     machine = Machine(most=2, free=2.0)
     with machine.share.working():
@@ -74,7 +74,7 @@ def test_attempts_with_all_threads_are_rare():
 
 
 @pytest.mark.parametrize("most", [2, 8])
-def test_threads_that_sleep_while_one_works_are_no_lack_of_cores(most: int):
+def test_sleeping_threads_do_not_reduce_threads(most: int):
     machine = Machine(most, free=most, alone=0.6, asleep=True)
     fastest = 0.6 + 0.4 / most
     slow = [number for number in range(2000) if machine.step() > fastest + 1e-9]
@@ -82,7 +82,7 @@ def test_threads_that_sleep_while_one_works_are_no_lack_of_cores(most: int):
     assert fastest * (slow[-PIECES] - slow[-PIECES - 1]) == pytest.approx(LONGEST_WAIT, abs=2 * PIECES)
 
 
-def test_all_threads_come_back_when_others_are_gone():
+def test_all_threads_return_when_cores_are_free():
     machine = Machine(most=2, free=1.0)
     for _ in range(400):
         machine.step()
@@ -106,7 +106,7 @@ def test_a_single_thread_is_left_alone():
     assert machine.threads == 1
 
 
-def test_work_that_fails_is_not_judged():
+def test_failed_work_is_not_measured():
     machine = Machine(most=2, free=2.0)
     with pytest.raises(ZeroDivisionError), machine.share.working():
         machine.time += 100.0
@@ -128,7 +128,7 @@ def test_threads_of_torch_and_of_the_kernels():
         torch.set_num_threads(before)
 
 
-def test_nothing_changes_where_a_gpu_computes(monkeypatch: pytest.MonkeyPatch):
+def test_threads_are_unchanged_on_a_gpu(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(cores, "use_threads", lambda threads: pytest.fail("threads were set"))
     with limit_threads("cuda"):
         pass

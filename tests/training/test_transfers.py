@@ -7,20 +7,20 @@ from ntalker_ns.training import transfers
 from ntalker_ns.training.transfers import CachedNonzero, DelayedScalar, DeviceCopy, to_device
 
 
-def test_nothing_is_late_on_the_cpu() -> None:
+def test_scalars_are_not_delayed_on_the_cpu() -> None:
     numbers = DelayedScalar()
     assert [numbers.put(torch.tensor(float(i))) for i in range(4)] == [0.0, 1.0, 2.0, 3.0]
     values = torch.arange(3)
     assert to_device(values, "cpu") is values
 
 
-def test_numbers_are_two_steps_late_where_the_host_would_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scalars_are_two_steps_late_on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfers, "would_synchronize", lambda tensor: True)
     numbers = DelayedScalar()
     assert [numbers.put(torch.tensor(float(i))) for i in range(5)] == [None, None, 0.0, 1.0, 2.0]
 
 
-def test_known_values_are_brought_to_a_device_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_device_copies_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[torch.device] = []
     there = torch.device("meta")
     monkeypatch.setattr(transfers, "to_device", lambda values, device: asked.append(device) or values.to(device))
@@ -30,7 +30,7 @@ def test_known_values_are_brought_to_a_device_once(monkeypatch: pytest.MonkeyPat
     assert known.on(torch.device("cpu")).tolist() == [0.0, 1.0, 2.0]
 
 
-def test_indices_are_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nonzero_indices_are_cached(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     nonzero = torch.Tensor.nonzero
     monkeypatch.setattr(torch.Tensor, "nonzero", lambda self: asked.append(1) or nonzero(self))

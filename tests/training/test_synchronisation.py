@@ -1,4 +1,4 @@
-"""A training step on CUDA for which the host waits nowhere, forward and backward, on tensors that only have shapes.
+"""A training step on CUDA does not synchronise, forward and backward: tested on tensors that only have shapes.
 
 Tensors on torch's meta device cannot be read: whatever asks them for a number, or how many of them there are, fails.
 What they go through is what tensors on a GPU go through: Triton's kernels, which are not launched here, and half
@@ -40,13 +40,13 @@ COMPILED = (
 )
 
 READS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "equal")
-"""What operations begin with whose result, or its shape, the host waits for."""
+"""Beginnings of the names of operations that read a result, or its shape, on the host."""
 
 FRAMES = 20
 
 
-class NoWaiting(TorchDispatchMode):
-    """Fails where the host would wait."""
+class NoSynchronisation(TorchDispatchMode):
+    """Fails where the host would synchronise with the device."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name, options = func.name().removeprefix("aten::"), kwargs or {}
@@ -57,7 +57,7 @@ class NoWaiting(TorchDispatchMode):
         return func(*args, **options)
 
 
-class NothingFromHost(TorchDispatchMode):
+class NoHostTensors(TorchDispatchMode):
     """Fails where an operation on the device reads a tensor of the host: numbers are read when it is told of, tensors
     when it is done."""
 
@@ -121,12 +121,12 @@ def on_device(base: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.parametrize("on_lips", [False, True])
-def test_a_training_step_waits_for_nothing(on_device: Any, on_lips: bool) -> None:
+def test_a_training_step_does_not_synchronise(on_device: Any, on_lips: bool) -> None:
     pipeline, launched = on_device
     pipeline.datamanager.train_dataset.store()
     # The last step of a lips phase renders lip patches.
     pipeline._num_steps, pipeline.config.lips.fraction = 1, float(on_lips)
-    with NoWaiting():
+    with NoSynchronisation():
         _, losses, metrics = pipeline.get_train_loss_dict(0)
         torch.stack(list(losses.values())).sum().backward()
         pipeline.model.update_occupancy()
@@ -151,7 +151,7 @@ def test_a_training_step_waits_for_nothing(on_device: Any, on_lips: bool) -> Non
 
 
 @pytest.mark.parametrize("on_lips", [False, True])
-def test_a_model_asks_the_host_for_nothing(on_device: Any, on_lips: bool) -> None:
+def test_a_recordable_step_copies_nothing_from_the_host(on_device: Any, on_lips: bool) -> None:
     """What is recorded holds no copies from the host: they would bring what the host had then."""
     pipeline, launched = on_device
     pipeline.datamanager.train_dataset.store()
@@ -162,7 +162,7 @@ def test_a_model_asks_the_host_for_nothing(on_device: Any, on_lips: bool) -> Non
     pipeline._recordable(bundle, batch)
     assert "to_device" in launched
     launched.clear()
-    with NoWaiting(), NothingFromHost():
+    with NoSynchronisation(), NoHostTensors():
         _, losses, _ = pipeline._recordable(bundle, batch)
         torch.stack(list(losses.values())).sum().backward()
     assert "occlusion" in losses and "to_device" not in launched and len(launched) > 20
@@ -178,7 +178,7 @@ class ReadsItsGradient(torch.autograd.Function):
         return grads[0] * float(grads[0].sum())
 
 
-WAITING = [
+SYNCHRONISING = [
     float,
     torch.nonzero,
     Tensor.cpu,
@@ -189,8 +189,8 @@ WAITING = [
 ]
 
 
-@pytest.mark.parametrize("ask", WAITING)
-def test_what_waits_is_found(ask: Any) -> None:
+@pytest.mark.parametrize("ask", SYNCHRONISING)
+def test_synchronisation_is_detected(ask: Any) -> None:
     values = torch.empty(1, device="meta")
-    with NoWaiting(), pytest.raises((AssertionError, NotImplementedError)):
+    with NoSynchronisation(), pytest.raises((AssertionError, NotImplementedError)):
         ask(values)

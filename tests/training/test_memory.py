@@ -22,7 +22,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="page faults are counted on Linux")
-def test_freed_memory_is_used_again():
+def test_freed_memory_is_reused():
     faults = {
         name: int(subprocess.run([sys.executable, "-c", SCRIPT, name], capture_output=True, check=True).stdout)
         for name in ("keep", "give")
