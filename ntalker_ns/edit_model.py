@@ -1,6 +1,6 @@
-"""The edited head: a talking head whose fields follow edited frames, with a refinement network on top."""
+"""The edited head: a talking head trained on edited frames, with a refinement network."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,12 @@ from ntalker_ns.errors import NTalkerError
 from ntalker_ns.field.talker_field import FrameConditions
 from ntalker_ns.refinement.discriminator import PatchDiscriminator
 from ntalker_ns.refinement.losses import (
+    EditLossConfig,
+    PatchOutputs,
+    PatchTargets,
     adversarial_losses,
+    edit_losses,
     lip_edge_loss,
-    perceptual_loss,
-    reconstruction_loss,
-    style_loss,
 )
 from ntalker_ns.refinement.network import RefinementNetwork, refine
 from ntalker_ns.refinement.vgg import VGGFeatures, load_vgg
@@ -33,51 +34,33 @@ from ntalker_ns.training.transfers import to_device
 
 DISCRIMINATOR = "discriminator."
 FRESH = ("refinement.", DISCRIMINATOR)
-"""Beginnings of the names of tensors that a base run has not got."""
+"""Prefixes of the tensors that a base does not have."""
 
 
 @dataclass
 class EditModelConfig(TalkerModelConfig):
-    """An edited head. What it shares with its base is taken from the base's own configuration."""
+    """An edited head. All fields that a base has too are taken from its base."""
 
     _target: type = field(default_factory=lambda: EditModel)
     refinement_weight: float = 0.8
-    """w, how much of the refinement network is in the final picture, 0 to 1: in training, and in rendering until it is
-    moved (in the viewer, or with ntalker render --refinement-weight)."""
-    reconstruction_weight: float = 1.0
-    """Weight of the squared difference between the field's picture and the edited frame."""
-    perceptual_weight: float = 0.001
-    """Weight of the difference of VGG features between the final picture and the edited frame."""
-    style_weight: float = 10.0
-    """Weight of the difference of their Gram matrices."""
-    adversarial_weight: float = 0.01
-    """Weight of what the discriminator says of the final picture."""
-    opacity_weight: float = 1.0
-    """Weight of the squared difference between the opacities of head and torso and those they had before the edit. The
-    paper's loss (Eq. 9) has no such term, 0 leaves it out: an edited background is then learned as haze before it too,
-    and cannot be replaced any more."""
-    lip_edge_weight: float = 0.1
-    """Weight of edges inside the lips that the unedited lips have not got (lip patches only). 0.1 is the paper's;
-    ntalker-edit-small has 0.01, since in small pictures the line of the mouth is a steep edge, which 0.1 erases."""
-    lip_edge_scale: float = 1.0
-    """Factor in the exponent of the lip-edge loss. 1 is the paper's, under which true edges are hardly spared: colours
-    are in [0, 1] and differences between pixels small. ntalker-edit-small has 30, which spares the line of the
-    mouth."""
+    """w, weight of the refinement network's picture, 0 to 1: in training, and in rendering unless it is changed (in the
+    viewer, or with ntalker render --refinement-weight)."""
+    losses: EditLossConfig = field(default_factory=EditLossConfig)
+    """Weights of the terms of the loss."""
     discriminator_channels: tuple[int, ...] = (64, 128, 256)
-    """Channels of the discriminator's layers; each halves the picture."""
+    """Channels of the discriminator's convolutions, each of which halves the picture."""
     vgg_weights: Path | None = None
-    """File of torchvision's VGG-16 weights (vgg16-397923af.pth); None takes them from torch's cache or downloads
-    them."""
+    """File of torchvision's VGG-16 weights (vgg16-397923af.pth); None: from torch's cache, or downloaded."""
     vgg_optional: bool = False
-    """Train without perceptual and style loss where VGG's weights cannot be had; otherwise that ends the run. The
-    final picture is then held to the edited frame by their squared difference."""
+    """If VGG's weights cannot be loaded, train on the squared difference between refined picture and edited frame
+    instead of perceptual and style loss; otherwise the run ends with an error."""
 
 
 class EditModel(TalkerModel):
-    """A talking head that learns whole patches of edited frames.
+    """A talking head trained on whole patches of edited frames.
 
-    In training it is told what it is told in rendering: the lips that are heard and an appearance that follows from the
-    pose. An edited frame is an edited rendering, so its lips are the heard ones.
+    Its conditions in training are those of rendering, predicted lips and the appearance of the pose: an edited frame is
+    an edited rendering, so it shows the predicted lips.
     """
 
     config: EditModelConfig
@@ -87,12 +70,12 @@ class EditModel(TalkerModel):
         super().populate_modules()
         self.refinement = RefinementNetwork()
         self.discriminator = PatchDiscriminator(self.config.discriminator_channels)
-        # Outside the module tree: VGG's weights belong in no checkpoint.
+        # Outside of the module tree: VGG's weights do not belong in checkpoints.
         self._outside: dict[str, VGGFeatures] = {}
         self.refinement_weight = ViewerSlider("Refinement weight", self.config.refinement_weight, 0.0, 1.0, 0.01)
 
     def get_param_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Fields, refinement and discriminator at rates of their own; codes and the tracked poses rest."""
+        """Fields, refinement and discriminator; frame codes and pose corrections are not trained."""
         groups = super().get_param_groups()
         learning = {name: groups[name] for name in ("grids", "networks", "torso", "background")}
         return learning | {
@@ -101,12 +84,12 @@ class EditModel(TalkerModel):
         }
 
     def load_feature_network(self) -> None:
-        """Loads VGG for the perceptual and the style loss, before any work is done.
+        """Loads VGG for the perceptual and the style loss, unless their weights are 0.
 
         Raises:
-            NTalkerError: it cannot be had, and training without it was not asked for.
+            NTalkerError: it cannot be loaded, and is not optional.
         """
-        if self.config.perceptual_weight == 0.0 and self.config.style_weight == 0.0:
+        if self.config.losses.perceptual == 0.0 and self.config.losses.style == 0.0:
             return
         try:
             self._outside["vgg"] = load_vgg(self.config.vgg_weights).to(self.device)
@@ -114,14 +97,14 @@ class EditModel(TalkerModel):
             if not self.config.vgg_optional:
                 raise
             CONSOLE.print(
-                "Training without perceptual and style loss; the squared difference to the edited frame holds the "
-                f"final picture instead. {error}",
+                "Training without perceptual and style loss, with the squared difference between refined picture and "
+                f"edited frame instead. {error}",
                 style="yellow",
                 markup=False,
             )
 
     def _trained_frames(self) -> Int[Tensor, "trained"]:
-        """All frames of what drives the head: it is trained on what it says itself."""
+        """All frames of the driving sequence."""
         return torch.arange(len(self.driving))
 
     def _conditions(
@@ -134,16 +117,15 @@ class EditModel(TalkerModel):
         return super()._conditions(frames, poses, from_clip=False)
 
     def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Any]:
-        """Renders one square patch of one frame as a whole portrait, refines it, and asks the discriminator.
+        """Renders, refines and classifies a square patch of one frame.
 
-        All that learns is used in here, so that torch's DistributedDataParallel sees it.
+        All trained modules are used here, as DistributedDataParallel requires.
 
         Args:
-            ray_bundle: `TrainingRays` with the `EditInputs` of one patch; with others they are rendered as by the base.
+            ray_bundle: `TrainingRays` with the `EditInputs` of one patch; others are rendered as by the base.
 
         Returns:
-            rendered and final (1, 3, side, side): I_r and I_f; the discriminator's two losses, generator and critic;
-            opacities (rays, 2), of head and torso; and what the base's step returns.
+            The fields of `PatchOutputs`, and what the base's step returns.
         """
         if not isinstance(ray_bundle, TrainingRays) or not isinstance(inputs := ray_bundle.step, EditInputs):
             return super().get_outputs(ray_bundle)
@@ -152,7 +134,7 @@ class EditModel(TalkerModel):
         corrections = to_device(self.pose_refinement.of_pose(pose), self.device)
         step = self._render(ray_bundle, self._conditions(inputs.frames), corrections, around.colour)
         rendered = as_picture(step.rgb)
-        # Adversarial and feature losses are not for half precision: sums over a patch overflow.
+        # In full precision: sums over a patch overflow half precision.
         with torch.autocast(rendered.device.type, enabled=False):
             final = refine(self.refinement, rendered.float(), self.config.refinement_weight)
             edited = as_picture(inputs.edited)
@@ -167,7 +149,7 @@ class EditModel(TalkerModel):
         }
 
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Tensor]:
-        """PSNR of field and final picture against the edited patch; on lip patches their edge energy."""
+        """PSNR of rendered and refined picture against the edited patch; on lip patches the edge energy of the lips."""
         if "final" not in outputs:
             return super().get_metrics_dict(outputs, batch)
         edited = batch["edited"]
@@ -181,50 +163,22 @@ class EditModel(TalkerModel):
     def get_loss_dict(
         self, outputs: dict[str, Any], batch: dict[str, Any], metrics_dict: dict[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
-        """Equations 9 and 10, each term weighted, the discriminator's own loss, and what holds the layers apart.
-
-        A background that is edited too would be learned by a haze of head and torso before it as well as by itself, and
-        could not be replaced any more. So both keep the opacity that they had before the edit.
+        """The weighted terms of the loss, see `edit_losses`, and the occlusion prior.
 
         Args:
             outputs: of `get_outputs`.
-            batch: `edited` (1, 3, side, side) and `opacities` (rays, 2), those before the edit; on lip patches also
-                `unedited`, as edited, and `lip_mask` (1, 1, side, side).
+            batch: the fields of `PatchTargets`.
             metrics_dict: not used.
         """
         if "final" not in outputs:
             return super().get_loss_dict(outputs, batch, metrics_dict)
-        config, edited = self.config, batch["edited"]
-        moved = outputs["opacities"] - batch["opacities"]
-        losses = {
-            "reconstruction": config.reconstruction_weight * reconstruction_loss(outputs["rendered"], edited),
-            "adversarial": config.adversarial_weight * outputs["generator"],
-            "discriminator": outputs["critic"],
-            "opacity": config.opacity_weight * moved.square().mean(),
-        }
+        patch = PatchOutputs(**{one.name: outputs[one.name] for one in fields(PatchOutputs)})
+        losses = edit_losses(self.config.losses, patch, PatchTargets(**batch), self._outside.get("vgg"))
         step: StepOutputs = outputs[STEP]
         if step.occlusion is not None:
-            prior = occlusion_prior(step.occlusion, config.step_size, len(step.rgb))
-            losses["occlusion"] = config.occlusion_weight * prior
-        if "vgg" in self._outside:
-            losses |= self._feature_losses(outputs["final"], edited)
-        elif config.perceptual_weight or config.style_weight:
-            losses["final"] = config.reconstruction_weight * reconstruction_loss(outputs["final"], edited)
-        if "lip_mask" in batch:
-            edges = lip_edge_loss(outputs["rendered"], batch["unedited"], batch["lip_mask"], config.lip_edge_scale)
-            losses["lip_edge"] = config.lip_edge_weight * edges
+            prior = occlusion_prior(step.occlusion, self.config.step_size, len(step.rgb))
+            losses["occlusion"] = self.config.occlusion_weight * prior
         return losses
-
-    def _feature_losses(self, final: Tensor, edited: Tensor) -> dict[str, Tensor]:
-        network = self._outside["vgg"]
-        with torch.autocast(final.device.type, enabled=False):
-            features = network(final)
-            with torch.no_grad():
-                targets = network(edited)
-            return {
-                "perceptual": self.config.perceptual_weight * perceptual_loss(features, targets),
-                "style": self.config.style_weight * style_loss(features, targets),
-            }
 
     @torch.no_grad()
     def get_outputs_for_camera(
@@ -238,9 +192,8 @@ class EditModel(TalkerModel):
             surroundings: what is around the head.
 
         Returns:
-            What the base gives, but rgb is the final picture, refined by the present refinement weight; what head,
-            torso and background compose to is in field_rgb (H, W, 3). A background other than the plate is left as it
-            is.
+            As of the base, but rgb is refined with the current refinement weight (backgrounds other than the plate are
+            not refined); the unrefined picture is field_rgb (H, W, 3).
         """
         outputs = super().get_outputs_for_camera(camera, obb_box, surroundings)
         rgb = outputs["rgb"].float()
@@ -251,7 +204,7 @@ class EditModel(TalkerModel):
             return outputs
         refined = final[0].permute(1, 2, 0).clamp(0.0, 1.0)
         if self.portrait.choice.kind != "plate" and surroundings == "learned":
-            # What a user puts behind the person is no part of the edit.
+            # A background chosen by the user is not part of the edit.
             around = (1.0 - outputs["head_opacity"]) * (1.0 - outputs["torso_opacity"])
             refined = torch.lerp(refined, rgb, around)
         return outputs | {"rgb": refined}

@@ -1,4 +1,4 @@
-"""Pipeline of an edit: training steps on patches of edited frames instead of the data set's."""
+"""Pipeline of an edit: training steps on patches of edited frames instead of the data set."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,9 +12,7 @@ from torch import Tensor
 
 from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.edit_model import DISCRIMINATOR, FRESH, EditModel, EditModelConfig
-from ntalker_ns.editing.frames import EditFrames
-from ntalker_ns.editing.plan import EditPlan
-from ntalker_ns.errors import NTalkerError
+from ntalker_ns.editing.frames import NoSupervision, PatchSource
 from ntalker_ns.run_folder import check_tensors
 from ntalker_ns.talker_pipeline import TalkerPipeline, TalkerPipelineConfig, model_name
 from ntalker_ns.training import distributed
@@ -30,7 +28,7 @@ class EditPipelineConfig(TalkerPipelineConfig):
 
 
 class EditPipeline(TalkerPipeline):
-    """Trains a head on patches of edited frames; renders, views and evaluates as every pipeline of a head."""
+    """Trains a head on patches of edited frames; renders, views and evaluates like any `TalkerPipeline`."""
 
     config: EditPipelineConfig
 
@@ -38,63 +36,45 @@ class EditPipeline(TalkerPipeline):
         """Builds data manager and model.
 
         Args:
-            config: what to build.
-            device: where the model lives.
-            kwargs: what nerfstudio's pipeline takes.
+            config: of both.
+            device: of the model.
+            kwargs: of nerfstudio's pipeline.
         """
         super().__init__(config, device, **kwargs)
-        self.frames: EditFrames | None = None
-        self.plan: EditPlan | None = None
+        self.supervision: PatchSource = NoSupervision()
 
     def _head(self) -> EditModel:
-        """The model, as what it is."""
+        """The model, typed."""
         model = self.model
         assert isinstance(model, EditModel)
         return model
 
     def load_features(self) -> None:
-        """Loads the network of the perceptual and the style loss.
-
-        Raises:
-            NTalkerError: it cannot be had.
-        """
+        """Loads the network of the perceptual and the style loss; see `EditModel.load_feature_network`."""
         self._head().load_feature_network()
 
     def drive(self, sequence: DrivingSequence) -> None:
-        """Lets a sequence drive the head while it is edited."""
+        """Drives the head by another sequence while it is edited."""
         self._head().set_driving(sequence)
 
-    def driving(self) -> DrivingSequence:
-        """What drives the head now."""
-        return self._head().driving
-
     def plate(self, camera: Cameras) -> Float32[np.ndarray, "h w 3"]:
-        """The background without the person, as a camera sees it that stands where the clip's does."""
+        """The background without the person, as seen by a camera at the position of the clip's."""
         host = torch.device("cpu")
         return self._head().portrait.image_plane.plate(camera.to(host).flatten(), host).numpy()
 
-    def supervise(self, frames: EditFrames, plan: EditPlan) -> None:
-        """From now on, training steps are on patches of these frames.
-
-        Args:
-            frames: edited.
-            plan: says which frame and which kind of patch a step takes.
-        """
-        self.frames, self.plan = frames, plan
-
     def load_base(self, state: Mapping[str, Any]) -> None:
-        """Starts from a base's weights; what a base run has not got stays as it is initialised.
+        """Loads a base's weights; modules that a base does not have keep their initialisation.
 
         Args:
             state: the base checkpoint's `pipeline` entry.
 
         Raises:
-            NTalkerError: other audio features, or tensors that do not fit.
+            NTalkerError: the audio features differ, or tensors do not fit.
         """
         if "_extra_state" in state:
             self.set_extra_state(state["_extra_state"])
         tensors = {model_name(name): value for name, value in state.items() if name != "_extra_state"}
-        # A discriminator judges one edit; the refinement of a base that is an edit itself goes on learning.
+        # Of a base that is itself an edit, the refinement is trained further; the discriminator starts anew.
         found = {name: value for name, value in tensors.items() if not name.startswith(DISCRIMINATOR)}
         own = self.model.state_dict()
         fresh = {name: value for name, value in own.items() if name.startswith(FRESH) and name not in found}
@@ -103,7 +83,7 @@ class EditPipeline(TalkerPipeline):
 
     @torch.no_grad()
     def render(self, camera: Cameras) -> dict[str, Float[Tensor, "h w c"]]:
-        """A whole picture of the head as it is now, as it is rendered and not as it is trained.
+        """A whole picture of the head as it is now, in evaluation mode.
 
         Args:
             camera: one, with a time.
@@ -124,19 +104,13 @@ class EditPipeline(TalkerPipeline):
         Returns:
             Model outputs, losses and metrics by name.
         """
-        if self.frames is None or self.plan is None:
-            raise NTalkerError("An edit trains on edited frames, and there are none yet: start it with ns-train.")
-        plan, rank = self.plan, distributed.rank()
-        on_lips = plan.on_lips(step)
-        side = plan.config.lip_patch_size if on_lips else plan.config.patch_size
-        frame = plan.frame_of(step, rank)
-        bundle, batch = self.frames.patch(plan.patch_rng(step, rank), frame, side, on_lips, self.device)
+        bundle, batch = self.supervision.patch(step, distributed.rank(), self.device)
         return self.take_step(bundle, batch)
 
     def updates_occupancy(self, step: int) -> bool:
-        """Not on lip patches: cells that no ray meets would count as invisible and be closed.
+        """Not on lip patches: cells that their rays do not reach would be marked invisible and closed.
 
         Args:
             step: training step.
         """
-        return self.plan is None or not self.plan.on_lips(step)
+        return not self.supervision.on_lips(step)

@@ -1,64 +1,268 @@
-"""Trainer of an edit: progressive dataset updates, and training on what they gave (paper, Progressive Dataset Update).
+"""Trainer of an edit: its command line, what that is resolved to before the run starts, and the hooks of the loop.
 
-given the base's radiance field, N frames, an instruction, and K pairs of guidance and steps that rise (Eq. 3)
-for each pair:
-    render the N frames from the field as it is now
-    edit each of them by the instruction, with this guidance and these steps
-    train on the edited frames
-train on their lips
+The loop itself is `ntalker_ns.editing.dataset_update`.
 """
 
+import copy
+import dataclasses
+import os
 import shutil
+import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+import tyro
+from jaxtyping import Int64
 from nerfstudio.utils.decorators import check_main_thread
 from nerfstudio.utils.rich_utils import CONSOLE
+from numpy import ndarray
 from torch import Tensor
 
-from ntalker_ns.console import progress_bar, track
-from ntalker_ns.driving.new_audio import sequence_for_audio
+from ntalker_ns.driving.cameras import sequence_cameras
+from ntalker_ns.driving.new_audio import new_features, sequence_for_audio
 from ntalker_ns.driving.sequence import DrivingSequence
-from ntalker_ns.edit_config import EditTrainerConfig
-from ntalker_ns.edit_pipeline import EditPipeline
-from ntalker_ns.editing.editor import Editor
-from ntalker_ns.editing.frames import EditFrames, edit_cameras, evenly_spaced, lip_masks
-from ntalker_ns.editing.plan import Edit, EditRegion
-from ntalker_ns.editing.store import EditStore, Kind, mask_to_picture
+from ntalker_ns.edit_model import EditModelConfig
+from ntalker_ns.edit_pipeline import EditPipeline, EditPipelineConfig
+from ntalker_ns.editing.dataset_update import DatasetUpdate
+from ntalker_ns.editing.diffusers_editor import DiffusersEditorConfig
+from ntalker_ns.editing.editor import check_instruction
+from ntalker_ns.editing.filters import FilterEditorConfig
+from ntalker_ns.editing.frames import Supervision, evenly_spaced
+from ntalker_ns.editing.instruct_pix2pix import InstructPix2PixConfig
+from ntalker_ns.editing.plan import EditConfig, EditPlan, EditRegion, make_plan
+from ntalker_ns.editing.presets import EditPreset, load_preset
+from ntalker_ns.editing.store import EditStore
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.run_folder import DRIVING_FOLDER, absolute, read_checkpoint, remove_empty_folders
-from ntalker_ns.talker_dataparser import TalkerDataParserConfig
-from ntalker_ns.talker_trainer import TalkerTrainer
-from ntalker_ns.training import distributed
+from ntalker_ns.run_folder import (
+    DRIVING_FOLDER,
+    Run,
+    absolute,
+    find_run,
+    read_checkpoint,
+    read_run,
+    remove_empty_folders,
+)
+from ntalker_ns.talker_dataparser import find_source
+from ntalker_ns.talker_model import TalkerModelConfig
+from ntalker_ns.talker_trainer import TalkerTrainer, TalkerTrainerConfig
 
 STORE_FOLDER = "edit"
-"""Where a run folder keeps edited frames and contact sheets."""
-SHEET_ROWS = 4
-"""Frames on a contact sheet."""
-Pixels = UInt8[np.ndarray, "h w 3"]
+"""Folder of a run with its edited frames and contact sheets."""
+REQUEST = ("instruction", "captions", "audio", "edit_region", "edit", "editor")
+"""Fields that a resumed edit takes from the interrupted run unless they are given; those of the model too."""
+
+AnyEditorConfig = (
+    Annotated[InstructPix2PixConfig, tyro.conf.subcommand("ip2p")]
+    | Annotated[DiffusersEditorConfig, tyro.conf.subcommand("diffusers")]
+    | Annotated[FilterEditorConfig, tyro.conf.subcommand("filter")]
+)
+"""At the end of a command: editor:ip2p, editor:diffusers or editor:filter, followed by its options."""
+
+
+@dataclass
+class EditTrainerConfig(TalkerTrainerConfig):
+    """An edit of a trained head by an instruction."""
+
+    _target: type = field(default_factory=lambda: EditTrainer)
+    """Target class to instantiate."""
+    instruction: str = ""
+    """What to change, such as "Make her look like a bronze statue"."""
+    preset: str | None = None
+    """An instruction with captions and bounds that work for it: a name (old-man, van-gogh, bronze-statue, ...) or a
+    YAML file. --instruction and --edit.* override it; with an instruction of your own only its bounds are used."""
+    base: Path | None = None
+    """The head to edit: a run folder, its config.yml or a checkpoint; it may be an edit itself. None: the newest
+    completed ntalker-base run under --output-dir."""
+    audio: Path | None = None
+    """Sound or video file that drives the head while it is edited; None: its own clip."""
+    edit_region: EditRegion = "frame"
+    """The region of the edited frames that is learned: the head, the portrait (head and torso), or the whole frame.
+    Elsewhere the head keeps its unedited colours."""
+    edit: EditConfig = field(default_factory=EditConfig)
+    """Dataset updates and training."""
+    editor: AnyEditorConfig = field(default_factory=InstructPix2PixConfig)
+    """The editor of the frames."""
+    captions: tuple[str, str] | None = None
+    """Captions of the head before and after the edit, for the CLIP direction metric; None: the preset's, if the
+    instruction is the preset's too."""
+    max_num_iterations: int = 0
+    """Training steps; 0: as many as the epochs and frames require."""
+    pipeline: EditPipelineConfig = field(default_factory=EditPipelineConfig)
+    """Pipeline configuration."""
+
+    def set_timestamp(self) -> None:
+        """Names the run and resolves what it edits before the config is saved: afterwards the run needs no base.
+
+        Raises:
+            NTalkerError: there is nothing to edit or to train, or an option is invalid.
+        """
+        source = self._source()
+        if self.checkpoint_to_resume() is not None:
+            self._complete_from(source.config)
+        preset = self._resolve_instruction()
+        plan = make_plan(self.edit, preset and preset.guidance, preset and preset.steps)
+        # The saved run records the bounds, wherever they came from.
+        self.edit = dataclasses.replace(self.edit, guidance=plan.bounds[0], steps=plan.bounds[1])
+        if plan.update_before(0) is None:
+            raise NTalkerError(
+                f"--edit.strategy {self.edit.strategy} edits frames between steps on large patches, and there are "
+                "none: give --edit.epochs at least 1."
+            )
+        self.editor.check(self.instruction)
+        self._adopt(source)
+        evenly_spaced(self.edit.num_frames, self._num_driving_frames(source))
+        self.max_num_iterations = self.max_num_iterations or plan.total_steps
+        super().set_timestamp()
+        verb = "Resuming the edit" if isinstance(source.config, type(self)) and self.load_checkpoint else "Editing"
+        # `out` prints square brackets of an instruction as they are.
+        CONSOLE.out(
+            f"{verb} {source.folder} ({source.steps} of {source.config.max_num_iterations} steps): "
+            f'"{self.instruction}"\nEditor: {self.editor.describe(self.instruction)}'
+        )
+
+    def plan(self) -> EditPlan:
+        """The schedule of the edit."""
+        return make_plan(self.edit)
+
+    def _complete_from(self, interrupted: "EditTrainerConfig") -> None:
+        """Takes the request of the interrupted edit, except for what this command gives."""
+        request = [name for name in REQUEST if name != "instruction" or self.preset is None]
+        saved = {name: getattr(interrupted, name) for name in request}
+        pipeline = dataclasses.replace(self.pipeline, model=interrupted.pipeline.model)
+        given = with_typed_options(dataclasses.replace(self, **saved, pipeline=pipeline), sys.argv[1:])
+        if given is None:
+            # Configured in Python, every field counts as given; only an instruction may be missing.
+            self.instruction = self.instruction or saved.get("instruction", "")
+            return
+        for name in request:
+            setattr(self, name, getattr(given, name))
+        self.pipeline = dataclasses.replace(self.pipeline, model=given.pipeline.model)
+
+    def _resolve_instruction(self) -> EditPreset | None:
+        """Takes from the preset what the user does not give."""
+        preset = None if self.preset is None else load_preset(self.preset)
+        if preset is not None:
+            self.instruction = self.instruction or preset.instruction
+            # The preset's captions may be wrong for another instruction.
+            if self.instruction == preset.instruction:
+                self.captions = self.captions or (preset.caption_before, preset.caption_after)
+        self.instruction = check_instruction(self.instruction)
+        if self.audio is not None:
+            self.audio = absolute(self.audio)
+            if not self.audio.is_file():
+                raise NTalkerError(f"There is no file at {self.audio}: check --audio.")
+        return preset
+
+    def _source(self) -> Run:
+        """The run whose weights this one starts from: its base, or the interrupted edit that it resumes."""
+        resumed = self.checkpoint_to_resume()
+        if resumed is None:
+            source = find_run(self.base, self.output_dir)
+            self.base = source.checkpoint
+            return source
+        source = read_run(resumed.parent.parent, resumed)
+        if not isinstance(source.config, EditTrainerConfig):
+            raise NTalkerError(f"{resumed} is not of an edit, so none can be resumed from it: name it with --base.")
+        recorded = source.config.base
+        assert recorded is not None
+        names = {recorded, *recorded.parents, recorded.parent.parent / "config.yml"}
+        if self.base is not None and absolute(self.base) not in names:
+            raise NTalkerError(f"The run to resume edits {recorded}, not {self.base}: leave --base out.")
+        self.base = recorded
+        return source
+
+    def _adopt(self, source: Run) -> None:
+        """Takes over the head's configuration and driving sequence, so that this run does not need its base."""
+        given = self.pipeline.datamanager.data
+        theirs = source.config.pipeline
+        datamanager = copy.deepcopy(theirs.datamanager)
+        datamanager.dataparser.driving = source.driving_folder
+        if given is not None:
+            datamanager.dataparser.data = absolute(given)
+            if find_source(datamanager.dataparser).clip is None:
+                raise NTalkerError(
+                    f"{given} is not the data set that {source.folder} was trained on: leave --data out, an edit needs "
+                    "the checkpoint alone."
+                )
+            datamanager.data = absolute(given)
+        model = edited_model_config(self.pipeline.model, theirs.model)
+        self.pipeline = dataclasses.replace(self.pipeline, datamanager=datamanager, model=model)
+        self.experiment_name = self.experiment_name or source.config.experiment_name
+
+    def _num_driving_frames(self, source: Run) -> int:
+        driving = source.driving()
+        return len(driving) if self.audio is None else len(new_features(driving, self.audio))
+
+    def _driving_writer(self) -> Callable[[Path], object]:
+        """Copies the source's driving sequence into a folder."""
+        driving = self.pipeline.datamanager.dataparser.driving
+        assert driving is not None
+        return partial(copy_folder, driving)
+
+
+def with_typed_options(config: EditTrainerConfig, arguments: Sequence[str]) -> EditTrainerConfig | None:
+    """A configuration overridden by the options of the command line, and by those alone.
+
+    ns-train's parser has filled in the method's defaults, which hides what the user typed. Parsing the same arguments
+    again with another configuration as the default brings it out: an option typed with its default value counts.
+
+    Args:
+        config: gives the values of all options that were not typed.
+        arguments: of the command line, without the program's name.
+
+    Returns:
+        None if the arguments do not start this method.
+    """
+    if list(arguments[:1]) != [config.method_name]:
+        return None
+    options = tyro.conf.SuppressFixed[tyro.conf.FlagConversionOff[type(config)]]  # As nerfstudio's own parser.
+    return tyro.cli(options, default=config, args=list(arguments[1:]))
+
+
+def edited_model_config(wanted: EditModelConfig, base: TalkerModelConfig) -> EditModelConfig:
+    """The configuration of an edited head: the base's, with the fields that only edits have from `wanted`."""
+    shared = {one.name: getattr(base, one.name) for one in dataclasses.fields(TalkerModelConfig)}
+    del shared["_target"]
+    # All levels of the base's grids are trained already, and an edit is of the clip's own background.
+    shared |= {"coarse_fraction": 0.0, "portrait": dataclasses.replace(base.portrait, background="plate")}
+    return dataclasses.replace(wanted, **copy.deepcopy(shared))
+
+
+def copy_folder(source: Path, target: Path) -> None:
+    """Copies a folder atomically, replacing an older copy.
+
+    Raises:
+        NTalkerError: it is missing, or the disk is full.
+    """
+    unfinished = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        shutil.copytree(source, unfinished)
+        # A run resumed under its own name has a copy already.
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(unfinished, target)
+    except (OSError, shutil.Error) as error:
+        raise NTalkerError(f"{source} cannot be copied to {target} ({error}).") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 class EditTrainer(TalkerTrainer):
-    """Edits frames between training steps, outside of the lock that training holds, and trains on them."""
+    """Trains on edited frames, and lets the dataset update continue when its next step has come."""
 
     config: EditTrainerConfig
     pipeline: EditPipeline  # type: ignore[assignment]
 
     def _load_checkpoint(self) -> None:
-        """Starts from the base's weights, or goes on where this edit was broken off.
+        """Loads the base's weights, or those of the interrupted edit, and prepares the dataset update.
 
         Raises:
             NTalkerError: a checkpoint does not fit, or something that the edit needs is missing.
         """
-        self.plan = self.config.plan()
-        self.total_steps = self.config.max_num_iterations
-        self.editor: Editor = self.config.editor.setup()
-        self.store = EditStore(absolute(self.base_dir) / STORE_FOLDER)
         self.stop_training = False
         self.pipeline.load_features()
         if self.config.checkpoint_to_resume() is None:
@@ -66,34 +270,72 @@ class EditTrainer(TalkerTrainer):
             self.pipeline.load_base(read_checkpoint(self.config.base)["pipeline"])
         else:
             super()._load_checkpoint()
+        self.dataset_update = self._make_dataset_update()
+        self._loop = self.dataset_update.run(self._start_step, self.config.max_num_iterations)
+        self._train_until: int | None = self._start_step
+
+    # Stock holds `train_lock` during a training step, and the viewer renders under it. An update takes minutes: it runs
+    # in the two hooks that stock calls without the lock, so that the viewer stays alive meanwhile.
+
+    def _init_viewer_state(self) -> None:
+        """Stock calls this before the first training step."""
+        super()._init_viewer_state()
+        self._continue_loop(self._start_step)
+
+    def _update_viewer_state(self, step: int) -> None:
+        """Stock calls this after each training step."""
+        super()._update_viewer_state(step)
+        self._continue_loop(step + 1)
+
+    def _continue_loop(self, step: int) -> None:
+        """Lets the dataset update continue if it waits for this training step."""
+        try:
+            while self._train_until is not None and self._train_until <= step:
+                self._train_until = next(self._loop, None)
+        except NTalkerError as error:
+            edited = self.dataset_update.store.newest_of_all("edited", step)
+            if not edited and self._start_step == 0:
+                shutil.rmtree(self.base_dir, ignore_errors=True)
+                remove_empty_folders(self.base_dir)
+                raise
+            raise NTalkerError(
+                f"{str(error).rstrip('.')}, and resume with --load-dir {self.checkpoint_dir}, which keeps all work "
+                "done so far."
+            ) from error
+
+    def _make_dataset_update(self) -> DatasetUpdate:
         driving = self._driving()
         self.pipeline.drive(driving)
-        self.indices = evenly_spaced(self.config.edit.num_frames, len(driving))
-        self.cameras = edit_cameras(driving, self.indices, self._dataparser().image_size)
-        self._take_over_frames()
+        indices = evenly_spaced(self.config.edit.num_frames, len(driving))
+        cameras = sequence_cameras(driving, indices, self.config.pipeline.datamanager.dataparser.image_size)
+        resumed = self.config.checkpoint_to_resume()
+        return DatasetUpdate(
+            head=self,
+            editor=self.config.editor.setup(),
+            batch_size=self.config.editor.batch_size,
+            device=torch.device(self.device),
+            instruction=self.config.instruction,
+            region=self.config.edit_region,
+            plan=self.config.plan(),
+            driving=driving,
+            indices=indices,
+            cameras=cameras,
+            plate=self.pipeline.plate(cameras[0:1]),
+            store=EditStore.open(
+                absolute(self.base_dir) / STORE_FOLDER,
+                self._description(indices),
+                None if resumed is None else resumed.parent.parent / STORE_FOLDER,
+                self._start_step,
+            ),
+        )
 
     def _driving(self) -> DrivingSequence:
-        """What drives the head while it is edited: its clip, or new audio."""
+        """The sequence that drives the head while it is edited: its clip, or new audio."""
         own = DrivingSequence.load(absolute(self.base_dir) / DRIVING_FOLDER)
         return own if self.config.audio is None else sequence_for_audio(own, self.config.audio)
 
-    def _dataparser(self) -> TalkerDataParserConfig:
-        return self.config.pipeline.datamanager.dataparser
-
-    def _take_over_frames(self) -> None:
-        """Brings the frames of the run that is resumed, as far as its checkpoint knows of them."""
-        resumed = self.config.checkpoint_to_resume()
-        if distributed.rank() == 0:
-            if resumed is not None:
-                broken_off = EditStore(resumed.parent.parent / STORE_FOLDER)
-                broken_off.describe(self._description())
-                self.store.take_over(broken_off)
-                self.store.drop_after(self._start_step)
-            self.store.describe(self._description())
-        distributed.wait_for_all()
-
-    def _description(self) -> dict[str, Any]:
-        """What pictures that are kept depend on."""
+    def _description(self, indices: Int64[ndarray, " n"]) -> dict[str, Any]:
+        """Everything that stored pictures depend on."""
         config = self.config.edit
         return {
             "instruction": self.config.instruction,
@@ -102,264 +344,59 @@ class EditTrainer(TalkerTrainer):
             "region": self.config.edit_region,
             "editor": self.config.editor.describe(self.config.instruction),
             **{f"editor.{name}": value for name, value in self.config.editor.result_settings().items()},
-            "frames": self.indices.tolist(),
+            "frames": indices.tolist(),
             **{name: getattr(config, name) for name in ("strategy", "updates", "epochs", "interval", "noise", "seed")},
-            "guidance": self.plan.bounds[0],
-            "steps": self.plan.bounds[1],
+            "guidance": config.guidance,
+            "steps": config.steps,
         }
 
-    def _init_viewer_state(self) -> None:
-        """Stock calls this once before the first step: the viewer stands, and no lock is held."""
-        super()._init_viewer_state()
-        try:
-            self._between_steps(self._start_step)
-        except NTalkerError:
-            if not self._can_go_on():
-                shutil.rmtree(self.base_dir, ignore_errors=True)
-                remove_empty_folders(self.base_dir)
-            raise
+    # What the dataset update needs of its trainer, see `HeadInTraining`.
 
-    def _can_go_on(self) -> bool:
-        """Whether this run is worth resuming; before the first frame is edited there is nothing to go on with."""
-        return self._start_step > 0 or bool(self.store.newest_of_all("edited", self.total_steps))
+    @property
+    def head_device(self) -> torch.device:
+        """See `MovableHead`."""
+        return self.pipeline.device
 
-    def _update_viewer_state(self, step: int) -> None:
-        """Stock calls this after each step, when it has given the lock back."""
-        super()._update_viewer_state(step)
-        self._between_steps(step + 1)
-
-    def _between_steps(self, step: int) -> None:
-        """What is due before a training step: the sheet of the round that ended, and the edit of the next one."""
-        if step in self.plan.rounds[1:] and step < self.total_steps:
-            self._write_sheet(f"update-{self.plan.rounds.index(step)}", step)
-        edit = self.plan.edit_before(step) if step < self.total_steps else None
-        whole = edit is not None and len(edit.frames) == len(self.indices)
-        if step == 0 or whole:
-            # Where an edit is broken off, the field that it rendered from is there again.
-            self.save_checkpoint(step - 1)
-        frames = self.pipeline.frames
-        if frames is None:
-            frames = self._all_frames(step)
-            self.pipeline.supervise(frames, self.plan)
-        if edit is None:
-            return
-        try:
-            self._make_edit(edit, step)
-        except NTalkerError as error:
-            if not self._can_go_on():
-                raise
-            raise NTalkerError(
-                f"{str(error).rstrip('.')}, and go on with --load-dir {self.checkpoint_dir}, where all that is done is "
-                "kept."
-            ) from error
-        for place in edit.frames:
-            frames.edited[place] = self._edited_at(place, step)
-
-    def _all_frames(self, step: int) -> EditFrames:
-        """The N frames as they are known before a step; the unedited ones are rendered where this is the first."""
-        unedited = self._unedited()
-        frames = EditFrames(
-            driving=self.pipeline.driving(),
-            indices=self.indices,
-            cameras=self.cameras,
-            plate=self.pipeline.plate(self.cameras[0:1]),
-            unedited=unedited,
-            opacities=np.stack([self._kept("head"), self._kept("torso")], axis=-1),
-            lips=self._lips(unedited),
-            edited=unedited.copy(),
-        )
-        for place in range(len(frames)):
-            frames.edited[place] = self._edited_at(place, step, unedited[place])
-        return frames
-
-    def _unedited(self) -> UInt8[np.ndarray, "n h w 3"]:
-        """What the base shows at the N frames, and where its head and torso are: rendered once and kept."""
-        places = range(len(self.indices))
-        missing = [place for place in distributed.share(places) if not self.store.has("torso", self._frame(place), 0)]
-        for place in _tracked(missing, "Unedited frames"):
-            outputs = self._render(place)
-            self.store.put("base", self._frame(place), 0, to_bytes(outputs["field_rgb"]))
-            for layer in ("head", "torso"):
-                self.store.put(layer, self._frame(place), 0, to_bytes(outputs[f"{layer}_opacity"])[..., 0])
-        distributed.wait_for_all()
-        return self._kept("base")
-
-    def _kept(self, kind: Kind) -> UInt8[np.ndarray, "n h w *channels"]:
-        """What is kept of the N frames as they were before the edit."""
-        return np.stack([self.store.get(kind, int(frame), 0) for frame in self.indices])
-
-    def _lips(self, unedited: UInt8[np.ndarray, "n h w 3"]) -> Bool[np.ndarray, "n h w"]:
-        """Where the base's lips are, found once and kept."""
-        if distributed.rank() == 0 and not all(self.store.has("lips", int(frame), 0) for frame in self.indices):
-            masks, found = lip_masks(unedited, self.pipeline.driving(), self.indices)
-            CONSOLE.print(f"Lips found in {found} of the {len(masks)} unedited frames.")
-            for frame, mask in zip(self.indices, masks, strict=True):
-                self.store.put("lips", int(frame), 0, mask_to_picture(mask))
-        distributed.wait_for_all()
-        return self._kept("lips") > 0
-
-    def _make_edit(self, edit: Edit, step: int) -> None:
-        """One dataset update, or this process's share of it: render, edit, keep. What is kept already is not redone."""
-        waiting = [
-            place for place in distributed.share(edit.frames) if not self.store.has("edited", self._frame(place), step)
-        ]
-        with self._memory_shared():
-            if len(edit.frames) == 1:
-                list(self._in_batches(waiting, edit, step))
-            else:
-                self._edit_all(waiting, edit, step)
-        distributed.wait_for_all()
-
-    def _edit_all(self, waiting: list[int], edit: Edit, step: int) -> None:
-        """Edits many frames under a bar, then lets go of the editor's weights."""
-        count, strength = len(edit.frames), edit.strength
-        updates = len(self.plan.rounds) - 1
-        CONSOLE.print(
-            f"Update {edit.number} of {updates}: {count} frames, guidance {strength.guidance:g}, "
-            f"{strength.steps} of {strength.full_steps} steps."
-        )
-        begin = time.monotonic()
-        with progress_bar() as bar:
-            task = bar.add_task(f"Update {edit.number}: rendering", total=len(waiting))
-            for place in waiting:
-                self._before(place, step)
-                bar.update(task, advance=1)
-            bar.reset(task, total=len(waiting), description=f"Update {edit.number}: editing")
-            for done in self._in_batches(waiting, edit, step):
-                rate = done / max(time.monotonic() - begin, 1e-6)
-                bar.update(task, completed=done, description=f"Update {edit.number}: {rate:.2f} frames/s")
-        self.editor.unload()
-        if torch.cuda.is_available():
-            CONSOLE.print(f"Peak GPU memory: {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB.")
-
-    def _in_batches(self, waiting: list[int], edit: Edit, step: int) -> Iterator[int]:
-        """Edits frames in batches that fit into memory; yields how many are done."""
-        batch, done = max(self.config.editor.batch_size, 1), 0
-        while done < len(waiting):
-            part = waiting[done : done + batch]
-            if not self._fits(part, edit, step):
-                batch = self._make_room(len(part))
-                continue
-            done += len(part)
-            yield done
-
-    def _fits(self, places: Sequence[int], edit: Edit, step: int) -> bool:
-        """Edits a batch, unless there is too little memory for it."""
-        try:
-            self._edit_batch(places, edit, step)
-        except torch.OutOfMemoryError:
-            return False
-        return True
-
-    def _make_room(self, batch: int) -> int:
-        """Moves the field off the card, or where that is done, halves the batch.
-
-        Returns:
-            How many frames to edit at a time from now on.
-
-        Raises:
-            NTalkerError: not even one frame fits.
-        """
-        torch.cuda.empty_cache()
-        if self.pipeline.device.type == "cuda":
-            CONSOLE.print("The editor needs memory: the field leaves the card while it works.")
-            with self.train_lock:
-                self.pipeline.model.to("cpu")
-            torch.cuda.empty_cache()
-            return batch
-        if batch > 1:
-            CONSOLE.print(f"The editor needs memory: {batch // 2} frames at a time.")
-            return batch // 2
-        raise NTalkerError(
-            "The editor does not fit into the card's memory: begin anew with a smaller --editor.size, or give it "
-            "--editor.save-memory True or another card (--editor.device cuda:1)."
-        )
-
-    @contextmanager
-    def _memory_shared(self) -> Iterator[None]:
-        """Brings the field back to where it was, whatever happens to it for the editor's sake."""
-        device = self.pipeline.device
-        try:
-            yield
-        finally:
-            if self.pipeline.device != device:
-                self.editor.unload()
-                with self.train_lock:
-                    self.pipeline.model.to(device)
-
-    def _edit_batch(self, places: Sequence[int], edit: Edit, step: int) -> None:
-        """Edits some frames and keeps them; outside of the edited region they stay the base's."""
-        self._wait_while_paused()
-        frames = self.pipeline.frames
-        assert frames is not None
-        conditions = frames.unedited[list(places)] if edit.original_condition else None
-        edited = self.editor.edit(
-            self._to_tensor(np.stack([self._before(place, step) for place in places])),
-            self.config.instruction,
-            edit.strength,
-            self.plan.seeds(tuple(int(self.indices[place]) for place in places)),
-            None if conditions is None else self._to_tensor(conditions),
-        )
-        if not bool(torch.isfinite(edited).all()):
-            raise NTalkerError(
-                "The editor gave pictures with values that are no numbers, as half precision does where it overflows: "
-                "take --editor.precision bf16 or fp32."
-            )
-        for place, picture in zip(places, edited, strict=True):
-            opacities = torch.from_numpy(frames.opacities[place]).float() / 255.0
-            head, torso = opacities.split(1, dim=-1)
-            layers = {"head_opacity": head, "torso_opacity": torso}
-            region = region_of(layers, self.config.edit_region).numpy()
-            kept = frames.unedited[place] / np.float32(255)
-            learned = region * picture.permute(1, 2, 0).float().cpu().numpy() + (1.0 - region) * kept
-            self.store.put("edited", self._frame(place), step, to_bytes(torch.from_numpy(learned)))
-
-    def _before(self, place: int, step: int) -> Pixels:
-        """A frame from the field as it is now, as the editor gets it."""
-        frame = self._frame(place)
-        if step == 0:
-            return self.store.get("base", frame, 0)
-        if not self.store.has("before", frame, step):
-            self._wait_while_paused()
-            self.store.put("before", frame, step, to_bytes(self._render(place)["field_rgb"]))
-        return self.store.get("before", frame, step)
-
-    def _edited_at(self, place: int, step: int, otherwise: Pixels | None = None) -> Pixels:
-        """The newest edited picture of a frame before a step."""
-        frame = self._frame(place)
-        made = self.store.newest("edited", frame, step)
-        if made is None and otherwise is not None:
-            return otherwise
-        return self.store.get("edited", frame, step if made is None else made)
-
-    def _frame(self, place: int) -> int:
-        """Where one of the N frames is in the driving sequence."""
-        return int(self.indices[place])
-
-    def _render(self, place: int) -> dict[str, Tensor]:
-        """A frame from the field as it is now; only for this the lock is held, so that the viewer draws meanwhile."""
+    def move_head(self, device: torch.device) -> None:
+        """See `MovableHead`."""
         with self.train_lock:
-            return self.pipeline.render(self.cameras[place : place + 1])
+            self.pipeline.model.to(device)
 
-    def _to_tensor(self, pictures: UInt8[np.ndarray, "n h w 3"]) -> Float[Tensor, "n 3 h w"]:
-        device = self.device if isinstance(self.device, str) else "cpu"
-        return torch.from_numpy(pictures).permute(0, 3, 1, 2).to(device).float() / 255.0
+    def render(self, camera: Any) -> dict[str, Tensor]:
+        """See `HeadInTraining`; only this holds the lock, so that the viewer renders between the frames."""
+        with self.train_lock:
+            return self.pipeline.render(camera)
 
-    def _wait_while_paused(self) -> None:
-        """Honours the viewer's pause button, and `shutdown`."""
+    def supervise(self, supervision: Supervision) -> None:
+        """See `HeadInTraining`."""
+        self.pipeline.supervision = supervision
+
+    def wait_while_paused(self) -> None:
+        """See `HeadInTraining`: the viewer's pause button, and `shutdown`."""
         while self.training_state == "paused" and not self.stop_training:
             time.sleep(0.05)
         if self.stop_training:
             raise KeyboardInterrupt
 
+    @check_main_thread
+    def save_checkpoint(self, step: int) -> None:
+        """Writes a checkpoint and removes edited frames that only older checkpoints need.
+
+        Args:
+            step: training step that was done last; -1 before the first.
+        """
+        super().save_checkpoint(step)
+        if self.config.save_only_latest_checkpoint:
+            self.dataset_update.store.prune(step + 1)
+
     def train_iteration(self, step: int) -> Any:
-        """A training step; the first one, and the first on lips, tells how large the terms of the loss are.
+        """A training step; the first one, and the first on lips, report the weighted terms of the loss.
 
         Args:
             step: training step.
         """
         loss, losses, metrics = super().train_iteration(step)
-        if step in (0, self.plan.rounds[-1]):
+        if step in (0, self.dataset_update.plan.lip_start):
             terms = ", ".join(f"{name} {float(value):.4g}" for name, value in losses.items())
             CONSOLE.print(f"Weighted losses at step {step}: {terms}.")
             limit = 10.0 * float(losses["reconstruction"])
@@ -367,69 +404,3 @@ class EditTrainer(TalkerTrainer):
             if large:
                 CONSOLE.print(f"[yellow]More than ten times the reconstruction: {', '.join(large)}.[/yellow]")
         return loss, losses, metrics
-
-    @check_main_thread
-    def save_checkpoint(self, step: int) -> None:
-        """Writes a checkpoint; frames that only older checkpoints ask for go with those.
-
-        Args:
-            step: training step that was done last; -1 before the first.
-        """
-        super().save_checkpoint(step)
-        if self.config.save_only_latest_checkpoint:
-            self.store.prune(step + 1)
-
-    def _after_train(self) -> None:
-        """Draws the last sheet."""
-        self._write_sheet("final", self.total_steps)
-        super()._after_train()
-
-    @check_main_thread
-    def _write_sheet(self, name: str, step: int) -> None:
-        """Before, edited, and the field after training on it, side by side, for people to look at.
-
-        Args:
-            name: of the file.
-            step: training step that comes next.
-        """
-        from ntalker_ns.media.contact_sheet import grid, write_picture
-
-        frames = self.pipeline.frames
-        if frames is None:
-            return
-        rows, labels = [], []
-        for place in evenly_spaced(min(SHEET_ROWS, len(frames)), len(frames)):
-            frame = self._frame(int(place))
-            made = self.store.newest("before", frame, step - 1)
-            before = frames.unedited[place] if made is None else self.store.get("before", frame, made)
-            rows.append([before, frames.edited[place], to_bytes(self._render(int(place))["rgb"])])
-            labels.append(str(frame))
-        sheet = grid(rows, labels, ["before", "edited", "after training"], height=min(256, frames.size[1] * 2))
-        path = self.store.folder / "sheets" / f"{name}.png"
-        write_picture(path, sheet)
-        CONSOLE.out(f"Contact sheet: {path}")
-
-
-def region_of(outputs: dict[str, Tensor], region: EditRegion) -> Float[Tensor, "h w 1"]:
-    """How much of each pixel belongs to what is edited, 0 to 1.
-
-    Args:
-        outputs: head_opacity and torso_opacity (h, w, 1), as of `EditModel.get_outputs_for_camera`.
-        region: what is edited.
-    """
-    head = outputs["head_opacity"]
-    if region == "head":
-        return head
-    if region == "portrait":
-        return head + (1.0 - head) * outputs["torso_opacity"]
-    return torch.ones_like(head)
-
-
-def to_bytes(picture: Float[Tensor, "h w c"]) -> UInt8[np.ndarray, "h w c"]:
-    """A picture in [0, 1] as 8-bit values."""
-    return (picture.float().clamp(0.0, 1.0) * 255.0).round().byte().cpu().numpy()
-
-
-def _tracked(places: list[int], description: str) -> Iterable[int]:
-    """Under a bar, if there is anything to do."""
-    return track(places, description) if places else places

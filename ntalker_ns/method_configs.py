@@ -3,13 +3,14 @@
 from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.plugins.types import MethodSpecification
 
-from ntalker_ns.edit_config import EditTrainerConfig
 from ntalker_ns.edit_model import EditModelConfig
 from ntalker_ns.edit_pipeline import EditPipelineConfig
+from ntalker_ns.edit_trainer import EditTrainerConfig
 from ntalker_ns.editing.filters import FilterEditorConfig
 from ntalker_ns.editing.plan import EditConfig
 from ntalker_ns.field.talker_field import TalkerFieldConfig
 from ntalker_ns.field.torso_field import TorsoFieldConfig
+from ntalker_ns.refinement.losses import EditLossConfig
 from ntalker_ns.rendering.portrait import PortraitConfig
 from ntalker_ns.run_folder import written_by_earlier_version
 from ntalker_ns.stock import print_as_sentence
@@ -157,9 +158,8 @@ ntalker_edit_small = MethodSpecification(
             model=EditModelConfig(
                 discriminator_channels=(32, 64, 128),
                 vgg_optional=True,
-                # Not the paper's: the fields' descriptions say why.
-                lip_edge_weight=0.01,
-                lip_edge_scale=30.0,
+                # Not the paper's values, see the fields' descriptions.
+                losses=EditLossConfig(lip_edge=0.01, lip_edge_scale=30.0),
             )
         ),
         optimizers=_edit_optimizers(SMALL_EDIT, grids=1e-2, networks=2e-3, around=5e-3, refinement=1e-3),

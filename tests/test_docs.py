@@ -83,7 +83,7 @@ def _options(command: str) -> set[str]:
 
 def _is_field(method: str, option: str) -> bool:
     """Whether a method's configuration has the field that an option of ns-train names."""
-    from ntalker_ns.edit_config import AnyEditorConfig
+    from ntalker_ns.edit_trainer import AnyEditorConfig
     from ntalker_ns.runs import method_config
 
     value: Any = method_config(method)

@@ -1,4 +1,4 @@
-"""The edited head's model: patches equal pictures, terms of the loss, what is outside of checkpoints."""
+"""The edited head: patches equal pictures, terms of the loss, refinement."""
 
 from pathlib import Path
 from typing import Any
@@ -8,12 +8,11 @@ import pytest
 import torch
 from nerfstudio.engine.callbacks import TrainingCallbackAttributes, TrainingCallbackLocation
 from support.tiny_clip import write_tiny_clip
-from support.tiny_edit import start, tiny_edit, train_base
+from support.tiny_edit import render, start, tiny_edit, train_base
 
-from ntalker_ns.edit_config import edited_model_config
 from ntalker_ns.edit_model import EditModel, as_picture
-from ntalker_ns.edit_trainer import EditTrainer, region_of, to_bytes
-from ntalker_ns.editing.frames import EditFrames, evenly_spaced, lip_masks
+from ntalker_ns.edit_trainer import EditTrainer, edited_model_config
+from ntalker_ns.editing.frames import EditFrames, Supervision, evenly_spaced, lip_masks, to_bytes
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.refinement.losses import lip_edge_loss, perceptual_loss, style_loss
 from ntalker_ns.refinement.vgg import VGGFeatures, vgg_layers
@@ -44,11 +43,11 @@ def trainer(base: TalkerTrainer, tmp_path: Path) -> EditTrainer:
 
 @pytest.fixture
 def frames(trainer: EditTrainer) -> EditFrames:
-    return trainer._all_frames(0)
+    return trainer.dataset_update.unedited_frames()
 
 
 def head(trainer: EditTrainer) -> EditModel:
-    """Its model: nerfstudio's pipelines promise no more than some model."""
+    """Its model, typed."""
     model = trainer.pipeline.model
     assert isinstance(model, EditModel)
     return model
@@ -61,9 +60,8 @@ def patch(trainer: EditTrainer, frames: EditFrames, on_lips: bool = False) -> An
 def test_a_training_patch_is_a_piece_of_the_rendered_picture(trainer: EditTrainer, frames: EditFrames):
     model = head(trainer)
     bundle, batch = patch(trainer, frames)
-    # On the host, which would have to wait for a GPU to know it by the rays' times.
     assert bundle.step.frames.tolist() == model._frames_of_times(bundle.times).unique().tolist()
-    picture = trainer._render(2)
+    picture = render(trainer, 2)
     model.eval()  # No jitter: the samples of rendering.
     outputs = model(bundle)
     places = (bundle.step.place * torch.tensor(frames.size)).floor().long()
@@ -89,7 +87,7 @@ def test_training_conditions_are_those_of_rendering(trainer: EditTrainer):
     assert model.train().training
 
 
-def test_lip_patches_lie_on_the_lips_and_bring_what_their_loss_needs(trainer: EditTrainer, frames: EditFrames):
+def test_lip_patches_lie_on_the_lips_and_include_the_inputs_of_their_loss(trainer: EditTrainer, frames: EditFrames):
     frames.unedited[:] = 255 - frames.unedited
     bundle, batch = patch(trainer, frames, on_lips=True)
     assert batch["lip_mask"].shape == (1, 1, SIDE, SIDE)
@@ -107,7 +105,7 @@ def test_lip_patches_lie_on_the_lips_and_bring_what_their_loss_needs(trainer: Ed
 def test_the_loss_is_equation_9(trainer: EditTrainer, frames: EditFrames):
     torch.manual_seed(0)
     config, model = trainer.config.pipeline.model, head(trainer).train()
-    config.perceptual_weight, config.style_weight = 0.001, 10.0
+    config.losses.perceptual, config.losses.style = 0.001, 10.0
     vgg = VGGFeatures({f"features.{name}": value for name, value in vgg_layers().state_dict().items()})
     model._outside["vgg"] = vgg
     bundle, batch = patch(trainer, frames)
@@ -120,7 +118,7 @@ def test_the_loss_is_equation_9(trainer: EditTrainer, frames: EditFrames):
         "perceptual": 0.001 * perceptual_loss(features, targets),
         "style": 10.0 * style_loss(features, targets),
         "adversarial": 0.01 * torch.nn.functional.softplus(-model.discriminator.eval()(outputs["final"])).mean(),
-        "opacity": config.opacity_weight * (outputs["opacities"] - batch["opacities"]).square().mean(),
+        "opacity": config.losses.opacity * (outputs["opacities"] - batch["opacities"]).square().mean(),
         "occlusion": config.occlusion_weight * occlusion_prior(outputs[STEP].occlusion, config.step_size, SIDE**2),
     }
     assert losses.keys() == {*expected, "discriminator"}
@@ -132,14 +130,14 @@ def test_the_loss_is_equation_9(trainer: EditTrainer, frames: EditFrames):
         assert any(parameter.grad is not None and parameter.grad.abs().max() > 0 for parameter in group), name
 
 
-def test_a_patch_knows_how_opaque_head_and_torso_were(trainer: EditTrainer, frames: EditFrames):
+def test_opacities_are_held_at_those_before_the_edit(trainer: EditTrainer, frames: EditFrames):
     bundle, batch = patch(trainer, frames)
-    before = trainer._render(2)
+    before = render(trainer, 2)
     model = head(trainer).eval()
     places = (bundle.step.place * torch.tensor(frames.size)).floor().long()
     expected = torch.cat([before["head_opacity"], before["torso_opacity"]], dim=-1)[places[:, 1], places[:, 0]]
     torch.testing.assert_close(batch["opacities"], expected, rtol=0, atol=0.5 / 255 + 1e-6)
-    # What is asked of the model is what a picture shows.
+    # The model's training outputs are those of a picture.
     torch.testing.assert_close(model(bundle)["opacities"], expected, rtol=0, atol=2e-3)
     with torch.no_grad():
         model.portrait.torso.color_net.layers[-1].bias.add_(2.0)  # type: ignore[operator, union-attr]
@@ -150,9 +148,9 @@ def test_a_patch_knows_how_opaque_head_and_torso_were(trainer: EditTrainer, fram
     assert gradient.abs().max() > 0
 
 
-def test_without_vgg_it_ends_or_says_what_it_does(trainer: EditTrainer, frames: EditFrames, capsys: Any):
+def test_missing_vgg_weights_are_an_error_unless_optional(trainer: EditTrainer, frames: EditFrames, capsys: Any):
     config, model = trainer.config.pipeline.model, head(trainer).train()
-    config.vgg_weights, config.style_weight = Path("nowhere.pth"), 10.0
+    config.vgg_weights, config.losses.style = Path("nowhere.pth"), 10.0
     with pytest.raises(NTalkerError, match=r"nowhere\.pth cannot be read"):
         trainer.pipeline.load_features()
     config.vgg_optional = True
@@ -167,10 +165,10 @@ def test_without_vgg_it_ends_or_says_what_it_does(trainer: EditTrainer, frames: 
 
 
 def test_lip_patches_close_no_cells(trainer: EditTrainer, frames: EditFrames):
-    model = head(trainer)
+    model, plan = head(trainer), trainer.config.plan()
     before = model.occupancy.visible.clone()
-    assert [trainer.plan.on_lips(step) for step in (16, 24)] == [False, True]
-    trainer.pipeline.supervise(frames, trainer.plan)
+    assert [plan.on_lips(step) for step in (16, 24)] == [False, True]
+    trainer.supervise(Supervision(frames, plan))
     attributes = TrainingCallbackAttributes(
         optimizers=None, grad_scaler=None, pipeline=trainer.pipeline, trainer=trainer
     )
@@ -181,12 +179,12 @@ def test_lip_patches_close_no_cells(trainer: EditTrainer, frames: EditFrames):
     assert not torch.equal(model.occupancy.visible, before)
 
 
-def test_the_weight_mixes_field_and_refinement(trainer: EditTrainer):
+def test_the_refinement_weight_mixes_rendered_and_refined_picture(trainer: EditTrainer):
     model = head(trainer)
     pictures = {}
     for weight in (0.0, 0.5, 1.0):
         set_refinement_weight(model, weight)
-        pictures[weight] = trainer._render(0)
+        pictures[weight] = render(trainer, 0)
     torch.testing.assert_close(pictures[0.0]["rgb"], pictures[1.0]["field_rgb"])
     middle = (0.5 * (model.refinement(planes(pictures[0.0]["rgb"])) + planes(pictures[0.0]["rgb"]))).clamp(0, 1)
     torch.testing.assert_close(planes(pictures[0.5]["rgb"]), middle)
@@ -197,7 +195,7 @@ def test_a_chosen_background_is_not_refined(trainer: EditTrainer):
     model = head(trainer)
     set_refinement_weight(model, 1.0)
     model.portrait.set_background("#20c040")
-    outputs = trainer._render(0)
+    outputs = render(trainer, 0)
     around = (1 - outputs["head_opacity"]) * (1 - outputs["torso_opacity"])
     refined = model.refinement(planes(outputs["field_rgb"]))[0].permute(1, 2, 0).clamp(0, 1)
     expected = around * outputs["field_rgb"] + (1 - around) * refined
@@ -210,16 +208,15 @@ def planes(picture: torch.Tensor) -> torch.Tensor:
     return picture.permute(2, 0, 1)[None]
 
 
-def test_regions_add_up(trainer: EditTrainer):
-    outputs = trainer._render(1)
-    head, portrait, frame = (region_of(outputs, region) for region in ("head", "portrait", "frame"))
-    assert bool((head <= portrait + 1e-6).all())
-    assert bool((portrait <= frame + 1e-6).all())
-    assert bool((frame == 1).all())
-    torch.testing.assert_close(1 - portrait, (1 - outputs["head_opacity"]) * (1 - outputs["torso_opacity"]))
+def test_regions_are_head_portrait_and_frame(frames: EditFrames):
+    head, portrait, frame = (frames.region(1, region) for region in ("head", "portrait", "frame"))
+    opacities = frames.opacities[1] / 255
+    np.testing.assert_allclose(head[..., 0], opacities[..., 0], atol=1e-6)
+    np.testing.assert_allclose(1 - portrait[..., 0], (1 - opacities).prod(axis=-1), atol=1e-6)
+    assert (frame == 1).all()
 
 
-def test_the_bases_configuration_is_taken_over(base: TalkerTrainer):
+def test_an_edit_takes_over_its_bases_configuration(base: TalkerTrainer):
     theirs = base.config.pipeline.model
     theirs.coarse_fraction = 0.7
     own = edited_model_config(tiny_edit(Path()).pipeline.model, theirs)
@@ -239,11 +236,11 @@ def test_frames_are_evenly_spaced():
         evenly_spaced(5, 4)
 
 
-def test_lips_that_are_not_found_are_taken_from_the_lip_box(base: TalkerTrainer):
+def test_undetected_lips_are_placed_in_the_lip_box(base: TalkerTrainer):
     driving = base.pipeline._driving()
     indices = np.array([0, 7])
-    masks, found = lip_masks(np.zeros((2, 20, 20, 3), np.uint8), driving, indices)
-    assert found == 0
+    masks, detected = lip_masks(np.zeros((2, 20, 20, 3), np.uint8), driving, indices)
+    assert detected == 0
     for mask, index in zip(masks, indices, strict=True):
         rows, columns = np.nonzero(mask)
         x0, y0, x1, y1 = driving.track.lip_boxes[index] / 2

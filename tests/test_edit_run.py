@@ -1,10 +1,11 @@
-"""Whole edits, tiny: what they find, what they write, what they learn, and that a kill changes nothing."""
+"""Whole tiny edits: inputs, results, training, and resuming after an interruption."""
 
 import dataclasses
 import errno
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import tyro
 import yaml
+from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion
 from support.tiny_clip import write_tiny_clip
 from support.tiny_diffusion import save_ip2p
-from support.tiny_edit import FRAMES, frames_of, start, tiny_edit, train_base, train_edit
+from support.tiny_edit import FRAMES, frames_of, render, start, tiny_edit, train_base, train_edit
 from support.tiny_run import tiny_config
 
 from ntalker_ns.driving.sequence import DrivingSequence
-from ntalker_ns.edit_config import EditTrainerConfig, given_or_saved
 from ntalker_ns.edit_model import EditModel
-from ntalker_ns.edit_trainer import EditTrainer
+from ntalker_ns.edit_trainer import EditTrainer, EditTrainerConfig, with_typed_options
 from ntalker_ns.editing.filters import FilterEditor, FilterEditorConfig
 from ntalker_ns.editing.instruct_pix2pix import InstructPix2Pix, InstructPix2PixConfig
 from ntalker_ns.editing.plan import Strength
@@ -67,26 +69,26 @@ def test_an_edit_takes_the_newest_base_and_then_stands_alone(edit: EditTrainer, 
     assert [path.name for path in edit.checkpoint_dir.iterdir()] == ["step-000000024.ckpt"]
 
 
-def test_the_updates_follow_the_schedule_and_are_kept(edit: EditTrainer):
-    editor, store = FilterEditor(edit.config.editor), edit.store  # type: ignore[arg-type]
+def test_the_updates_follow_the_schedule_and_are_stored(edit: EditTrainer):
+    editor, store = FilterEditor(edit.config.editor), edit.dataset_update.store  # type: ignore[arg-type]
     # Pictures of the first update go with the checkpoint that asked for them.
-    assert store.newest_of_all("edited", 99) == dict.fromkeys(map(int, edit.indices), 10)
+    assert store.newest_of_all("edited", 99) == dict.fromkeys(map(int, edit.dataset_update.indices), 10)
     before = torch.from_numpy(frames_of(edit, "before", 10)).permute(0, 3, 1, 2).float() / 255
     expected = editor.edit(before, edit.config.instruction, Strength(6.0, 20, 20), [0] * FRAMES)
     found = torch.from_numpy(frames_of(edit, "edited", 10)).permute(0, 3, 1, 2).float() / 255
     torch.testing.assert_close(found, expected, rtol=0, atol=0.5 / 255 + 1e-6)
-    assert (edit.indices[0], edit.indices[-1]) == (0, 21)
+    assert (edit.dataset_update.indices[0], edit.dataset_update.indices[-1]) == (0, 21)
     assert {path.name for path in (store.folder / "sheets").iterdir()} == {"update-1.png", "update-2.png", "final.png"}
     assert json.loads((store.folder / "edit.json").read_text())["instruction"] == "Make it a sepia picture"
 
 
 def test_the_head_comes_nearer_to_the_edited_frames(edit: EditTrainer):
     edited, unedited = (frames_of(edit, kind, step).astype(float) for kind, step in (("edited", 10), ("base", 0)))
-    rendered = np.stack([edit._render(place)["field_rgb"].numpy() * 255 for place in range(FRAMES)])
+    rendered = np.stack([render(edit, place)["field_rgb"].numpy() * 255 for place in range(FRAMES)])
     assert np.square(rendered - edited).mean() < 0.7 * np.square(unedited - edited).mean()
 
 
-def test_what_hears_the_lips_is_left_alone_and_the_rest_learns(edit: EditTrainer, base: TalkerTrainer):
+def test_lip_regression_and_poses_stay_and_the_rest_is_trained(edit: EditTrainer, base: TalkerTrainer):
     own, theirs = weights(edit), weights(base)
     still = ("lip_reader", "pose_refinement", "appearance")
     for name, value in theirs.items():
@@ -110,11 +112,11 @@ def test_an_edit_loads_where_neither_base_nor_data_are(edit: EditTrainer, tmp_pa
     (run / "config.yml").write_text(yaml.dump(saved))
     model = load_run(run / "config.yml").model
     assert isinstance(model, EditModel)
-    picture = model.get_outputs_for_camera(edit.cameras[1:2])["rgb"]
-    torch.testing.assert_close(picture, edit._render(1)["rgb"])
-    assert (model.get_outputs_for_camera(edit.cameras[1:2])["field_rgb"] - picture).abs().max() > 1e-4
+    picture = model.get_outputs_for_camera(edit.dataset_update.cameras[1:2])["rgb"]
+    torch.testing.assert_close(picture, render(edit, 1)["rgb"])
+    assert (model.get_outputs_for_camera(edit.dataset_update.cameras[1:2])["field_rgb"] - picture).abs().max() > 1e-4
     model.refinement_weight.value = 0.0
-    outputs = model.get_outputs_for_camera(edit.cameras[1:2])
+    outputs = model.get_outputs_for_camera(edit.dataset_update.cameras[1:2])
     assert torch.equal(outputs["rgb"], outputs["field_rgb"])
 
 
@@ -124,7 +126,7 @@ class Killed(Exception):
 
 def kill_after(trainer: EditTrainer, edits: int, monkeypatch: Any) -> None:
     """Lets an edit die after it has written so many edited frames."""
-    put, written = trainer.store.put.__func__, []  # type: ignore[attr-defined]
+    put, written = trainer.dataset_update.store.put.__func__, []  # type: ignore[attr-defined]
 
     def counting(store: Any, kind: str, *arguments: Any) -> None:
         if kind == "edited":
@@ -133,10 +135,10 @@ def kill_after(trainer: EditTrainer, edits: int, monkeypatch: Any) -> None:
             written.append(kind)
         put(store, kind, *arguments)
 
-    monkeypatch.setattr(type(trainer.store), "put", counting)
+    monkeypatch.setattr(type(trainer.dataset_update.store), "put", counting)
     with pytest.raises(Killed):
         trainer.train()
-    monkeypatch.setattr(type(trainer.store), "put", put)
+    monkeypatch.setattr(type(trainer.dataset_update.store), "put", put)
 
 
 @pytest.mark.parametrize(
@@ -179,15 +181,16 @@ def test_killed_in_training_and_resumed_it_ends_the_same(edit: EditTrainer, base
 
 def check_same_end(resumed: EditTrainer, whole: EditTrainer) -> None:
     """Both have the same edited frames and weights."""
-    newest = whole.store.newest_of_all("edited", 99)
-    assert resumed.store.newest_of_all("edited", 99) == newest
+    newest = whole.dataset_update.store.newest_of_all("edited", 99)
+    assert resumed.dataset_update.store.newest_of_all("edited", 99) == newest
     for frame, step in newest.items():
-        np.testing.assert_array_equal(resumed.store.get("edited", frame, step), whole.store.get("edited", frame, step))
+        ours, theirs = (one.dataset_update.store.get("edited", frame, step) for one in (resumed, whole))
+        np.testing.assert_array_equal(ours, theirs)
     for name, value in weights(whole).items():
         torch.testing.assert_close(weights(resumed)[name], value, rtol=1e-4, atol=1e-6, msg=name)
 
 
-def test_pictures_without_numbers_end_an_edit_that_can_go_on(
+def test_pictures_that_are_not_finite_end_an_edit_that_can_be_resumed(
     edit: EditTrainer, base: TalkerTrainer, tmp_path: Path, monkeypatch: Any
 ):
     edit_frames, calls = FilterEditor.edit, []
@@ -200,14 +203,14 @@ def test_pictures_without_numbers_end_an_edit_that_can_go_on(
     with monkeypatch.context() as patch:
         patch.setattr(FilterEditor, "edit", overflowing)
         with pytest.raises(
-            NTalkerError, match=r"--editor\.precision bf16 or fp32, and go on with --load-dir (\S+),"
+            NTalkerError, match=r"--editor\.precision bf16 or fp32, and resume with --load-dir (\S+),"
         ) as said:
             broken.train()
     named = Path(str(said.value).split("--load-dir ")[1].split(",")[0])
     check_same_end(train_edit(tiny_edit(tmp_path / "resumed", load_dir=named)), edit)
 
 
-def test_an_iterative_edit_without_memory_is_a_sentence(base: TalkerTrainer, tmp_path: Path, monkeypatch: Any):
+def test_an_editor_that_does_not_fit_into_memory_is_an_error(base: TalkerTrainer, tmp_path: Path, monkeypatch: Any):
     trainer = start(tiny_edit(tmp_path, {"strategy": "iterative", "interval": 3}, base=base.base_dir))
     edit_frames, calls = FilterEditor.edit, []
 
@@ -218,7 +221,7 @@ def test_an_iterative_edit_without_memory_is_a_sentence(base: TalkerTrainer, tmp
         return edit_frames(*arguments, **options)
 
     monkeypatch.setattr(FilterEditor, "edit", too_large)
-    with pytest.raises(NTalkerError, match=r"does not fit into the card's memory: .* --load-dir"):
+    with pytest.raises(NTalkerError, match=r"does not fit into the GPU's memory: .* --load-dir"):
         trainer.train()
 
 
@@ -248,7 +251,7 @@ def test_instruct_pix2pix_killed_in_an_update_ends_the_same(
     kill_after(broken, 2 * FRAMES + 2, monkeypatch)
     other = config("other", load_dir=models_of(broken))
     other.editor = dataclasses.replace(editor, size=64)
-    with pytest.raises(NTalkerError, match=r"was edited with editor\.size None, this one asks for 64"):
+    with pytest.raises(NTalkerError, match=r"was edited with editor\.size None, this one has 64"):
         failing(other)
     # Three frames are left, in batches of two.
     batches = []
@@ -269,7 +272,7 @@ def test_an_edit_of_an_edit_goes_on_from_it(edit: EditTrainer, tmp_path: Path):
     assert second.config.experiment_name == "anna"
     np.testing.assert_allclose(
         frames_of(second, "base", 0) / 255,
-        torch.stack([edit._render(i)["field_rgb"] for i in range(FRAMES)]),
+        torch.stack([render(edit, i)["field_rgb"] for i in range(FRAMES)]),
         atol=0.003,
     )
 
@@ -279,15 +282,15 @@ def test_new_audio_can_drive_the_edit(base: TalkerTrainer, tmp_path: Path):
     np.save(tmp_path / "speech.npy", track)
     config = tiny_edit(tmp_path, {"num_frames": 9}, base=base.base_dir, audio=tmp_path / "speech.npy")
     trainer = train_edit(config)
-    assert trainer.indices.tolist() == list(range(9))
-    np.testing.assert_array_equal(trainer.pipeline.driving().track.features, track)
+    assert trainer.dataset_update.indices.tolist() == list(range(9))
+    np.testing.assert_array_equal(trainer.dataset_update.driving.track.features, track)
     assert len(DrivingSequence.load(trainer.base_dir / "driving")) == 22
     with pytest.raises(NTalkerError, match="more than the 9 frames"):
         tiny_edit(tmp_path, {"num_frames": 10}, base=base.base_dir, audio=tmp_path / "speech.npy").set_timestamp()
 
 
 @pytest.mark.parametrize("region", ["head", "portrait"])
-def test_a_region_leaves_the_rest_as_it_was(base: TalkerTrainer, tmp_path: Path, region: Any):
+def test_colours_outside_of_the_edited_region_stay(base: TalkerTrainer, tmp_path: Path, region: Any):
     options = {"updates": 1, "epochs": 1, "lip_epochs": 0}
     trainer = train_edit(tiny_edit(tmp_path, options, base=base.base_dir, edit_region=region, instruction="cold"))
     edited, unedited = (frames_of(trainer, kind, 0).astype(int) for kind in ("edited", "base"))
@@ -302,8 +305,8 @@ def test_a_region_leaves_the_rest_as_it_was(base: TalkerTrainer, tmp_path: Path,
 
 def test_one_time_edits_once(base: TalkerTrainer, tmp_path: Path):
     trainer = train_edit(tiny_edit(tmp_path, {"strategy": "one-time"}, base=base.base_dir))
-    assert set(trainer.store.newest_of_all("edited", 99).values()) == {0}
-    assert trainer.total_steps == 25
+    assert set(trainer.dataset_update.store.newest_of_all("edited", 99).values()) == {0}
+    assert trainer.config.max_num_iterations == 25
 
 
 def test_a_base_is_named_in_three_ways(base: TalkerTrainer, tmp_path: Path):
@@ -337,7 +340,7 @@ def failing(config: Any) -> Any:
     ("options", "said"),
     [
         ({"instruction": " "}, "There is no instruction"),
-        ({"instruction": "Make him old"}, "finds no style that it knows"),
+        ({"instruction": "Make him old"}, "knows no style named in"),
         ({"preset": "nobody"}, "There is no preset 'nobody'"),
         ({"base": Path("nowhere")}, r"There is no run at .*nowhere"),
         ({"base": Path("nowhere.ckpt")}, r"There is no checkpoint .*nowhere\.ckpt"),
@@ -349,14 +352,14 @@ def failing(config: Any) -> Any:
         ({"edit": {"num_frames": 23}}, "more than the 22 frames"),
     ],
 )
-def test_bad_input_is_a_sentence_and_leaves_nothing(base: TalkerTrainer, tmp_path: Path, options: dict, said: str):
+def test_bad_input_is_an_error_and_leaves_nothing(base: TalkerTrainer, tmp_path: Path, options: dict, said: str):
     options = {"base": base.base_dir, **options}
     with pytest.raises(NTalkerError, match=said):
         failing(tiny_edit(tmp_path / "outputs", **options))
     assert not list((tmp_path / "outputs").rglob("*"))
 
 
-def test_without_a_base_it_says_how_to_make_one(tmp_path: Path):
+def test_without_a_base_the_error_says_how_to_train_one(tmp_path: Path):
     with pytest.raises(NTalkerError, match=r"there is none: train one with ns-train ntalker-base.*--base"):
         failing(tiny_edit(tmp_path / "outputs"))
     shutil.copytree(tmp_path, tmp_path / "outputs")
@@ -375,36 +378,61 @@ def test_other_data_and_other_edits_are_refused(base: TalkerTrainer, edit: EditT
         config.set_timestamp()
     with pytest.raises(NTalkerError, match="none can be resumed from it: name it with --base"):
         failing(tiny_edit(tmp_path / "outputs", load_dir=base.checkpoint_dir))
-    with pytest.raises(NTalkerError, match="edited with instruction Make it a sepia picture, this one asks for cold"):
+    with pytest.raises(NTalkerError, match="edited with instruction Make it a sepia picture, this one has cold"):
         failing(
             tiny_edit(tmp_path / "outputs", load_dir=edit.checkpoint_dir, instruction="cold", max_num_iterations=30)
         )
     assert not list((tmp_path / "outputs").rglob("config.yml"))
 
 
-def test_a_resumed_edit_need_not_be_asked_for_again(edit: EditTrainer, tmp_path: Path):
-    def resumed(**options: Any) -> Any:
-        config = method_config("ntalker-edit-small", output_dir=tmp_path, load_dir=models_of(edit), **options)
-        config.set_timestamp()
-        return config
+def typed(monkeypatch: Any, *arguments: str) -> EditTrainerConfig:
+    """The configuration of an ns-train command line before the first step."""
+    monkeypatch.setattr(sys, "argv", ["ns-train", *arguments])
+    config: Any = tyro.cli(AnnotatedBaseConfigUnion)  # type: ignore[arg-type]
+    config.machine.device_type = "cpu"
+    config.set_timestamp()
+    return config
 
-    plain = resumed()
+
+def test_a_resumed_edit_takes_its_request_from_the_interrupted_one(edit: EditTrainer, tmp_path: Path, monkeypatch: Any):
+    resume = ("ntalker-edit-small", "--output-dir", str(tmp_path), "--load-dir", str(models_of(edit)))
+    plain = typed(monkeypatch, *resume)
     for name in ("instruction", "captions", "audio", "edit_region", "edit", "editor", "max_num_iterations"):
         assert getattr(plain, name) == getattr(edit.config, name), name
     assert plain.pipeline.model == edit.config.pipeline.model
-    # What the command gives stays; each field for itself.
-    given = resumed(edit=dataclasses.replace(SMALL_EDIT, lip_epochs=2), editor=FilterEditorConfig(batch_size=3))
-    assert given.edit == dataclasses.replace(edit.config.edit, lip_epochs=2)
+    # Each typed option counts, even with the method's default value.
+    usual = SMALL_EDIT.lip_epochs
+    assert usual != edit.config.edit.lip_epochs
+    given = typed(monkeypatch, *resume, "--edit.lip-epochs", str(usual), "editor:filter", "--editor.batch-size", "3")
+    assert given.edit == dataclasses.replace(edit.config.edit, lip_epochs=usual)
     assert given.editor == FilterEditorConfig(batch_size=3)
-    assert resumed(preset="bronze-statue").instruction == "Make them look like a bronze statue"
+    given = typed(monkeypatch, *resume, "--pipeline.model.losses.style", "10.0")
+    losses = edit.config.pipeline.model.losses
+    assert losses.style == 0
+    assert given.pipeline.model.losses == dataclasses.replace(losses, style=10.0)
+    assert typed(monkeypatch, *resume, "--preset", "bronze-statue").instruction == "Make them look like a bronze statue"
 
 
-def test_of_another_editor_its_own_defaults_are_the_usual():
-    saved, usual = InstructPix2PixConfig(image_guidance=2.0, size=256), FilterEditorConfig()
-    assert given_or_saved(usual, usual, saved) == saved
-    given = InstructPix2PixConfig(precision="bf16")
-    assert given_or_saved(given, usual, saved) == dataclasses.replace(saved, precision="bf16")
-    assert given_or_saved(given, usual, usual) == given
+def test_a_resumed_edit_configured_in_python_is_taken_as_it_is(edit: EditTrainer, tmp_path: Path):
+    config = method_config("ntalker-edit-small", output_dir=tmp_path, load_dir=models_of(edit))
+    config.edit = dataclasses.replace(edit.config.edit, lip_epochs=2)
+    config.set_timestamp()
+    assert config.instruction == edit.config.instruction
+    assert config.edit == dataclasses.replace(edit.config.edit, lip_epochs=2)
+
+
+def test_typed_options_override_any_default():
+    saved = EditTrainerConfig(method_name="ntalker-edit", editor=InstructPix2PixConfig(image_guidance=2.0, size=256))
+    assert with_typed_options(saved, ["train.py"]) is None
+    unchanged = with_typed_options(saved, ["ntalker-edit"])
+    assert unchanged is not None
+    assert unchanged.editor == saved.editor
+    given = with_typed_options(saved, ["ntalker-edit", "editor:ip2p", "--editor.size", "512"])
+    assert given is not None
+    assert given.editor == dataclasses.replace(saved.editor, size=512)
+    other = with_typed_options(saved, ["ntalker-edit", "editor:filter"])
+    assert other is not None
+    assert other.editor == FilterEditorConfig()
 
 
 @pytest.mark.parametrize("written", [0, 2])
@@ -419,11 +447,11 @@ def test_a_full_disk_before_the_first_edit_leaves_no_run(
     assert not list((tmp_path / "outputs").rglob("*.png"))
 
 
-def test_a_full_disk_during_an_update_names_what_to_go_on_with(base: TalkerTrainer, tmp_path: Path, monkeypatch: Any):
+def test_a_full_disk_during_an_update_names_the_run_to_resume(base: TalkerTrainer, tmp_path: Path, monkeypatch: Any):
     trainer = start(tiny_edit(tmp_path / "outputs", base=base.base_dir))
     # Of each frame the picture, two opacities and the lips; then the first edited one.
     fill_disk_after(4 * FRAMES + 1, monkeypatch)
-    with pytest.raises(NTalkerError, match=r"\): make room, and go on with --load-dir (\S+),") as said:
+    with pytest.raises(NTalkerError, match=r"\): make room, and resume with --load-dir (\S+),") as said:
         trainer.train()
     named = Path(str(said.value).split("--load-dir ")[1].split(",")[0])
     assert list(named.glob("step-*.ckpt"))
@@ -470,10 +498,10 @@ def test_a_stop_during_an_update_ends_it(base: TalkerTrainer, tmp_path: Path, mo
     monkeypatch.setattr(FilterEditor, "edit", stopping)
     with pytest.raises(KeyboardInterrupt):
         trainer.train()
-    assert len(trainer.store.newest_of_all("edited", 0)) == 1
+    assert len(trainer.dataset_update.store.newest_of_all("edited", 0)) == 1
 
 
-def test_presets_give_words_captions_and_bounds(base: TalkerTrainer, tmp_path: Path):
+def test_presets_give_instruction_captions_and_bounds(base: TalkerTrainer, tmp_path: Path):
     path = tmp_path / "own.yaml"
     path.write_text("instruction: sepia\ncaption_before: a\ncaption_after: b\nguidance: [2, 4]\n")
     config = tiny_edit(tmp_path, base=base.base_dir, instruction="", preset=str(path))
@@ -488,7 +516,9 @@ def test_presets_give_words_captions_and_bounds(base: TalkerTrainer, tmp_path: P
         assert (config.instruction, config.captions, config.edit.guidance) == ("cold", given, (2.0, 4.0))
 
 
-def test_brackets_in_an_instruction_are_its_own(base: TalkerTrainer, tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_brackets_in_an_instruction_are_printed_as_they_are(
+    base: TalkerTrainer, tmp_path: Path, capsys: pytest.CaptureFixture
+):
     tiny_edit(tmp_path, base=base.base_dir, instruction="A bronze [/old] man :smile:").set_timestamp()
     assert '"A bronze [/old] man :smile:"' in capsys.readouterr().out
 

@@ -1,1 +1,1 @@
-"""Edits of pictures: who makes them, how strong they are, where they are kept."""
+"""Instruction edits: the dataset update, its schedule and store, and the editors of its frames."""

@@ -1,30 +1,31 @@
-"""The frames of an edit in memory: where they are seen from, what they show, and patches of them."""
+"""The N frames of an edit in memory, and the training patches cut from them."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int64, UInt8
 from nerfstudio.cameras.cameras import Cameras
+from torch import Tensor
 
 from ntalker_ns.data import pixel_sampling
 from ntalker_ns.data.images import scaled_boxes
 from ntalker_ns.data.training_rays import EditInputs, TrainingRays
-from ntalker_ns.driving.cameras import sequence_cameras
 from ntalker_ns.driving.sequence import DrivingSequence
+from ntalker_ns.editing.plan import EditPlan, EditRegion
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.training.transfers import to_device
 
-UNSEEN = 0.5
-"""Side of the mouth that is assumed in a lip box where no lips are found, over the box's."""
+FALLBACK_MOUTH = 0.5
+"""Size of the mouth assumed where no lips are detected, as a fraction of the lip box."""
 
 
 def evenly_spaced(count: int, total: int) -> Int64[np.ndarray, " count"]:
-    """Frames evenly spaced over a sequence, its first and last among them.
+    """Indices of frames evenly spaced over a sequence, including its first and last.
 
     Raises:
-        NTalkerError: there are not so many frames.
+        NTalkerError: the sequence has fewer frames.
     """
     if count > total:
         raise NTalkerError(
@@ -40,22 +41,29 @@ class EditFrames:
 
     driving: DrivingSequence
     indices: Int64[np.ndarray, " n"]
-    """Their places in the driving sequence."""
+    """Of the frames in the driving sequence."""
     cameras: Cameras
-    """Theirs, with times."""
+    """One for each frame, with times."""
     plate: Float32[np.ndarray, "h w 3"]
-    """The background without the person, as the clip's camera sees it at this size."""
+    """The background without the person, as seen by the clip's camera at this size."""
     unedited: UInt8[np.ndarray, "n h w 3"]
-    """What the head showed before it was edited."""
+    """Renders of the unedited head."""
     opacities: UInt8[np.ndarray, "n h w 2"]
-    """How opaque its head and its torso were, 0 to 255."""
+    """Opacities of head and torso in them, 0 to 255."""
     lips: Bool[np.ndarray, "n h w"]
-    """Where its lips were."""
+    """Lip masks of them."""
     edited: UInt8[np.ndarray, "n h w 3"]
-    """What it is to show."""
+    """The training targets."""
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def region(self, frame: int, region: EditRegion) -> Float32[np.ndarray, "h w 1"]:
+        """Fraction of each pixel of a frame that belongs to the edited region, 0 to 1."""
+        head, torso = np.split(_unit(self.opacities[frame]), 2, axis=-1)
+        if region == "head":
+            return head
+        return head + (1 - head) * torso if region == "portrait" else np.ones_like(head)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -65,14 +73,14 @@ class EditFrames:
     def patch(
         self, rng: np.random.Generator, frame: int, side: int, on_lips: bool, device: torch.device
     ) -> tuple[TrainingRays, dict[str, Any]]:
-        """A patch of a frame, as `EditModel` takes it.
+        """A patch of a frame, as rays and batch of `EditModel`.
 
         Args:
-            rng: draws its place.
-            frame: which of the N.
+            rng: draws its position.
+            frame: index among the N frames.
             side: px; at most the frame's.
-            on_lips: whether it lies on the lips, and comes with what the lip-edge loss needs.
-            device: where to.
+            on_lips: whether it lies on the lips and includes the inputs of the lip-edge loss.
+            device: of the result.
         """
         from ntalker_ns.kernels.numba.pixels import Rays, cast
 
@@ -94,7 +102,7 @@ class EditFrames:
             camera_indices=torch.full((len(x), 1), frame, device=device),
             times=torch.full((len(x), 1), float(self.driving.track.times[self.indices[frame]]), device=device),
             step=EditInputs(
-                # On the host: a copy to a GPU would have to be read back.
+                # On the CPU: reading it from a GPU would synchronise.
                 frames=torch.tensor([int(self.indices[frame])]),
                 place=put(((np.stack([x, y], axis=1) + 0.5) / np.array(self.size)).astype(np.float32)),
                 plate=put(self.plate[y, x]),
@@ -111,7 +119,7 @@ class EditFrames:
         return bundle, batch
 
     def _lip_box(self, frame: int) -> Float[np.ndarray, "4"]:
-        """x0, y0, x1, y1 in px around the lips."""
+        """x0, y0, x1, y1 of the lips in px."""
         rows, columns = np.nonzero(self.lips[frame])
         if len(rows):
             return np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], np.float64)
@@ -123,24 +131,71 @@ class EditFrames:
         return tuple(float(getattr(cameras, name)[0]) for name in ("fx", "fy", "cx", "cy"))  # type: ignore[return-value]
 
 
-def edit_cameras(driving: DrivingSequence, indices: Int64[np.ndarray, " n"], image_size: int | None) -> Cameras:
-    """The cameras of some frames, at a longest side in px; None is the clip's."""
-    return sequence_cameras(driving, indices, image_size)
+class PatchSource(Protocol):
+    """Gives each training step of an edit its patch."""
+
+    def patch(self, step: int, rank: int, device: torch.device) -> tuple[TrainingRays, dict[str, Any]]:
+        """See `Supervision.patch`."""
+        ...
+
+    def on_lips(self, step: int) -> bool:
+        """Whether a training step's patch lies on the lips."""
+        ...
+
+
+@dataclass(frozen=True)
+class Supervision:
+    """What a head is trained on between dataset updates: patches of the edited frames, by the plan."""
+
+    frames: EditFrames
+    plan: EditPlan
+
+    def on_lips(self, step: int) -> bool:
+        """See `PatchSource.on_lips`."""
+        return self.plan.on_lips(step)
+
+    def patch(self, step: int, rank: int, device: torch.device) -> tuple[TrainingRays, dict[str, Any]]:
+        """The patch of a training step.
+
+        Args:
+            step: training step.
+            rank: of the process.
+            device: of the result.
+        """
+        on_lips = self.plan.on_lips(step)
+        side = self.plan.config.lip_patch_size if on_lips else self.plan.config.patch_size
+        rng = self.plan.patch_rng(step, rank)
+        return self.frames.patch(rng, self.plan.frame_of(step, rank), side, on_lips, device)
+
+
+class NoSupervision:
+    """Stands for the frames of an edit until there are some."""
+
+    def on_lips(self, step: int) -> bool:
+        """See `PatchSource.on_lips`."""
+        return False
+
+    def patch(self, step: int, rank: int, device: torch.device) -> tuple[TrainingRays, dict[str, Any]]:
+        """See `Supervision.patch`.
+
+        Raises:
+            NTalkerError: always.
+        """
+        raise NTalkerError("An edit trains on edited frames, and there are none yet: start it with ns-train.")
 
 
 def lip_masks(
     pictures: UInt8[np.ndarray, "n h w 3"], driving: DrivingSequence, indices: Int64[np.ndarray, " n"]
 ) -> tuple[Bool[np.ndarray, "n h w"], int]:
-    """Where the lips are in rendered pictures, inside of their outer outline.
+    """Masks of the lips in rendered pictures, inside their outer outline.
 
     Args:
-        pictures: in the order of time.
-        driving: gives a lip box where no face is found.
+        pictures: in temporal order.
+        driving: its lip boxes are used where no face is detected.
         indices: of the pictures in the driving sequence.
 
     Returns:
-        Masks, and in how many pictures the lips were found; elsewhere an ellipse in the middle of the lip box stands
-        for them.
+        Masks, and the number of pictures with detected lips; the others get an ellipse in the centre of the lip box.
     """
     from ntalker_ns.capture.landmarks import MEASURED_AT, face_landmarks
     from ntalker_ns.data.images import polygon_mask
@@ -150,14 +205,14 @@ def lip_masks(
     outlines = face_landmarks(pictures)[:, OUTER_LIPS] * (max(height, width) / MEASURED_AT)
     scale = width / driving.camera.width, height / driving.camera.height
     boxes = scaled_boxes(driving.track.lip_boxes[indices], scale)
-    found = np.isfinite(outlines).all(axis=(1, 2))
-    shapes = [outline if seen else _ellipse(box) for outline, seen, box in zip(outlines, found, boxes, strict=True)]
-    return np.stack([polygon_mask(shape, (width, height)) for shape in shapes]), int(found.sum())
+    detected = np.isfinite(outlines).all(axis=(1, 2))
+    shapes = [outline if seen else _ellipse(box) for outline, seen, box in zip(outlines, detected, boxes, strict=True)]
+    return np.stack([polygon_mask(shape, (width, height)) for shape in shapes]), int(detected.sum())
 
 
 def _ellipse(box: Float[np.ndarray, "4"]) -> Float[np.ndarray, "32 2"]:
     angles = np.arange(32) * (2.0 * np.pi / 32)
-    radius = 0.5 * UNSEEN * (box[2:] - box[:2])
+    radius = 0.5 * FALLBACK_MOUTH * (box[2:] - box[:2])
     return 0.5 * (box[:2] + box[2:]) + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
@@ -167,3 +222,8 @@ def _unit(colours: UInt8[np.ndarray, "*shape"]) -> Float32[np.ndarray, "*shape"]
 
 def _planes(colours: Float32[np.ndarray, "pixels 3"], side: int) -> Float32[np.ndarray, "1 3 side side"]:
     return colours.reshape(side, side, 3).transpose(2, 0, 1)[None]
+
+
+def to_bytes(picture: Float[Tensor, "h w c"]) -> UInt8[np.ndarray, "h w c"]:
+    """A picture in [0, 1] as 8-bit values."""
+    return (picture.float().clamp(0.0, 1.0) * 255.0).round().byte().cpu().numpy()

@@ -1,5 +1,6 @@
-"""When a run edits which frames, how strongly, and what it trains on in between."""
+"""The schedule of an edit: which frames are edited when and how strongly, and the patch of each training step."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,23 +20,23 @@ PAPER_STEPS = (10, 20)
 
 @dataclass(frozen=True)
 class Strength:
-    """How much an editor is to change."""
+    """The strength of an edit."""
 
     guidance: float
-    """Text guidance scale s: 1 follows the picture alone, more follows the instruction more."""
+    """Text guidance scale s, at least 1: higher values follow the instruction more closely."""
     steps: int
     """Diffusion steps t that are run."""
     full_steps: int
-    """Diffusion steps from pure noise to a picture: t of them start part of the way."""
+    """Diffusion steps t_u from pure noise to a picture; fewer steps start from a partly noised picture."""
 
 
 def progressive_schedule(updates: int, guidance: tuple[float, float], steps: tuple[int, int]) -> list[Strength]:
     """The strength of each of K updates, rising evenly from the lower to the upper bounds (Eq. 3).
 
     Args:
-        updates: K, at least 1. With K = 1 the only update is made at the upper bounds.
-        guidance: s_l and s_u, lowest and highest text guidance scale.
-        steps: t_l and t_u, fewest and most diffusion steps; what lies between is rounded down.
+        updates: K, at least 1. With K = 1 the only update has the upper bounds.
+        guidance: s_l and s_u, bounds of the text guidance scale.
+        steps: t_l and t_u, bounds of the diffusion steps; values between are rounded down.
 
     Returns:
         K strengths; `full_steps` is t_u throughout.
@@ -64,7 +65,7 @@ def check_bounds(guidance: tuple[float, float], steps: tuple[int, int]) -> None:
     """Checks lower and upper bounds.
 
     Raises:
-        NTalkerError: they are inverted, or no editor could use them.
+        NTalkerError: they are inverted or below 1.
     """
     if not 1 <= guidance[0] <= guidance[1]:
         raise NTalkerError(
@@ -83,49 +84,52 @@ class EditConfig:
     """The dataset updates and the training between them; the defaults are the paper's."""
 
     strategy: Strategy = "progressive"
-    """progressive: all frames are rendered anew and edited, `updates` times, stronger every time. one-time: all frames
-    once, at the upper bounds. iterative: one frame every few steps, at the upper guidance and random steps, with the
-    unedited picture as the condition, as Instruct-NeRF2NeRF does."""
+    """progressive: all frames are rendered and edited K times, more strongly each time. one-time: once, at the upper
+    bounds. iterative: one frame every few steps, at the upper guidance and random steps, with the unedited frame as
+    image condition, as in Instruct-NeRF2NeRF."""
     num_frames: int = 200
-    """N, frames that are edited and trained on, evenly spaced over what drives the head."""
+    """N, frames that are edited and trained on, evenly spaced over the driving sequence."""
     updates: int = 3
     """K, dataset updates."""
     guidance: tuple[float, float] | None = None
-    """Lower and upper bound of the text guidance scale s; None is the preset's, or 3 and 6."""
+    """Lower and upper bound of the text guidance scale s; None: the preset's, or 3 and 6."""
     steps: tuple[int, int] | None = None
-    """Lower and upper bound of the diffusion steps t; None is the preset's, or 10 and 20."""
+    """Lower and upper bound of the diffusion steps t; None: the preset's, or 10 and 20."""
     epochs: int = 300
-    """Epochs on large patches, in all; they are divided evenly over the updates. An epoch is a patch of each frame."""
+    """Epochs on large patches, divided evenly over the updates. An epoch has one patch of each frame."""
     lip_epochs: int = 100
-    """Epochs on lip patches with the lip-edge loss, after the last update's."""
+    """Epochs on lip patches with the lip-edge loss, after all others."""
     patch_size: int = 256
     """Side of the large patches in px; at most the frame's."""
     lip_patch_size: int = 64
     """Side of the lip patches in px."""
     interval: int = 10
-    """Steps between two edits of the iterative strategy."""
+    """Training steps between two edits of the iterative strategy."""
     noise: Literal["run", "frame"] = "run"
-    """Whether all frames start from one noise, which flickers less, or each from its own."""
+    """run: all frames start from the same noise, which flickers less; frame: each starts from its own."""
     seed: int = 0
-    """Of the editor's noise and of the choice of patches."""
+    """Seed of the editor's noise and of the patches."""
 
 
 @dataclass(frozen=True)
-class Edit:
-    """Frames that are edited before a training step."""
+class Update:
+    """An edit of some frames before a training step."""
 
     number: int
     """1 for the first."""
+    step: int
+    """The training step before which it is made."""
     frames: tuple[int, ...]
-    """Which of the N."""
+    """Indices among the N frames."""
     strength: Strength
-    original_condition: bool = False
-    """Whether the unedited picture is the editor's condition, and not the present render."""
+    is_whole: bool = True
+    """Whether it is of all N frames, as in the paper. The iterative strategy edits one frame at a time, and the
+    editor's image condition is then the unedited frame instead of the current render."""
 
 
 @dataclass(frozen=True)
 class EditPlan:
-    """A whole edit in training steps. Nothing in it is drawn twice: every step can be asked for by itself."""
+    """The schedule of a whole edit. It is a function of the training step alone, so that edits can be resumed."""
 
     config: EditConfig
     bounds: tuple[tuple[float, float], tuple[int, int]]
@@ -139,54 +143,65 @@ class EditPlan:
 
     @property
     def rounds(self) -> list[int]:
-        """First steps of the rounds of training, and the step after the last of them, where lip patches begin."""
+        """First training step of each round on large patches, and of the lip patches."""
         count = max(self.config.updates, 1) if self.config.strategy != "one-time" else 1
         return [self.config.epochs * i // count * self.config.num_frames for i in range(count + 1)]
 
     @property
+    def lip_start(self) -> int:
+        """First training step on lip patches."""
+        return self.rounds[-1]
+
+    @property
     def total_steps(self) -> int:
         """Training steps in all."""
-        return self.rounds[-1] + self.config.lip_epochs * self.config.num_frames
+        return self.lip_start + self.config.lip_epochs * self.config.num_frames
 
     def on_lips(self, step: int) -> bool:
-        """Whether a step trains lip patches, with the lip-edge loss."""
-        return step >= self.rounds[-1]
+        """Whether a step trains a lip patch, with the lip-edge loss."""
+        return step >= self.lip_start
 
-    def edit_before(self, step: int) -> Edit | None:
-        """The edit that a training step waits for, if any."""
+    def updates(self, start: int, end: int) -> Iterator[Update]:
+        """The updates that are due from training step `start` on and before `end`, in order."""
+        for step in range(start, end):
+            if update := self.update_before(step):
+                yield update
+
+    def update_before(self, step: int) -> Update | None:
+        """The update that is due before a training step, if any."""
         if self.config.strategy == "iterative":
-            return self._single_edit(step)
-        # Several updates fall together where there are fewer epochs than updates: the strongest counts.
+            return self._single_update(step)
+        # With fewer epochs than updates, several fall on one step: the strongest counts.
         numbers = [number for number, first in enumerate(self.rounds[:-1]) if first == step]
         if not numbers:
             return None
-        return Edit(numbers[-1] + 1, tuple(range(self.config.num_frames)), self.schedule[numbers[-1]])
+        return Update(numbers[-1] + 1, step, tuple(range(self.config.num_frames)), self.schedule[numbers[-1]])
 
-    def _single_edit(self, step: int) -> Edit | None:
-        """The iterative strategy's: frames in random order, each as often as the others."""
+    def _single_update(self, step: int) -> Update | None:
+        """The iterative strategy: frames in random order, all equally often."""
         if step % self.config.interval or self.on_lips(step):
             return None
         number = step // self.config.interval
         frame = self._shuffled(number // self.config.num_frames, "edits")[number % self.config.num_frames]
-        guidance, (fewest, most) = self.bounds
-        steps = int(np.random.default_rng([self.config.seed, 2, step]).integers(fewest, most + 1))
-        return Edit(number + 1, (int(frame),), Strength(guidance[1], steps, most), original_condition=True)
+        guidance, (min_steps, max_steps) = self.bounds
+        steps = int(np.random.default_rng([self.config.seed, 2, step]).integers(min_steps, max_steps + 1))
+        return Update(number + 1, step, (int(frame),), Strength(guidance[1], steps, max_steps), is_whole=False)
 
     def frame_of(self, step: int, rank: int) -> int:
-        """Which of the N frames a step's patch is of: every epoch shows each frame once, in an order of its own."""
-        epoch, place = divmod(step, self.config.num_frames)
-        return int(self._shuffled(epoch, "patches", rank)[place])
+        """The frame whose patch a process trains on: each epoch takes every frame once, in random order."""
+        epoch, position = divmod(step, self.config.num_frames)
+        return int(self._shuffled(epoch, "patches", rank)[position])
 
     def _shuffled(self, epoch: int, of: Literal["patches", "edits"], rank: int = 0) -> Int64[np.ndarray, " n"]:
         rng = np.random.default_rng([self.config.seed, ("patches", "edits").index(of), rank, epoch])
         return rng.permutation(self.config.num_frames)
 
     def patch_rng(self, step: int, rank: int) -> np.random.Generator:
-        """Draws the place of a step's patch."""
+        """Generator of the position of a step's patch."""
         return np.random.default_rng([self.config.seed, 3, rank, step])
 
     def seeds(self, frames: tuple[int, ...]) -> list[int]:
-        """Of the editor's noise, one a frame."""
+        """Seeds of the editor's noise, one for each frame of the driving sequence."""
         if self.config.noise == "run":
             return [self.config.seed] * len(frames)
         return [int(np.random.SeedSequence([self.config.seed, 4, frame]).generate_state(1)[0]) for frame in frames]
@@ -197,19 +212,19 @@ def make_plan(
     preset_guidance: tuple[float, float] | None = None,
     preset_steps: tuple[int, int] | None = None,
 ) -> EditPlan:
-    """Checks a configuration and fills in the bounds that it leaves to the preset or the paper.
+    """Checks a configuration and fills in bounds that it leaves to the preset or the paper.
 
     Args:
-        config: what the user asks for.
-        preset_guidance: the preset's bounds, if there is one and it has any.
-        preset_steps: likewise.
+        config: the user's options.
+        preset_guidance: bounds of the preset, if any.
+        preset_steps: bounds of the preset, if any.
 
     Raises:
-        NTalkerError: a number cannot be.
+        NTalkerError: a number is out of range.
     """
-    least = {"num-frames": 1, "updates": 1, "epochs": 0, "lip-epochs": 0, "interval": 1, "seed": 0}
-    least |= {"patch-size": 16, "lip-patch-size": 16}
-    for name, bound in least.items():
+    minimum = {"num-frames": 1, "updates": 1, "epochs": 0, "lip-epochs": 0, "interval": 1, "seed": 0}
+    minimum |= {"patch-size": 16, "lip-patch-size": 16}
+    for name, bound in minimum.items():
         value = getattr(config, name.replace("-", "_"))
         if value < bound:
             raise NTalkerError(f"--edit.{name} must be at least {bound}, not {value}.")

@@ -1,8 +1,8 @@
-"""Frames of an edit on disk: what was rendered, what the editor made of it, and at which training step.
+"""The pictures of an edit on disk: renders and edited frames, by frame and training step.
 
-Every picture is written in one piece under a name that says its frame and its step, so that an edit which was broken
-off finds what is done, and a checkpoint finds the pictures that belong to it. Pictures are 8-bit: a run that goes on
-trains on the same numbers as one that was never stopped.
+Each file is written atomically and named after its frame and step, so that an interrupted edit finds what is done, and
+a checkpoint finds the pictures that belong to it. Pictures are 8-bit, in training too: a resumed run trains on the same
+numbers as one that was never interrupted.
 """
 
 import json
@@ -17,10 +17,11 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from ntalker_ns.errors import NTalkerError
+from ntalker_ns.training import distributed
 
 Kind = Literal["base", "head", "torso", "lips", "before", "edited"]
-"""Renders of the unedited head, the opacities of head and torso in them, masks of the lips, what an editor was given,
-and what it made of it."""
+"""base: renders of the unedited head; head, torso, lips: opacities and lip masks in them; before, edited: input and
+result of the editor."""
 
 DESCRIPTION_FILE = "edit.json"
 _NAME = re.compile(r"(\d+)\.(\d+)\.png")
@@ -28,24 +29,47 @@ _NAME = re.compile(r"(\d+)\.(\d+)\.png")
 
 @dataclass(frozen=True)
 class EditStore:
-    """The folder of an edit."""
+    """The folder of an edit's pictures."""
 
     folder: Path
 
-    def put(self, kind: Kind, frame: int, step: int, picture: UInt8[np.ndarray, "h w *channels"]) -> None:
-        """Writes a picture, whole or not at all.
+    @classmethod
+    def open(cls, folder: Path, description: dict[str, Any], interrupted: Path | None, step: int) -> "EditStore":
+        """Opens the store of a run in all its processes.
 
         Args:
-            kind: what it is.
-            frame: of the driving sequence.
+            folder: of this run's store.
+            description: everything that stored pictures depend on.
+            interrupted: store of the interrupted run that this one resumes, if any; its pictures are taken over.
+            step: training step at which this run starts.
+
+        Raises:
+            NTalkerError: the interrupted run was another edit, or the disk is full.
+        """
+        store = cls(folder)
+        if distributed.rank() == 0:
+            if interrupted is not None:
+                cls(interrupted).describe(description)
+                store.take_over(cls(interrupted))
+                store.drop_after(step)
+            store.describe(description)
+        distributed.wait_for_all()
+        return store
+
+    def put(self, kind: Kind, frame: int, step: int, picture: UInt8[np.ndarray, "h w *channels"]) -> None:
+        """Writes a picture atomically.
+
+        Args:
+            kind: see `Kind`.
+            frame: index in the driving sequence.
             step: training step before which it was made.
             picture: RGB, or one channel.
 
         Raises:
-            NTalkerError: there is no room, or the folder cannot be written.
+            NTalkerError: the disk is full or the folder not writable.
         """
         ordered = picture[..., ::-1] if picture.ndim == 3 else picture
-        # Low compression: the level changes the size little and the time much.
+        # Low compression: higher levels take much longer and save little.
         _, encoded = cv2.imencode(".png", np.ascontiguousarray(ordered), [cv2.IMWRITE_PNG_COMPRESSION, 2])
         write_whole(self._path(kind, frame, step), encoded.tobytes())
 
@@ -53,7 +77,7 @@ class EditStore:
         """Reads a picture.
 
         Raises:
-            NTalkerError: it is missing or broken.
+            NTalkerError: it is missing or damaged.
         """
         path = self._path(kind, frame, step)
         picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
@@ -62,24 +86,24 @@ class EditStore:
         return np.ascontiguousarray(picture[..., ::-1]) if picture.ndim == 3 else picture
 
     def has(self, kind: Kind, frame: int, step: int) -> bool:
-        """Whether a picture is there."""
+        """Whether a picture exists."""
         return self._path(kind, frame, step).is_file()
 
     def newest(self, kind: Kind, frame: int, step: int) -> int | None:
-        """The step of the newest picture of a frame that was made at or before a training step, if there is one."""
+        """The step of a frame's newest picture made at or before a training step, if any."""
         steps = self._steps(kind).get(frame, [])
         return max((made for made in steps if made <= step), default=None)
 
     def newest_of_all(self, kind: Kind, step: int) -> dict[int, int]:
-        """For each frame the step of its newest picture at or before a training step."""
+        """The step of each frame's newest picture made at or before a training step."""
         newest = {frame: [made for made in steps if made <= step] for frame, steps in self._steps(kind).items()}
         return {frame: max(steps) for frame, steps in newest.items() if steps}
 
     def prune(self, step: int) -> None:
-        """Removes pictures that no training after a step will ask for: of each frame, all but the newest.
+        """Removes pictures that training after a step does not need: all but each frame's newest.
 
         Args:
-            step: that of the oldest checkpoint that is kept.
+            step: of the oldest checkpoint that is kept.
         """
         for kind in ("before", "edited"):
             for frame, steps in self._steps(kind).items():
@@ -87,7 +111,7 @@ class EditStore:
                     self._path(kind, frame, made).unlink(missing_ok=True)
 
     def drop_after(self, step: int) -> None:
-        """Removes what was made after a step: a run that goes on from that step makes it again."""
+        """Removes pictures made after a step: a run resumed at that step makes them again."""
         for kind in ("before", "edited"):
             for frame, steps in self._steps(kind).items():
                 for made in steps:
@@ -95,10 +119,10 @@ class EditStore:
                         self._path(kind, frame, made).unlink(missing_ok=True)
 
     def describe(self, description: dict[str, Any]) -> None:
-        """Writes down what the edit is of, once; later calls check that it is still the same.
+        """Records everything that the pictures depend on; later calls check that it has not changed.
 
         Raises:
-            NTalkerError: the folder holds another edit.
+            NTalkerError: the folder belongs to another edit.
         """
         path = self.folder / DESCRIPTION_FILE
         wanted = json.loads(json.dumps(description))
@@ -112,15 +136,15 @@ class EditStore:
         for name, value in wanted.items():
             if found.get(name) != value:
                 raise NTalkerError(
-                    f"The run to resume was edited with {name} {found.get(name)}, this one asks for {value}: use the "
-                    "same command with --load-dir added, or start a new edit without it."
+                    f"The run to resume was edited with {name} {found.get(name)}, this one has {value}: resume it with "
+                    "the same options, or start a new edit without --load-dir."
                 )
 
     def take_over(self, other: "EditStore") -> None:
-        """Makes another store's pictures this one's; no bytes are copied where the file system can link them.
+        """Adds the pictures of another store, by hard links where the file system allows them.
 
         Raises:
-            NTalkerError: there is no room.
+            NTalkerError: the disk is full.
         """
         for source in sorted(other.folder.rglob("*")):
             target = self.folder / source.relative_to(other.folder)
@@ -129,14 +153,14 @@ class EditStore:
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 os.link(source, target)
-            except OSError:  # Another file system, or one without links.
+            except OSError:  # Another file system, or one without hard links.
                 write_whole(target, source.read_bytes())
 
     def _path(self, kind: Kind, frame: int, step: int) -> Path:
         return self.folder / kind / f"{frame:05d}.{step:06d}.png"
 
     def _steps(self, kind: Kind) -> dict[int, list[int]]:
-        """The steps at which pictures of each frame were made."""
+        """The steps of each frame's pictures."""
         folder = self.folder / kind
         found: dict[int, list[int]] = {}
         for name in os.listdir(folder) if folder.is_dir() else []:
@@ -146,10 +170,10 @@ class EditStore:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file so that it is there whole or not at all.
+    """Writes a file atomically.
 
     Raises:
-        NTalkerError: there is no room, or the folder cannot be written.
+        NTalkerError: the disk is full or the folder not writable.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -163,5 +187,5 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def mask_to_picture(mask: Bool[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
-    """A mask as it is stored: 0 and 255."""
+    """A mask as a picture of 0 and 255."""
     return mask.astype(np.uint8) * 255

@@ -1,4 +1,4 @@
-"""The learnable discriminator: does a patch of a picture look like an edited frame?"""
+"""The discriminator of the adversarial loss, on patches of pictures."""
 
 from collections.abc import Sequence
 
@@ -8,20 +8,20 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 SLOPE = 0.2
-"""Of the leaky ReLUs, below zero."""
+"""Negative slope of the leaky ReLUs."""
 
 
 class PatchDiscriminator(nn.Module):
-    """Says for each overlapping patch of a picture whether it is an edited frame or a rendered one.
+    """Classifies overlapping patches of a picture as edited or rendered.
 
-    Strided convolutions under spectral normalisation (Isola et al. 2017; Miyato et al. 2018): no layer mixes the
-    pictures of a batch, so one picture a step is enough.
+    Strided convolutions with spectral normalisation (Isola et al. 2017; Miyato et al. 2018). No layer mixes pictures of
+    a batch, so that one picture per step suffices.
     """
 
     def __init__(self, channels: Sequence[int] = (64, 128, 256)) -> None:
         """
         Args:
-            channels: of each convolution that halves the picture; a patch is about 2^(their number + 2) px wide.
+            channels: of each convolution that halves the picture; patches are about 2^(their number + 2) px wide.
         """
         super().__init__()
         layers: list[nn.Module] = []
@@ -32,7 +32,7 @@ class PatchDiscriminator(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 1 patches_h patches_w"]:
-        """A logit for each patch: above zero, it is taken for an edited frame's.
+        """A logit for each patch, positive for edited frames.
 
         Args:
             image: about [0, 1].
@@ -40,6 +40,6 @@ class PatchDiscriminator(nn.Module):
         return self.layers(2.0 * image - 1.0)
 
     def frozen(self, image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 1 patches_h patches_w"]:
-        """The same logits, with gradients to the picture and none to the discriminator."""
+        """The same logits, with gradients to the picture but not to the discriminator."""
         weights = {name: parameter.detach() for name, parameter in self.named_parameters()}
         return torch.func.functional_call(self, weights, (image,))

@@ -1,12 +1,103 @@
-"""The losses of an edit (paper, Eq. 6 to 8 and the adversarial loss), each a mean and not yet weighted."""
+"""The losses of an edit (paper, Eq. 6 to 10): their weighted sum first, then each term as an unweighted mean."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
 from ntalker_ns.refinement.discriminator import PatchDiscriminator
+from ntalker_ns.refinement.vgg import VGGFeatures
+
+
+@dataclass
+class EditLossConfig:
+    """Weights of the terms of an edit's loss; 0 disables a term."""
+
+    reconstruction: float = 1.0
+    """Weight of the squared difference between the rendered picture and the edited frame (Eq. 7)."""
+    perceptual: float = 0.001
+    """Weight of the difference of VGG features between the refined picture and the edited frame (Eq. 8)."""
+    style: float = 10.0
+    """Weight of the difference of their Gram matrices (Eq. 8)."""
+    adversarial: float = 0.01
+    """Weight of the adversarial loss of the refined picture."""
+    opacity: float = 1.0
+    """Weight of the squared difference between the opacities of head and torso and those before the edit. The paper's
+    loss (Eq. 9) has no such term; without it an edited background is partly learned as haze in front of it, and can no
+    longer be replaced."""
+    lip_edge: float = 0.1
+    """Weight of the lip-edge loss (Eq. 6), on lip patches only. 0.1 is the paper's; ntalker-edit-small uses 0.01: in
+    small pictures the line between the lips is a steep edge, which 0.1 erases."""
+    lip_edge_scale: float = 1.0
+    """Factor in the exponent of the lip-edge loss. 1 is the paper's, which hardly spares true edges, as differences
+    between pixels in [0, 1] are small. ntalker-edit-small uses 30, which spares the line between the lips."""
+
+
+@dataclass(frozen=True)
+class PatchOutputs:
+    """What an edited head renders for a patch."""
+
+    rendered: Float[Tensor, "1 3 side side"]
+    """I_r, the picture of the fields."""
+    final: Float[Tensor, "1 3 side side"]
+    """I_f, the refined picture."""
+    generator: Float[Tensor, ""]
+    """Adversarial loss of I_f."""
+    critic: Float[Tensor, ""]
+    """Loss of the discriminator."""
+    opacities: Float[Tensor, "rays 2"]
+    """Of head and torso."""
+
+
+@dataclass(frozen=True)
+class PatchTargets:
+    """What a patch is trained on."""
+
+    edited: Float[Tensor, "1 3 side side"]
+    """I^e, the edited frame."""
+    opacities: Float[Tensor, "rays 2"]
+    """Of head and torso before the edit."""
+    unedited: Float[Tensor, "1 3 side side"] | None = None
+    """I, the frame before the edit; on lip patches only."""
+    lip_mask: Float[Tensor, "1 1 side side"] | None = None
+    """1 on the lips, 0 elsewhere; on lip patches only."""
+
+
+def edit_losses(
+    config: EditLossConfig, outputs: PatchOutputs, targets: PatchTargets, vgg: VGGFeatures | None
+) -> dict[str, Tensor]:
+    """The weighted terms of Eq. 9 and 10, the discriminator's own loss, and the opacity term.
+
+    Args:
+        config: weights.
+        outputs: of the head.
+        targets: of the same patch.
+        vgg: feature network; without one, "final" (squared difference of refined picture and edited frame) replaces the
+            perceptual and the style loss, unless their weights are 0.
+    """
+    losses = {
+        "reconstruction": config.reconstruction * reconstruction_loss(outputs.rendered, targets.edited),
+        "adversarial": config.adversarial * outputs.generator,
+        "discriminator": outputs.critic,
+        "opacity": config.opacity * (outputs.opacities - targets.opacities).square().mean(),
+    }
+    if vgg is not None:
+        # In full precision: sums over a patch overflow half precision.
+        with torch.autocast(outputs.final.device.type, enabled=False):
+            features = vgg(outputs.final)
+            with torch.no_grad():
+                target_features = vgg(targets.edited)
+            losses["perceptual"] = config.perceptual * perceptual_loss(features, target_features)
+            losses["style"] = config.style * style_loss(features, target_features)
+    elif config.perceptual or config.style:
+        losses["final"] = config.reconstruction * reconstruction_loss(outputs.final, targets.edited)
+    if targets.lip_mask is not None and targets.unedited is not None:
+        edges = lip_edge_loss(outputs.rendered, targets.unedited, targets.lip_mask, config.lip_edge_scale)
+        losses["lip_edge"] = config.lip_edge * edges
+    return losses
 
 
 def reconstruction_loss(rendered: Float[Tensor, "n 3 h w"], edited: Float[Tensor, "n 3 h w"]) -> Tensor:
@@ -20,21 +111,21 @@ def perceptual_loss(
     """Mean absolute difference of a network's features, summed over its layers (Eq. 8).
 
     Args:
-        features: of the final picture, one tensor a layer.
+        features: of the refined picture, one tensor per layer.
         targets: of the edited frame.
     """
-    return _summed([functional.l1_loss(one, other) for one, other in zip(features, targets, strict=True)])
+    layers = [functional.l1_loss(one, other) for one, other in zip(features, targets, strict=True)]
+    return sum(layers, start=layers[0].new_zeros(()))
 
 
 def style_loss(features: Sequence[Float[Tensor, "n _ _ _"]], targets: Sequence[Float[Tensor, "n _ _ _"]]) -> Tensor:
     """Mean absolute difference of the features' Gram matrices, summed over the layers (Eq. 8).
 
     Args:
-        features: of the final picture, one tensor a layer.
+        features: of the refined picture, one tensor per layer.
         targets: of the edited frame.
     """
-    pairs = zip(features, targets, strict=True)
-    return _summed([functional.l1_loss(gram_matrix(one), gram_matrix(other)) for one, other in pairs])
+    return perceptual_loss([gram_matrix(one) for one in features], [gram_matrix(one) for one in targets])
 
 
 def gram_matrix(features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c c"]:
@@ -46,18 +137,18 @@ def gram_matrix(features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c c"]:
 def adversarial_losses(
     discriminator: PatchDiscriminator, final: Float[Tensor, "n 3 h w"], edited: Float[Tensor, "n 3 h w"]
 ) -> tuple[Tensor, Tensor]:
-    """The two sides of the game (Goodfellow et al. 2014, non-saturating), to be added and sent back at once.
+    """The non-saturating adversarial losses (Goodfellow et al. 2014) of generator and discriminator.
 
-    The first reaches only the picture, the second only the discriminator, so one backward serves both.
+    The first has gradients only to the picture, the second only to the discriminator, so that one backward pass serves
+    both.
 
     Args:
-        discriminator: says what looks like an edited frame.
+        discriminator: tells edited frames from refined pictures.
         final: I_f.
         edited: I^e.
 
     Returns:
-        How far the picture is from deceiving the discriminator, and how far the discriminator is from telling the
-        two apart.
+        The generator's and the discriminator's loss.
     """
     generator = functional.softplus(-discriminator.frozen(final)).mean()
     real = functional.softplus(-discriminator(edited)).mean()
@@ -71,17 +162,17 @@ def lip_edge_loss(
     mask: Float[Tensor, "n 1 h w"],
     scale: float = 1.0,
 ) -> Tensor:
-    """Edges inside the lips, except where the true lips have them (Eq. 6).
+    """Edges inside the lips, except where the unedited lips have them (Eq. 6).
 
     Args:
         rendered: I_r.
-        reference: I, the unedited picture whose edges are right.
+        reference: I, the unedited picture with the true edges.
         mask: 1 on the lips, 0 elsewhere.
         scale: factor in the exponent; 1 is the paper's.
 
     Returns:
         The mean over the mask's pixels of |dI_r| exp(-scale |dI|), averaged over channels and summed over forward
-        differences in x and y; 0 where the mask is empty.
+        differences in x and y; 0 if the mask is empty.
     """
     total = rendered.new_zeros(())
     for axis in (2, 3):
@@ -93,13 +184,6 @@ def lip_edge_loss(
 
 
 def forward_difference(image: Float[Tensor, "n c h w"], axis: int) -> Tensor:
-    """Each pixel's difference to the next along an axis; that axis gets one shorter."""
+    """Difference of each pixel to the next along an axis, which gets shorter by one."""
     length = image.shape[axis] - 1
     return image.narrow(axis, 1, length) - image.narrow(axis, 0, length)
-
-
-def _summed(terms: list[Tensor]) -> Tensor:
-    total = terms[0]
-    for term in terms[1:]:
-        total = total + term
-    return total

@@ -1,24 +1,21 @@
-"""The refinement network g: high-frequency detail on top of what the field renders (paper, Appendix B and Eq. 5)."""
+"""The refinement network g, which adds high-frequency detail to rendered pictures (paper, Eq. 5 and Appendix B)."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 FEATURES = 64
-"""Channels between the block's ends."""
+"""Input and output channels of the block."""
 GROWTH = 32
-"""Channels that each of the block's first four convolutions adds."""
+"""Channels added by each of the block's first four convolutions."""
 RESIDUAL_SCALE = 0.2
-"""Factor on what the block adds to its input."""
+"""Factor of the block's residual."""
 SLOPE = 0.2
-"""Of the leaky ReLUs, below zero."""
+"""Negative slope of the leaky ReLUs."""
 
 
 class DenseBlock(nn.Module):
-    """ESRGAN's residual dense block: every convolution sees all features before it, and the sum is added to the input.
-
-    Source: Wang et al. 2018, section 3.1.
-    """
+    """ESRGAN's residual dense block (Wang et al. 2018, section 3.1): each convolution gets all features before it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -26,7 +23,7 @@ class DenseBlock(nn.Module):
         self.last = _convolution(FEATURES + 4 * GROWTH, FEATURES)
 
     def forward(self, features: Float[Tensor, "n 64 h w"]) -> Float[Tensor, "n 64 h w"]:
-        """The features and, scaled, what five densely connected convolutions add to them."""
+        """The features plus the scaled residual of five densely connected convolutions."""
         seen = features
         for convolution in self.growing:
             grown = nn.functional.leaky_relu(convolution(seen), SLOPE)
@@ -37,7 +34,7 @@ class DenseBlock(nn.Module):
 class RefinementNetwork(nn.Module):
     """One dense block between a 3 -> 64 and a 64 -> 3 convolution: 243,331 parameters.
 
-    It starts as the identity, so that an edit starts from what the field renders.
+    It is initialised as the identity, so that an edit starts from the rendered picture.
     """
 
     def __init__(self) -> None:
@@ -49,7 +46,7 @@ class RefinementNetwork(nn.Module):
 
     @torch.no_grad()
     def _start_as_identity(self) -> None:
-        """The first three features carry the picture through, and the block adds nothing yet."""
+        """The first three features pass the picture through; the block's residual is 0."""
         nn.init.zeros_(self.block.last.weight)
         nn.init.zeros_(self.last.weight)
         for channel in range(3):
@@ -58,10 +55,10 @@ class RefinementNetwork(nn.Module):
             self.last.weight[channel, channel, 1, 1] = 1.0
 
     def forward(self, image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
-        """A picture with detail of its own.
+        """The refined picture.
 
         Args:
-            image: the field's picture, about [0, 1].
+            image: the rendered picture, about [0, 1].
 
         Returns:
             About [0, 1]; not clamped.
@@ -70,12 +67,12 @@ class RefinementNetwork(nn.Module):
 
 
 def refine(network: RefinementNetwork, image: Float[Tensor, "n 3 h w"], weight: float) -> Float[Tensor, "n 3 h w"]:
-    """The final picture, w g(I_r) + (1 - w) I_r (paper, Eq. 5).
+    """The refined picture I_f = w g(I_r) + (1 - w) I_r (paper, Eq. 5).
 
     Args:
         network: g.
-        image: I_r, the field's picture.
-        weight: w in [0, 1]; at 0 the network is not asked at all.
+        image: I_r, the rendered picture.
+        weight: w in [0, 1]; at 0 the network is not run.
     """
     if weight == 0.0:
         return image
@@ -83,7 +80,7 @@ def refine(network: RefinementNetwork, image: Float[Tensor, "n 3 h w"], weight: 
 
 
 def _convolution(channels_in: int, channels_out: int) -> nn.Conv2d:
-    """3 x 3, the size kept; weights a tenth of He's, as residual blocks want them (ESRGAN, section 3.4)."""
+    """3 x 3 with padding; weights a tenth of He's initialisation, for residual blocks (ESRGAN, section 3.4)."""
     layer = nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=1)
     nn.init.kaiming_normal_(layer.weight, a=SLOPE)
     with torch.no_grad():

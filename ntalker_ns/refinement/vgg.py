@@ -1,4 +1,4 @@
-"""Features of VGG-16, for the perceptual and the style loss."""
+"""VGG-16 features for the perceptual and the style loss."""
 
 import pickle
 from pathlib import Path
@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from ntalker_ns.errors import NTalkerError
 
 LAYERS = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512)
-"""Channels of VGG-16's convolutions up to relu4_3; 0 is a pooling."""
+"""Channels of VGG-16's convolutions up to relu4_3; 0: max pooling."""
 TAPS = (3, 8, 15, 22)
-"""Places of relu1_2, relu2_2, relu3_3 and relu4_3 in torchvision's `features`."""
+"""Indices of relu1_2, relu2_2, relu3_3 and relu4_3 in torchvision's `features`."""
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""ImageNet's, which VGG was trained with."""
+"""Of ImageNet, as in VGG's training."""
 
 
 class VGGFeatures(nn.Module):
@@ -26,10 +26,10 @@ class VGGFeatures(nn.Module):
     def __init__(self, weights: dict[str, Tensor]) -> None:
         """
         Args:
-            weights: a state dict of torchvision's vgg16; only `features.*` up to relu4_3 is used.
+            weights: state dict of torchvision's vgg16; only `features.*` up to relu4_3 is used.
 
         Raises:
-            NTalkerError: a weight is missing or of another shape.
+            NTalkerError: a weight is missing or has another shape.
         """
         super().__init__()
         self.features = vgg_layers()
@@ -58,13 +58,13 @@ class VGGFeatures(nn.Module):
 
 
 def load_vgg(file: Path | None) -> VGGFeatures:
-    """VGG-16 with ImageNet's weights.
+    """Loads VGG-16 with ImageNet weights.
 
     Args:
-        file: torchvision's `vgg16-397923af.pth`; None takes it from torch's cache or downloads it.
+        file: torchvision's `vgg16-397923af.pth`; None: from torch's cache, or downloaded.
 
     Raises:
-        NTalkerError: there are no such weights, or they cannot be fetched.
+        NTalkerError: the file is invalid, or the download fails.
     """
     if file is None:
         return VGGFeatures(_downloaded())
@@ -84,14 +84,14 @@ def _downloaded() -> dict[str, Tensor]:
         return dict(VGG16_Weights.IMAGENET1K_V1.get_state_dict(progress=True))
     except (OSError, RuntimeError) as error:
         raise NTalkerError(
-            f"The weights of VGG-16 are neither in torch's cache nor to be downloaded ({error}): give their file with "
-            "--pipeline.model.vgg-weights (torchvision's vgg16-397923af.pth), or allow training without them with "
+            f"The weights of VGG-16 are not in torch's cache and cannot be downloaded ({error}): give their file with "
+            "--pipeline.model.vgg-weights (torchvision's vgg16-397923af.pth), or train without them with "
             "--pipeline.model.vgg-optional True."
         ) from error
 
 
 def vgg_layers() -> nn.Sequential:
-    """The convolutions in torchvision's order, so that its weights fit by name."""
+    """The layers, named as in torchvision."""
     layers: list[nn.Module] = []
     channels_in = 3
     for channels in LAYERS:

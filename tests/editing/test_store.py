@@ -1,4 +1,4 @@
-"""The store of an edit: whole files, the right version of each, nothing half-written."""
+"""The store of an edit: atomic files, versions by training step, resuming."""
 
 import errno
 from pathlib import Path
@@ -45,19 +45,19 @@ def test_the_newest_version_at_a_step_is_found(store: EditStore):
 
 @settings(max_examples=30, deadline=None)
 @given(st.sets(st.integers(0, 50), min_size=1), st.integers(0, 60), st.integers(0, 60))
-def test_pruning_never_changes_what_later_training_sees(tmp_path_factory: Any, made: set[int], kept: int, asked: int):
+def test_pruning_never_changes_what_later_training_sees(tmp_path_factory: Any, made: set[int], kept: int, later: int):
     store = EditStore(tmp_path_factory.mktemp("store"))
     for step in made:
         store.put("edited", 0, step, picture(step))
-    before = store.newest("edited", 0, max(asked, kept))
+    before = store.newest("edited", 0, max(later, kept))
     store.prune(kept)
-    assert store.newest("edited", 0, max(asked, kept)) == before
+    assert store.newest("edited", 0, max(later, kept)) == before
     assert sum(store.has("edited", 0, step) for step in made if step <= kept) <= 1
-    store.drop_after(asked)
-    assert all(step <= asked for step in made if store.has("edited", 0, step))
+    store.drop_after(later)
+    assert all(step <= later for step in made if store.has("edited", 0, step))
 
 
-def test_a_missing_or_broken_picture_is_a_sentence(store: EditStore):
+def test_a_missing_or_damaged_picture_is_an_error(store: EditStore):
     with pytest.raises(NTalkerError, match=r"00003\.000000\.png is missing"):
         store.get("edited", 3, 0)
     store.put("edited", 3, 0, picture(0))
@@ -66,7 +66,7 @@ def test_a_missing_or_broken_picture_is_a_sentence(store: EditStore):
         store.get("edited", 3, 0)
 
 
-def test_a_full_disk_leaves_the_old_file_and_no_rest(tmp_path: Path, monkeypatch: Any):
+def test_a_full_disk_leaves_the_old_file_alone(tmp_path: Path, monkeypatch: Any):
     target = tmp_path / "edit" / "file"
     write_whole(target, b"old")
 
@@ -80,11 +80,11 @@ def test_a_full_disk_leaves_the_old_file_and_no_rest(tmp_path: Path, monkeypatch
     assert [path.name for path in target.parent.iterdir()] == ["file"]
 
 
-def test_a_store_knows_what_it_is_of(store: EditStore):
+def test_a_store_refuses_another_edit(store: EditStore):
     description = {"instruction": "Make her bronze", "frames": [0, 5], "bounds": (3.0, 6.0)}
     store.describe(description)
     store.describe(description)
-    with pytest.raises(NTalkerError, match="edited with instruction Make her bronze, this one asks for Make her old"):
+    with pytest.raises(NTalkerError, match="edited with instruction Make her bronze, this one has Make her old"):
         store.describe({**description, "instruction": "Make her old"})
     (store.folder / "edit.json").write_text("{")
     with pytest.raises(NTalkerError, match="cannot be read"):
@@ -92,7 +92,7 @@ def test_a_store_knows_what_it_is_of(store: EditStore):
 
 
 @pytest.mark.parametrize("linked", [True, False])
-def test_a_resumed_run_takes_pictures_over_and_leaves_the_old_ones_alone(
+def test_a_resumed_run_takes_over_pictures_without_changing_the_old_run(
     store: EditStore, tmp_path: Path, monkeypatch: Any, linked: bool
 ):
     if not linked:

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from ntalker_ns.edit_config import EditTrainerConfig
 from ntalker_ns.edit_model import EditModelConfig
 from ntalker_ns.edit_pipeline import EditPipelineConfig
-from ntalker_ns.edit_trainer import EditTrainer
+from ntalker_ns.edit_trainer import EditTrainer, EditTrainerConfig
 from ntalker_ns.editing.filters import FilterEditorConfig
 from ntalker_ns.editing.plan import EditConfig
+from ntalker_ns.refinement.losses import EditLossConfig
 from ntalker_ns.talker_trainer import TalkerTrainer, TalkerTrainerConfig
 from ntalker_ns.training.schedulers import CosineDecayConfig
 from support.tiny_run import tiny_config
@@ -50,7 +50,7 @@ def tiny_edit(output_dir: Path, edit: dict[str, Any] | None = None, **overrides:
         "editor": FilterEditorConfig(),
         "edit": EditConfig(**{**TINY_EDIT, **(edit or {})}),
         "pipeline": EditPipelineConfig(
-            model=EditModelConfig(discriminator_channels=(4, 8), perceptual_weight=0.0, style_weight=0.0)
+            model=EditModelConfig(discriminator_channels=(4, 8), losses=EditLossConfig(perceptual=0.0, style=0.0))
         ),
         "optimizers": {name: dict(optimizer) for name in groups},
     }
@@ -91,5 +91,11 @@ def train_edit(config: EditTrainerConfig) -> EditTrainer:
 
 
 def frames_of(trainer: EditTrainer, kind: Any, step: int) -> np.ndarray:
-    """All pictures of one kind and step that an edit keeps."""
-    return np.stack([trainer.store.get(kind, int(frame), step) for frame in trainer.indices])
+    """All stored pictures of one kind and step."""
+    update = trainer.dataset_update
+    return np.stack([update.store.get(kind, int(index), step) for index in update.indices])
+
+
+def render(trainer: EditTrainer, i: int) -> dict[str, torch.Tensor]:
+    """One of the N frames, from the head as it is now."""
+    return trainer.render(trainer.dataset_update.cameras[i : i + 1])

@@ -1,0 +1,264 @@
+"""The dataset update: an edit as the paper's loop (section Progressive Dataset Update, Eq. 3).
+
+Given a trained head, an instruction, N frames, and K pairs of text guidance s and diffusion steps t that rise:
+
+    render the N frames from the unedited head
+    K times:
+        edit the frames by the instruction, with guidance s_i and t_i steps
+        train the head on the edited frames
+        render the N frames from the head as it is now
+    train on lip patches of the edited frames
+
+Two other strategies are the same loop. One-time: K = 1, at the upper bounds. Iterative (Instruct-NeRF2NeRF): one frame
+every few steps, with the unedited frame as the editor's image condition.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32, Int64, UInt8
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.utils.rich_utils import CONSOLE
+from torch import Tensor
+
+from ntalker_ns.console import progress_bar, track
+from ntalker_ns.driving.sequence import DrivingSequence
+from ntalker_ns.editing.editor import Editor
+from ntalker_ns.editing.frames import EditFrames, Supervision, evenly_spaced, lip_masks, to_bytes
+from ntalker_ns.editing.memory import MovableHead, head_restored, in_batches
+from ntalker_ns.editing.plan import EditPlan, EditRegion, Update
+from ntalker_ns.editing.store import EditStore, Kind, mask_to_picture
+from ntalker_ns.errors import NTalkerError
+from ntalker_ns.media.contact_sheet import grid, write_picture
+from ntalker_ns.training import distributed
+
+SHEET_ROWS = 4
+"""Frames on a contact sheet."""
+
+
+class HeadInTraining(MovableHead, Protocol):
+    """The head and its trainer, as the loop uses them."""
+
+    def render(self, camera: Cameras) -> dict[str, Tensor]:
+        """Renders a picture from the head as it is now; see `EditModel.get_outputs_for_camera`."""
+        ...
+
+    def supervise(self, supervision: Supervision) -> None:
+        """Trains on these patches from now on."""
+        ...
+
+    def save_checkpoint(self, step: int) -> None:
+        """Saves the head after a training step, -1 before the first."""
+        ...
+
+    def wait_while_paused(self) -> None:
+        """Returns when training is not paused; raises KeyboardInterrupt if it is to stop."""
+        ...
+
+
+@dataclass
+class DatasetUpdate:
+    """The loop and what it works on."""
+
+    head: HeadInTraining
+    editor: Editor
+    batch_size: int
+    """Frames per batch of the editor."""
+    device: torch.device
+    """Where the editor gets its frames."""
+    instruction: str
+    region: EditRegion
+    plan: EditPlan
+    driving: DrivingSequence
+    indices: Int64[np.ndarray, " n"]
+    """The N frames in the driving sequence."""
+    cameras: Cameras
+    """Of the N frames."""
+    plate: Float32[np.ndarray, "h w 3"]
+    """The background without the person, as these cameras see it."""
+    store: EditStore
+    """All pictures pass through it: what exists is not made again when an edit is resumed, and processes that share the
+    frames exchange them."""
+
+    def run(self, start: int, end: int) -> Iterator[int]:
+        """The loop. nerfstudio owns the training steps, so this is a generator: it yields the step to train up to.
+
+        Args:
+            start: first training step; above 0 where an interrupted edit is resumed.
+            end: training step after the last.
+        """
+        # 1. Save the head, so that an edit interrupted from here on can be resumed from the same weights.
+        self.head.save_checkpoint(start - 1)
+
+        # 2. Render the N frames from the unedited head, once. They are also the lip-edge loss's reference.
+        frames = self.unedited_frames()
+
+        # 3. Supervise: from now on, training steps take patches of `frames.edited`.
+        frames.edited = self.newest_edited(frames, start)
+        self.head.supervise(Supervision(frames, self.plan))
+
+        for update in self.plan.updates(start, end):
+            # 4. Train on the edited frames, up to this update.
+            yield update.step
+            if update.is_whole and update.step > start:
+                self.write_sheet(f"update-{update.number - 1}", update.step, frames)
+                self.head.save_checkpoint(update.step - 1)
+
+            with head_restored(self.head, self.editor):
+                # 5. Render the frames again, from the head as it is now.
+                waiting = self.render_frames(update)
+                # 6. Edit them by the instruction, with this update's guidance and steps.
+                self.edit_frames(update, waiting, frames)
+            distributed.wait_for_all()
+            for i in update.frames:
+                frames.edited[i] = self.store.get("edited", self.index(i), update.step)
+
+        # 7. Train on the frames of the last update, then on lip patches with the lip-edge loss.
+        yield min(self.plan.lip_start, end)
+        if start < self.plan.lip_start < end:
+            self.write_sheet(f"update-{len(self.plan.rounds) - 1}", self.plan.lip_start, frames)
+        yield end
+        self.write_sheet("final", end, frames)
+
+    def unedited_frames(self) -> EditFrames:
+        """The N frames before the edit, rendered and masked once and then read from the store."""
+        missing = [
+            i for i in distributed.share(range(len(self.indices))) if not self.store.has("torso", self.index(i), 0)
+        ]
+        for i in track(missing, "Unedited frames") if missing else ():
+            outputs = self._render(i)
+            self.store.put("base", self.index(i), 0, to_bytes(outputs["field_rgb"]))
+            for layer in ("head", "torso"):
+                self.store.put(layer, self.index(i), 0, to_bytes(outputs[f"{layer}_opacity"])[..., 0])
+        distributed.wait_for_all()
+        unedited = self._stored("base")
+        return EditFrames(
+            driving=self.driving,
+            indices=self.indices,
+            cameras=self.cameras,
+            plate=self.plate,
+            unedited=unedited,
+            opacities=np.stack([self._stored("head"), self._stored("torso")], axis=-1),
+            lips=self._lips(unedited),
+            edited=unedited.copy(),
+        )
+
+    def newest_edited(self, frames: EditFrames, step: int) -> UInt8[np.ndarray, "n h w 3"]:
+        """The training targets at a step: the newest edited frames, and the unedited ones where there are none."""
+        made = [self.store.newest("edited", self.index(i), step) for i in range(len(frames))]
+        pictures = [
+            frames.unedited[i] if at is None else self.store.get("edited", self.index(i), at)
+            for i, at in enumerate(made)
+        ]
+        return np.stack(pictures)
+
+    def render_frames(self, update: Update) -> list[int]:
+        """Renders the frames of an update that are not edited yet.
+
+        Returns:
+            Those frames, as far as this process edits them.
+        """
+        waiting = [
+            i for i in distributed.share(update.frames) if not self.store.has("edited", self.index(i), update.step)
+        ]
+        if update.is_whole:
+            strength = update.strength
+            CONSOLE.print(
+                f"Update {update.number} of {len(self.plan.rounds) - 1}: {len(update.frames)} frames, guidance "
+                f"{strength.guidance:g}, {strength.steps} of {strength.full_steps} steps."
+            )
+        # The renders of the unedited head are those before the first step.
+        missing = [i for i in waiting if update.step > 0 and not self.store.has("before", self.index(i), update.step)]
+        shown = update.is_whole and missing
+        for i in track(missing, f"Update {update.number}: rendering") if shown else missing:
+            self.head.wait_while_paused()
+            self.store.put("before", self.index(i), update.step, to_bytes(self._render(i)["field_rgb"]))
+        return waiting
+
+    def edit_frames(self, update: Update, waiting: Sequence[int], frames: EditFrames) -> None:
+        """Edits rendered frames and stores the results.
+
+        Raises:
+            NTalkerError: the editor does not fit into memory, or its pictures are not finite.
+        """
+        done = in_batches(waiting, self.batch_size, lambda batch: self._edit_batch(update, batch, frames), self.head)
+        if not update.is_whole:
+            list(done)
+            return
+        begin = time.monotonic()
+        with progress_bar() as bar:
+            task = bar.add_task(f"Update {update.number}: editing", total=len(waiting))
+            for count in done:
+                rate = count / max(time.monotonic() - begin, 1e-6)
+                bar.update(task, completed=count, description=f"Update {update.number}: {rate:.2f} frames/s")
+        self.editor.unload()
+        if torch.cuda.is_available():
+            CONSOLE.print(f"Peak GPU memory: {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB.")
+
+    def _edit_batch(self, update: Update, batch: Sequence[int], frames: EditFrames) -> None:
+        """Edits some frames and stores them; outside of the edited region they keep their unedited colours."""
+        self.head.wait_while_paused()
+        kind: Kind = "before" if update.step > 0 else "base"
+        rendered = np.stack([self.store.get(kind, self.index(i), update.step) for i in batch])
+        conditions = None if update.is_whole else self._to_tensor(frames.unedited[list(batch)])
+        seeds = self.plan.seeds(tuple(map(self.index, batch)))
+        edited = self.editor.edit(self._to_tensor(rendered), self.instruction, update.strength, seeds, conditions)
+        if not bool(torch.isfinite(edited).all()):
+            raise NTalkerError(
+                "The editor's pictures are not finite, as happens when half precision overflows: use "
+                "--editor.precision bf16 or fp32."
+            )
+        for i, picture in zip(batch, edited, strict=True):
+            region = frames.region(i, self.region)
+            unedited = frames.unedited[i] / np.float32(255)
+            target = region * picture.permute(1, 2, 0).float().cpu().numpy() + (1.0 - region) * unedited
+            self.store.put("edited", self.index(i), update.step, to_bytes(torch.from_numpy(target)))
+
+    def write_sheet(self, name: str, step: int, frames: EditFrames) -> None:
+        """Writes a contact sheet: input and result of the editor, and the head trained on them, side by side.
+
+        Args:
+            name: of the file.
+            step: the next training step.
+            frames: the N frames.
+        """
+        if distributed.rank() != 0:
+            return
+        rows, labels = [], []
+        for i in map(int, evenly_spaced(min(SHEET_ROWS, len(frames)), len(frames))):
+            made = self.store.newest("before", self.index(i), step - 1)
+            before = frames.unedited[i] if made is None else self.store.get("before", self.index(i), made)
+            rows.append([before, frames.edited[i], to_bytes(self._render(i)["rgb"])])
+            labels.append(str(self.index(i)))
+        sheet = grid(rows, labels, ["before", "edited", "after training"], height=min(256, frames.size[1] * 2))
+        path = self.store.folder / "sheets" / f"{name}.png"
+        write_picture(path, sheet)
+        CONSOLE.out(f"Contact sheet: {path}")
+
+    def index(self, i: int) -> int:
+        """Index in the driving sequence of one of the N frames."""
+        return int(self.indices[i])
+
+    def _stored(self, kind: Kind) -> UInt8[np.ndarray, "n h w *channels"]:
+        """The N unedited frames of a kind."""
+        return np.stack([self.store.get(kind, int(index), 0) for index in self.indices])
+
+    def _lips(self, unedited: UInt8[np.ndarray, "n h w 3"]) -> Bool[np.ndarray, "n h w"]:
+        """Lip masks of the unedited frames, computed once."""
+        if distributed.rank() == 0 and not all(self.store.has("lips", int(index), 0) for index in self.indices):
+            masks, detected = lip_masks(unedited, self.driving, self.indices)
+            CONSOLE.print(f"Lips found in {detected} of the {len(masks)} unedited frames.")
+            for index, mask in zip(self.indices, masks, strict=True):
+                self.store.put("lips", int(index), 0, mask_to_picture(mask))
+        distributed.wait_for_all()
+        return self._stored("lips") > 0
+
+    def _render(self, i: int) -> dict[str, Tensor]:
+        return self.head.render(self.cameras[i : i + 1])
+
+    def _to_tensor(self, pictures: UInt8[np.ndarray, "n h w 3"]) -> Float[Tensor, "n 3 h w"]:
+        return torch.from_numpy(pictures).permute(0, 3, 1, 2).to(self.device).float() / 255.0
