@@ -19,7 +19,7 @@ SECTIONS = ("global", "install", ":env:")
 # uv's variables for pip's settings.
 VARIABLES = {
     "index-url": "UV_DEFAULT_INDEX",
-    "extra-index-url": "UV_EXTRA_INDEX_URL",
+    "extra-index-url": "UV_INDEX",
     "find-links": "UV_FIND_LINKS",
     "trusted-host": "UV_INSECURE_HOST",
     "cert": "SSL_CERT_FILE",
@@ -44,15 +44,31 @@ def pip_settings(listing: str) -> dict[str, list[str]]:
     return settings
 
 
-def uv_environment(settings: dict[str, list[str]]) -> dict[str, str]:
-    """The environment that gives uv pip's settings; what is set for uv already stays as it is."""
-    # Like pip, the best version of all indexes rather than those of the first index that has the package;
-    # and the system's certificates, where companies add theirs.
+def uv_environment(settings: dict[str, list[str]], default_index: str) -> dict[str, str]:
+    """The environment that gives uv pip's settings; what is set for uv already stays as it is.
+
+    Args:
+        settings: of `pip_settings`.
+        default_index: where pip looks without an index-url.
+    """
+    main_index = settings.get("index-url", default_index.split())
+    settings = settings | {"index-url": main_index}
+    # Of wheels of one version, pip takes the one that fits best, but uv one of the first index that has any: extra
+    # indexes, which may hold a few wheels only, come second.
+    if extra := settings.get("extra-index-url"):
+        settings["extra-index-url"] = main_index + extra
+    # Like pip, the best version of all indexes, and the system's certificates, where companies add theirs.
     variables = {"UV_INDEX_STRATEGY": "unsafe-best-match", "UV_SYSTEM_CERTS": "true"}
     for key, variable in VARIABLES.items():
         if values := settings.get(key):
             variables[variable] = ("," if key == "find-links" else " ").join(values)
     return variables | dict(os.environ)
+
+
+def default_index(pip_help: str) -> str:
+    """The index that the help of `pip install` names as the default one."""
+    found = re.search(r"Base URL of the Python Package Index \(default\s+(\S+?)\)", " ".join(pip_help.split()))
+    return found[1] if found else ""
 
 
 def constraints(folder: Path) -> Path:
@@ -77,17 +93,20 @@ def links_cache(folder: str, environment: Path) -> bool:
     return True
 
 
+def _output(command: list[str | Path], environment: dict[str, str] | None = None) -> str:
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+
 def install_with_uv(file: Path) -> str:
     """Returns "" or why uv could not install."""
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    pip: list[str | Path] = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     had = subprocess.run([*pip, "install", "--quiet", "-c", str(file), "uv"], capture_output=True, text=True)
     if had.returncode:
         return (had.stderr.strip().splitlines() or ["pip cannot install it"])[-1]
-    listing = subprocess.run([*pip, "config", "list"], capture_output=True, text=True, check=True).stdout
-    settings = pip_settings(listing)
-    environment = uv_environment(settings)
+    settings = pip_settings(_output([*pip, "config", "list"]))
+    environment = uv_environment(settings, default_index(_output([*pip, "install", "--help"])))
     uv, prefix = Path(sys.prefix, "bin", "uv"), Path(sys.prefix)
-    cache = subprocess.run([uv, "cache", "dir"], env=environment, capture_output=True, text=True, check=True).stdout
+    cache = _output([uv, "cache", "dir"], environment)
     own_cache = prefix / "uv-cache"
     if not links_cache(cache.strip(), prefix):
         environment["UV_CACHE_DIR"] = str(own_cache)

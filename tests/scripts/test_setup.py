@@ -95,15 +95,25 @@ def test_settings_of_pip_are_passed_to_uv(monkeypatch: pytest.MonkeyPatch):
         ":env:.cert='/etc/cert.pem'\n"
         "global.cert='/other.pem'\n"
     )
-    for name in ("SSL_CERT_FILE", "UV_DEFAULT_INDEX", "UV_EXTRA_INDEX_URL"):
+    for name in ("SSL_CERT_FILE", "UV_DEFAULT_INDEX", "UV_INDEX"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("UV_FIND_LINKS", "/mine")
-    environment = install.uv_environment(settings)
+    environment = install.uv_environment(settings, "https://default/simple")
     assert environment["UV_DEFAULT_INDEX"] == "https://d/simple"
-    assert environment["UV_EXTRA_INDEX_URL"] == "https://b/simple https://c/simple"
+    assert environment["UV_INDEX"] == "https://d/simple https://b/simple https://c/simple"
     assert environment["SSL_CERT_FILE"] == "/etc/cert.pem"
     assert environment["UV_FIND_LINKS"] == "/mine"
     assert environment["PATH"] == os.environ["PATH"]
+
+
+def test_the_default_index_precedes_extra_ones():
+    install = script("install")
+    text = subprocess.run([sys.executable, "-m", "pip", "install", "--help"], capture_output=True, text=True).stdout
+    default = install.default_index(text)
+    assert default.endswith("/simple")
+    environment = install.uv_environment({"extra-index-url": ["file:///extra"]}, default)
+    assert environment["UV_INDEX"] == f"{default} file:///extra"
+    assert install.default_index("another help") == ""
 
 
 def test_pip_installs_where_uv_cannot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture):
