@@ -1,4 +1,4 @@
-"""What all fused numba kernels have in common."""
+"""Compilation and caching of numba kernels."""
 
 import sys
 import time
@@ -14,12 +14,11 @@ from numba import njit
 from numba.core import event
 
 FASTMATH = {"contract", "reassoc", "nsz"}
-"""What the compiler may do to sums. Neither "nnan" nor "ninf": what is not a number must reach the output, and never an
-address."""
+"""Permitted reorderings of sums. Neither "nnan" nor "ninf": NaN must reach the output, and never an address."""
 
 KERNEL_LOCK = RLock()
-"""Held while a parallel kernel runs: where numba has neither OpenMP nor TBB, two threads (training and the viewer)
-launching kernels at once would end the process. A kernel uses all cores, so nothing is lost by waiting."""
+"""Held while a parallel kernel runs: without OpenMP or TBB, two threads (training and the viewer) launching kernels at
+once would end the process. A kernel uses all cores, so that waiting costs nothing."""
 
 _KERNELS = Path(__file__).parent
 
@@ -31,10 +30,10 @@ _TRAINING_KERNELS = 21
 
 
 def kernel(function: Callable[..., None]) -> Any:
-    """Compiles a parallel kernel when it is first called, and keeps the compiled code for the next process.
+    """Compiles a parallel kernel when it is first called, and caches the code for the next process.
 
-    numba compiles again where the kernel's own file has changed, but not where another has whose functions it contains.
-    So code is forgotten that is older than any of the package's numba modules.
+    numba notices changes of the kernel's own file, but not of inlined functions in others. So cached code that is older
+    than any of the package's numba modules is removed.
     """
     compiled = njit(parallel=True, fastmath=FASTMATH, cache=True)(function)
     forget_outdated(compiled, max(source.stat().st_mtime for source in _KERNELS.glob("*.py")))
@@ -44,28 +43,25 @@ def kernel(function: Callable[..., None]) -> Any:
 
 _INNER: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 inner: Any = njit(**_INNER)
-"""Compiles a function for kernels, which Python must not call.
-
-What would bring Python's arguments to it and its results back is left out: that takes a tenth of the time of compiling.
-"""
+"""Compiles a function for kernels only: without wrappers for Python, which take a tenth of the compile time."""
 
 _LEAN = {**_INNER, "fastmath": FASTMATH, "_nrt": False}
 lean: Any = njit(**_LEAN)
-"""The same of a function that makes no arrays and returns none.
+"""The same for a function that neither makes nor returns arrays, without reference counting.
 
-numba would count who holds an array each time one is sliced or put into a tuple. Threads that count for the same array
-wait for one another: a fifth of the time of a kernel of small tiles.
+numba would count references each time an array is sliced or put into a tuple; threads contend for the counters, which
+takes a fifth of the time of a kernel of small tiles.
 """
 
 
 def forget_outdated(compiled: Any, changed: float) -> None:
-    """Removes what numba has kept of a function.
+    """Removes outdated cached code of a function.
 
     Args:
         compiled: the function, with `cache=True`.
-        changed: when its source was changed, seconds since 1970; what was kept later stays.
+        changed: when its source was changed, seconds since 1970; newer code stays.
     """
-    # numba lists in such files what it has kept.
+    # numba's index files of cached code.
     name = f"{Path(compiled.py_func.__code__.co_filename).stem}.{compiled.py_func.__qualname__}-*.nbi"
     for index in Path(compiled.stats.cache_path).glob(name):
         if index.stat().st_mtime < changed:
@@ -113,10 +109,10 @@ def announce_compiling() -> None:
 
 
 def repeated(builder: Any, value: Any, vector: ir.VectorType) -> Any:
-    """Writes LLVM's code of a vector that holds a value everywhere.
+    """LLVM code of a vector filled with a value.
 
     Args:
-        builder: writes the code.
+        builder: of the code.
         value: of the vector's element.
         vector: the vector's type.
     """

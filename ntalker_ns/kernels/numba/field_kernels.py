@@ -1,7 +1,6 @@
-"""The numba kernel of the whole field at many samples, there; `numba_field_gradients` is the way back.
+"""The whole field in one kernel, forward; `field_gradients` is the backward pass.
 
-A tile of samples of one frame goes through grids and networks while it stays in the cache; the parts are those of the
-other kernels.
+A tile of samples of one frame goes through grids and networks while it stays in the cache.
 """
 
 from typing import NamedTuple
@@ -17,18 +16,18 @@ from ntalker_ns.kernels.numba.mlp_kernels import (
     Frames,
     Network,
     Samples,
+    buffers_for,
     hidden_layers,
     last_layer,
-    room_for,
-    share,
+    thread_tiles,
 )
 from ntalker_ns.kernels.numba.warp import Balls, FaceArrays, canonical_at, open_at
 
 SPACE, PLANE = (0, 0, 0), (0, 0)
-"""Tuples as long as there are axes and features of an entry: numbers that the compiler knows (see `numba_kernels`)."""
+"""Tuples whose lengths are the numbers of axes and of features per entry: constants at compile time."""
 LANES = (0, 0)
 NARROW = (0,) * padded(3)
-"""As long as the padded outputs of the networks of the audio coordinate and of colour."""
+"""Of the padded outputs of the audio coordinate's and the colour network."""
 
 
 class Grid(NamedTuple):
@@ -52,15 +51,15 @@ class Field(NamedTuple):
     space: Grid
     audio: Grid
     common: np.ndarray
-    """(channels,) what the second grid says where nothing is heard."""
+    """(channels,) the audio grid's features at the origin."""
     coordinate_net: Network
     density_net: Network
     color_net: Network
     rows: np.ndarray
-    """(3, frames, hidden) what each frame adds to their first layers."""
+    """(3, frames, hidden) what each frame adds to the networks' first layers."""
     hidden: tuple[int, ...]
     outs: tuple[int, ...]
-    """As long as hidden layers and the padded outputs of the density network are wide."""
+    """Tuples of the widths of hidden layers and of the density network's padded outputs."""
 
 
 class Tiles(NamedTuple):
@@ -75,46 +74,46 @@ class Tiles(NamedTuple):
 
 
 class Views(NamedTuple):
-    """What colour is told of viewing directions."""
+    """Encoded viewing directions."""
 
     values: np.ndarray
-    """(rays, components); none where colour does not depend on them."""
+    """(rays, components); no components where colour does not depend on direction."""
     rays: np.ndarray
     """(samples,) the ray of each sample."""
 
 
 class Kept(NamedTuple):
-    """What is found on the way and the way back needs; otherwise there is room for one tile of each thread."""
+    """Intermediate values that the backward pass needs; without gradients, of one tile per thread."""
 
     points: np.ndarray
-    """(samples, 3) where in the mean face with open eyes samples are, in [0, 1]."""
+    """(samples, 3) canonical positions, in [0, 1]."""
     space: np.ndarray
-    """(samples * features,) what the first grid says there."""
+    """(samples * features,) features of the space grid."""
     speech: np.ndarray
     """(samples,) the speech gate."""
     closed: np.ndarray
     """(samples,) how far eyes are closed."""
 
 
-class Within(NamedTuple):
-    """What a thread writes in between of a tile, beside the networks' own."""
+class TileBuffers(NamedTuple):
+    """A thread's intermediate values of a tile, beside the networks' own."""
 
     features: int
-    """That the first grid says of a sample."""
+    """Of the space grid."""
     places: np.ndarray
     """(TILE, 2) audio coordinates of the samples that speech acts on, in [0, 1]."""
     special: np.ndarray
-    """(TILE * channels,) by how much what the second grid says there differs from the common values."""
+    """(TILE * channels,) the audio grid's features there less the common values."""
     gathered: np.ndarray
-    """(TILE * features,) what the first grid says of these samples."""
+    """(TILE * features,) the space grid's features of these samples."""
     raw: np.ndarray
-    """(TILE * NARROW,) what the network of the audio coordinate says of them."""
+    """(TILE * NARROW,) outputs of the audio coordinate's network for them."""
     out: np.ndarray
-    """(TILE * outs,) what the density network says."""
+    """(TILE * outs,) outputs of the density network."""
     seen: np.ndarray
-    """(TILE * (directions + outs),) what the colour network is asked; `out` where there are no directions."""
+    """(TILE * (directions + outs),) inputs of the colour network; `out` where there are no directions."""
     color: np.ndarray
-    """(TILE * NARROW,) what the colour network says."""
+    """(TILE * NARROW,) outputs of the colour network."""
     place: np.ndarray
     """(TILE,) the row of each sample among those that speech acts on, -1 for none."""
     inside: np.ndarray
@@ -122,15 +121,15 @@ class Within(NamedTuple):
     ones: np.ndarray
     """(TILE,)."""
     ends: np.ndarray
-    """(1,) where the only frame of a tile ends."""
+    """(1,) index behind the tile's only frame."""
 
 
 @inner
-def within_tile(field, views, kind):
-    """Room for what a thread writes in between."""
+def tile_buffers(field, views, kind):
+    """A thread's buffers."""
     features, channels, outs = len(field.space.scales) * len(LANES), len(field.common), len(field.outs)
     directions, out = views.values.shape[1], np.empty(TILE * outs, kind.dtype)
-    return Within(
+    return TileBuffers(
         features,
         np.empty((TILE, 2), kind.dtype),
         np.empty(TILE * channels, kind.dtype),
@@ -155,7 +154,7 @@ def _encode_tile(points, first, count, between, output, grid, axes):
 
 @njit(inline="always")
 def _to_canonical(positions, first, rows, frame, speech_gate, face, points, speech, closed):
-    """Where a tile's samples are in the mean face with open eyes, in [0, 1]; how speech and closed eyes act on them."""
+    """Canonical positions of a tile's samples, in [0, 1]; their speech gates and how far eyes are closed there."""
     one, half = np.float32(1), np.float32(0.5)
     for t in range(rows):
         x, y, z = positions[first + t, 0], positions[first + t, 1], positions[first + t, 2]
@@ -186,29 +185,29 @@ def fade(x, features, kept, rows, closed):
 
 
 @njit(inline="always")
-def plain(x, inputs, within, nothing):
-    """Samples without further channels."""
-    return Samples(x, inputs, nothing, 0, within.place[:0], nothing)
+def plain(x, inputs, within, zeros):
+    """Samples without sparse channels."""
+    return Samples(x, inputs, zeros, 0, within.place[:0], zeros)
 
 
 @njit(inline="always")
 def frame_inputs(field, network, frame, ends, gates):
-    """What a frame adds to the first layer of a network, the first, second or third one."""
+    """What a frame adds to the first layer of a network: 0 audio coordinate, 1 density, 2 colour."""
     return Frames(field.rows[network, frame : frame + 1], ends, gates)
 
 
 @njit(inline="always")
-def _audio_features(field, x, speech, frame, count, of_plane, within, room):
-    """What the second grid says of the samples of a tile that speech acts on, in `within.special`."""
+def _audio_features(field, x, speech, frame, count, of_plane, within, buffers):
+    """Writes the audio grid's features of the samples of a tile that speech acts on into `within.special`."""
     features, channels, n = within.features, len(field.common), len(NARROW)
     one, half = np.float32(1), np.float32(0.5)
     for c in range(count):
         for k in range(features):
             within.gathered[c * features + k] = x[within.inside[c] * features + k]
-    asked, network = plain(within.gathered, features, within, room.nothing), field.coordinate_net
+    inputs, network = plain(within.gathered, features, within, buffers.zeros), field.coordinate_net
     frames = frame_inputs(field, 0, frame, within.ends, within.ones)
-    hidden_layers(asked, frames, network, 0, count, 0, field.hidden, room.nothing, room.activations)
-    last_layer(network, count, field.hidden, NARROW, room.nothing, room.activations, within.raw)
+    hidden_layers(inputs, frames, network, 0, count, 0, field.hidden, buffers.zeros, buffers.activations)
+    last_layer(network, count, field.hidden, NARROW, buffers.zeros, buffers.activations, within.raw)
     for c in range(count):
         for axis in range(2):
             within.raw[c * n + axis] = np.tanh(within.raw[c * n + axis])
@@ -221,7 +220,7 @@ def _audio_features(field, x, speech, frame, count, of_plane, within, room):
 
 @lean
 def _add_views(views, rays, rows, outs, within):
-    """Puts what colour is told of viewing directions before what the density network says."""
+    """Writes the colour network's inputs: viewing directions, then the density network's outputs."""
     directions = views.shape[1]
     width = directions + outs
     for t in range(rows if directions else 0):
@@ -232,44 +231,44 @@ def _add_views(views, rays, rows, outs, within):
 
 
 @njit(inline="always")
-def to_color(field, views, rays, x, speech, closed, rows, frame, of_plane, within, rooms):
-    """Takes a tile, of which the first grid is asked, up to the last hidden layer of colour.
+def to_color(field, views, rays, x, speech, closed, rows, frame, of_plane, within, buffers_of_networks):
+    """Takes a tile from the space grid's features up to the last hidden layer of colour.
 
     Args:
         field: see there.
         views: the values of `Views`.
         rays: of the tile's samples.
-        x: (rows * features,) what the first grid says of them.
-        speech, closed: see `Kept`; of them.
-        rows: how many they are.
+        x: (rows * features,) the space grid's features.
+        speech, closed: see `Kept`; of the tile's samples.
+        rows: samples of the tile.
         frame: of the tile.
-        of_plane: scratch of the second grid.
-        within: room, written.
-        rooms: of the three networks; their activations are written.
+        of_plane: scratch of the audio grid.
+        within: written.
+        buffers_of_networks: of the three networks; their activations are written.
 
     Returns:
-        How many samples speech acts on, and what the networks of density and of colour are asked.
+        How many samples speech acts on, and the inputs of the density and the colour network.
     """
-    hear_room, shape_room, color_room = rooms
+    coordinate_buffers, density_buffers, color_buffers = buffers_of_networks
     hidden, outs = field.hidden, field.outs
     count = _find_spoken(speech, rows, within)
     if count:
-        _audio_features(field, x, speech, frame, count, of_plane, within, hear_room)
+        _audio_features(field, x, speech, frame, count, of_plane, within, coordinate_buffers)
     shape = Samples(x, within.features, within.special, len(field.common), within.place[:rows], closed)
     network, frames = field.density_net, frame_inputs(field, 1, frame, within.ends, speech)
-    hidden_layers(shape, frames, network, 0, rows, 0, hidden, shape_room.nothing, shape_room.activations)
-    last_layer(network, rows, hidden, outs, shape_room.nothing, shape_room.activations, within.out)
+    hidden_layers(shape, frames, network, 0, rows, 0, hidden, density_buffers.zeros, density_buffers.activations)
+    last_layer(network, rows, hidden, outs, density_buffers.zeros, density_buffers.activations, within.out)
     _add_views(views, rays, rows, len(outs), within)
-    color = plain(within.seen, views.shape[1] + len(outs), within, color_room.nothing)
+    color = plain(within.seen, views.shape[1] + len(outs), within, color_buffers.zeros)
     frames = frame_inputs(field, 2, frame, within.ends, within.ones)
-    hidden_layers(color, frames, field.color_net, 0, rows, 0, hidden, color_room.nothing, color_room.activations)
+    hidden_layers(color, frames, field.color_net, 0, rows, 0, hidden, color_buffers.zeros, color_buffers.activations)
     return count, shape, color
 
 
 @lean
-def _run_tiles(field, positions, views, tiles, begin, end, kept, place, between, within, room, answers):
-    """Writes what is said of some tiles; `place` is where in `kept` they are, -1 for where their samples are."""
-    outs, features, rooms = len(field.outs), within.features, (room, room, room)
+def _run_tiles(field, positions, views, tiles, begin, end, kept, place, between, within, buffers, outputs):
+    """Writes the outputs of some tiles; `place` is their index in `kept`, -1 for that of their samples."""
+    outs, features, buffers_of_networks = len(field.outs), within.features, (buffers, buffers, buffers)
     of_space, of_plane = between
     for number in range(begin, end):
         first, rows, frame = tiles.first[number], tiles.rows[number], tiles.frame[number]
@@ -279,18 +278,18 @@ def _run_tiles(field, positions, views, tiles, begin, end, kept, place, between,
         _encode_tile(points, 0, rows, of_space, x, field.space, SPACE)
         fade(x, features, field.lid_features, rows, closed)
         rays = views.rays[first:]
-        to_color(field, views.values, rays, x, speech, closed, rows, frame, of_plane, within, rooms)
-        last_layer(field.color_net, rows, field.hidden, NARROW, room.nothing, room.activations, within.color)
-        _write_outputs(first, rows, outs, speech, within, answers)
+        to_color(field, views.values, rays, x, speech, closed, rows, frame, of_plane, within, buffers_of_networks)
+        last_layer(field.color_net, rows, field.hidden, NARROW, buffers.zeros, buffers.activations, within.color)
+        _write_outputs(first, rows, outs, speech, within, outputs)
 
 
 @lean
-def _write_outputs(first, rows, outs, speech, within, answers):
-    """Writes what is said of a tile."""
-    density, rgb, motion = answers
+def _write_outputs(first, rows, outs, speech, within, outputs):
+    """Writes the outputs of a tile."""
+    density, rgb, motion = outputs
     one, most, n = np.float32(1), np.float32(15), len(NARROW)
     for t in range(rows):
-        # As `truncated_exp`; what is not a number stays so.
+        # As `truncated_exp`; NaN stays.
         logarithm = within.out[t * outs]
         density[first + t] = np.exp(most if logarithm > most else logarithm)
         for k in range(3):
@@ -330,24 +329,24 @@ def run_field(
     rgb,
     motion,
 ):
-    """Writes what the field, of which the first arguments are, says of positions.
+    """Writes the values at positions of the field that the first arguments make.
 
     Args:
         positions: (samples, 3) world.
-        views, tiles: see there.
-        kept: see there; `keeps` says whether it has room for all samples.
-        threads: that share the tiles.
+        views, tiles: see the classes.
+        kept: of all samples if `keeps`, otherwise of one tile per thread.
+        threads: how many.
         density, rgb, motion: (samples,), (samples, 3), (samples,), written.
     """
     layers = max(coordinate_net.layers, density_net.layers, color_net.layers)
     for thread in prange(threads):
-        # Parallel loops take in no tuples of tuples, and lose what they write to parts of a tuple: functions do it.
+        # Parallel loops accept no nested tuples, and lose writes to parts of a tuple: functions do that.
         face = FaceArrays(brow_gate, eye_gate, lips, brows, lids, openness)
         networks = (coordinate_net, density_net, color_net)
         field = Field(speech_gate, face, lid_features, space, audio, common, *networks, frame_rows, hidden, outs)
-        within = within_tile(field, views, positions)
-        room = room_for(layers, NARROW, hidden, outs, positions)
-        begin, end = share(len(tiles.first), threads, thread)
+        within = tile_buffers(field, views, positions)
+        buffers = buffers_for(layers, NARROW, hidden, outs, positions)
+        begin, end = thread_tiles(len(tiles.first), threads, thread)
         place = -1 if keeps else thread * TILE
-        between, answers = (scratch(positions, SPACE), scratch(positions, PLANE)), (density, rgb, motion)
-        _run_tiles(field, positions, views, tiles, begin, end, kept, place, between, within, room, answers)
+        between, outputs = (scratch(positions, SPACE), scratch(positions, PLANE)), (density, rgb, motion)
+        _run_tiles(field, positions, views, tiles, begin, end, kept, place, between, within, buffers, outputs)

@@ -1,16 +1,15 @@
 """The cell around one point of a hash grid on the CPU, in vector registers: interpolation and its gradients.
 
-numba's loops would move the features of an entry one by one, and through memory from one step to the next. So what
-happens at a cell's corners is written as vector code for LLVM: all features of an entry are in one register, from the
-table to the result.
+numba's loops would move the features of an entry one by one, through memory. So the arithmetic at a cell's corners is
+written as vector code for LLVM: all features of an entry stay in one register, from the table to the result.
 
-Arguments shared by the functions for kernels, arrays without gaps and of one type, float32 or float64:
+Arguments shared by the functions for kernels, contiguous arrays of one type, float32 or float64:
     table: features of a level, (entries * features,).
     corners: (2^dims, points) uint32, the entries at the corners of each point's cell, x fastest.
     fractions: (dims, points) where in its cell each point is.
     point: which of them.
-    axes, lanes: tuples as long as there are axes, and features of an entry.
-    place: number of the first of as many values of the array before it as an entry has features.
+    axes, lanes: tuples whose lengths are the numbers of axes and of features per entry.
+    place: index of the first feature in the array before it.
 """
 
 from typing import Any
@@ -24,7 +23,7 @@ from ntalker_ns.kernels.numba.common import FASTMATH, repeated
 _FLAGS = tuple(sorted(FASTMATH))
 
 _vector_code: Any = intrinsic
-"""Of any type: callers leave out the first argument, numba's own."""
+"""Typed as Any: callers leave out the first argument, numba's own."""
 
 
 @_vector_code
@@ -48,7 +47,7 @@ def interpolate(
 def add_shares(
     _: Any, table: Any, corners: Any, fractions: Any, point: Any, axes: Any, lanes: Any, gradient: Any, place: Any
 ) -> Any:
-    """Adds to the table's gradient, `table`, what each corner gets of a point's: the transpose of `interpolate`."""
+    """Adds a point's gradient to that of each corner in `table`: the transpose of `interpolate`."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         cell = _Cell(context, builder, signature, arguments)
@@ -77,8 +76,8 @@ def add_slopes(
     slopes: Any,
     row: Any,
 ) -> Any:
-    """Adds a point's gradient times the derivative of `interpolate` along each axis, still one value for each feature,
-    to `slopes` from place `row` on, axis after axis; `scale` cells make the axis."""
+    """Adds a point's gradient times the derivative of `interpolate` along each axis to `slopes` from index `row` on,
+    axis after axis, one value per feature; an axis has `scale` cells."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         cell = _Cell(context, builder, signature, arguments)
@@ -97,11 +96,11 @@ def add_slopes(
 
 
 class _Cell:
-    """Writes what the functions have in common.
+    """Code shared by the functions.
 
     Attributes:
-        weights: where in the cell the point is along each axis, repeated for each feature.
-        entries: where in memory the features of each corner are, x fastest.
+        weights: the point's fraction along each axis, repeated for each feature.
+        entries: addresses of each corner's features, x fastest.
     """
 
     def __init__(self, context: Any, builder: Any, signature: Any, arguments: Any) -> None:
@@ -122,20 +121,20 @@ class _Cell:
         ]
 
     def at(self, array: int, place: Any, further: int = 0) -> Any:
-        """Where in memory a place of an array is."""
+        """The address of an index of an array."""
         place = self._builder.add(place, self._number(further))
         return self._builder.bitcast(self._builder.gep(self._arrays[array].data, [place]), self._vector.as_pointer())
 
     def load(self, where: Any) -> Any:
-        """The values there."""
+        """The values at an address."""
         return self._builder.load(where, align=self._size)
 
     def store(self, values: Any, where: Any) -> None:
-        """Writes values there."""
+        """Writes values to an address."""
         self._builder.store(values, where, align=self._size)
 
     def add(self, values: Any, where: Any) -> None:
-        """Adds values to those there."""
+        """Adds values to those at an address."""
         self.store(self._builder.fadd(self.load(where), values, flags=_FLAGS), where)
 
     def repeated(self, value: Any) -> Any:
@@ -147,7 +146,7 @@ class _Cell:
         return self._builder.fmul(one, other, flags=_FLAGS)
 
     def steps(self, values: list[Any]) -> list[Any]:
-        """What each second value is more than the one before it."""
+        """Difference of each second value from the one before it."""
         return [self._builder.fsub(b, a, flags=_FLAGS) for a, b in zip(values[::2], values[1::2], strict=True)]
 
     def blend(self, values: list[Any], weight: Any) -> list[Any]:
@@ -156,7 +155,7 @@ class _Cell:
         return [self._builder.fadd(a, self.product(weight, step), flags=_FLAGS) for a, step in steps]
 
     def split(self, value: Any, weight: Any) -> tuple[Any, Any]:
-        """The two shares of a value."""
+        """A value split between two corners."""
         second = self.product(weight, value)
         return self._builder.fsub(value, second, flags=_FLAGS), second
 

@@ -1,19 +1,18 @@
-"""Fused numba kernels of the multi-resolution hash grid, forward and backward, 2D and 3D.
+"""Kernels of the multi-resolution hash grid, forward and backward, 2D and 3D.
 
 Nothing of size points x levels x corners is ever stored. A thread takes a chunk of points through one level at a time,
-in two steps: find the corners and fractions (vectorised over points, whose coordinates are laid side by side; what is
-written in between stays in the first-level cache), then point by point what happens at the corners (`numba_cells`). The
-forward pass and the coordinates' gradient run in parallel over chunks. Of the table's gradient each thread writes
-levels of its own, so that neither atomics nor private copies are needed.
+in two steps: corners and fractions (vectorised over points, in the first-level cache), then the corners' values point
+by point (`hash_grid_cells`). The forward pass and the coordinates' gradient run in parallel over chunks; for the
+table's gradient each thread writes its own levels, which needs neither atomics nor private copies.
 
 Arguments shared by the kernels:
     points: (N, dims) positions.
-    table, output, gradient: (entries * features,), (N * levels * features,) twice: features without gaps, flat.
+    table, output, gradient: (entries * features,), (N * levels * features,) twice: contiguous and flat.
     scales, offsets, sizes, dense: (levels,) of the `GridLayout`, `scales` being the resolutions in the type of the
         points.
     active: levels used; the others' features are zero.
-    axes, lanes: tuples as long as there are axes, and features of an entry. The compiler knows a tuple's length, so it
-        unrolls the loops over it.
+    axes, lanes: tuples whose lengths are the numbers of axes and of features per entry: constants at compile time, so
+        that loops over them are unrolled.
     between: a thread's `Between`.
 """
 
@@ -27,7 +26,7 @@ from ntalker_ns.kernels.numba.common import inner, kernel, lean
 from ntalker_ns.kernels.numba.hash_grid_cells import add_shares, add_slopes, interpolate
 
 CHUNK = 128
-"""Points that go through a level together: their scratch fits a first-level cache."""
+"""Points of a chunk: their intermediate values fit a first-level cache."""
 
 ONE = np.uint32(1)
 PRIME_Y = np.uint32(HASH_PRIMES[1])
@@ -35,19 +34,19 @@ PRIME_Z = np.uint32(HASH_PRIMES[2])
 
 
 class Between(NamedTuple):
-    """What a thread writes in between, of a chunk of points."""
+    """A thread's intermediate values of a chunk of points."""
 
     places: np.ndarray
     """(dims, CHUNK) coordinates."""
     corners: np.ndarray
     """(2^dims, CHUNK) entries within a level."""
     fractions: np.ndarray
-    """(dims, CHUNK) where in the cell."""
+    """(dims, CHUNK) position within the cell."""
 
 
 @inner
 def scratch(points, axes):
-    """Room for what `encode` writes in between."""
+    """A thread's buffers for `encode`."""
     dims = len(axes)
     return Between(
         np.empty((dims, CHUNK), points.dtype),
@@ -58,7 +57,7 @@ def scratch(points, axes):
 
 @lean
 def _arrange(points, first, count, axes, places):
-    """Lays a chunk's coordinates side by side, clamped to [0, 1]: strided ones would be read one by one."""
+    """Transposes a chunk's coordinates, clamped to [0, 1], so that they can be read as vectors."""
     for axis in range(len(axes)):
         for p in range(count):
             coordinate = points[first + p, axis]
@@ -180,10 +179,10 @@ def table_gradient(points, gradient, scales, offsets, sizes, dense, active, axes
     features, levels = len(lanes), len(scales)
     for thread in prange(threads):
         between = scratch(points, axes)
-        # Every threads-th level: coarse and fine ones, which cost differently, are dealt out evenly.
+        # Every threads-th level, since coarse and fine ones cost differently.
         for level in range(thread, levels, threads):
             output[offsets[level] * features : (offsets[level] + sizes[level]) * features] = 0
-        # All of its levels chunk by chunk: what is near in memory of `gradient` is needed at the same time.
+        # All levels chunk by chunk, in the order of `gradient` in memory.
         for first in range(0, points.shape[0], CHUNK):
             count = min(CHUNK, points.shape[0] - first)
             _arrange(points, first, count, axes, between.places)
@@ -202,7 +201,7 @@ def chunk_slopes(
 ):
     """Writes the coordinates' gradient of a chunk of points into `output` (N, dims).
 
-    `slopes` has room for (CHUNK * dims * features,).
+    `slopes` is a buffer of (CHUNK * dims * features,).
     """
     dims, features, levels = len(axes), len(lanes), len(scales)
     slopes[: count * dims * features] = 0
@@ -218,7 +217,7 @@ def chunk_slopes(
     for p in range(count):
         for axis in range(dims):
             output[first + p, axis] = 0
-            # A clamped coordinate does not move its features.
+            # Clamped coordinates have no gradient.
             if not (points[first + p, axis] < 0 or points[first + p, axis] > 1):
                 for lane in range(features):
                     output[first + p, axis] += slopes[(p * dims + axis) * features + lane]

@@ -78,20 +78,20 @@ class _RunMLP(torch.autograd.Function):
     ) -> Tensor:
         ctx.gated, kind = gates is not None, _kind(samples)
         factors = np.ones(len(samples), kind) if gates is None else _array(gates).reshape(-1)
-        inputs, nothing = samples.shape[1], np.empty(0, kind)
+        inputs, empty = samples.shape[1], np.empty(0, kind)
         arrays = [_array(each) for each in parameters]
         weights, biases = arrays[:layers], arrays[layers:]
-        ctx.asked = (
-            kernels.Samples(_array(samples).reshape(-1), inputs, nothing, 0, np.empty(0, np.int64), nothing),
+        ctx.inputs = (
+            kernels.Samples(_array(samples).reshape(-1), inputs, empty, 0, np.empty(0, np.int64), empty),
             kernels.Frames(_array(frame_rows), np.cumsum(counts, dtype=np.int64), factors),
         )
-        ctx.layers, ctx.network = layers, pack(weights, biases, inputs, nothing)
-        # The kernels read the arrays above; torch keeps an eye on who writes into what they lie in.
+        ctx.layers, ctx.network = layers, pack(weights, biases, inputs, empty)
+        # The kernels read the arrays above; saving their tensors lets torch detect writes in between.
         ctx.save_for_backward(samples, frame_rows, gates, *parameters)
         output = samples.new_empty(len(samples), len(biases[-1]))
         hidden, outs = (0,) * frame_rows.shape[1], (0,) * padded(output.shape[1])
         with KERNEL_LOCK:
-            kernels.forward(*ctx.asked, ctx.network, hidden, outs, get_num_threads(), output.numpy())  # pyright: ignore[reportCallIssue]
+            kernels.forward(*ctx.inputs, ctx.network, hidden, outs, get_num_threads(), output.numpy())  # pyright: ignore[reportCallIssue]
         return output
 
     @staticmethod
@@ -102,22 +102,22 @@ class _RunMLP(torch.autograd.Function):
         weights, biases = arrays[: ctx.layers], arrays[ctx.layers :]
         inputs, width = samples.shape[1], frame_rows.shape[1]
         wide, outs = max(padded(inputs), _NARROWEST), padded(gradient.shape[1])
-        threads, nothing = get_num_threads(), np.empty(0, _kind(samples))
+        threads, empty = get_num_threads(), np.empty(0, _kind(samples))
         to_samples = torch.empty_like(samples, memory_format=torch.contiguous_format)
-        to_gates = np.empty(len(samples), nothing.dtype)
+        to_gates = np.empty(len(samples), empty.dtype)
         sums = no_sums(weights, len(frame_rows), outs, threads)
         arguments = (
-            *ctx.asked,
+            *ctx.inputs,
             ctx.network,
             transposed(weights, inputs, 0, wide, outs),
             *((0,) * size for size in (wide, width, outs)),
             threads,
             _array(gradient),
-            kernels.Gradients(to_samples.numpy(), np.empty((0, 0), nothing.dtype), to_gates, *sums),
+            kernels.Gradients(to_samples.numpy(), np.empty((0, 0), empty.dtype), to_gates, *sums),
         )
         with KERNEL_LOCK:
             kernels.backward(*arguments)  # pyright: ignore[reportCallIssue]
-        found = parameter_gradients(sums, weights, biases, inputs, nothing)
+        found = parameter_gradients(sums, weights, biases, inputs, empty)
         return (
             to_samples,
             torch.from_numpy(found.rows),
@@ -142,9 +142,9 @@ def no_sums(weights: Sequence[np.ndarray], frames: int, outs: int, threads: int)
 
     Args:
         weights: (out, in) of each layer.
-        frames: rows that the first layer may get.
+        frames: how many.
         outs: outputs, padded.
-        threads: that add.
+        threads: how many.
     """
     first = weights[0]
     width, layers = len(first), len(weights)
@@ -154,7 +154,7 @@ def no_sums(weights: Sequence[np.ndarray], frames: int, outs: int, threads: int)
 
 
 class ParameterGradients(NamedTuple):
-    """Gradients of what belongs to no sample."""
+    """Gradients of everything that does not belong to one sample."""
 
     rows: np.ndarray
     """(frames, hidden) of what frames add to the first layer."""
@@ -168,7 +168,7 @@ class ParameterGradients(NamedTuple):
 def parameter_gradients(
     sums: Sums, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray], inputs: int, common: np.ndarray
 ) -> ParameterGradients:
-    """What the sums say.
+    """Gradients from the kernels' sums.
 
     Args:
         sums: of the kernels.
@@ -190,24 +190,24 @@ def parameter_gradients(
 
 
 def _kind(tensor: Tensor) -> Any:
-    """Its type, as numpy knows it."""
+    """numpy's type of a tensor."""
     return np.float64 if tensor.dtype == torch.float64 else np.float32
 
 
 def _array(tensor: Tensor) -> np.ndarray:
-    """Its values, side by side."""
+    """A tensor's values, contiguous."""
     return tensor.detach().contiguous().numpy()
 
 
 def padded(channels: int) -> int:
-    """As many channels as whole vectors hold."""
+    """Channels rounded up to whole vectors."""
     return -(-channels // _LANES) * _LANES
 
 
 def pack(
     weights: Sequence[np.ndarray], biases: Sequence[np.ndarray], inputs: int, common: np.ndarray
 ) -> kernels.Network:
-    """A network's parameters as the kernels take them.
+    """A network's parameters as kernels take them.
 
     Args:
         weights: (out, in) of each layer.
@@ -232,20 +232,20 @@ def pack(
 
 
 def _with_columns(matrix: np.ndarray, columns: int) -> np.ndarray:
-    """A matrix, with columns of zeros behind its own."""
+    """A matrix padded with zero columns."""
     wider = np.zeros((len(matrix), columns), matrix.dtype)
     wider[:, : matrix.shape[1]] = matrix
     return wider
 
 
 def transposed(weights: Sequence[np.ndarray], inputs: int, channels: int, wide: int, outs: int) -> kernels.Transposed:
-    """A network's matrices as the kernels' gradients take them.
+    """A network's matrices as the backward kernels take them.
 
     Args:
         weights: (out, in) of each layer.
         inputs: channels of the samples.
-        channels: further ones.
-        wide: as many as the first layer's inputs are, padded.
+        channels: of `SparseInputs`.
+        wide: the first layer's inputs, padded.
         outs: outputs, padded.
     """
     first, *others = weights

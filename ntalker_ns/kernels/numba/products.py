@@ -1,13 +1,13 @@
 """Layers of a small network and the products of their gradients on the CPU, in vector registers.
 
-numba's loops reach a third of what a core can do here: the compiler keeps no sums in registers from one step of the
-inner dimension to the next. So the inmost part is written as vector code for LLVM, which knows the machine: a block of
-sums, a few rows by a few vectors of columns, stays in registers from the bias to the ReLU.
+numba's loops reach a third of a core's peak: the compiler keeps no sums in registers along the inner dimension. So the
+innermost part is written as vector code for LLVM: a block of sums, a few rows by a few vectors of columns, stays in
+registers from the bias to the ReLU.
 
 Arguments shared by the functions for kernels, all arrays flat and of one type, float32 or float64:
-    a: (rows, depth) with any strides; b: (depth, width) without gaps.
-    width: a tuple that long, a number that the compiler knows.
-    c: (rows, width) without gaps, written.
+    a: (rows, depth) with any strides; b: (depth, width), contiguous.
+    width: a tuple of that length, a constant at compile time.
+    c: (rows, width), contiguous, written.
 """
 
 from itertools import chain
@@ -95,7 +95,7 @@ def _generate(kind: _Kind, rows: int, vectors: int, context: Any, builder: Any, 
             [multiply_add(start, scale, row) for start, row in zip(starts, extras, strict=True)]
             for scale in (repeated_from(factors, line) for line in lines)
         ]
-    # What is allocated once becomes a register, since only whole values go in and out.
+    # LLVM promotes these allocations to registers, since only whole values are loaded and stored.
     sums = [[cgutils.alloca_once_value(builder, value) for value in row] for row in begun]
     with cgutils.for_range(builder, depth, intp=depth.type) as loop:
         b_row = builder.mul(loop.index, width)
@@ -139,14 +139,13 @@ def _product(kind: _Kind) -> Any:
                     total += a[t * row_stride + k * column_stride] * b[k * w + j]
                 c[t * w + j] = total - total if rectifies and total < 0 else total
 
-    # numba finds code that it has kept by name and by a number that counts the functions of a process. Were there three
-    # of one name, those kept by two processes could be taken for each other.
+    # numba's cache identifies functions by name and by a counter of the process: equal names could be confused.
     product.__name__ = product.__qualname__ = f"{kind}_product"
     return lean(product)
 
 
 _sum, linear_layer, rectified_layer = _product("sum"), _product("linear"), _product("rectified")
-"""c = bias + factors (of each row) times extra + a b, `rectified_layer` with a ReLU behind it; arguments in the order
+"""c = bias + factors (of each row) times extra + a b, in `rectified_layer` followed by a ReLU; arguments in the order
 of `_product`."""
 
 
