@@ -12,6 +12,7 @@ from nerfstudio.pipelines.base_pipeline import Pipeline
 
 from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.errors import NTalkerError
+from ntalker_ns.media.sound import Sound
 from ntalker_ns.run_folder import absolute, find_checkpoint, read_checkpoint, read_config
 from ntalker_ns.training.overrides import changed
 
@@ -166,6 +167,7 @@ class Head:
         """
         from ntalker_ns.driving.controls import check_controls, controlled
         from ntalker_ns.driving.new_audio import sequence_for_audio
+        from ntalker_ns.media.sound import read_sound
         from ntalker_ns.rendering.background import Background
 
         if not Path(audio).is_file():
@@ -174,10 +176,11 @@ class Head:
         check_controls(eyes, pose, smooth, seed)
         if refinement_weight is not None:
             set_refinement_weight(self.pipeline.model, refinement_weight)
-        sequence = sequence_for_audio(self.clip, Path(audio))
+        sound = read_sound(Path(audio))
+        sequence = sequence_for_audio(self.clip, sound)
         sequence = controlled(sequence, self.clip, eyes, pose, smooth, seed)
         size = size or self.pipeline.config.datamanager.dataparser.image_size
-        return Speech(self, Path(audio), sequence, size, background)
+        return Speech(self, Path(audio), sound, sequence, size, background)
 
 
 @dataclass(frozen=True)
@@ -186,6 +189,7 @@ class Speech:
 
     head: Head
     audio: Path
+    sound: Sound
     sequence: DrivingSequence
     """What drives the head."""
     size: int | None
@@ -220,7 +224,7 @@ class Speech:
         from ntalker_ns.rendering.video_frames import with_progress
 
         check_output(Path(path), False, (self.audio,))
-        return write_frames(Path(path), with_progress(self, len(self)), self.head.fps, self.audio)
+        return write_frames(Path(path), with_progress(self, len(self)), self.head.fps, self.sound)
 
 
 def set_refinement_weight(model: Any, weight: float) -> None:

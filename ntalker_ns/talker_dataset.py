@@ -19,6 +19,7 @@ from ntalker_ns.driving.cameras import sequence_cameras
 from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.face.mesh_indices import landmark_set
+from ntalker_ns.media.pixels import from_uint8
 
 
 class TalkerDataset(InputDataset):
@@ -148,4 +149,4 @@ def face_outline(landmarks: Float[np.ndarray, "points 2"]) -> Float[np.ndarray, 
 
 
 def _unit(picture: npt.NDArray[np.uint8]) -> torch.Tensor:
-    return torch.from_numpy(picture.astype(np.float32) / 255)
+    return torch.from_numpy(from_uint8(picture))

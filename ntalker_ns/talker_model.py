@@ -14,6 +14,7 @@ from nerfstudio.models.base_model import Model, ModelConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor, nn
 
+from ntalker_ns.audio.clock import frames_of_times
 from ntalker_ns.data.clip import Clip
 from ntalker_ns.data.head_removal import HEAD
 from ntalker_ns.data.training_rays import ClipInputs, TrainingRays
@@ -282,8 +283,7 @@ class TalkerModel(Model):
 
     def _frames_of_times(self, times: Float[Tensor, "rays 1"]) -> Int[Tensor, "rays"]:
         """The audio clock: time t in [0, 1] is frame round(t (n - 1)) of the driving sequence."""
-        last = len(self._features) - 1
-        return (times.view(-1).clamp(0.0, 1.0) * last).round().long()
+        return frames_of_times(times.view(-1).clamp(0.0, 1.0), len(self._features)).round().long()
 
     def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Any]:
         """Renders the rays of a step.

@@ -29,7 +29,7 @@ ROOMS = {"viewer": "talker", "run_folder": "talker", "stock": "talker", "method_
 # The package's own face for Python users may import what it offers, and nothing inside imports it.
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms} | {"": len(LEVELS)}
 # Still to be undone, as "importing module imported module" below the package.
-KNOWN = {"media.video_writer audio.io"}
+KNOWN: set[str] = set()
 KNOWN_CIRCLES = {"edit_config"}
 
 

@@ -12,13 +12,13 @@ from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManager, Va
 from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader
 from support.synthetic_clip import write_clip
 
-from ntalker_ns.audio.io import write_wav
 from ntalker_ns.audio.mel import CHANNELS
 from ntalker_ns.data.head_removal import HEAD, dilate, dilation_of
 from ntalker_ns.data.readers import read_clip
 from ntalker_ns.data.training_rays import ClipInputs
 from ntalker_ns.driving.build import write_driving
 from ntalker_ns.errors import NTalkerError
+from ntalker_ns.media.sound import write_wav
 from ntalker_ns.talker_datamanager import Patches, TalkerDataManager, TalkerDataManagerConfig
 from ntalker_ns.talker_dataparser import TalkerDataParserConfig, read_training_clip
 

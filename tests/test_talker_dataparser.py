@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from support.synthetic_clip import edit_transforms, poses, write_clip
 
 from ntalker_ns.audio.clock import mirrored_replay
-from ntalker_ns.audio.io import write_wav
 from ntalker_ns.audio.mel import CHANNELS
 from ntalker_ns.driving.build import write_driving
 from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.errors import NTalkerError
+from ntalker_ns.media.sound import write_wav
 from ntalker_ns.talker_dataparser import (
     Holdout,
     TalkerDataParserConfig,

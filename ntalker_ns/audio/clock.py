@@ -1,13 +1,12 @@
-"""The audio clock: which frame is when, and which clip frame a new frame replays."""
+"""The audio clock: the time of each frame, and the clip frame that a new frame replays."""
+
+from typing import Any
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 
-SAMPLE_RATE = 16000
-"""Samples per second of every waveform inside the project."""
-
-FPS = 25
-"""Video frames per second of every driving sequence."""
+from ntalker_ns.media.sound import SAMPLE_RATE
+from ntalker_ns.media.video_reader import FPS
 
 
 def frame_count(samples: int, sample_rate: int = SAMPLE_RATE, fps: float = FPS) -> int:
@@ -28,17 +27,24 @@ def frame_count(samples: int, sample_rate: int = SAMPLE_RATE, fps: float = FPS) 
     return max(1, int(samples * fps / sample_rate + 0.5))
 
 
-def time_of_frame(frame: int, count: int) -> float:
-    """A frame's place in the audio, as `Cameras.times` carries it.
+def times_of_frames(frames: Any, num_frames: int) -> Any:
+    """Times of frames in [0, 1], as `Cameras.times` carries them: frame / (num_frames - 1); 0 for a single frame.
 
     Args:
-        frame: index in [0, count).
-        count: number of frames of the clip that drives the head.
-
-    Returns:
-        frame / (count - 1), in [0, 1]; 0 for a clip of one frame.
+        frames: numbers, an array or a tensor; fractions of a frame are allowed.
+        num_frames: of the clip that drives the head.
     """
-    return frame / (count - 1) if count > 1 else 0.0
+    return frames / max(num_frames - 1, 1)
+
+
+def frames_of_times(times: Any, num_frames: int) -> Any:
+    """The inverse of `times_of_frames`, not rounded: the frame nearest to a time is its rounding."""
+    return times * max(num_frames - 1, 1)
+
+
+def frame_times(num_frames: int) -> Float[np.ndarray, " n"]:
+    """The time of every frame, float32."""
+    return times_of_frames(np.arange(num_frames), num_frames).astype(np.float32)
 
 
 def mirrored_replay(new_count: int, clip_count: int) -> Int64[np.ndarray, " new_count"]:

@@ -19,6 +19,7 @@ from scipy.linalg import solveh_banded
 from ntalker_ns.capture import tracking
 from ntalker_ns.console import track as progress
 from ntalker_ns.face import mesh_indices, rotations
+from ntalker_ns.media.frame_indices import evenly_spaced
 
 GRID = 112
 """Samples along each side of the face: about one per two px at 512 px."""
@@ -88,7 +89,7 @@ def refine_poses(
     def texture_of(index: int) -> Texture:
         return face_texture(read_grey(index), _project(start, index, surface.points)[1])
 
-    chosen = np.unique(np.linspace(0, len(track.valid) - 1, REFERENCE_FRAMES).round().astype(int)).tolist()
+    chosen = evenly_spaced(REFERENCE_FRAMES, len(track.valid)).tolist()
     textures = [texture_of(i) for i in chosen]
     noise = max(LANDMARK_NOISE * tracking.residual_px(track, landmarks), LEAST_NOISE * options.noise)
     looser = replace(options, noise=noise)

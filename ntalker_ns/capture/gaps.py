@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from ntalker_ns.errors import NTalkerError
+from ntalker_ns.media.frame_indices import runs
 from ntalker_ns.media.video_reader import FPS
 
 LONGEST = 10
@@ -14,8 +15,7 @@ LONGEST = 10
 
 def find_gaps(seen: Bool[np.ndarray, "n"]) -> list[tuple[int, int]]:
     """First and last frame of every run of frames without a face."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], ~seen, [False]]).astype(np.int8)))
-    return [(int(a), int(b) - 1) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+    return [(first, end - 1) for first, end in runs(~seen)]
 
 
 def check_gaps(seen: Bool[np.ndarray, "n"], clip: str) -> list[tuple[int, int]]:

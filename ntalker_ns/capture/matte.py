@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from ntalker_ns.console import quiet_native_logs
+from ntalker_ns.media.pixels import to_uint8
 
 RESOLUTION = 256
 """Side of stored mattes in px: the network's own."""
@@ -33,7 +34,7 @@ class PersonMatte:
         """
         found: Any = self._net.process(image)
         small = cv2.resize(found.segmentation_mask, (RESOLUTION, RESOLUTION), interpolation=cv2.INTER_AREA)
-        return np.clip(np.rint(small * 255), 0, 255).astype(np.uint8)
+        return to_uint8(small)
 
     def close(self) -> None:
         """Frees the model."""

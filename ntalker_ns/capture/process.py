@@ -29,6 +29,7 @@ from ntalker_ns.console import track as progress
 from ntalker_ns.data.head_removal import HEAD
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.face.mesh_indices import FACE_OVAL, OUTER_LIPS
+from ntalker_ns.media.frame_indices import evenly_spaced
 from ntalker_ns.media.video_reader import FPS, VideoInfo, probe_video, read_frames
 
 SHORTEST = 2.0
@@ -216,13 +217,8 @@ def _notes_of_plate(plate: Plate) -> list[str]:
     ]
 
 
-def _spread(count: int, most: int) -> list[int]:
-    """At most so many frames, evenly spaced."""
-    return np.unique(np.linspace(0, count - 1, most).round().astype(int)).tolist()
-
-
 def _make_plate(writer: DatasetWriter, seen: Observations) -> Plate:
-    chosen = _spread(len(seen.mattes), PLATE_FRAMES)
+    chosen = evenly_spaced(PLATE_FRAMES, len(seen.mattes)).tolist()
     images = [writer.read_image(i) for i in chosen]
     return make_plate(images, [background_mask(seen.matte(i), len(images[0])) for i in chosen])
 
@@ -244,7 +240,7 @@ def _label_frames(writer: DatasetWriter, seen: Observations, plate: Plate, parse
 def _colour_labeller(
     writer: DatasetWriter, seen: Observations, plate: Plate, points: Float[np.ndarray, "n 478 2"]
 ) -> Labeller:
-    chosen = _spread(len(points), SEED_FRAMES)
+    chosen = evenly_spaced(SEED_FRAMES, len(points)).tolist()
     images = [writer.read_image(i) for i in chosen]
     with ThreadPoolExecutor(2) as pool:
         people = list(pool.map(lambda i, image: _person_mask(seen.matte(i), image, plate), chosen, images))
@@ -263,7 +259,7 @@ def _person_mask(
 
 
 def _place(writer: DatasetWriter, track: Track) -> Placing:
-    chosen = _spread(len(track.valid), PLATE_FRAMES)
+    chosen = evenly_spaced(PLATE_FRAMES, len(track.valid)).tolist()
     return place_head(track, chosen, [writer.read_labels(i) >= HEAD for i in chosen])
 
 

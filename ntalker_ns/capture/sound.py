@@ -8,9 +8,9 @@ from jaxtyping import Float32
 
 from ntalker_ns.audio import features as audio
 from ntalker_ns.audio.clock import FPS, SAMPLE_RATE
-from ntalker_ns.audio.io import read_audio, write_wav
 from ntalker_ns.audio.mel import QUIETEST, speech_level
 from ntalker_ns.errors import NTalkerError
+from ntalker_ns.media.sound import read_audio, write_wav
 
 MISSING = 0.1
 """Seconds by which the sound may end before the picture without a note: recorders stop the two at different times."""

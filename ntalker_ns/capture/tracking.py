@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float
 from scipy.linalg import solveh_banded
 
 from ntalker_ns.face import mesh_indices, rotations
+from ntalker_ns.media.frame_indices import evenly_spaced
 
 TRIANGULATION_FRAMES = 200
 """Frames that points are triangulated from once the poses are known; more change nothing."""
@@ -376,7 +377,7 @@ def triangulate(
     Returns:
         The shape in head axes. Points that speech moves get their middle position.
     """
-    chosen = np.unique(np.linspace(0, len(observed) - 1, TRIANGULATION_FRAMES).round().astype(int))
+    chosen = evenly_spaced(TRIANGULATION_FRAMES, len(observed))
     observed = np.nan_to_num(observed[chosen])
     prior, shape = track.shape, track.shape
     poses = replace(

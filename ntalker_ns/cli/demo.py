@@ -177,8 +177,8 @@ def known_opening(speech: Path) -> "Float[np.ndarray, ' n']":
     import numpy as np
 
     from ntalker_ns.audio.clock import FPS, SAMPLE_RATE, frame_count
-    from ntalker_ns.audio.io import read_audio
     from ntalker_ns.demo.motion import mouth_opening_of_speech
+    from ntalker_ns.media.sound import read_audio
 
     waveform = read_audio(speech)
     return mouth_opening_of_speech(waveform, SAMPLE_RATE, np.arange(frame_count(len(waveform))) / FPS)

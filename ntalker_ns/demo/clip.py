@@ -10,6 +10,7 @@ from jaxtyping import Float, UInt8
 from ntalker_ns.demo.motion import Motion, make_motion
 from ntalker_ns.demo.photograph import CROP_LEFT, CROP_SIDE, CROP_TOP, HEAD_WIDTH, Portrait, load_portrait
 from ntalker_ns.demo.speech import TRAINING_TEXT, speech_of_length
+from ntalker_ns.media.pixels import to_uint8
 
 FPS = 25.0
 CAMERA_DISTANCE = 660.0
@@ -55,6 +56,7 @@ def make_clip(path: Path, seconds: float, size: int = 320, seed: int = 0, text: 
     """
     from ntalker_ns.console import track
     from ntalker_ns.demo.speech import save_wav
+    from ntalker_ns.media.sound import read_sound
     from ntalker_ns.media.video_writer import write_video
 
     waveform, sample_rate = speech_of_length(text, seconds)
@@ -64,7 +66,7 @@ def make_clip(path: Path, seconds: float, size: int = 320, seed: int = 0, text: 
     wav = save_wav(path.with_suffix(".wav"), waveform, sample_rate)
     portrait = load_portrait()
     pictures = (draw_frame(portrait, motion, i, size) for i in track(range(frames), "Making a clip"))
-    write_video(path, pictures, FPS, wav)
+    write_video(path, pictures, FPS, read_sound(wav))
     poses = np.stack([_camera_to_world(*_head_motion(motion, i)) for i in range(frames)])
     return ClipTruth(poses, motion.mouth_opening, motion.blink, CAMERA_DISTANCE * size / CROP_SIDE, FPS)
 
@@ -92,7 +94,7 @@ def draw_frame(portrait: Portrait, motion: Motion, index: int, size: int) -> UIn
     head = cv2.resize(head, (size, size), interpolation=cv2.INTER_AREA)
     still = cv2.resize(portrait.still, (size, size), interpolation=cv2.INTER_CUBIC)
     picture = head[..., :3] + still * (1.0 - head[..., 3:])
-    return np.clip(picture * 255.0 + 0.5, 0, 255).astype(np.uint8)
+    return to_uint8(picture)
 
 
 def _to_camera(points: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3"]:

@@ -6,6 +6,7 @@ from typing import Any
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
 
 from ntalker_ns.media.contact_sheet import write_picture
+from ntalker_ns.media.pixels import to_uint8
 from ntalker_ns.talker_trainer import TalkerTrainer
 
 FIRST_STEPS = 100
@@ -39,5 +40,5 @@ class FirstPictureTrainer(TalkerTrainer):
             step: training step that was done last.
         """
         picture = self.pipeline.get_eval_image_metrics_and_images(step)[1]["img"]
-        write_picture(self.path, (255.0 * picture.clamp(0.0, 1.0)).round().byte().cpu().numpy())
+        write_picture(self.path, to_uint8(picture))
         print(f"A first picture of the head, after {step + 1} steps (left: the film): {self.path}", flush=True)

@@ -6,18 +6,18 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from ntalker_ns.audio.clock import SAMPLE_RATE, frame_count
+from ntalker_ns.audio.clock import frame_count
 from ntalker_ns.audio.features import FeatureInfo, extractor_of, load_features
-from ntalker_ns.audio.io import read_audio
 from ntalker_ns.driving.sequence import DrivingSequence
+from ntalker_ns.media.sound import SAMPLE_RATE, Sound, read_sound
 
 
-def sequence_for_audio(sequence: DrivingSequence, audio: Path, features: Path | None = None) -> DrivingSequence:
+def sequence_for_audio(sequence: DrivingSequence, audio: Path | Sound, features: Path | None = None) -> DrivingSequence:
     """The sequence in which a head speaks new audio.
 
     Args:
         sequence: the clip's own driving sequence.
-        audio: a sound or video file of any format and rate, or a .npy of its feature windows made elsewhere.
+        audio: a sound or video file of any format and rate, its decoded sound, or a .npy of its feature windows.
         features: feature windows of the sound as a .npy file; None computes them with the extractor that the head was
             trained with.
 
@@ -28,18 +28,26 @@ def sequence_for_audio(sequence: DrivingSequence, audio: Path, features: Path | 
 
 
 def new_features(
-    sequence: DrivingSequence, audio: Path, features: Path | None = None
+    sequence: DrivingSequence, audio: Path | Sound, features: Path | None = None
 ) -> Float[np.ndarray, "n window channels"]:
     """The feature windows of new audio; arguments and errors are those of `sequence_for_audio`."""
     info = sequence.feature_info
-    if audio.suffix == ".npy":
+    if isinstance(audio, Path) and audio.suffix == ".npy":
         return load_features(audio, channels=info.channels)
+    if isinstance(audio, Path) and features is None:
+        return _features_of_file(audio.resolve(), audio.stat().st_mtime_ns, info, sequence.fps)
+    waveform = (read_sound(audio) if isinstance(audio, Path) else audio).waveform()
     if features is not None:
-        return load_features(features, frame_count(len(read_audio(audio)), SAMPLE_RATE, sequence.fps), info.channels)
-    return _extracted(audio.resolve(), audio.stat().st_mtime_ns, info, sequence.fps)
+        return load_features(features, frame_count(len(waveform), SAMPLE_RATE, sequence.fps), info.channels)
+    return _extracted(waveform, info, sequence.fps)
 
 
 @lru_cache(maxsize=1)  # Stock commands build a second data manager; speech models take seconds.
-def _extracted(path: Path, modified: int, info: FeatureInfo, fps: float) -> Float[np.ndarray, "n window channels"]:
-    waveform = read_audio(path)
+def _features_of_file(path: Path, modified: int, info: FeatureInfo, fps: float) -> Float[np.ndarray, "n window chan"]:
+    return _extracted(read_sound(path).waveform(), info, fps)
+
+
+def _extracted(
+    waveform: Float[np.ndarray, " samples"], info: FeatureInfo, fps: float
+) -> Float[np.ndarray, "n window channels"]:
     return extractor_of(info)(waveform, frame_count(len(waveform), SAMPLE_RATE, fps))

@@ -16,11 +16,12 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float, Int64, UInt8
 
-from ntalker_ns.audio.clock import mirrored_replay
+from ntalker_ns.audio.clock import frame_times, mirrored_replay
 from ntalker_ns.audio.features import FeatureInfo, check_windows
 from ntalker_ns.data.images import read_picture
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.face.rig import Rig
+from ntalker_ns.media.frame_indices import longest_run
 
 FORMAT_VERSION = 3
 ARRAYS_FILE = "sequence.npz"
@@ -314,21 +315,6 @@ def _read_description(path: Path) -> dict[str, Any]:
             f"{_program()} reads format {FORMAT_VERSION}: train the run again, or use the version that wrote it."
         )
     return description
-
-
-def frame_times(num_frames: int) -> Float[np.ndarray, " n"]:
-    """The place of every frame in the audio, 0 to 1: i / (n - 1), float32."""
-    return (np.arange(num_frames) / max(num_frames - 1, 1)).astype(np.float32)
-
-
-def longest_run(chosen: Bool[np.ndarray, " n"]) -> tuple[int, int]:
-    """Start and length of the longest run of True (the first of equals); all of it where nothing is chosen."""
-    if not chosen.any():
-        return 0, len(chosen)
-    edges = np.diff(np.concatenate([[False], chosen, [False]]).astype(np.int8))
-    starts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
-    best = int(np.argmax(ends - starts))
-    return int(starts[best]), int(ends[best] - starts[best])
 
 
 def write_folder(folder: Path, sequence: DrivingSequence, write_pictures: Callable[[Path], None]) -> DrivingSequence:

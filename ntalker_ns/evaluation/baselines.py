@@ -11,6 +11,7 @@ from ntalker_ns.console import track
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation.entries import Entry
 from ntalker_ns.evaluation.footage import TRUE_SURROUNDINGS, Exact, Reference, datasets
+from ntalker_ns.media.pixels import from_uint8
 
 
 def baseline_entries(source: Entry | None) -> list[Entry]:
@@ -44,13 +45,13 @@ def mean_pictures(pipeline: Any, truth: Reference) -> Iterator[Exact]:
 
 
 def _training_frame(train: Any, index: int) -> Exact:
-    return train.get_numpy_image(index).astype(np.float32) / 255.0
+    return from_uint8(train.get_numpy_image(index))
 
 
 def _over_truth(truth: Reference, pictures: Iterable[Exact]) -> Iterator[Exact]:
     """The pictures where the true frames show the head, the true frames elsewhere."""
     for index, picture in zip(range(len(truth)), pictures, strict=False):
-        exact = truth.frames[index].astype(np.float32) / 255.0
+        exact = from_uint8(truth.frames[index])
         yield np.where(truth.masks(index)["head"][..., None], picture, exact)
 
 

@@ -1,6 +1,5 @@
 """Footage that is evaluated: the true frames, and takes of them by a run, a video or a baseline."""
 
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -15,12 +14,13 @@ from ntalker_ns.audio.clock import FPS, SAMPLE_RATE
 from ntalker_ns.capture.landmarks import face_points
 from ntalker_ns.console import track
 from ntalker_ns.data.regions import Masks, region_masks
-from ntalker_ns.driving.sequence import longest_run
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation.frame_file import FrameFile
 from ntalker_ns.evaluation.heldout import render
 from ntalker_ns.evaluation.options import FrameOptions, Surroundings
 from ntalker_ns.evaluation.peak_memory import PeakMemory
+from ntalker_ns.media.frame_indices import longest_run
+from ntalker_ns.media.pixels import from_uint8, to_uint8
 
 Picture = UInt8[np.ndarray, "h w 3"]
 Exact = Float32[np.ndarray, "h w 3"]
@@ -159,8 +159,8 @@ def datasets(pipeline: Any, image_size: int | None) -> tuple[Any, Any]:
 
 
 def _clip_sound(clip: Any, indices: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, " samples"] | None:
-    from ntalker_ns.audio.io import read_audio
     from ntalker_ns.data.radnerf import RadNerfClip
+    from ntalker_ns.media.sound import read_audio
 
     path = next((path for name in ("audio.wav", "aud.wav") if (path := clip.folder / name).is_file()), None)
     if path is None:
@@ -246,7 +246,7 @@ def video_reference(path: Path) -> Reference:
 
 def video_sound(path: Path) -> Float32[np.ndarray, " samples"] | None:
     """A video's sound, mono, 16 kHz; None where it has none."""
-    from ntalker_ns.audio.io import read_audio
+    from ntalker_ns.media.sound import read_audio
     from ntalker_ns.media.video_reader import probe_video
 
     return read_audio(path) if probe_video(path).has_audio else None
@@ -279,7 +279,7 @@ def video_take(name: str, path: Path, reference: Reference, judge: Judge) -> Tak
     for picture in track(read_frames(path), f"Reading {path.name}", total=info.frames):
         pictures.append(_fitted(picture, (width, height)))
     first, count, notes = _matching(len(pictures), reference, path)
-    exact = (pictures[i].astype(np.float32) / 255.0 for i in range(first, first + count))
+    exact = (from_uint8(pictures[i]) for i in range(first, first + count))
     take = kept_take(name, track(exact, f"Comparing {path.name}", total=count), reference, judge)
     take.source, take.notes = str(path), [ENCODED, *notes]
     if (info.width, info.height) not in ((width, height), _padded((width, height))):
@@ -323,7 +323,7 @@ def kept_take(name: str, pictures: Iterable[Exact], reference: Reference, judge:
     frames = FrameFile(height, width)
     for place, picture in enumerate(pictures):
         judge(place, picture)
-        frames.append(in_bytes(picture))
+        frames.append(to_uint8(picture))
     return Take(name, frames, face_points(track(frames, f"Faces of {name}")))
 
 
@@ -340,19 +340,10 @@ def write_pictures(path: Path, pictures: Iterable[Picture], sound: Float32[np.nd
         pictures: RGB.
         sound: mono, 16 kHz; None for none.
     """
-    from ntalker_ns.audio.io import write_wav
+    from ntalker_ns.media.sound import Sound
     from ntalker_ns.media.video_writer import write_video
 
-    with tempfile.TemporaryDirectory(prefix="ntalker-") as folder:
-        wav = None if sound is None else Path(folder) / "sound.wav"
-        if wav is not None and sound is not None:
-            write_wav(wav, sound)
-        write_video(path, pictures, audio=wav)
-
-
-def in_bytes(picture: Float[np.ndarray, "h w 3"]) -> Picture:
-    """A picture in [0, 1] as 8-bit RGB, rounded."""
-    return (np.clip(picture, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
+    write_video(path, pictures, sound=None if sound is None else Sound.of_waveform(sound))
 
 
 def _fitted(picture: Picture, size: tuple[int, int]) -> Picture:

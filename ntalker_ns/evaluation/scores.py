@@ -20,6 +20,7 @@ from ntalker_ns.evaluation.metrics.lips import lip_distances, lip_sync, mouth_op
 from ntalker_ns.evaluation.metrics.syncnet import SyncNet, sync_score
 from ntalker_ns.evaluation.metrics.warping import Flow, warping_errors
 from ntalker_ns.evaluation.metrics.weights import Unavailable
+from ntalker_ns.media.pixels import from_uint8
 
 Loaded = TypeVar("Loaded")
 
@@ -95,7 +96,7 @@ class FidelityJudge:
         self._perceptual: list[float] = []
 
     def __call__(self, place: int, picture: Exact) -> None:
-        truth = self._reference.frames[place].astype(np.float32) / 255.0
+        truth = from_uint8(self._reference.frames[place])
         self._errors.append(region_errors(picture, truth, self._reference.masks(place)))
         self._ssim.append(ssim(picture, truth))
         if not isinstance(self._lpips, Unavailable):

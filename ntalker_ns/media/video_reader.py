@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.media.decode import decode, open_media, picture_stream
 
-FPS = 25.0
+FPS = 25
 """Frame rate of every data set, in Hz: the rate that audio features are windowed at."""
 SQUARE = 0.01
 """Share by which a pixel's sides may differ: nobody sees it, and resampling for it would blur."""

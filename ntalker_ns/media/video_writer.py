@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from ntalker_ns.audio.io import read_audio
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.media.output_paths import check_file, check_folder
+from ntalker_ns.media.sound import Sound, write_wav
 
 SOUND_RATE = 48000
 """Samples per second of the sound track."""
@@ -92,7 +92,7 @@ def check_output(path: Path, alpha: bool = False, read: Iterable[Path | None] = 
 
 
 def write_frames(
-    path: Path, frames: Iterable[UInt8[np.ndarray, "h w channels"]], fps: float = 25.0, audio: Path | None = None
+    path: Path, frames: Iterable[UInt8[np.ndarray, "h w channels"]], fps: float = 25.0, sound: Sound | None = None
 ) -> int:
     """Writes frames as a video or, where the path has no ending, as a folder of PNG pictures; see `write_video`.
 
@@ -103,11 +103,11 @@ def write_frames(
         NTalkerError: as `check_output` and `write_video`.
     """
     check_output(path)
-    return write_video(path, frames, fps, audio) if path.suffix else write_pictures(path, frames, fps, audio)
+    return write_video(path, frames, fps, sound) if path.suffix else write_pictures(path, frames, fps, sound)
 
 
 def write_pictures(
-    folder: Path, frames: Iterable[UInt8[np.ndarray, "h w channels"]], fps: float = 25.0, audio: Path | None = None
+    folder: Path, frames: Iterable[UInt8[np.ndarray, "h w channels"]], fps: float = 25.0, sound: Sound | None = None
 ) -> int:
     """Writes frames as numbered PNG pictures, RGB or RGBA with straight alpha, with the sound as audio.wav beside them.
 
@@ -115,19 +115,17 @@ def write_pictures(
         folder: where to; it appears when it is complete.
         frames: of one size.
         fps: pictures per second.
-        audio: a file with the sound, cut to the length of the pictures; None for none.
+        sound: cut to the length of the pictures; None for none.
 
     Returns:
         The number of frames written.
 
     Raises:
-        NTalkerError: there is no frame, or the sound cannot be read.
+        NTalkerError: there is no frame.
     """
     import cv2
 
-    from ntalker_ns.audio.io import write_wav
-
-    sound = None if audio is None else read_audio(audio, SOUND_RATE)
+    waveform = None if sound is None else sound.waveform(SOUND_RATE)
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     count = 0
@@ -138,8 +136,8 @@ def write_pictures(
             cv2.imwrite(str(partial / PICTURE_NAME.format(count - 1)), picture[..., order])
         if count == 0:
             raise NTalkerError("There is no frame to write.")
-        if sound is not None:
-            write_wav(partial / SOUND_NAME, sound[: round(SOUND_RATE * count / fps)], SOUND_RATE)
+        if waveform is not None:
+            write_wav(partial / SOUND_NAME, waveform[: round(SOUND_RATE * count / fps)], SOUND_RATE)
         if folder.is_dir():
             folder.rmdir()
         os.replace(partial, folder)
@@ -152,7 +150,7 @@ def write_video(
     path: Path,
     frames: Iterable[UInt8[np.ndarray, "h w channels"]],
     fps: float = 25.0,
-    audio: Path | None = None,
+    sound: Sound | None = None,
     crf: int = 18,
 ) -> int:
     """Writes a video in one piece: it is there whole or not at all.
@@ -169,27 +167,27 @@ def write_video(
         frames: RGB pictures or, for webm, RGBA pictures with straight alpha, all of one size; made while they are
             written.
         fps: pictures per second.
-        audio: a file with the sound, of any container and rate; None for none.
+        sound: None for none.
         crf: constant rate factor: 0 (lossless) to 51; 18 shows no loss.
 
     Returns:
         The number of frames written.
 
     Raises:
-        NTalkerError: there is no frame, their sizes differ, the sound cannot be read, frames have alpha and the format
+        NTalkerError: there is no frame, their sizes differ, frames have alpha and the format
             keeps none, or there is no encoder.
     """
     import av
 
     path = Path(path)
     form = FORMATS[path.suffix.lower()]
-    sound = None if audio is None else read_audio(audio, SOUND_RATE)
+    waveform = None if sound is None else sound.waveform(SOUND_RATE)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     options = {"movflags": "+faststart"} if form.container == "mp4" else {}
     try:
         with av.open(str(partial), "w", format=form.container, options=options) as container:
-            count = _encode(container, form, iter(frames), Fraction(fps).limit_denominator(1001), sound, crf)
+            count = _encode(container, form, iter(frames), Fraction(fps).limit_denominator(1001), waveform, crf)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

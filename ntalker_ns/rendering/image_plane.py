@@ -15,6 +15,7 @@ from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
 from ntalker_ns.driving.sequence import DrivingSequence
+from ntalker_ns.media.pixels import from_uint8
 
 
 def places_of(sequence: DrivingSequence, camera: Cameras, device: torch.device) -> Float[Tensor, "height width 2"]:
@@ -107,7 +108,7 @@ class ImagePlane:
             if scale < 1.0:
                 size = (max(round(image.shape[1] * scale), 1), max(round(image.shape[0] * scale), 1))
                 image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-            planes = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255.0
+            planes = torch.from_numpy(from_uint8(image)).permute(2, 0, 1).contiguous()
             self._last[kind] = (key, planes.to(device))
         return look_up(self._last[kind][1], places_of(self.sequence, camera, device))
 

@@ -12,6 +12,7 @@ from nerfstudio.utils.colormaps import apply_colormap, apply_depth_colormap
 
 from ntalker_ns.console import progress_bar
 from ntalker_ns.errors import NTalkerError
+from ntalker_ns.media.pixels import to_uint8
 
 Frame = TypeVar("Frame")
 
@@ -19,11 +20,11 @@ Frame = TypeVar("Frame")
 def rendered_frames(
     model: Any, cameras: Cameras, outputs: Sequence[str] = ("rgb",), alpha: bool = False
 ) -> Iterator[UInt8[np.ndarray, "h w channels"]]:
-    """Renders camera after camera.
+    """Renders one camera after the other.
 
     Args:
         model: a nerfstudio model.
-        cameras: one a frame, with times.
+        cameras: one per frame, on the CPU, with times.
         outputs: what to show, side by side; single channels are shown through a colour map.
         alpha: RGBA pictures with straight alpha instead of RGB over black.
 
@@ -31,7 +32,7 @@ def rendered_frames(
         NTalkerError: the model has no such output.
     """
     for index in range(len(cameras)):
-        rendered = model.get_outputs_for_camera(cameras[index : index + 1].to(model.device))
+        rendered = model.get_outputs_for_camera(cameras[index : index + 1])
         yield np.concatenate([_picture(rendered, name, alpha) for name in outputs], axis=1)
 
 
@@ -66,4 +67,4 @@ def _picture(rendered: dict[str, Any], name: str, alpha: bool) -> UInt8[np.ndarr
     if alpha:
         opacity = rendered[OPACITIES[name]] if name in OPACITIES else torch.ones_like(image[..., :1])
         image = torch.cat([image / opacity.clamp(min=1e-6), opacity], dim=-1)
-    return (image.clamp(0.0, 1.0) * 255.0).round().byte().cpu().numpy()
+    return to_uint8(image)

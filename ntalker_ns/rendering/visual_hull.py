@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ntalker_ns.data.head_removal import HEAD
 from ntalker_ns.face.shell import FaceShell
+from ntalker_ns.media.frame_indices import evenly_spaced
 from ntalker_ns.rendering.occupancy import MASK_ERROR, OCCLUSION_MARGIN, OccupancyGrid, visual_hull, widen_mask
 
 FRAMES = 60
@@ -32,7 +33,7 @@ def carve(
         keypoints: of the head.
         occlusion_depth: depth of the occlusion prior, world units.
     """
-    picks = np.unique(np.linspace(0, len(dataset) - 1, FRAMES).round().astype(int))
+    picks = evenly_spaced(FRAMES, len(dataset))
     heads = [np.asarray(dataset[int(i)]["labels"]) >= HEAD for i in picks]
     cameras, centers = dataset.cameras, occupancy.centers().view(-1, 3)
     poses = cameras.camera_to_worlds[picks].to(centers.device)

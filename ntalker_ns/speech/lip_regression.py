@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ntalker_ns.media.frame_indices import evenly_spaced
+
 BINS = 8
 """Parts of a window, equally long, within which features are averaged."""
 
@@ -83,7 +85,7 @@ class LipReader(nn.Module):
             windows: of audio features, one for each frame, in the clip's order; and maybe of pauses.
             shapes: of the lips at those.
         """
-        kept = np.unique(np.linspace(0, len(windows) - 1, len(self.heard)).round().astype(int))
+        kept = evenly_spaced(len(self.heard), len(windows))
         inputs, shapes = binned(windows.double().cpu()[kept]), shapes.double().cpu()[kept]
         mean, spread = inputs.mean(dim=0), inputs.std(dim=0, correction=0)
         # What hardly varies in the clip says nothing, and would be made large.

@@ -12,6 +12,7 @@ from rich.table import Table
 from ntalker_ns.console import progress_bar
 from ntalker_ns.data.head_removal import HEAD
 from ntalker_ns.data.regions import region_errors, region_psnr
+from ntalker_ns.media.frame_indices import evenly_spaced
 from scripts.benchmarks.frames import pixel_rays
 from scripts.benchmarks.timing import timed
 from scripts.benchmarks.training import Training, start_nerfacto
@@ -121,7 +122,7 @@ def held_out(pipeline: Any, sizes: CurveSizes) -> list[HeldOut]:
     dataset = pipeline.datamanager.eval_dataset
     rng = np.random.default_rng(0)
     frames = []
-    for index in np.unique(np.linspace(0, len(dataset) - 1, sizes.frames).round().astype(int)):
+    for index in evenly_spaced(sizes.frames, len(dataset)):
         item = dataset[int(index)]
         image, labels = item["image"].reshape(-1, 3), item["labels"].reshape(-1).numpy()
         pixels = rng.choice(len(image), min(sizes.pixels, len(image)), replace=False)

@@ -12,6 +12,7 @@ from rich.console import Group
 from rich.table import Table
 
 from ntalker_ns.console import track
+from ntalker_ns.media.frame_indices import evenly_spaced
 from ntalker_ns.refinement.network import RefinementNetwork, refine
 from scripts.benchmarks.breakdown import breakdown_table, time_breakdown
 from scripts.benchmarks.timing import timed
@@ -87,7 +88,7 @@ def measure_frames(ours: Training, sizes: FrameSizes) -> FrameSpeed:
         sizes: what is rendered.
     """
     dataset = ours.pipeline.datamanager.eval_dataset
-    chosen = np.linspace(0, len(dataset) - 1, sizes.frames + 1).round().astype(int)
+    chosen = evenly_spaced(sizes.frames + 1, len(dataset))
     peer = start_nerfacto(ours.config, rays=sizes.peer_rays)
     ours.pipeline.eval()
     peer.pipeline.eval()

@@ -21,11 +21,12 @@ from ntalker_ns.cli.run import run_command
 from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.evaluation.entries import Entry
 from ntalker_ns.evaluation.evaluate import evaluate
-from ntalker_ns.evaluation.footage import in_bytes
 from ntalker_ns.evaluation.metrics import catalogue
 from ntalker_ns.evaluation.options import FrameOptions, MetricOptions, Surroundings
 from ntalker_ns.evaluation.report.write import write_text
 from ntalker_ns.media.contact_sheet import grid, write_picture
+from ntalker_ns.media.frame_indices import evenly_spaced
+from ntalker_ns.media.pixels import to_uint8
 
 Picture = UInt8[np.ndarray, "h w 3"]
 Box = Float[np.ndarray, "4"]
@@ -96,7 +97,7 @@ class Studio:
 
     def picture(self, frame: int, yaw: float = 0.0, pitch: float = 0.0) -> Picture:
         """What the camera of `show` sees."""
-        return in_bytes(self.show(frame, yaw, pitch)["rgb"])
+        return to_uint8(self.show(frame, yaw, pitch)["rgb"])
 
     def drive(self, sequence: DrivingSequence) -> None:
         """Drives the head by another sequence."""
@@ -121,7 +122,7 @@ def orbit(camera_to_world: Float[np.ndarray, "3 4"], yaw: float, pitch: float) -
 def heldout_sheet(studio: Studio, held_out: Any, count: int) -> Picture:
     """True and rendered held-out frames, and the neck of both enlarged."""
     clip, frames = held_out.require_clip(), held_out.frame_indices
-    chosen = [int(frames[i]) for i in np.unique(np.linspace(0, len(frames) - 1, count).round().astype(int))]
+    chosen = [int(frames[i]) for i in evenly_spaced(count, len(frames))]
     true = [clip.image(frame) for frame in chosen]
     ours = [studio.picture(frame) for frame in chosen]
     necks = [
@@ -172,7 +173,7 @@ def backgrounds_sheet(studio: Studio, picture: Path | None) -> Picture:
         for choice in ("plate", "#3a7d44", str(picture or backdrop), "transparent"):
             portrait.set_background(choice)
             outputs = studio.show(frame)
-            shown.append(in_bytes(outputs["rgb"] + (1.0 - outputs["opacity"]) * checkerboard(outputs["rgb"].shape)))
+            shown.append(to_uint8(outputs["rgb"] + (1.0 - outputs["opacity"]) * checkerboard(outputs["rgb"].shape)))
         portrait.set_background("plate")
     return grid([shown], [""], ["plate", "colour", "picture", "transparent"], studio.size)
 
@@ -180,7 +181,7 @@ def backgrounds_sheet(studio: Studio, picture: Path | None) -> Picture:
 def gradient(height: int = 360, width: int = 640) -> Picture:
     """From blue at the top to orange."""
     y = np.broadcast_to(np.linspace(0.0, 1.0, height)[:, None], (height, width))
-    return in_bytes(np.stack([0.2 + 0.8 * y, 0.3 + 0.35 * y, 0.7 - 0.45 * y], axis=-1))
+    return to_uint8(np.stack([0.2 + 0.8 * y, 0.3 + 0.35 * y, 0.7 - 0.45 * y], axis=-1))
 
 
 def checkerboard(shape: tuple[int, ...], side: int = 16) -> Float[np.ndarray, "h w 1"]:
@@ -253,9 +254,9 @@ def flicker(studio: Studio, held_out: Any) -> dict[str, float]:
         studio: the head.
         held_out: the data set's held-out frames, for the true video.
     """
-    from ntalker_ns.audio.io import write_wav
     from ntalker_ns.driving.controls import controlled, usual_openness
     from ntalker_ns.driving.new_audio import sequence_for_audio
+    from ntalker_ns.media.sound import write_wav
 
     with tempfile.TemporaryDirectory() as folder:
         silence = Path(folder) / "silence.wav"

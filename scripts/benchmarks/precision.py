@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from rich.table import Table
@@ -14,6 +13,7 @@ from torch import Tensor
 from ntalker_ns.console import track
 from ntalker_ns.data.head_removal import HEAD
 from ntalker_ns.data.regions import psnr
+from ntalker_ns.media.frame_indices import evenly_spaced
 from scripts.benchmarks.training import Training
 
 TYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -86,7 +86,7 @@ def measure_precision(ours: Training, sizes: PrecisionSizes) -> Precision:
 
 def _losses(ours: Training, size: int, frames: int) -> dict[str, Loss]:
     dataset = ours.pipeline.datamanager.eval_dataset.at_size(size)
-    chosen = np.unique(np.linspace(0, len(dataset) - 1, frames).round().astype(int))
+    chosen = evenly_spaced(frames, len(dataset))
     pictures: dict[str, list[Tensor]] = {name: [] for name in TYPES}
     truths, heads = [], []
     for index in track([int(each) for each in chosen], f"{size} px"):

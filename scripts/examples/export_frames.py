@@ -11,7 +11,7 @@ import numpy as np
 
 import ntalker_ns as nt
 from ntalker_ns.audio.clock import SAMPLE_RATE
-from ntalker_ns.audio.io import read_audio
+from ntalker_ns.media.sound import read_audio
 
 
 def main(run: str, audio: str, folder: str, *, size: int | None = None) -> int:

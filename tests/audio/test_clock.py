@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ntalker_ns.audio.clock import frame_count, mirrored_replay, time_of_frame
+from ntalker_ns.audio.clock import frame_count, frame_times, frames_of_times, mirrored_replay, times_of_frames
 
 
 @given(st.integers(320, 10**7), st.sampled_from([8000, 16000, 44100, 48000]), st.sampled_from([24.0, 25.0, 30.0]))
@@ -19,9 +19,15 @@ def test_frame_count_of_whole_seconds_and_of_nothing():
 
 
 def test_times_span_zero_to_one():
-    assert time_of_frame(0, 500) == 0.0
-    assert time_of_frame(499, 500) == 1.0
-    assert time_of_frame(0, 1) == 0.0
+    assert times_of_frames(0, 500) == 0.0 and times_of_frames(499, 500) == 1.0
+    np.testing.assert_array_equal(frame_times(5), np.array([0, 0.25, 0.5, 0.75, 1], np.float32))
+    np.testing.assert_array_equal(frame_times(1), np.zeros(1, np.float32))
+
+
+@given(st.integers(1, 2000))
+def test_every_frame_is_the_nearest_to_its_time(count: int):
+    nearest = np.round(frames_of_times(frame_times(count), count))
+    np.testing.assert_array_equal(nearest, np.arange(count))
 
 
 @given(st.integers(1, 400), st.integers(1, 60))

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from ntalker_ns.audio.features import read_features
-from ntalker_ns.audio.io import write_wav
 from ntalker_ns.capture.sound import read_sound
 from ntalker_ns.errors import NTalkerError
+from ntalker_ns.media.sound import write_wav
 
 
 @pytest.fixture

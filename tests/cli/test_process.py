@@ -9,10 +9,10 @@ import pytest
 from conftest import CLIP_SIZE, DemoClip
 from support.paths import MEDIA
 
-from ntalker_ns.audio.io import write_wav
 from ntalker_ns.capture.process import ProcessOptions, process_clip
 from ntalker_ns.cli.process import Process
 from ntalker_ns.errors import NTalkerError
+from ntalker_ns.media.sound import Sound, read_sound
 from ntalker_ns.media.video_reader import read_frames
 from ntalker_ns.media.video_writer import write_video
 
@@ -66,7 +66,7 @@ def test_the_tracker_reports_its_own_figures(processed_clip: Path):
 def spoil(source: Path, target: Path, change, audio: Path | None) -> Path:
     """The clip with its frames changed: change(index, image) gives each new one."""
     frames = (change(i, image) for i, image in enumerate(read_frames(source)))
-    write_video(target, frames, 25.0, audio)
+    write_video(target, frames, 25.0, None if audio is None else read_sound(audio))
     return target
 
 
@@ -104,8 +104,8 @@ def test_clips_that_cannot_be_used_leave_nothing_behind(demo_clip: DemoClip, tmp
 
 def test_a_clip_of_a_second_is_too_short(demo_clip: DemoClip, tmp_path: Path):
     frames = [image for i, image in enumerate(read_frames(demo_clip.path)) if i < 25]
-    write_wav(tmp_path / "second.wav", 0.1 * np.sin(np.arange(16000) / 10).astype(np.float32))
-    write_video(tmp_path / "short.mp4", iter(frames), 25.0, tmp_path / "second.wav")
+    second = Sound.of_waveform(0.1 * np.sin(np.arange(16000) / 10).astype(np.float32))
+    write_video(tmp_path / "short.mp4", iter(frames), 25.0, second)
     with pytest.raises(NTalkerError, match=r"lasts 1\.0 s"):
         process_clip(tmp_path / "short.mp4", tmp_path / "data")
 

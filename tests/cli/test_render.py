@@ -15,13 +15,13 @@ import yaml
 from support.tiny_clip import write_tiny_clip
 from support.tiny_run import tiny_config
 
-from ntalker_ns.audio.io import read_audio, write_wav
-from ntalker_ns.cli.render import Render, path_shot
-from ntalker_ns.driving.cameras import sequence_cameras
+from ntalker_ns.cli.render import Render
+from ntalker_ns.driving.cameras import path_shot, sequence_cameras
 from ntalker_ns.driving.controls import controlled
 from ntalker_ns.driving.new_audio import sequence_for_audio
 from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.errors import NTalkerError
+from ntalker_ns.media.sound import read_audio, write_wav
 from ntalker_ns.run_folder import read_config
 from ntalker_ns.runs import load_run
 
@@ -120,7 +120,7 @@ def test_features_of_ones_own_must_fit(driving: DrivingSequence, speech: Path, t
 def test_a_path_without_times_lasts_as_long_as_the_audio(driving: DrivingSequence, tmp_path: Path):
     for count in (5, 80):
         shot = path_shot(camera_path(tmp_path / "path.json", count), driving)
-        assert shot.speaks and shot.fps == 25.0
+        assert shot.in_time and shot.fps == 25.0
         assert shot.cameras.times is not None
         np.testing.assert_allclose(shot.cameras.times[:, 0], driving.track.times, atol=1e-6)
         along = np.minimum(np.arange(CLIP_FRAMES), count - 1) * 0.01
@@ -149,10 +149,10 @@ def test_a_path_that_cannot_be_shown_is_said(
 
 def test_a_path_with_times_shows_those_and_speaks_at_the_right_pace_only(driving: DrivingSequence, tmp_path: Path):
     fits = path_shot(camera_path(tmp_path / "a.json", CLIP_FRAMES, render_time=(0.0, 1.0)), driving)
-    assert fits.speaks
+    assert fits.in_time
     for count, times in ((CLIP_FRAMES, (1.0, 0.0)), (2 * CLIP_FRAMES, (0.0, 1.0)), (8, (0.5, 0.8))):
         shot = path_shot(camera_path(tmp_path / "a.json", count, render_time=times), driving, size=60)
-        assert not shot.speaks
+        assert not shot.in_time
         assert shot.cameras.times is not None
         np.testing.assert_allclose(shot.cameras.times[:, 0], np.linspace(*times, count), atol=1e-6)
         assert (int(shot.cameras.width[0]), int(shot.cameras.height[0])) == (60, 40)

@@ -7,15 +7,11 @@ from dataclasses import fields, replace
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from support.sequences import make_sequence
 
 from ntalker_ns.driving.sequence import (
     DrivingSequence,
     FolderPictures,
-    frame_times,
-    longest_run,
     write_folder,
 )
 from ntalker_ns.errors import NTalkerError
@@ -125,19 +121,3 @@ def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
         write_folder(tmp_path / "driving", make_sequence(9), fail)
     assert [path.name for path in tmp_path.iterdir()] == ["driving"]
     assert (tmp_path / "driving/sequence.npz").read_bytes() == before
-
-
-@given(st.lists(st.booleans(), min_size=1, max_size=30))
-def test_longest_run_is_the_longest(chosen):
-    start, length = longest_run(np.array(chosen))
-    if not any(chosen):
-        assert (start, length) == (0, len(chosen))
-        return
-    text = "".join("x" if value else "." for value in chosen)
-    longest = max(text.split("."), key=len)
-    assert length == len(longest) and start == text.index(longest)
-
-
-def test_times_go_from_zero_to_one():
-    np.testing.assert_array_equal(frame_times(5), np.array([0, 0.25, 0.5, 0.75, 1], np.float32))
-    np.testing.assert_array_equal(frame_times(1), np.zeros(1, np.float32))

@@ -55,7 +55,7 @@ def delayed(demo_clip: DemoClip, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 def shorter(whole: DemoClip, path: Path, frames: list[int]) -> Path:
     """Some frames of a clip, and its sound from the start."""
-    from ntalker_ns.audio.io import read_audio
+    from ntalker_ns.media.sound import read_audio
     from ntalker_ns.media.video_reader import read_frames
 
     pictures = list(read_frames(whole.path))

@@ -11,7 +11,6 @@ from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation.footage import (
     ENCODED,
     Reference,
-    in_bytes,
     kept_take,
     run_reference,
     video_reference,
@@ -177,8 +176,3 @@ def test_a_take_keeps_rounded_pictures_and_the_judge_sees_exact_ones():
     np.testing.assert_allclose(seen, [0.1234, 0.5, 1.0], rtol=1e-6)
     assert [int(frame[0, 0, 0]) for frame in take.frames] == [31, 128, 255]
     assert np.isnan(take.points).all() and take.points.shape == (3, 478, 3)
-
-
-def test_rounding_is_to_the_nearest():
-    values = np.array([-1.0, 0.0, 0.4999 / 255, 0.5001 / 255, 1.0, 2.0]).reshape(1, 2, 3)
-    np.testing.assert_array_equal(in_bytes(values).ravel(), [0, 0, 0, 1, 255, 255])

@@ -15,16 +15,16 @@ from support.tiny_edit import TINY_EDIT, tiny_edit
 from support.tiny_run import tiny_config
 
 from ntalker_ns import runs
-from ntalker_ns.audio.io import write_wav
 from ntalker_ns.audio.mel import CHANNELS
 from ntalker_ns.cli.main import run as command
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.evaluation.footage import in_bytes
 from ntalker_ns.evaluation.options import MetricOptions
 from ntalker_ns.experiments import training
 from ntalker_ns.experiments.rows import compared, evaluate_rows, table
 from ntalker_ns.experiments.tables import RowPlan, RunPlan, experiments_folder, load_experiment
 from ntalker_ns.experiments.training import train_or_reuse
+from ntalker_ns.media.pixels import to_uint8
+from ntalker_ns.media.sound import write_wav
 
 CONTENT: dict[str, Any] = {
     "title": "A table",
@@ -307,7 +307,7 @@ def test_frames_edited_one_by_one_are_scored_as_exactly_as_runs(
     take = evaluation.row("one-by-one").take
     noise = np.random.default_rng(0)
     for frame in take.frames:
-        np.testing.assert_array_equal(frame, in_bytes(noise.random(take.frames.shape, np.float32)))
+        np.testing.assert_array_equal(frame, to_uint8(noise.random(take.frames.shape, np.float32)))
     assert (tmp_path / "videos" / "one-by-one.mp4").is_file()
 
 

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from ntalker_ns.audio.io import read_audio, write_wav
 from ntalker_ns.errors import NTalkerError
+from ntalker_ns.media.sound import Sound, read_audio
 from ntalker_ns.media.video_writer import check_output, write_frames, write_video
 
 
@@ -31,18 +31,17 @@ def durations(path: Path) -> dict[str, float]:
         return {stream.type: float((stream.duration or 0) * (stream.time_base or 0)) for stream in container.streams}
 
 
-def click_at(path: Path, seconds: float, length: float, rate: int) -> Path:
+def click_at(seconds: float, length: float, rate: int) -> Sound:
     sound = np.zeros(round(length * rate), np.float32)
     sound[round(seconds * rate) : round(seconds * rate) + 3 * rate // 1000] = 0.9
-    write_wav(path, sound, rate)
-    return path
+    return Sound.of_waveform(sound, rate)
 
 
 @pytest.mark.parametrize("rate", [16000, 44100, 48000])
 @pytest.mark.parametrize("fps", [25.0, 30.0])
 def test_a_click_comes_with_its_flash(tmp_path: Path, rate: int, fps: float):
-    wav = click_at(tmp_path / "click.wav", 30 / fps, 60 / fps, rate)
-    assert write_video(tmp_path / "out.mp4", pictures(60, flash=30), fps, wav) == 60
+    click = click_at(30 / fps, 60 / fps, rate)
+    assert write_video(tmp_path / "out.mp4", pictures(60, flash=30), fps, click) == 60
     frames = decoded(tmp_path / "out.mp4")
     flash = frames[int(np.argmax([frame.to_ndarray(format="gray").mean() for frame in frames]))]
     sound = read_audio(tmp_path / "out.mp4")
@@ -67,8 +66,8 @@ def test_frames_rate_and_size_are_kept(tmp_path: Path):
 
 @pytest.mark.parametrize("seconds", [2.0, 1.99, 2.01, 3.5])
 def test_sound_and_picture_end_together(tmp_path: Path, seconds: float):
-    wav = click_at(tmp_path / "a.wav", 0.5, seconds, 16000)
-    write_video(tmp_path / "out.mp4", pictures(50), 25.0, wav)
+    click = click_at(0.5, seconds, 16000)
+    write_video(tmp_path / "out.mp4", pictures(50), 25.0, click)
     tracks = durations(tmp_path / "out.mp4")
     assert tracks["video"] == pytest.approx(2.0, abs=1e-3)
     assert tracks["audio"] == pytest.approx(min(seconds, 2.04), abs=0.03)
@@ -112,8 +111,6 @@ def test_faults_are_one_sentence(tmp_path: Path):
         write_video(tmp_path / "out.mp4", [], 25.0)
     with pytest.raises(NTalkerError, match=r"Frame 1 .* one size"):
         write_video(tmp_path / "out.mp4", [*pictures(1), *pictures(1, 32, 32)], 25.0)
-    with pytest.raises(NTalkerError, match="no audio file"):
-        write_video(tmp_path / "out.mp4", pictures(3), 25.0, tmp_path / "none.wav")
     assert not list(tmp_path.iterdir())
 
 
@@ -136,8 +133,8 @@ def decoded_with_alpha(path: Path) -> list[np.ndarray]:
 
 
 def test_webm_keeps_alpha_and_sound(tmp_path: Path):
-    wav = click_at(tmp_path / "click.wav", 0.4, 0.8, 44100)
-    assert write_frames(tmp_path / "out.webm", see_through(20), 25.0, wav) == 20
+    click = click_at(0.4, 0.8, 44100)
+    assert write_frames(tmp_path / "out.webm", see_through(20), 25.0, click) == 20
     frames = decoded_with_alpha(tmp_path / "out.webm")
     assert len(frames) == 20
     for index in (0, 7, 19):
@@ -151,8 +148,8 @@ def test_webm_keeps_alpha_and_sound(tmp_path: Path):
 
 
 def test_a_folder_keeps_every_value_and_the_sound(tmp_path: Path):
-    wav = click_at(tmp_path / "click.wav", 0.1, 2.0, 44100)
-    write_frames(tmp_path / "new" / "frames", see_through(5), 25.0, wav)
+    click = click_at(0.1, 2.0, 44100)
+    write_frames(tmp_path / "new" / "frames", see_through(5), 25.0, click)
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["frames"]
     names = sorted(path.name for path in (tmp_path / "new" / "frames").iterdir())
     assert names == [*(f"{index:05d}.png" for index in range(5)), "audio.wav"]

@@ -14,8 +14,8 @@ from support.tiny_run import tiny_config
 
 import ntalker_ns as nt
 from ntalker_ns import runs
-from ntalker_ns.audio.io import write_wav
 from ntalker_ns.audio.mel import CHANNELS
+from ntalker_ns.media.sound import write_wav
 from scripts.examples import edit_and_compare, evaluate_head, export_frames, new_voice, speak
 
 TINY_EDIT = {"edit.num_frames": 4, "edit.epochs": 1, "edit.lip_epochs": 0, "edit.updates": 1, "edit.patch_size": 16}

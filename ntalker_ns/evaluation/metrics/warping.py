@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Float32, UInt8
 
 from ntalker_ns.evaluation.metrics.weights import Unavailable, require_torchvision_weights
 from ntalker_ns.evaluation.options import FlowName
+from ntalker_ns.media.pixels import from_uint8
 
 Picture = UInt8[np.ndarray, "h w 3"]
 Flow = Callable[[Picture, Picture], Float32[np.ndarray, "h w 2"]]
@@ -97,8 +98,8 @@ def pair_error(frame: Picture, other: Picture, flow: Flow) -> PairError:
         flow: of `optical_flow`.
     """
     there, back = flow(frame, other), flow(other, frame)
-    warped = warp(other.astype(np.float32) / 255.0, there)
-    difference = np.abs(frame.astype(np.float32) / 255.0 - warped).mean(axis=-1)
+    warped = warp(from_uint8(other), there)
+    difference = np.abs(from_uint8(frame) - warped).mean(axis=-1)
     return PairError(difference, visible_in_both(there, back))
 
 

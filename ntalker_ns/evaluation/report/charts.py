@@ -7,6 +7,8 @@ from itertools import groupby
 import numpy as np
 from jaxtyping import Float
 
+from ntalker_ns.media.frame_indices import evenly_spaced
+
 COLOURS = ("#111827", "#d1495b", "#2a6f97", "#e9a03b", "#3f8f5f", "#7d5ba6", "#8d6e63")
 """The first one is for the truth."""
 WIDTH, HEIGHT = 960, 260
@@ -43,7 +45,7 @@ def line_chart(
     for value in np.linspace(low, high, 5):
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{value:.{digits}f}</text>')
-    for place in sorted(set(np.linspace(0, count - 1, 9).round().astype(int))):
+    for place in evenly_spaced(9, count).tolist():
         parts.append(f'<text x="{x[place]:.1f}" y="{HEIGHT - 16}" text-anchor="middle">{first + place}</text>')
     titles = f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 2}" text-anchor="end">{html.escape(x_title)}</text>'
     parts.append(titles + f'<text x="4" y="{TOP - 2}">{html.escape(y_title)}</text>')

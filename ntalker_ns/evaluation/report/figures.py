@@ -7,6 +7,7 @@ from jaxtyping import Float, UInt8
 from ntalker_ns.evaluation.evaluate import Evaluation, Row
 from ntalker_ns.evaluation.metrics.warping import Flow, pair_error
 from ntalker_ns.media.contact_sheet import grid
+from ntalker_ns.media.frame_indices import evenly_spaced
 
 Picture = UInt8[np.ndarray, "h w 3"]
 
@@ -21,7 +22,7 @@ NOT_SEEN = (70, 70, 90)
 def strip(evaluation: Evaluation, columns: int = 6, height: int = 180) -> Picture:
     """Every take, at frames spread evenly over the shortest of them."""
     shortest = min(len(row.take) for row in evaluation.rows)
-    places = np.unique(np.linspace(0, shortest - 1, columns).round().astype(int))
+    places = evenly_spaced(columns, shortest)
     rows = [[row.take.frames[int(place)] for place in places] for row in evaluation.rows]
     labels = [f"frame {evaluation.reference.indices[place]}" for place in places]
     return grid(rows, [row.take.name for row in evaluation.rows], labels, height)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from support.paths import MEDIA
 
-from ntalker_ns.audio.io import read_audio, write_wav
 from ntalker_ns.errors import NTalkerError
+from ntalker_ns.media.sound import read_audio, write_wav
 from ntalker_ns.media.video_reader import read_frames
 
 
