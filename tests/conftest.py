@@ -5,8 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from jaxtyping import install_import_hook
+from support.annotations import CHECKER, checked_modules
 
-from ntalker_ns.demo.clip import ClipTruth
+install_import_hook(checked_modules(), CHECKER)
+
+from ntalker_ns.demo.clip import ClipTruth  # noqa: E402 (the hook comes before the first module)
 
 CLIP_SECONDS, CLIP_SIZE = 3.0, 224
 
