@@ -63,7 +63,7 @@ def mel_track(
         ceil(samples / 320) steps.
     """
     level = speech_level(waveform) if level is None else level
-    power = _spectrogram(waveform) @ _filters().T
+    power = spectrogram(waveform) @ mel_filters().T
     decibels = 10.0 * np.log10(np.maximum(power, 1e-20)) - level
     return ((np.maximum(decibels, FLOOR) - CENTRE) / SPREAD).astype(np.float32)
 
@@ -88,7 +88,7 @@ def speech_level(waveform: Float32[np.ndarray, " samples"]) -> float:
     return max(QUIETEST, 10.0 * float(np.log10(max(active.mean(), 1e-20))))
 
 
-def _spectrogram(waveform: np.ndarray) -> np.ndarray:
+def spectrogram(waveform: np.ndarray) -> np.ndarray:
     """Power spectrum (steps, FRAME / 2 + 1); its sum over bins is the mean square under the window."""
     steps = -(-len(waveform) // HOP)
     margin = (FRAME - HOP) // 2
@@ -102,7 +102,7 @@ def _spectrogram(waveform: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=1)
-def _filters() -> np.ndarray:
+def mel_filters() -> np.ndarray:
     """Triangular mel filters of height 1, (channels, bins): those of `librosa.filters.mel(.., norm=None)`.
 
     Ours, because librosa's first call compiles for many seconds.
