@@ -48,7 +48,7 @@ def _viewer() -> ViewerConfig:
 
 
 def _edit_optimizers(edit: EditConfig, grids: float, networks: float, around: float, refinement: float) -> dict:
-    """The same for an edit: fields, what is around the head, refinement and its discriminator."""
+    """The same for an edit: fields, surroundings, refinement and its discriminator."""
     rates = {"grids": grids, "networks": networks, "torso": around, "background": around}
     rates |= {"refinement": refinement, "discriminator": 2e-4}
     optimizers = {name: FusedAdamConfig(lr=rate) for name, rate in rates.items()}

@@ -112,8 +112,8 @@ class TalkerModel(Model):
         # nerfstudio's pipeline names the device that it moves the model to.
         self.ops = Ops(self.kwargs.get("device", "cpu"), self.config.backend)
         self.field = TalkerField(self.config.field, rig, self.ops)
-        heard = frames + len(LOUDNESSES)
-        self.lip_reader = LipReader(track.features.shape[-1], len(rig.lip_basis), heard)
+        fitted = frames + len(LOUDNESSES)
+        self.lip_reader = LipReader(track.features.shape[-1], len(rig.lip_basis), fitted)
         self.occupancy = OccupancyGrid(
             self.ops, self.config.occupancy_resolution, min_weight=self.config.occupancy_weight
         )
@@ -318,23 +318,13 @@ class TalkerModel(Model):
             corrections = None
         counts = rays.counts
         if len(counts) == 1 and not torch.is_grad_enabled():
-            outputs, samples = self._renderer.picture(rays, conditions, corrections), None
+            outputs = self._renderer.picture(rays, conditions, corrections)
         else:
             capacity = rays.step.sizes.capacity
-            outputs, samples = self._renderer.rays(rays, counts, conditions, corrections, self.training, capacity)
-        head, opacity = outputs["head"], outputs["accumulation"]
-        step = StepOutputs(
-            rgb=head + (1.0 - opacity) * behind,
-            head=head,
-            opacity=opacity,
-            depth=outputs["depth"],
-            samples_per_ray=outputs["samples_per_ray"],
-        )
-        if self.training:
-            step.samples, step.thickness = samples, outputs.get("thickness")
-            step.max_frame_samples = outputs.get("max_frame_samples")
-            if rays.step.sizes.occlusion:
-                step.occlusion = self._occlusion_points(rays, conditions, corrections, step)
+            outputs = self._renderer.rays(rays, counts, conditions, corrections, self.training, capacity)
+        step = StepOutputs(**vars(outputs), rgb=outputs.head + (1.0 - outputs.opacity) * behind)
+        if self.training and rays.step.sizes.occlusion:
+            step.occlusion = self._occlusion_points(rays, conditions, corrections, step)
         return step
 
     def _occlusion_points(
@@ -430,7 +420,6 @@ class TalkerModel(Model):
         pose = camera.camera_to_worlds
         conditions = self._conditions(torch.tensor([frame]), pose)
         corrections = self.pose_refinement.of_pose(pose[0]) if self.config.refine_poses else None
-        names = ("depth", "accumulation", "audio_motion", "head")
         at_once = self.config.eval_num_rays_per_chunk
         if self.device.type == "cpu":
             at_once = min(at_once, CPU_CHUNK)
@@ -439,8 +428,8 @@ class TalkerModel(Model):
             # Slices where all rays are rendered: indexing copies.
             spans = [slice(first, first + at_once) for first in range(0, len(chosen), at_once)] or [slice(0, 0)]
             picked = spans if len(chosen) == len(rays) else [chosen[span] for span in spans]
-            parts = [self._renderer.picture(rays[each], conditions, corrections, marks) for each in picked]
-            return {name: torch.cat([part[name] for part in parts]) for name in (*names, *(["live"] if marks else []))}
+            parts = [self._renderer.picture(rays[each], conditions, corrections, marks).picture() for each in picked]
+            return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
         written = Snapshot((*self.parameters(), *self.buffers()))
         key = (lens(camera), tuple(pose.flatten().tolist()), written, self.field.picture_type)

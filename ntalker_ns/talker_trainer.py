@@ -1,4 +1,4 @@
-"""Trainer: starts a run that stands on its own, saves it in one piece, resumes it where it stopped."""
+"""Trainer: self-contained runs, atomic checkpoints, exact resumption."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
@@ -51,7 +51,7 @@ class TalkerTrainerConfig(SelfContainedRunConfig):
 
 
 class TalkerTrainer(Trainer):
-    """nerfstudio's trainer with whole checkpoints and exact resumption."""
+    """nerfstudio's trainer with atomic checkpoints and exact resumption."""
 
     config: TalkerTrainerConfig
     pipeline: TalkerPipeline  # type: ignore[assignment]
@@ -126,16 +126,16 @@ class TalkerTrainer(Trainer):
         self.optimizers.load_optimizers(state["optimizers"])
         if self.config.load_scheduler:
             self.optimizers.load_schedulers(state["schedulers"])
-        # Empty where the run was on a CPU, which scales nothing.
+        # Empty if the run was on a CPU, without a scaler.
         if state["scalers"]:
             self.grad_scaler.load_state_dict(state["scalers"])
         self._resumed = state["training"]
         CONSOLE.out(f"Resuming {path} at step {self._start_step} of {self.config.max_num_iterations}.")
 
     def _restore(self, training: dict[str, Any]) -> None:
-        """Puts sampler and random number generators back where the checkpoint was written.
+        """Restores the states of sampler and random number generators.
 
-        Several processes must not share one random state: there each keeps the seed nerfstudio gave it.
+        Several processes must not share a random state: each keeps its seed from nerfstudio.
         """
         self.pipeline.load_training_state(training["pipeline"])
         if self.world_size == 1:
@@ -143,10 +143,10 @@ class TalkerTrainer(Trainer):
 
     @check_main_thread
     def save_checkpoint(self, step: int) -> None:
-        """Writes a checkpoint in one piece and then removes the older ones, if only the latest is kept.
+        """Writes a checkpoint atomically, then removes the older ones if only the latest is kept.
 
         Args:
-            step: training step that was done last; -1 before the first, under the first one's name.
+            step: last training step; -1 before the first, stored under the first one's name.
         """
         self.checkpoint_dir.mkdir(parents=True, exist_ok=True)
         path = self.checkpoint_dir / f"step-{max(step, 0):09d}.ckpt"

@@ -1,10 +1,10 @@
 """The head along rays: samples, the field at their points, and compositing."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor
 
@@ -31,6 +31,35 @@ class Samples(NamedTuple):
     positions: Float[Tensor, "samples 3"]
     """World; without gradients."""
     weights: Float[Tensor, "samples"]
+
+
+@dataclass
+class RayOutputs:
+    """The head along rays."""
+
+    head: Float[Tensor, "rays 3"]
+    """RGB, premultiplied by opacity."""
+    opacity: Float[Tensor, "rays 1"]
+    depth: Float[Tensor, "rays 1"]
+    """Mean distance, world units; what passes through the head ends at the box."""
+    samples_per_ray: Float[Tensor, ""]
+    """The mean."""
+    thickness: Float[Tensor, "rays 1"] | None = None
+    """With gradients: variance of depth along the ray times its opacity."""
+    samples: Samples | None = None
+    """With gradients."""
+    max_frame_samples: Int[Tensor, ""] | None = None
+    """With a capacity, see `FrameSamples`."""
+    audio_motion: Float[Tensor, "rays 1"] | None = None
+    """In pictures."""
+    live: Bool[Tensor, "rays 1"] | None = None
+    """In pictures, if marked: whether speech, brows or blinks may act on the ray."""
+
+    def picture(self) -> dict[str, Tensor]:
+        """The outputs of pictures, by nerfstudio's names."""
+        named = {"depth": self.depth, "accumulation": self.opacity, "head": self.head}
+        named |= {} if self.audio_motion is None else {"audio_motion": self.audio_motion}
+        return named if self.live is None else named | {"live": self.live}
 
 
 class HeadRenderer:
@@ -61,7 +90,7 @@ class HeadRenderer:
         corrections: Float[Tensor, "frames 6"] | None,
         training: bool,
         capacity: int | None = None,
-    ) -> tuple[dict[str, Tensor], Samples]:
+    ) -> RayOutputs:
         """Renders rays with gradients.
 
         Args:
@@ -71,10 +100,6 @@ class HeadRenderer:
             corrections: of the frames' poses; None: none.
             training: samples are jittered.
             capacity: see `march_frames`.
-
-        Returns:
-            What `_outputs` names; thickness (rays, 1), the variance of depth along a ray times its opacity;
-            samples_per_ray, the mean; with a capacity, max_frame_samples, see `FrameSamples`; and the samples.
         """
         ops, rays = self.ops, (ray_bundle.origins, ray_bundle.directions)
         near, far = ops.intersect_box(*rays, *(() if training else self.occupancy.box()))
@@ -94,12 +119,15 @@ class HeadRenderer:
         summed = ops.composite(found.density.squeeze(-1), found.rgb, *packed)
         # In training rays were intersected with the whole box.
         whole = far if training else ops.intersect_box(*rays)[1]
-        outputs = _outputs(summed.values, summed.distance, summed.accumulation, whole)
-        outputs["thickness"] = summed.thickness
-        outputs["samples_per_ray"] = samples.ray_counts.sum() / max(len(near), 1)
-        if samples.max_frame_samples is not None:
-            outputs["max_frame_samples"] = samples.max_frame_samples
-        return outputs, Samples(positions.detach(), summed.weights)
+        return RayOutputs(
+            head=summed.values,
+            opacity=summed.accumulation,
+            depth=summed.distance + (1.0 - summed.accumulation) * whole[:, None],
+            samples_per_ray=samples.ray_counts.sum() / max(len(near), 1),
+            thickness=summed.thickness,
+            samples=Samples(positions.detach(), summed.weights),
+            max_frame_samples=samples.max_frame_samples,
+        )
 
     def behind(
         self,
@@ -136,17 +164,14 @@ class HeadRenderer:
         conditions: FrameConditions,
         corrections: Float[Tensor, "1 6"] | None,
         marks: bool = False,
-    ) -> dict[str, Tensor]:
+    ) -> RayOutputs:
         """Renders rays of one frame without gradients; samples behind surfaces are not computed.
 
         Args:
             ray_bundle: as in `rays`.
             conditions: of the frame.
             corrections: of its pose; on the host.
-            marks: also return which rays are `live` (rays, 1): speech, brows or blinks may act on them.
-
-        Returns:
-            What `_outputs` names; audio_motion (rays, 1); and the mean number of samples a ray.
+            marks: also return which rays are live.
         """
         ops, (origins, directions) = self.ops, (ray_bundle.origins, ray_bundle.directions)
         near, far = ops.intersect_box(origins, directions, *self.occupancy.box())
@@ -170,26 +195,16 @@ class HeadRenderer:
         sums, opacity = composite_in_rounds(ops, query, ops.incremental_march(given), self.step_size, SUMMED)
         head, motion, distance = sums.split([3, 1, 1], dim=-1)
         whole = ops.intersect_box(ray_bundle.origins, ray_bundle.directions)[1]
-        outputs = _outputs(head, distance, opacity, whole) | {"audio_motion": motion}
-        outputs["samples_per_ray"] = near.new_tensor(num_samples / max(len(near), 1))
-        return outputs | ({"live": live[:, None]} if marks else {})
+        return RayOutputs(
+            head=head,
+            opacity=opacity,
+            depth=distance + (1.0 - opacity) * whole[:, None],
+            samples_per_ray=near.new_tensor(num_samples / max(len(near), 1)),
+            audio_motion=motion,
+            live=live[:, None] if marks else None,
+        )
 
 
 def _ray_inputs(views: Float[Tensor, "rays components"] | None, ray: Int[Tensor, "samples"]) -> RayInputs | None:
     """Encoded viewing directions of samples."""
     return None if views is None else RayInputs(views, ray)
-
-
-def _outputs(
-    head: Float[Tensor, "rays 3"],
-    distance: Float[Tensor, "rays 1"],
-    opacity: Float[Tensor, "rays 1"],
-    far: Float[Tensor, "rays"],
-) -> dict[str, Tensor]:
-    """The sums along rays by name; what passes through the head ends at far."""
-    empty = 1.0 - opacity
-    return {
-        "head": head,
-        "depth": distance + empty * far[:, None],
-        "accumulation": opacity,
-    }

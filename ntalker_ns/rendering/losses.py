@@ -5,12 +5,12 @@ To add one: a weight, a function and its line in `base_losses`.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, UInt8
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 from torch.nn.functional import mse_loss
@@ -20,7 +20,7 @@ from ntalker_ns.data.training_rays import SurroundingsPixels
 from ntalker_ns.kernels.ops import Ops
 from ntalker_ns.kernels.ragged import Subset
 from ntalker_ns.rendering.depth_prior import OPAQUE
-from ntalker_ns.rendering.head_renderer import Samples
+from ntalker_ns.rendering.head_renderer import RayOutputs, Samples
 from ntalker_ns.rendering.portrait import CompositeRays, Surroundings
 from ntalker_ns.training.lip_patches import LipsPhaseConfig
 
@@ -79,23 +79,11 @@ before nerfstudio sees them."""
 
 
 @dataclass
-class StepOutputs:
-    """Outputs of the base model for the rays of a step; colours in [0, 1]."""
+class StepOutputs(RayOutputs):
+    """Outputs of the base model for the rays of a step."""
 
-    rgb: Float[Tensor, "rays 3"]
-    """The head over the clip's own surroundings."""
-    head: Float[Tensor, "rays 3"]
-    """Premultiplied by its opacity."""
-    opacity: Float[Tensor, "rays 1"]
-    depth: Float[Tensor, "rays 1"]
-    """World units."""
-    samples_per_ray: Float[Tensor, ""]
-    """The mean."""
-    thickness: Float[Tensor, "rays 1"] | None = None
-    """Variance of depth along the ray times its opacity."""
-    samples: Samples | None = None
-    max_frame_samples: Int[Tensor, ""] | None = None
-    """Samples of the largest frame, where memory was limited by a capacity."""
+    rgb: Float[Tensor, "rays 3"] = field(kw_only=True)
+    """The head over the colours behind it, in [0, 1]."""
     occlusion: OcclusionPoints | None = None
     composite: CompositeRays | None = None
     surroundings: tuple[Surroundings, SurroundingsPixels] | None = None
