@@ -327,11 +327,11 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
         columns: "Columns",
     ) -> UInt8[np.ndarray, " r"]:
         """Writes the colours of frames at pixels into columns and returns the labels."""
-        from ntalker_ns.kernels.numba.pixels import Looks, look
+        from ntalker_ns.kernels.numba.pixels import PixelBuffers, gather_pixels
 
         store, labels = dataset.store(), np.empty(len(x), np.uint8)
-        found = Looks(**{name: columns.host[name] for name in SEEN}, labels=labels)
-        look(store.pixels, dataset.plate(), chosen, x, y, found)
+        found = PixelBuffers(**{name: columns.host[name] for name in SEEN}, labels=labels)
+        gather_pixels(store.pixels, dataset.plate(), chosen, x, y, found)
         for index in chosen:
             store.release(int(index))
         return labels
@@ -345,10 +345,10 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
         columns: "Columns",
     ) -> None:
         """Writes the rays through pixels of frames (of the driving sequence) into columns."""
-        from ntalker_ns.kernels.numba.pixels import Rays, cast
+        from ntalker_ns.kernels.numba.pixels import Rays, cast_rays
 
         poses, camera = dataset.driving.track.camera_to_worlds[frames], dataset.driving.camera.resized(dataset.size)
-        cast(poses, camera.intrinsics, x, y, Rays(**{name: columns.host[name] for name in RAYS}))
+        cast_rays(poses, camera.intrinsics, x, y, Rays(**{name: columns.host[name] for name in RAYS}))
 
     def _pixels(
         self,

@@ -82,14 +82,14 @@ class EditFrames:
             on_lips: whether it lies on the lips and includes the inputs of the lip-edge loss.
             device: of the result.
         """
-        from ntalker_ns.kernels.numba.pixels import Rays, cast
+        from ntalker_ns.kernels.numba.pixels import Rays, cast_rays
 
         side = min(side, *self.size)
         box = self._lip_box(frame) if on_lips else None
         x, y = pixel_sampling.patch(rng, side, box, self.size)
         poses = self.driving.track.camera_to_worlds[self.indices[[frame]]]
         rays = Rays.of(len(x))
-        cast(poses, self._intrinsics(), x, y, rays)
+        cast_rays(poses, self._intrinsics(), x, y, rays)
 
         def put(values: np.ndarray) -> torch.Tensor:
             return to_device(torch.from_numpy(np.ascontiguousarray(values)), device)

@@ -1,1 +1,1 @@
-"""The talking radiance field: what is where, given what is heard."""
+"""The talking radiance field: density and colour in space, conditioned on speech."""

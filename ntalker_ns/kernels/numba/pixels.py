@@ -1,7 +1,4 @@
-"""What frames show at chosen pixels, and the rays through these, in one pass over the pixels.
-
-Importing this module imports numba; import it where pixels are first drawn.
-"""
+"""Frames' colours and labels at pixels, and the rays through them, in one pass over the pixels."""
 
 from typing import NamedTuple
 
@@ -12,8 +9,8 @@ from numba import prange
 from ntalker_ns.kernels.numba.common import KERNEL_LOCK, kernel
 
 
-class Looks(NamedTuple):
-    """Of pixels, float32 but for the labels."""
+class PixelBuffers(NamedTuple):
+    """Values of pixels, float32 but for the labels."""
 
     image: Float[np.ndarray, "r 3"]
     """In [0, 1], as the next two."""
@@ -33,19 +30,19 @@ class Rays(NamedTuple):
 
     @classmethod
     def of(cls, count: int) -> "Rays":
-        """Room for some."""
+        """Empty buffers for so many rays."""
         return cls(*(np.empty((count, width), np.float32) for width in (3, 3, 1)))
 
 
-def look(
+def gather_pixels(
     pixels: UInt64[np.ndarray, "n hw"],
     plate: UInt8[np.ndarray, "h w 3"],
     frames: Int[np.ndarray, " f"],
     x: Int[np.ndarray, " r"],
     y: Int[np.ndarray, " r"],
-    found: Looks,
+    found: PixelBuffers,
 ) -> None:
-    """Looks pixels up.
+    """Gathers the values of pixels.
 
     Args:
         pixels: of a `FrameStore`.
@@ -56,17 +53,17 @@ def look(
         found: written.
     """
     with KERNEL_LOCK:
-        _look(pixels, plate, np.asarray(frames, np.int64), x, y, *found)
+        _gather_pixels(pixels, plate, np.asarray(frames, np.int64), x, y, *found)
 
 
-def cast(
+def cast_rays(
     poses: Float[np.ndarray, "f 3 4"],
     intrinsics: tuple[float, float, float, float],
     x: Int[np.ndarray, " r"],
     y: Int[np.ndarray, " r"],
     found: Rays,
 ) -> None:
-    """Unit directions in the world, through pixel centres, their origins, and the areas of the pixels at distance 1.
+    """Unit directions in the world through pixel centres, their origins, and the areas of the pixels at distance 1.
 
     Directions are those of nerfstudio's `Cameras.generate_rays`, which takes much longer for a few rays of a camera;
     its areas are finite differences, ours their limit.
@@ -79,11 +76,11 @@ def cast(
         found: written.
     """
     with KERNEL_LOCK:
-        _cast(poses, *intrinsics, x, y, *found)
+        _cast_rays(poses, *intrinsics, x, y, *found)
 
 
 @kernel
-def _look(pixels, plate, frames, x, y, image, underlay, plates, place, labels):
+def _gather_pixels(pixels, plate, frames, x, y, image, underlay, plates, place, labels):
     each = max(len(x) // max(len(frames), 1), 1)
     height, width = plate.shape[:2]
     for i in prange(len(x)):
@@ -98,7 +95,7 @@ def _look(pixels, plate, frames, x, y, image, underlay, plates, place, labels):
 
 
 @kernel
-def _cast(poses, fl_x, fl_y, cx, cy, x, y, origins, directions, areas):
+def _cast_rays(poses, fl_x, fl_y, cx, cy, x, y, origins, directions, areas):
     each = max(len(x) // max(len(poses), 1), 1)
     for i in prange(len(x)):
         pose = poses[i // each]

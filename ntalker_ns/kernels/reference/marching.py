@@ -93,7 +93,7 @@ def march_to_capacity(given: MarchInput, frames: int, capacity: int) -> FrameSam
 
 def unused_slots(given: MarchInput, slots: int) -> tuple[Float[Tensor, "slots"], Int[Tensor, "slots"]]:
     """Starts and rays of slots without a sample: at the beginnings of different rays, since gradients of many samples
-    in one place would wait for each other."""
+    in one place would contend."""
     rays = torch.arange(slots, device=given.near.device) % len(given.near)
     return given.near[rays], rays
 

@@ -8,12 +8,12 @@ from support.frames import random_frames
 from support.synthetic_clip import poses
 
 from ntalker_ns.data.frame_cache import build_store
-from ntalker_ns.kernels.numba.pixels import Looks, Rays, cast, look
+from ntalker_ns.kernels.numba.pixels import PixelBuffers, Rays, cast_rays, gather_pixels
 
 
-def _looks(count: int) -> Looks:
+def _looks(count: int) -> PixelBuffers:
     widths = (3, 3, 3, 2)
-    return Looks(
+    return PixelBuffers(
         *(np.full((count, width), np.nan, np.float32) for width in widths), labels=np.full(count, 99, np.uint8)
     )
 
@@ -29,7 +29,7 @@ def test_pixels_are_those_of_the_frames(chosen: list[int], each: int) -> None:
     x, y = rng.integers(0, width, each * len(chosen)), rng.integers(0, height, each * len(chosen))
     x[0], y[0] = width - 1, height - 1
     found = _looks(len(x))
-    look(store.pixels, plate, np.array(chosen), x, y, found)
+    gather_pixels(store.pixels, plate, np.array(chosen), x, y, found)
     for i, index in enumerate(np.repeat(chosen, each)):
         frame, at = frames[index], (y[i], x[i])
         for name, true in (("image", frame.image), ("underlay", frame.underlay), ("plate", plate)):
@@ -45,7 +45,7 @@ def test_rays_are_those_of_nerfstudio_for_each_frame(intrinsics: tuple[float, fl
     cameras = Cameras(torch.from_numpy(cameras_to_world), *intrinsics, width=256, height=240)
     x, y = rng.integers(0, 256, 3 * each), rng.integers(0, 240, 3 * each)
     found = Rays.of(3 * each)
-    cast(cameras_to_world, intrinsics, x, y, found)
+    cast_rays(cameras_to_world, intrinsics, x, y, found)
     indices = torch.arange(3).repeat_interleave(each)[:, None]
     expected = cameras.generate_rays(indices, coords=torch.from_numpy(np.stack([y, x], axis=1) + 0.5).float())
     np.testing.assert_allclose(found.directions, expected.directions.numpy(), atol=2e-6)
@@ -58,5 +58,5 @@ def test_rays_are_those_of_nerfstudio_for_each_frame(intrinsics: tuple[float, fl
 def test_no_pixels() -> None:
     store = build_store(random_frames(1, 8, 8).__getitem__, 1, (8, 8))
     none = np.zeros(0, np.int64)
-    look(store.pixels, np.zeros((8, 8, 3), np.uint8), np.array([0]), none, none, _looks(0))
-    cast(np.zeros((1, 3, 4), np.float32), (1.0, 1.0, 0.0, 0.0), none, none, Rays.of(0))
+    gather_pixels(store.pixels, np.zeros((8, 8, 3), np.uint8), np.array([0]), none, none, _looks(0))
+    cast_rays(np.zeros((1, 3, 4), np.float32), (1.0, 1.0, 0.0, 0.0), none, none, Rays.of(0))
