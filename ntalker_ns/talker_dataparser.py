@@ -27,31 +27,31 @@ OPTION = "--pipeline.datamanager.dataparser."
 
 @dataclass
 class TalkerDataParserConfig(DataParserConfig):
-    """Data of a talking head: a data set, or new audio for a run that is loaded."""
+    """Data of a talking head: a data set, or new audio for a loaded run."""
 
     _target: type = field(default_factory=lambda: TalkerDataParser)
     """target class to instantiate"""
     data: Path = Path()
-    """Data set made by `ntalker process`, or of AD-NeRF, RAD-NeRF or ER-NeRF. When a run is loaded also an audio or
-    video file, or a .npy of feature windows: the run's head then speaks that."""
+    """Data set written by `ntalker process`, or one of AD-NeRF, RAD-NeRF or ER-NeRF. For a loaded run also an audio or
+    video file, or a .npy of feature windows, which the head then speaks."""
     image_size: int | None = None
-    """Longest side, in px, that frames are shrunk to; None keeps the data set's size. Frames are never enlarged."""
+    """Longest side of the training frames in px; None keeps the data set's size. Frames are never enlarged."""
     max_frames: int | None = None
-    """Use only so many frames, from the clip's start; None uses all."""
+    """Number of frames used, from the clip's start; None uses all."""
     features: str | None = None
-    """Name of the audio features in the data set (its audio_features folder); None takes the data set's own."""
+    """Name of the audio features in the data set's audio_features folder; None takes its default."""
     holdout: Holdout = "tail"
-    """Frames kept from training for evaluation: the last eleventh (tail); for tuning, the last tenth of the rest, the
-    tail left out altogether (validation); a third of the clip (third-1, third-2, third-3); or none, and the tail is
-    evaluated although it was trained on."""
+    """Frames held out for evaluation. tail: the last eleventh. validation (for tuning): the last tenth of the other
+    frames; the tail is not used. third-1, third-2, third-3: a third of the clip. none: all frames are trained on, and
+    the tail is evaluated."""
     driving: Path | None = None
-    """Folder with the run's driving sequence, written when training starts: with it, a run can be viewed, rendered and
-    driven by new audio where the data set is not."""
+    """Folder of the run's driving sequence, written when training starts. With it a run can be viewed, rendered and
+    driven by new audio without its data set."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """What `data` and `driving` come to."""
+    """What `data` and `driving` refer to."""
 
     driving: DrivingSequence
     clip: Clip | None

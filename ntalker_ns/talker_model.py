@@ -42,7 +42,7 @@ from ntalker_ns.rendering.portrait import Portrait, PortraitConfig, Surroundings
 from ntalker_ns.rendering.rays import camera_rays
 from ntalker_ns.rendering.static_cache import StaticCameraCache, lens
 from ntalker_ns.rendering.visual_hull import carve
-from ntalker_ns.speech.lip_regression import LipReader
+from ntalker_ns.speech.lip_regression import LipRegression
 from ntalker_ns.speech.pauses import LOUDNESSES, pauses
 from ntalker_ns.training.threads import keep_freed_memory, limit_threads
 from ntalker_ns.training.transfers import DeviceCopy, to_device
@@ -113,7 +113,7 @@ class TalkerModel(Model):
         self.ops = Ops(self.kwargs.get("device", "cpu"), self.config.backend)
         self.field = TalkerField(self.config.field, rig, self.ops)
         fitted = frames + len(LOUDNESSES)
-        self.lip_reader = LipReader(track.features.shape[-1], len(rig.lip_basis), fitted)
+        self.lip_regression = LipRegression(track.features.shape[-1], len(rig.lip_basis), fitted)
         self.occupancy = OccupancyGrid(
             self.ops, self.config.occupancy_resolution, min_weight=self.config.occupancy_weight
         )
@@ -221,7 +221,7 @@ class TalkerModel(Model):
         windows, shapes = self._features[trained], self._lip_shapes.host[trained]
         openings = self.driving.track.mouth_opening[trained.numpy()]
         silent, closed = pauses(self.driving.feature_info, shapes.numpy(), openings)
-        self.lip_reader.fit(torch.cat([windows, silent]), torch.cat([shapes, closed]))
+        self.lip_regression.fit(torch.cat([windows, silent]), torch.cat([shapes, closed]))
         self.pose_refinement.mark_trained(trained.to(self.device))
         carve(self.occupancy, dataset, self.face_shell, self.driving.rig.keypoints, self.config.occlusion_depth)
 
@@ -240,7 +240,7 @@ class TalkerModel(Model):
 
     def _predicted_lips(self, frames: Int[Tensor, "frames"]) -> Float[Tensor, "frames lip_dim"]:
         """Lip shapes predicted from the audio at frames of the driving sequence."""
-        return self.lip_reader(to_device(self._features[frames], self.device))
+        return self.lip_regression.lip_shapes(to_device(self._features[frames], self.device))
 
     def _measured_lips(self, frames: Int[Tensor, "frames"]) -> Float[Tensor, "frames lip_dim"]:
         """Measured lip shapes with noise, so that they do not identify a frame."""

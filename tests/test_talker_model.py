@@ -461,8 +461,8 @@ def test_cells_away_from_the_tracked_face_are_closed(pipeline: Any) -> None:
 
 def test_lips_are_regressed_from_the_training_frames(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     model, dataset = pipeline.model, pipeline.datamanager.train_dataset
-    asked, fit = list[Any](), model.lip_reader.fit
-    monkeypatch.setattr(model.lip_reader, "fit", lambda *given: asked.append(given) or fit(*given))
+    asked, fit = list[Any](), model.lip_regression.fit
+    monkeypatch.setattr(model.lip_regression, "fit", lambda *given: asked.append(given) or fit(*given))
     model._fit_to_clip(dataset)
     trained = torch.tensor(dataset.metadata["frame_indices"])
     assert 0 < len(trained) < len(model.driving)
@@ -471,7 +471,7 @@ def test_lips_are_regressed_from_the_training_frames(pipeline: Any, monkeypatch:
     openings = track.mouth_opening[trained.numpy()]
     silent, closed = pauses(model.driving.feature_info, shapes.numpy(), openings)
     torch.testing.assert_close(asked[0], (torch.cat([windows, silent]), torch.cat([shapes, closed])))
-    heard = model.lip_reader(windows)
+    heard = model.lip_regression.lip_shapes(windows)
     assert heard.std(dim=0).max() > 0.1
     torch.testing.assert_close(model.eval()._conditions(trained).lip_shapes, heard)
 

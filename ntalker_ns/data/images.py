@@ -1,4 +1,4 @@
-"""TODO ntalker_ns.data.images."""
+"""Pictures, labels, boxes and masks: reading and resizing."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""TODO ntalker_ns.data.readers."""
+"""Reads a data set of any supported format."""
 
 from pathlib import Path
 

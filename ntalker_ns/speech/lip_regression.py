@@ -1,8 +1,7 @@
-"""Which lips a window of audio features asks for: kernel ridge regression, fitted in closed form.
+"""Audio-to-lips regression: kernel ridge regression from a window of audio features to a lip shape, in closed form.
 
-Seconds of speech are too few to teach a network to hear: what RAD-NeRF's convolutions and attention learn from four
-fifths of a clip is of little use in the fifth. This has nothing to be taught step by step, and hears the same in a clip
-each time.
+Seconds of speech are too few to train a network: RAD-NeRF's convolutions and attention, trained on four fifths of a
+clip, hardly predict the last fifth. This needs no training steps and gives the same result every time.
 """
 
 import numpy as np
@@ -15,91 +14,89 @@ from ntalker_ns.media.frame_indices import evenly_spaced
 BINS = 8
 """Parts of a window, equally long, within which features are averaged."""
 
-ATTENTION = (0.2, 1.0, 1.0, 0.2)
-"""How much features matter, from the window's beginning to its end."""
+TAPER = (0.2, 1.0, 1.0, 0.2)
+"""Weights of the features from the beginning to the end of the window, interpolated."""
 
-USUAL = 3.0
-"""Features further from their mean than so many standard deviations count as if they were there: new audio comes from
-another room and another microphone."""
+MAX_DEVIATION = 3.0
+"""Standard deviations from their mean at which features are clipped: new audio comes from another room and another
+microphone."""
 
 LOCAL, WIDTH = 0.4, 0.25
-"""Share of the kernel that is local, a Gaussian, and its variance over the mean squared length of inputs. The rest is
-linear."""
+"""Fraction of the kernel that is local, a Gaussian, and its variance over the mean squared length of inputs. The rest
+is linear."""
 
 NOISE = 0.1
-"""Variance of what audio does not say of a lip shape, over that of what it says."""
+"""Variance of lip shapes that audio does not explain, over that which it explains."""
 
-MOST = 2048
-"""Most frames that are remembered, evenly spaced: neighbours hear almost the same."""
+MAX_EXAMPLES = 2048
+"""Most frames that are kept as examples, evenly spaced: neighbours are almost the same."""
 
-PARTS, APART = 5, 8
-"""In how many parts the clip is heard by what its other parts taught, frames so near left out."""
+FOLDS, GUARD = 5, 8
+"""Folds of the cross-validation in `gains`, and the frames left out on either side of a fold."""
 
-LOUDEST = 2.0
-"""How many times as much as they are predicted to lips move at most."""
+MAX_GAIN = 2.0
+"""Largest factor on predicted shapes, see `gains`."""
 
 
-class LipReader(nn.Module):
-    """Hears shapes of lips and jaw. Until it is fitted it hears nothing and says zeros."""
+class LipRegression(nn.Module):
+    """Predicts shapes of lips and jaw from audio features; zeros until it is fitted."""
 
     mean: Tensor
     scale: Tensor
     limits: Tensor
-    heard: Tensor
+    examples: Tensor
     coefficients: Tensor
-    rest: Tensor
+    mean_shape: Tensor
     bounds: Tensor
 
     def __init__(self, channels: int, lip_dim: int, frames: int) -> None:
         """
         Args:
             channels: of the audio features.
-            lip_dim: numbers of a lip shape.
-            frames: that it will be fitted to, at most.
+            lip_dim: components of a lip shape.
+            frames: most frames that it will be fitted to.
         """
         super().__init__()
-        inputs, remembered = BINS * channels, min(frames, MOST)
+        inputs, examples = BINS * channels, min(frames, MAX_EXAMPLES)
         for name in ("mean", "scale", "limits"):
             self.register_buffer(name, torch.zeros(inputs))
-        self.register_buffer("heard", torch.zeros(remembered, inputs))
-        self.register_buffer("coefficients", torch.zeros(remembered, lip_dim))
-        self.register_buffer("rest", torch.zeros(lip_dim))
+        self.register_buffer("examples", torch.zeros(examples, inputs))
+        self.register_buffer("coefficients", torch.zeros(examples, lip_dim))
+        self.register_buffer("mean_shape", torch.zeros(lip_dim))
         self.register_buffer("bounds", torch.zeros(2, lip_dim))
 
     @torch.no_grad()
-    def forward(self, windows: Float[Tensor, "frames 16 channels"]) -> Float[Tensor, "frames lip_dim"]:
-        """The lip shape that each window asks for, within what the clip showed.
-
-        Args:
-            windows: of audio features, one for each frame.
-        """
-        with torch.autocast(windows.device.type, enabled=False):
-            inputs = ((binned(windows) - self.mean) * self.scale).clamp(-self.limits, self.limits)
-            return (self.rest + similarity(inputs, self.heard) @ self.coefficients).clamp(*self.bounds)
+    def lip_shapes(self, features: Float[Tensor, "frames 16 channels"]) -> Float[Tensor, "frames lip_dim"]:
+        """The lip shape of each window of features, within the range of the clip."""
+        with torch.autocast(features.device.type, enabled=False):
+            inputs = ((binned(features) - self.mean) * self.scale).clamp(-self.limits, self.limits)
+            return (self.mean_shape + similarity(inputs, self.examples) @ self.coefficients).clamp(*self.bounds)
 
     @torch.no_grad()
-    def fit(self, windows: Float[Tensor, "frames 16 channels"], shapes: Float[Tensor, "frames lip_dim"]) -> None:
-        """Learns from a clip.
+    def fit(self, features: Float[Tensor, "frames 16 channels"], shapes: Float[Tensor, "frames lip_dim"]) -> None:
+        """Fits the regression to a clip.
 
         Args:
-            windows: of audio features, one for each frame, in the clip's order; and maybe of pauses.
-            shapes: of the lips at those.
+            features: one window per frame, in the clip's order; examples of silence may follow.
+            shapes: of the lips in those frames.
         """
-        kept = evenly_spaced(len(self.heard), len(windows))
-        inputs, shapes = binned(windows.double().cpu()[kept]), shapes.double().cpu()[kept]
-        mean, spread = inputs.mean(dim=0), inputs.std(dim=0, correction=0)
-        # What hardly varies in the clip says nothing, and would be made large.
-        scale = attention(windows.shape[-1]) / spread.clamp(min=1e-3 * float(spread.max()) + 1e-12)
-        limits = USUAL * scale * spread
+        kept = evenly_spaced(len(self.examples), len(features))
+        inputs, shapes = binned(features.double().cpu()[kept]), shapes.double().cpu()[kept]
+        mean, deviation = inputs.mean(dim=0), inputs.std(dim=0, correction=0)
+        # Inputs that hardly vary in the clip carry no information and must not be amplified.
+        scale = window_taper(features.shape[-1]) / deviation.clamp(min=1e-3 * float(deviation.max()) + 1e-12)
+        limits = MAX_DEVIATION * scale * deviation
         inputs = ((inputs - mean) * scale).clamp(-limits, limits)
         length = inputs.square().sum(dim=1).mean().sqrt().clamp(min=1e-12)
-        heard, rest = inputs / length, shapes.mean(dim=0)
-        kernel = similarity(heard, heard)
-        coefficients = loudness(kernel, shapes - rest) * solve(kernel, shapes - rest)
-        found = (mean, scale / length, limits / length, rest, torch.stack([shapes.amin(dim=0), shapes.amax(dim=0)]))
-        for name, value in zip(("mean", "scale", "limits", "rest", "bounds"), found, strict=True):
-            getattr(self, name).copy_(value)
-        for rows, values in ((self.heard, heard), (self.coefficients, coefficients)):
+        examples, mean_shape = inputs / length, shapes.mean(dim=0)
+        kernel = similarity(examples, examples)
+        coefficients = gains(kernel, shapes - mean_shape) * solve(kernel, shapes - mean_shape)
+        self.mean.copy_(mean)
+        self.scale.copy_(scale / length)
+        self.limits.copy_(limits / length)
+        self.mean_shape.copy_(mean_shape)
+        self.bounds.copy_(torch.stack([shapes.amin(dim=0), shapes.amax(dim=0)]))
+        for rows, values in ((self.examples, examples), (self.coefficients, coefficients)):
             rows.zero_()[: len(kept)] = values.to(rows)
 
 
@@ -108,10 +105,10 @@ def binned(windows: Float[Tensor, "frames 16 channels"]) -> Float[Tensor, "frame
     return windows.unflatten(1, (BINS, -1)).mean(dim=2).flatten(1)
 
 
-def attention(channels: int) -> Float[Tensor, "inputs"]:
-    """How much each of them matters."""
+def window_taper(channels: int) -> Float[Tensor, "inputs"]:
+    """The weight of each binned feature by its position in the window."""
     middles = np.linspace(0.0, 1.0, BINS)
-    weights = np.interp(middles, np.linspace(0.0, 1.0, len(ATTENTION)), ATTENTION)
+    weights = np.interp(middles, np.linspace(0.0, 1.0, len(TAPER)), TAPER)
     return torch.from_numpy(weights).repeat_interleave(channels)
 
 
@@ -127,12 +124,12 @@ def solve(kernel: Float[Tensor, "n n"], shapes: Float[Tensor, "n lip_dim"]) -> F
     return torch.linalg.solve(kernel + NOISE * torch.eye(len(kernel), dtype=kernel.dtype), shapes)
 
 
-def loudness(kernel: Float[Tensor, "n n"], shapes: Float[Tensor, "n lip_dim"]) -> Float[Tensor, "lip_dim"]:
-    """By how much predicted shapes are to be multiplied.
+def gains(kernel: Float[Tensor, "n n"], shapes: Float[Tensor, "n lip_dim"]) -> Float[Tensor, "lip_dim"]:
+    """The factors by which predicted shapes are multiplied.
 
-    The prediction that is least wrong moves too little, the less the audio says; one that moves as much as true lips is
-    more often far off. This is half way between, as factors go: the root of how much more true lips move, by parts of
-    the clip that are predicted from the others.
+    The prediction of least error moves too little, the less the audio explains; one that moves as much as the true lips
+    has larger errors. This is the geometric mean of both: the root of the ratio of the true standard deviation to the
+    predicted one, by cross-validation.
 
     Args:
         kernel: between frames in the clip's order.
@@ -140,11 +137,11 @@ def loudness(kernel: Float[Tensor, "n n"], shapes: Float[Tensor, "n lip_dim"]) -
     """
     frames = np.arange(len(kernel))
     predicted = torch.zeros_like(shapes)
-    for part in np.array_split(frames, PARTS):
-        if len(part):
-            others = frames[(frames < part[0] - APART) | (frames > part[-1] + APART)]
-            known = kernel[np.ix_(others, others)]
-            predicted[part] = kernel[np.ix_(part, others)] @ solve(known, shapes[others])
+    for fold in np.array_split(frames, FOLDS):
+        if len(fold):
+            others = frames[(frames < fold[0] - GUARD) | (frames > fold[-1] + GUARD)]
+            kept = kernel[np.ix_(others, others)]
+            predicted[fold] = kernel[np.ix_(fold, others)] @ solve(kept, shapes[others])
     moves, predicted_moves = shapes.std(dim=0, correction=0), predicted.std(dim=0, correction=0)
-    louder = (moves / predicted_moves).sqrt().clamp(1.0, LOUDEST)
-    return torch.where(predicted_moves > 0, louder, 1.0)
+    gain = (moves / predicted_moves).sqrt().clamp(1.0, MAX_GAIN)
+    return torch.where(predicted_moves > 0, gain, 1.0)

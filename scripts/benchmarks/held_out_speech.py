@@ -24,7 +24,7 @@ from ntalker_ns.cli.run import run_command
 from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation.metrics.lips import LipSync, lip_sync
-from ntalker_ns.speech.lip_regression import APART, LipReader
+from ntalker_ns.speech.lip_regression import GUARD, LipRegression
 from ntalker_ns.speech.pauses import pauses
 from ntalker_ns.talker_dataparser import TalkerDataParserConfig, read_training_clip
 
@@ -126,11 +126,11 @@ def predicted_shapes(sequence: DrivingSequence, parts: int) -> Float[np.ndarray,
     predicted = np.zeros_like(track.lip_shapes)
     features, shapes = torch.from_numpy(track.features), torch.from_numpy(track.lip_shapes)
     for part in np.array_split(frames, parts):
-        others = frames[(frames < part[0] - APART) | (frames > part[-1] + APART)]
+        others = frames[(frames < part[0] - GUARD) | (frames > part[-1] + GUARD)]
         silent, closed = pauses(sequence.feature_info, track.lip_shapes[others], track.mouth_opening[others])
-        regression = LipReader(features.shape[-1], shapes.shape[-1], len(others) + len(silent))
+        regression = LipRegression(features.shape[-1], shapes.shape[-1], len(others) + len(silent))
         regression.fit(torch.cat([features[others], silent]), torch.cat([shapes[others], closed]))
-        predicted[part] = regression(features[part]).numpy()
+        predicted[part] = regression.lip_shapes(features[part]).numpy()
     return predicted
 
 

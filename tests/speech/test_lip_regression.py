@@ -1,11 +1,11 @@
-"""Hearing lips: against ridge regression written out, on what can and on what cannot be heard."""
+"""Audio-to-lips regression against ridge regression written out, on predictable and on unpredictable lips."""
 
 import numpy as np
 import pytest
 import torch
 
 from ntalker_ns.speech import lip_regression
-from ntalker_ns.speech.lip_regression import BINS, LOUDEST, LipReader
+from ntalker_ns.speech.lip_regression import BINS, MAX_GAIN, LipRegression
 
 CHANNELS, LIP_DIM = 3, 2
 
@@ -18,10 +18,10 @@ def clip(frames: int, noise: float = 0.0, seed: int = 0) -> tuple[torch.Tensor, 
     return windows, shapes + noise * torch.randn_like(shapes)
 
 
-def fitted(windows: torch.Tensor, shapes: torch.Tensor, frames: int | None = None) -> LipReader:
-    reader = LipReader(windows.shape[-1], shapes.shape[-1], frames or len(windows))
-    reader.fit(windows, shapes)
-    return reader
+def fitted(windows: torch.Tensor, shapes: torch.Tensor, frames: int | None = None) -> LipRegression:
+    regression = LipRegression(windows.shape[-1], shapes.shape[-1], frames or len(windows))
+    regression.fit(windows, shapes)
+    return regression
 
 
 def written_out(windows, shapes, asked):
@@ -46,98 +46,102 @@ def written_out(windows, shapes, asked):
         return np.array([[kernel(a, b) for b in known] for a in places]) @ np.linalg.solve(matrix, values)
 
     shapes = shapes.double().numpy()
-    rest = shapes.mean(axis=0)
+    mean_shape = shapes.mean(axis=0)
     predicted, n = np.zeros_like(shapes), len(shapes)
     for part in np.array_split(np.arange(n), 5):
         others = [i for i in range(n) if i < part[0] - 8 or i > part[-1] + 8]
-        predicted[part] = predict(heard[others], shapes[others] - rest, heard[part])
+        predicted[part] = predict(heard[others], shapes[others] - mean_shape, heard[part])
     louder = np.clip(np.sqrt(shapes.std(axis=0) / predicted.std(axis=0)), 1, 2)
-    return np.clip(rest + louder * predict(heard, shapes - rest, new), shapes.min(axis=0), shapes.max(axis=0))
+    return np.clip(
+        mean_shape + louder * predict(heard, shapes - mean_shape, new), shapes.min(axis=0), shapes.max(axis=0)
+    )
 
 
 def test_equals_ridge_regression_written_out() -> None:
     windows, shapes = clip(60, noise=1.0)
     asked = clip(9, seed=1)[0]
     expected = torch.from_numpy(written_out(windows, shapes, asked)).float()
-    torch.testing.assert_close(fitted(windows, shapes)(asked), expected, rtol=0, atol=2e-5)
+    torch.testing.assert_close(fitted(windows, shapes).lip_shapes(asked), expected, rtol=0, atol=2e-5)
 
 
-def test_hears_what_follows_from_the_audio() -> None:
-    reader = fitted(*clip(400))
+def test_predicts_lips_that_follow_from_the_audio() -> None:
+    regression = fitted(*clip(400))
     windows, shapes = clip(100, seed=1)
-    off = (reader(windows) - shapes).std(dim=0) / shapes.std(dim=0)
+    off = (regression.lip_shapes(windows) - shapes).std(dim=0) / shapes.std(dim=0)
     assert (off < 0.35).all()
 
 
-def test_moves_more_than_the_surest_prediction_and_less_than_the_lips() -> None:
+def test_predictions_move_more_than_those_of_least_error_and_less_than_the_lips() -> None:
     windows, shapes = clip(400, noise=1.5)
-    reader = fitted(windows, shapes)
-    moves = reader(clip(400, seed=1)[0]).std(dim=0) / shapes.std(dim=0)
-    surest = clip(400, seed=1)[1].std(dim=0) / shapes.std(dim=0)
-    # The surest knows all that is heard: its motion over that of the lips is its correlation with them.
-    assert (moves > surest).all() and (moves < 1.0).all()
+    regression = fitted(windows, shapes)
+    moves = regression.lip_shapes(clip(400, seed=1)[0]).std(dim=0) / shapes.std(dim=0)
+    least = clip(400, seed=1)[1].std(dim=0) / shapes.std(dim=0)
+    # The motion of the prediction of least error over that of the lips is its correlation with them.
+    assert (moves > least).all() and (moves < 1.0).all()
 
 
-def test_what_cannot_be_heard_moves_lips_less_than_they_do() -> None:
+def test_unpredictable_lips_are_predicted_to_move_less() -> None:
     windows = clip(400)[0]
-    reader = fitted(windows, torch.randn(400, LIP_DIM))
-    assert (reader(clip(100, seed=1)[0]).std(dim=0) < 0.7).all()
+    regression = fitted(windows, torch.randn(400, LIP_DIM))
+    assert (regression.lip_shapes(clip(100, seed=1)[0]).std(dim=0) < 0.7).all()
 
 
-def test_a_strange_recording_asks_for_no_strange_lips() -> None:
+def test_predictions_stay_within_the_range_of_the_clip() -> None:
     windows, shapes = clip(100)
-    heard = fitted(windows, shapes)(100.0 * clip(50, seed=1)[0])
+    heard = fitted(windows, shapes).lip_shapes(100.0 * clip(50, seed=1)[0])
     assert (heard >= shapes.amin(dim=0)).all() and (heard <= shapes.amax(dim=0)).all()
 
 
-def test_a_channel_that_is_still_in_the_clip_is_not_heard() -> None:
+def test_a_channel_that_is_constant_in_the_clip_is_ignored() -> None:
     windows, shapes = clip(100)
     windows[..., 2] = 1.0
-    reader, asked = fitted(windows, shapes), clip(5, seed=1)[0]
+    regression, asked = fitted(windows, shapes), clip(5, seed=1)[0]
     louder = asked.clone()
     louder[..., 2] = 50.0
-    torch.testing.assert_close(reader(asked), reader(louder))
+    torch.testing.assert_close(regression.lip_shapes(asked), regression.lip_shapes(louder))
 
 
-def test_a_long_clip_is_remembered_by_some_of_its_frames(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lip_regression, "MOST", 50)
+def test_a_long_clip_keeps_some_of_its_frames_as_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lip_regression, "MAX_EXAMPLES", 50)
     windows, shapes = clip(148)
-    reader = fitted(windows, shapes)
-    assert reader.heard.shape == (50, BINS * CHANNELS)
+    regression = fitted(windows, shapes)
+    assert regression.examples.shape == (50, BINS * CHANNELS)
     alone = fitted(windows[::3], shapes[::3])
-    torch.testing.assert_close(reader(windows), alone(windows))
+    torch.testing.assert_close(regression.lip_shapes(windows), alone.lip_shapes(windows))
 
 
-def test_frames_that_do_not_train_leave_room_that_says_nothing() -> None:
+def test_unused_examples_change_nothing() -> None:
     windows, shapes = clip(40)
-    torch.testing.assert_close(fitted(windows, shapes, frames=50)(windows), fitted(windows, shapes)(windows))
+    torch.testing.assert_close(
+        fitted(windows, shapes, frames=50).lip_shapes(windows), fitted(windows, shapes).lip_shapes(windows)
+    )
 
 
 @pytest.mark.parametrize("frames", [1, 2, 12])
 def test_few_frames_suffice(frames: int) -> None:
     windows, shapes = clip(frames)
-    heard = fitted(windows, shapes)(clip(4, seed=1)[0])
+    heard = fitted(windows, shapes).lip_shapes(clip(4, seed=1)[0])
     assert torch.isfinite(heard).all()
     if frames == 1:
         torch.testing.assert_close(heard, shapes.expand(4, -1))
 
 
-def test_silence_throughout_says_the_mean() -> None:
+def test_constant_features_predict_the_mean_shape() -> None:
     shapes = torch.randn(30, LIP_DIM)
-    reader = fitted(torch.zeros(30, 16, CHANNELS), shapes)
-    torch.testing.assert_close(reader(torch.randn(4, 16, CHANNELS)), shapes.mean(dim=0).expand(4, -1))
+    regression = fitted(torch.zeros(30, 16, CHANNELS), shapes)
+    torch.testing.assert_close(regression.lip_shapes(torch.randn(4, 16, CHANNELS)), shapes.mean(dim=0).expand(4, -1))
 
 
-def test_no_lips_are_heard_before_it_is_fitted_and_the_same_after_loading() -> None:
+def test_predicts_zeros_before_it_is_fitted_and_the_same_after_loading() -> None:
     windows, shapes = clip(30)
-    reader = LipReader(CHANNELS, LIP_DIM, 30)
-    assert not reader(windows).any()
-    told = fitted(windows, shapes)
-    reader.load_state_dict(told.state_dict())
-    torch.testing.assert_close(reader(windows), told(windows))
+    regression = LipRegression(CHANNELS, LIP_DIM, 30)
+    assert not regression.lip_shapes(windows).any()
+    saved = fitted(windows, shapes)
+    regression.load_state_dict(saved.state_dict())
+    torch.testing.assert_close(regression.lip_shapes(windows), saved.lip_shapes(windows))
 
 
-def test_what_it_multiplies_predictions_by_is_bounded() -> None:
+def test_gains_are_bounded() -> None:
     inputs = torch.randn(40, 5, dtype=torch.float64) / 5**0.5
-    louder = lip_regression.loudness(1e-3 * lip_regression.similarity(inputs, inputs), torch.randn(40, 2).double())
-    assert louder.tolist() == [LOUDEST, LOUDEST]
+    louder = lip_regression.gains(1e-3 * lip_regression.similarity(inputs, inputs), torch.randn(40, 2).double())
+    assert louder.tolist() == [MAX_GAIN, MAX_GAIN]

@@ -5,7 +5,7 @@ import torch
 
 from ntalker_ns.audio import mel
 from ntalker_ns.audio.features import FeatureInfo
-from ntalker_ns.speech.lip_regression import LipReader
+from ntalker_ns.speech.lip_regression import LipRegression
 from ntalker_ns.speech.pauses import LOUDNESSES, pauses
 
 FRAMES = 40
@@ -49,7 +49,7 @@ def test_a_clip_without_pauses_closes_the_mouth_in_silence() -> None:
     silence = pauses(INFO, shapes, openings)
     predicted = []
     for examples in (speech, tuple(torch.cat([one, more[:1]]) for one, more in zip(speech, silence, strict=True))):
-        regression = LipReader(4, 2, FRAMES + 1)
+        regression = LipRegression(4, 2, FRAMES + 1)
         regression.fit(*examples)
-        predicted.append(float(regression(silence[0])[0, 0]))
+        predicted.append(float(regression.lip_shapes(silence[0])[0, 0]))
     assert predicted[1] < 0.6 * predicted[0]
