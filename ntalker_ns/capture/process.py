@@ -282,7 +282,7 @@ def _transforms(solved: _Solved, features: str) -> dict[str, Any]:
         "fl_y": track.focal,
         "cx": float(track.centre[0]),
         "cy": float(track.centre[1]),
-        "fps": FPS,
+        "fps": float(FPS),
         "feature_extractor": features,
         "tracking": {name: round(value, 4) for name, value in solved.figures.items()},
         "source": {
