@@ -18,7 +18,7 @@ from ntalker_ns.errors import NTalkerError
 from ntalker_ns.field.talker_field import FrameConditions
 from ntalker_ns.refinement.discriminator import PatchDiscriminator
 from ntalker_ns.refinement.losses import (
-    EditLossConfig,
+    EditLossWeights,
     PatchOutputs,
     PatchTargets,
     adversarial_losses,
@@ -38,15 +38,13 @@ FRESH = ("refinement.", DISCRIMINATOR)
 
 
 @dataclass
-class EditModelConfig(TalkerModelConfig):
+class EditModelConfig(EditLossWeights, TalkerModelConfig):
     """An edited head. All fields that a base has too are taken from its base."""
 
     _target: type = field(default_factory=lambda: EditModel)
     refinement_weight: float = 0.8
     """w, weight of the refinement network's picture, 0 to 1: in training, and in rendering unless it is changed (in the
     viewer, or with ntalker render --refinement-weight)."""
-    losses: EditLossConfig = field(default_factory=EditLossConfig)
-    """Weights of the terms of the loss."""
     discriminator_channels: tuple[int, ...] = (64, 128, 256)
     """Channels of the discriminator's convolutions, each of which halves the picture."""
     vgg_weights: Path | None = None
@@ -89,7 +87,7 @@ class EditModel(TalkerModel):
         Raises:
             NTalkerError: it cannot be loaded, and is not optional.
         """
-        if self.config.losses.perceptual == 0.0 and self.config.losses.style == 0.0:
+        if self.config.perceptual_weight == 0.0 and self.config.style_weight == 0.0:
             return
         try:
             self._outside["vgg"] = load_vgg(self.config.vgg_weights).to(self.device)
@@ -173,7 +171,7 @@ class EditModel(TalkerModel):
         if "final" not in outputs:
             return super().get_loss_dict(outputs, batch, metrics_dict)
         patch = PatchOutputs(**{one.name: outputs[one.name] for one in fields(PatchOutputs)})
-        losses = edit_losses(self.config.losses, patch, PatchTargets(**batch), self._outside.get("vgg"))
+        losses = edit_losses(self.config, patch, PatchTargets(**batch), self._outside.get("vgg"))
         step: StepOutputs = outputs[STEP]
         if step.occlusion is not None:
             prior = occlusion_prior(step.occlusion, self.config.step_size, len(step.rgb))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.edit_model import DISCRIMINATOR, FRESH, EditModel, EditModelConfig
-from ntalker_ns.editing.frames import NoSupervision, PatchSource
+from ntalker_ns.editing.frames import NoSupervision, Supervision
 from ntalker_ns.run_folder import check_tensors
 from ntalker_ns.talker_pipeline import TalkerPipeline, TalkerPipelineConfig, model_name
 from ntalker_ns.training import distributed
@@ -41,7 +41,7 @@ class EditPipeline(TalkerPipeline):
             kwargs: of nerfstudio's pipeline.
         """
         super().__init__(config, device, **kwargs)
-        self.supervision: PatchSource = NoSupervision()
+        self.supervision: Supervision | NoSupervision = NoSupervision()
 
     def _head(self) -> EditModel:
         """The model, typed."""

@@ -10,7 +10,6 @@ from ntalker_ns.editing.filters import FilterEditorConfig
 from ntalker_ns.editing.plan import EditConfig
 from ntalker_ns.field.talker_field import TalkerFieldConfig
 from ntalker_ns.field.torso_field import TorsoFieldConfig
-from ntalker_ns.refinement.losses import EditLossConfig
 from ntalker_ns.rendering.portrait import PortraitConfig
 from ntalker_ns.run_folder import written_by_earlier_version
 from ntalker_ns.stock import print_as_sentence
@@ -159,7 +158,8 @@ ntalker_edit_small = MethodSpecification(
                 discriminator_channels=(32, 64, 128),
                 vgg_optional=True,
                 # Not the paper's values, see the fields' descriptions.
-                losses=EditLossConfig(lip_edge=0.01, lip_edge_scale=30.0),
+                lip_edge_weight=0.01,
+                lip_edge_scale=30.0,
             )
         ),
         optimizers=_edit_optimizers(SMALL_EDIT, grids=1e-2, networks=2e-3, around=5e-3, refinement=1e-3),

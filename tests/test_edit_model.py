@@ -105,7 +105,7 @@ def test_lip_patches_lie_on_the_lips_and_include_the_inputs_of_their_loss(traine
 def test_the_loss_is_equation_9(trainer: EditTrainer, frames: EditFrames):
     torch.manual_seed(0)
     config, model = trainer.config.pipeline.model, head(trainer).train()
-    config.losses.perceptual, config.losses.style = 0.001, 10.0
+    config.perceptual_weight, config.style_weight = 0.001, 10.0
     vgg = VGGFeatures({f"features.{name}": value for name, value in vgg_layers().state_dict().items()})
     model._outside["vgg"] = vgg
     bundle, batch = patch(trainer, frames)
@@ -118,7 +118,7 @@ def test_the_loss_is_equation_9(trainer: EditTrainer, frames: EditFrames):
         "perceptual": 0.001 * perceptual_loss(features, targets),
         "style": 10.0 * style_loss(features, targets),
         "adversarial": 0.01 * torch.nn.functional.softplus(-model.discriminator.eval()(outputs["final"])).mean(),
-        "opacity": config.losses.opacity * (outputs["opacities"] - batch["opacities"]).square().mean(),
+        "opacity": config.opacity_weight * (outputs["opacities"] - batch["opacities"]).square().mean(),
         "occlusion": config.occlusion_weight * occlusion_prior(outputs[STEP].occlusion, config.step_size, SIDE**2),
     }
     assert losses.keys() == {*expected, "discriminator"}
@@ -150,7 +150,7 @@ def test_opacities_are_held_at_those_before_the_edit(trainer: EditTrainer, frame
 
 def test_missing_vgg_weights_are_an_error_unless_optional(trainer: EditTrainer, frames: EditFrames, capsys: Any):
     config, model = trainer.config.pipeline.model, head(trainer).train()
-    config.vgg_weights, config.losses.style = Path("nowhere.pth"), 10.0
+    config.vgg_weights, config.style_weight = Path("nowhere.pth"), 10.0
     with pytest.raises(NTalkerError, match=r"nowhere\.pth cannot be read"):
         trainer.pipeline.load_features()
     config.vgg_optional = True

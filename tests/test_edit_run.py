@@ -406,10 +406,9 @@ def test_a_resumed_edit_takes_its_request_from_the_interrupted_one(edit: EditTra
     given = typed(monkeypatch, *resume, "--edit.lip-epochs", str(usual), "editor:filter", "--editor.batch-size", "3")
     assert given.edit == dataclasses.replace(edit.config.edit, lip_epochs=usual)
     assert given.editor == FilterEditorConfig(batch_size=3)
-    given = typed(monkeypatch, *resume, "--pipeline.model.losses.style", "10.0")
-    losses = edit.config.pipeline.model.losses
-    assert losses.style == 0
-    assert given.pipeline.model.losses == dataclasses.replace(losses, style=10.0)
+    given = typed(monkeypatch, *resume, "--pipeline.model.style-weight", "10.0")
+    assert edit.config.pipeline.model.style_weight == 0
+    assert given.pipeline.model == dataclasses.replace(edit.config.pipeline.model, style_weight=10.0)
     assert typed(monkeypatch, *resume, "--preset", "bronze-statue").instruction == "Make them look like a bronze statue"
 
 

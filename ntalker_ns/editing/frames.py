@@ -1,7 +1,7 @@
 """The N frames of an edit in memory, and the training patches cut from them."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -131,18 +131,6 @@ class EditFrames:
         return tuple(float(getattr(cameras, name)[0]) for name in ("fx", "fy", "cx", "cy"))  # type: ignore[return-value]
 
 
-class PatchSource(Protocol):
-    """Gives each training step of an edit its patch."""
-
-    def patch(self, step: int, rank: int, device: torch.device) -> tuple[TrainingRays, dict[str, Any]]:
-        """See `Supervision.patch`."""
-        ...
-
-    def on_lips(self, step: int) -> bool:
-        """Whether a training step's patch lies on the lips."""
-        ...
-
-
 @dataclass(frozen=True)
 class Supervision:
     """What a head is trained on between dataset updates: patches of the edited frames, by the plan."""
@@ -151,7 +139,7 @@ class Supervision:
     plan: EditPlan
 
     def on_lips(self, step: int) -> bool:
-        """See `PatchSource.on_lips`."""
+        """Whether the patch of a training step lies on the lips."""
         return self.plan.on_lips(step)
 
     def patch(self, step: int, rank: int, device: torch.device) -> tuple[TrainingRays, dict[str, Any]]:
@@ -172,15 +160,11 @@ class NoSupervision:
     """Stands for the frames of an edit until there are some."""
 
     def on_lips(self, step: int) -> bool:
-        """See `PatchSource.on_lips`."""
+        """See `Supervision`."""
         return False
 
     def patch(self, step: int, rank: int, device: torch.device) -> tuple[TrainingRays, dict[str, Any]]:
-        """See `Supervision.patch`.
-
-        Raises:
-            NTalkerError: always.
-        """
+        """Raises an `NTalkerError`."""
         raise NTalkerError("An edit trains on edited frames, and there are none yet: start it with ns-train.")
 
 

@@ -13,22 +13,22 @@ from ntalker_ns.refinement.vgg import VGGFeatures
 
 
 @dataclass
-class EditLossConfig:
+class EditLossWeights:
     """Weights of the terms of an edit's loss; 0 disables a term."""
 
-    reconstruction: float = 1.0
+    reconstruction_weight: float = 1.0
     """Weight of the squared difference between the rendered picture and the edited frame (Eq. 7)."""
-    perceptual: float = 0.001
+    perceptual_weight: float = 0.001
     """Weight of the difference of VGG features between the refined picture and the edited frame (Eq. 8)."""
-    style: float = 10.0
+    style_weight: float = 10.0
     """Weight of the difference of their Gram matrices (Eq. 8)."""
-    adversarial: float = 0.01
+    adversarial_weight: float = 0.01
     """Weight of the adversarial loss of the refined picture."""
-    opacity: float = 1.0
+    opacity_weight: float = 1.0
     """Weight of the squared difference between the opacities of head and torso and those before the edit. The paper's
     loss (Eq. 9) has no such term; without it an edited background is partly learned as haze in front of it, and can no
     longer be replaced."""
-    lip_edge: float = 0.1
+    lip_edge_weight: float = 0.1
     """Weight of the lip-edge loss (Eq. 6), on lip patches only. 0.1 is the paper's; ntalker-edit-small uses 0.01: in
     small pictures the line between the lips is a steep edge, which 0.1 erases."""
     lip_edge_scale: float = 1.0
@@ -67,22 +67,22 @@ class PatchTargets:
 
 
 def edit_losses(
-    config: EditLossConfig, outputs: PatchOutputs, targets: PatchTargets, vgg: VGGFeatures | None
+    weights: EditLossWeights, outputs: PatchOutputs, targets: PatchTargets, vgg: VGGFeatures | None
 ) -> dict[str, Tensor]:
     """The weighted terms of Eq. 9 and 10, the discriminator's own loss, and the opacity term.
 
     Args:
-        config: weights.
+        weights: of the terms.
         outputs: of the head.
         targets: of the same patch.
         vgg: feature network; without one, "final" (squared difference of refined picture and edited frame) replaces the
             perceptual and the style loss, unless their weights are 0.
     """
     losses = {
-        "reconstruction": config.reconstruction * reconstruction_loss(outputs.rendered, targets.edited),
-        "adversarial": config.adversarial * outputs.generator,
+        "reconstruction": weights.reconstruction_weight * reconstruction_loss(outputs.rendered, targets.edited),
+        "adversarial": weights.adversarial_weight * outputs.generator,
         "discriminator": outputs.critic,
-        "opacity": config.opacity * (outputs.opacities - targets.opacities).square().mean(),
+        "opacity": weights.opacity_weight * (outputs.opacities - targets.opacities).square().mean(),
     }
     if vgg is not None:
         # In full precision: sums over a patch overflow half precision.
@@ -90,13 +90,13 @@ def edit_losses(
             features = vgg(outputs.final)
             with torch.no_grad():
                 target_features = vgg(targets.edited)
-            losses["perceptual"] = config.perceptual * perceptual_loss(features, target_features)
-            losses["style"] = config.style * style_loss(features, target_features)
-    elif config.perceptual or config.style:
-        losses["final"] = config.reconstruction * reconstruction_loss(outputs.final, targets.edited)
+            losses["perceptual"] = weights.perceptual_weight * perceptual_loss(features, target_features)
+            losses["style"] = weights.style_weight * style_loss(features, target_features)
+    elif weights.perceptual_weight or weights.style_weight:
+        losses["final"] = weights.reconstruction_weight * reconstruction_loss(outputs.final, targets.edited)
     if targets.lip_mask is not None and targets.unedited is not None:
-        edges = lip_edge_loss(outputs.rendered, targets.unedited, targets.lip_mask, config.lip_edge_scale)
-        losses["lip_edge"] = config.lip_edge * edges
+        edges = lip_edge_loss(outputs.rendered, targets.unedited, targets.lip_mask, weights.lip_edge_scale)
+        losses["lip_edge"] = weights.lip_edge_weight * edges
     return losses
 
 

@@ -11,7 +11,6 @@ from ntalker_ns.edit_pipeline import EditPipelineConfig
 from ntalker_ns.edit_trainer import EditTrainer, EditTrainerConfig
 from ntalker_ns.editing.filters import FilterEditorConfig
 from ntalker_ns.editing.plan import EditConfig
-from ntalker_ns.refinement.losses import EditLossConfig
 from ntalker_ns.talker_trainer import TalkerTrainer, TalkerTrainerConfig
 from ntalker_ns.training.schedulers import CosineDecayConfig
 from support.tiny_run import tiny_config
@@ -50,7 +49,7 @@ def tiny_edit(output_dir: Path, edit: dict[str, Any] | None = None, **overrides:
         "editor": FilterEditorConfig(),
         "edit": EditConfig(**{**TINY_EDIT, **(edit or {})}),
         "pipeline": EditPipelineConfig(
-            model=EditModelConfig(discriminator_channels=(4, 8), losses=EditLossConfig(perceptual=0.0, style=0.0))
+            model=EditModelConfig(discriminator_channels=(4, 8), perceptual_weight=0.0, style_weight=0.0)
         ),
         "optimizers": {name: dict(optimizer) for name in groups},
     }
