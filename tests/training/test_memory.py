@@ -8,7 +8,7 @@ import pytest
 SCRIPT = """
 import resource, sys
 import numpy as np
-from ntalker_ns.kept_memory import keep_freed_memory
+from ntalker_ns.training.threads import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 def use():
