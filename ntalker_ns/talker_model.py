@@ -42,8 +42,8 @@ from ntalker_ns.rendering.portrait import Portrait, PortraitConfig, Surroundings
 from ntalker_ns.rendering.rays import camera_rays
 from ntalker_ns.rendering.static_cache import StaticCameraCache, lens
 from ntalker_ns.rendering.visual_hull import carve
-from ntalker_ns.speech.lip_regression import LipRegression
-from ntalker_ns.speech.pauses import LOUDNESSES, pauses
+from ntalker_ns.speech.lip_model import create_lip_model
+from ntalker_ns.speech.silence import silence_examples
 from ntalker_ns.training.threads import keep_freed_memory, limit_threads
 from ntalker_ns.training.transfers import DeviceCopy, to_device
 from ntalker_ns.training.versioned import Snapshot
@@ -112,8 +112,7 @@ class TalkerModel(Model):
         # nerfstudio's pipeline names the device that it moves the model to.
         self.ops = Ops(self.kwargs.get("device", "cpu"), self.config.backend)
         self.field = TalkerField(self.config.field, rig, self.ops)
-        fitted = frames + len(LOUDNESSES)
-        self.lip_regression = LipRegression(track.features.shape[-1], len(rig.lip_basis), fitted)
+        self.lip_model = create_lip_model(sequence.feature_info, rig.lip_basis, frames)
         self.occupancy = OccupancyGrid(
             self.ops, self.config.occupancy_resolution, min_weight=self.config.occupancy_weight
         )
@@ -220,8 +219,7 @@ class TalkerModel(Model):
         trained = torch.as_tensor(dataset.metadata["frame_indices"]).long()
         windows, shapes = self._features[trained], self._lip_shapes.host[trained]
         openings = self.driving.track.mouth_opening[trained.numpy()]
-        silent, closed = pauses(self.driving.feature_info, shapes.numpy(), openings)
-        self.lip_regression.fit(torch.cat([windows, silent]), torch.cat([shapes, closed]))
+        self.lip_model.fit(windows, shapes, silence_examples(self.driving.feature_info, shapes.numpy(), openings))
         self.pose_refinement.mark_trained(trained.to(self.device))
         carve(self.occupancy, dataset, self.face_shell, self.driving.rig.keypoints, self.config.occlusion_depth)
 
@@ -240,7 +238,7 @@ class TalkerModel(Model):
 
     def _predicted_lips(self, frames: Int[Tensor, "frames"]) -> Float[Tensor, "frames lip_dim"]:
         """Lip shapes predicted from the audio at frames of the driving sequence."""
-        return self.lip_regression.lip_shapes(to_device(self._features[frames], self.device))
+        return self.lip_model.lip_shapes(to_device(self._features[frames], self.device))
 
     def _measured_lips(self, frames: Int[Tensor, "frames"]) -> Float[Tensor, "frames lip_dim"]:
         """Measured lip shapes with noise, so that they do not identify a frame."""

@@ -88,9 +88,9 @@ def test_the_head_comes_nearer_to_the_edited_frames(edit: EditTrainer):
     assert np.square(rendered - edited).mean() < 0.7 * np.square(unedited - edited).mean()
 
 
-def test_lip_regression_and_poses_stay_and_the_rest_is_trained(edit: EditTrainer, base: TalkerTrainer):
+def test_lip_model_and_poses_stay_and_the_rest_is_trained(edit: EditTrainer, base: TalkerTrainer):
     own, theirs = weights(edit), weights(base)
-    still = ("lip_regression", "pose_refinement", "appearance")
+    still = ("lip_model", "pose_refinement", "appearance")
     for name, value in theirs.items():
         if name.startswith(still):
             assert torch.equal(own[name], value), name

@@ -22,7 +22,7 @@ from ntalker_ns.kernels.types import FieldOutputs
 from ntalker_ns.method_configs import ntalker_base_small
 from ntalker_ns.rendering.losses import STEP, FaceSurface, StepOutputs, occlusion_prior, surface_loss
 from ntalker_ns.rendering.static_cache import StaticCameraCache
-from ntalker_ns.speech.pauses import pauses
+from ntalker_ns.speech.silence import silence_examples
 from ntalker_ns.training import transfers
 from ntalker_ns.training.optimizers import FusedAdamConfig
 from ntalker_ns.training.step_budget import StepSizes
@@ -461,19 +461,19 @@ def test_cells_away_from_the_tracked_face_are_closed(pipeline: Any) -> None:
 
 def test_lips_are_regressed_from_the_training_frames(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     model, dataset = pipeline.model, pipeline.datamanager.train_dataset
-    asked, fit = list[Any](), model.lip_regression.fit
-    monkeypatch.setattr(model.lip_regression, "fit", lambda *given: asked.append(given) or fit(*given))
+    fitted, fit = list[Any](), model.lip_model.fit
+    monkeypatch.setattr(model.lip_model, "fit", lambda *given: fitted.append(given) or fit(*given))
     model._fit_to_clip(dataset)
     trained = torch.tensor(dataset.metadata["frame_indices"])
     assert 0 < len(trained) < len(model.driving)
     track = model.driving.track
     windows, shapes = (torch.from_numpy(each)[trained] for each in (track.features, track.lip_shapes))
     openings = track.mouth_opening[trained.numpy()]
-    silent, closed = pauses(model.driving.feature_info, shapes.numpy(), openings)
-    torch.testing.assert_close(asked[0], (torch.cat([windows, silent]), torch.cat([shapes, closed])))
-    heard = model.lip_regression.lip_shapes(windows)
-    assert heard.std(dim=0).max() > 0.1
-    torch.testing.assert_close(model.eval()._conditions(trained).lip_shapes, heard)
+    silence = silence_examples(model.driving.feature_info, shapes.numpy(), openings)
+    torch.testing.assert_close(fitted[0], (windows, shapes, silence))
+    predicted = model.lip_model.lip_shapes(windows)
+    assert predicted.std(dim=0).max() > 0.1
+    torch.testing.assert_close(model.eval()._conditions(trained).lip_shapes, predicted)
 
 
 @pytest.mark.parametrize("hidden_opacity", [0.9, 1e-3])

@@ -37,7 +37,7 @@ __all__ = [
     "silence_of",
 ]
 
-EXTRACTORS = ("mel", "wav2vec2", "hubert")
+EXTRACTORS = ("whisper", "mel", "wav2vec2", "hubert")
 """Names that `create_extractor` knows."""
 
 DEFAULT_MODELS = {
@@ -55,7 +55,7 @@ class FeatureInfo:
     """What a feature track is; it travels in the data set, the run and the checkpoint."""
 
     extractor: str
-    """'mel', 'wav2vec2', 'hubert', or the name of a feature file of one's own."""
+    """'whisper', 'mel', 'wav2vec2', 'hubert', or the name of a feature file of one's own."""
     model: str | None
     """Hub id or folder of the extractor's weights; None where it has none."""
     channels: int
@@ -111,7 +111,7 @@ def create_extractor(name: str, model: str | None = None) -> AudioFeatureExtract
 
     Args:
         name: one of `EXTRACTORS`.
-        model: hub id or folder of the weights; None takes the one in `DEFAULT_MODELS`. `mel` has none.
+        model: hub id or folder of the weights; None takes the one in `DEFAULT_MODELS`. Not for `whisper` and `mel`.
 
     Raises:
         NTalkerError: there is no such extractor, or its weights cannot be loaded.
@@ -122,6 +122,11 @@ def create_extractor(name: str, model: str | None = None) -> AudioFeatureExtract
     """
     if name == "mel":
         return _Extractor(FeatureInfo("mel", None, mel.CHANNELS), mel.mel_windows)
+    if name == "whisper":
+        from ntalker_ns.audio.whisper import load_whisper
+
+        features = load_whisper()
+        return _Extractor(FeatureInfo("whisper", None, features.channels), features.windows)
     if name not in EXTRACTORS:
         raise NTalkerError(f"There are no '{name}' audio features; choose from {', '.join(EXTRACTORS)}.")
     from ntalker_ns.audio import speech_models

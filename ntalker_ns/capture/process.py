@@ -49,7 +49,7 @@ class ProcessOptions:
 
     size: int = 512
     """Side of the stored frames in px."""
-    features: str = "mel"
+    features: str = "whisper"
     """Audio features: an extractor's name or a .npy file."""
     feature_model: str | None = None
     """Hub id or folder of the feature extractor's weights."""
@@ -137,11 +137,13 @@ def _process(clip: Path, output: Path, options: ProcessOptions) -> Report:
             with _timed(seconds, "placing"):
                 placing = _place(writer, track)
             with _timed(seconds, "features"):
-                features = sound.write(writer.folder, frames)
+                sync = sound.compare(mouth_opening(head_points(track, seen.landmarks[..., :2])))
+                features = sound.write(writer.folder, frames, sync)
             with _timed(seconds, "writing"):
-                figures |= {"plate_observed_share": plate.observed_fraction}
+                figures |= {"plate_observed_share": plate.observed_fraction, "mouth_lag_ms": 1000 / FPS * sync.lag}
+                figures |= {"mouth_lag_correlation": sync.peak}
                 _write(writer, _Solved(info, person.crop, seen, track, placing, plate, figures), features)
-        notes += [*_notes_of_track(bridged, track, seen, person.crop), *_notes_of_plate(plate)]
+        notes += [*_notes_of_track(bridged, track, seen, person.crop), *_notes_of_plate(plate), *sound.notes(sync)]
     return Report(output, frames, seconds, notes, figures)
 
 
@@ -341,7 +343,8 @@ def _preview(writer: DatasetWriter, solved: _Solved) -> UInt8[np.ndarray, "h w 3
     title = (
         f"{solved.info.path.name}: {len(track.valid)} frames, landmark residual {figures['residual_px']:.2f} px, "
         f"rotation jitter {figures['rotation_jitter_deg']:.2f} deg/frame^2, "
-        f"plate seen on {100 * solved.plate.observed_fraction:.0f}%"
+        f"plate seen on {100 * solved.plate.observed_fraction:.0f}%, "
+        f"mouth {figures['mouth_lag_ms']:+.0f} ms after sound"
     )
     return draw_preview(frames, solved.plate.image, title)
 

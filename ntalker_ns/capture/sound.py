@@ -4,16 +4,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 
 from ntalker_ns.audio import features as audio
 from ntalker_ns.audio.clock import FPS, SAMPLE_RATE
 from ntalker_ns.audio.mel import QUIETEST, speech_level
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.media.sound import read_audio, write_wav
+from ntalker_ns.speech.offset import SyncCurve, shifted, sync_curve
 
 MISSING = 0.1
 """Seconds by which the sound may end before the picture without a note: recorders stop the two at different times."""
+
+NOTABLE_LAG = 0.5
+"""Frames out of step that are worth a note."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +49,38 @@ class ClipSound:
             return []
         return [f"The sound of {self.clip.name} ends {missing:.1f} s before the picture: the rest is taken as silence."]
 
-    def write(self, folder: Path, frames: int) -> str:
-        """Writes sound and features.
+    def compare(self, openings: Float[np.ndarray, " frames"]) -> SyncCurve:
+        """By how much sound and picture are out of step.
+
+        Args:
+            openings: of the mouth in each frame, NaN where it is not known.
+        """
+        return sync_curve(self.waveform, openings)
+
+    def notes(self, sync: SyncCurve) -> list[str]:
+        """What was done about sound and picture that are out of step.
+
+        Args:
+            sync: of `compare`.
+        """
+        if not sync.is_confident:
+            return [
+                "By how much sound and picture are out of step cannot be told from this clip "
+                f"(correlation {sync.peak:.2f}): they are taken as they are."
+            ]
+        if abs(sync.lag) < NOTABLE_LAG:
+            return []
+        side = "later" if sync.lag > 0 else "earlier"
+        remedy = "the feature file is used as it is" if isinstance(self.source, Path) else "features are moved by that"
+        return [f"The mouth moves {abs(sync.lag) * 1000 / FPS:.0f} ms {side} than the sound: {remedy}."]
+
+    def write(self, folder: Path, frames: int, sync: SyncCurve) -> str:
+        """Writes the sound as it is, and features of it in step with the picture: new audio then drives lips in step.
 
         Args:
             folder: the data set's.
             frames: of the clip.
+            sync: of `compare`; a feature file of one's own is not moved.
 
         Returns:
             The features' name.
@@ -62,7 +92,8 @@ class ClipSound:
             name = f"{stem}-file" if stem in audio.EXTRACTORS else stem
             info = audio.FeatureInfo(name, None, windows.shape[-1])
         else:
-            windows, info = self.source(self.waveform, frames), self.source.info
+            in_step = shifted(self.waveform, sync.lag) if sync.is_confident else self.waveform
+            windows, info = self.source(in_step, frames), self.source.info
         audio.save_features(folder / "audio_features", windows, info)
         return info.extractor
 
@@ -79,7 +110,7 @@ def read_sound(clip: Path, features: str, model: str | None) -> ClipSound:
         NTalkerError: the clip has no sound or is silent, or there are no such features or weights.
     """
     own = Path(features)
-    if model is not None and (own.suffix == ".npy" or features == "mel"):
+    if model is not None and (own.suffix == ".npy" or features in ("mel", "whisper")):
         raise NTalkerError(
             f"--feature-model {model} is not used by --features {features}; leave it out, or choose wav2vec2 or hubert."
         )

@@ -27,9 +27,9 @@ class Process:
     """Folder to write the data set to; a data set already there is replaced once the new one is complete."""
     size: int = 512
     """Side of the stored frames in pixels."""
-    features: str = "mel"
-    """Audio features: 'mel' (needs no weights), 'wav2vec2' or 'hubert' (transformers), or a .npy file of your own
-    of shape (frames, 16, channels)."""
+    features: str = "whisper"
+    """Audio features: 'whisper' (comes with the package; its lips follow any voice), 'mel' (log-mel energies),
+    'wav2vec2' or 'hubert' (transformers), or a .npy file of your own of shape (frames, 16, channels)."""
     feature_model: str | None = None
     """Hub id or local folder of the weights of 'wav2vec2' or 'hubert'."""
     parsing_model: str | None = None
@@ -74,6 +74,11 @@ def print_summary(console: Console, report: Report) -> None:
     )
     table.add_row("focal length", f"{figures['focal_px']:.0f} px")
     table.add_row("background seen", f"{100 * figures['plate_observed_share']:.0f}% (the rest is painted in)")
+    table.add_row(
+        "mouth after sound",
+        f"{figures['mouth_lag_ms']:+.0f} ms (correlation of predicted and measured openings "
+        f"{figures['mouth_lag_correlation']:.2f})",
+    )
     for step, seconds in report.seconds.items():
         table.add_row(f"  {step}", f"{seconds:.1f} s ({report.frames / max(seconds, 1e-3):.0f} frames/s)")
     table.add_row("all steps", f"{total:.1f} s ({report.frames / total:.1f} frames/s)")

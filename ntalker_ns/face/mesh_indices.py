@@ -127,6 +127,18 @@ IBUG = LandmarkSet(
 )
 """The 68 points that AD-NeRF and its followers store."""
 
+MESH_OF_IBUG = dict(
+    zip(
+        IBUG.lips,
+        (
+            *(61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181, 78, 82, 13, 312, 308, 317, 14, 87),
+            *(172, 136, 149, 148, 152, 377, 378, 365, 397),
+        ),
+        strict=True,
+    )
+)
+"""The landmark of the mesh that is nearest to each of iBUG's of lips and jaw."""
+
 
 def landmark_set(num_points: int) -> LandmarkSet:
     """The numbering of so many landmarks.

@@ -4,6 +4,8 @@ Seconds of speech are too few to train a network: RAD-NeRF's convolutions and at
 clip, hardly predict the last fifth. This needs no training steps and gives the same result every time.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -73,13 +75,21 @@ class LipRegression(nn.Module):
             return (self.mean_shape + similarity(inputs, self.examples) @ self.coefficients).clamp(*self.bounds)
 
     @torch.no_grad()
-    def fit(self, features: Float[Tensor, "frames 16 channels"], shapes: Float[Tensor, "frames lip_dim"]) -> None:
+    def fit(
+        self,
+        features: Float[Tensor, "frames 16 channels"],
+        shapes: Float[Tensor, "frames lip_dim"],
+        silence: tuple[Float[Tensor, "silent 16 channels"], Float[Tensor, "silent lip_dim"]] | None = None,
+    ) -> None:
         """Fits the regression to a clip.
 
         Args:
-            features: one window per frame, in the clip's order; examples of silence may follow.
+            features: one window per frame, in the clip's order.
             shapes: of the lips in those frames.
+            silence: windows without speech, and the lip shape of each.
         """
+        if silence is not None:
+            features, shapes = (torch.cat(pair) for pair in zip((features, shapes), silence, strict=True))
         kept = evenly_spaced(len(self.examples), len(features))
         inputs, shapes = binned(features.double().cpu()[kept]), shapes.double().cpu()[kept]
         mean, deviation = inputs.mean(dim=0), inputs.std(dim=0, correction=0)
@@ -89,8 +99,12 @@ class LipRegression(nn.Module):
         inputs = ((inputs - mean) * scale).clamp(-limits, limits)
         length = inputs.square().sum(dim=1).mean().sqrt().clamp(min=1e-12)
         examples, mean_shape = inputs / length, shapes.mean(dim=0)
-        kernel = similarity(examples, examples)
-        coefficients = gains(kernel, shapes - mean_shape) * solve(kernel, shapes - mean_shape)
+        kernel, centred = similarity(examples, examples), shapes - mean_shape
+
+        def predict(fold: np.ndarray, others: np.ndarray) -> Float[Tensor, "fold lip_dim"]:
+            return kernel[np.ix_(fold, others)] @ solve(kernel[np.ix_(others, others)], centred[others])
+
+        coefficients = gains(predict, centred) * solve(kernel, centred)
         self.mean.copy_(mean)
         self.scale.copy_(scale / length)
         self.limits.copy_(limits / length)
@@ -124,7 +138,9 @@ def solve(kernel: Float[Tensor, "n n"], shapes: Float[Tensor, "n lip_dim"]) -> F
     return torch.linalg.solve(kernel + NOISE * torch.eye(len(kernel), dtype=kernel.dtype), shapes)
 
 
-def gains(kernel: Float[Tensor, "n n"], shapes: Float[Tensor, "n lip_dim"]) -> Float[Tensor, "lip_dim"]:
+def gains(
+    predict: Callable[[np.ndarray, np.ndarray], Float[Tensor, "fold lip_dim"]], shapes: Float[Tensor, "frames lip_dim"]
+) -> Float[Tensor, "lip_dim"]:
     """The factors by which predicted shapes are multiplied.
 
     The prediction of least error moves too little, the less the audio explains; one that moves as much as the true lips
@@ -132,16 +148,14 @@ def gains(kernel: Float[Tensor, "n n"], shapes: Float[Tensor, "n lip_dim"]) -> F
     predicted one, by cross-validation.
 
     Args:
-        kernel: between frames in the clip's order.
-        shapes: of those, less their mean.
+        predict: the shapes of some frames, from a fit to others.
+        shapes: of the clip's frames in order, less their mean.
     """
-    frames = np.arange(len(kernel))
+    frames = np.arange(len(shapes))
     predicted = torch.zeros_like(shapes)
     for fold in np.array_split(frames, FOLDS):
         if len(fold):
             others = frames[(frames < fold[0] - GUARD) | (frames > fold[-1] + GUARD)]
-            kept = kernel[np.ix_(others, others)]
-            predicted[fold] = kernel[np.ix_(fold, others)] @ solve(kept, shapes[others])
-    moves, predicted_moves = shapes.std(dim=0, correction=0), predicted.std(dim=0, correction=0)
-    gain = (moves / predicted_moves).sqrt().clamp(1.0, MAX_GAIN)
-    return torch.where(predicted_moves > 0, gain, 1.0)
+            predicted[fold] = predict(fold, others)
+    true, moved = shapes.std(dim=0, correction=0), predicted.std(dim=0, correction=0)
+    return torch.where(moved > 0, (true / moved).sqrt().clamp(1.0, MAX_GAIN), 1.0)

@@ -24,8 +24,9 @@ from ntalker_ns.cli.run import run_command
 from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation.metrics.lips import LipSync, lip_sync
-from ntalker_ns.speech.lip_regression import GUARD, LipRegression
-from ntalker_ns.speech.pauses import pauses
+from ntalker_ns.speech.lip_model import create_lip_model
+from ntalker_ns.speech.lip_regression import GUARD
+from ntalker_ns.speech.silence import silence_examples
 from ntalker_ns.talker_dataparser import TalkerDataParserConfig, read_training_clip
 
 THIRDS = ("third-1", "third-2", "third-3")
@@ -127,9 +128,9 @@ def predicted_shapes(sequence: DrivingSequence, parts: int) -> Float[np.ndarray,
     features, shapes = torch.from_numpy(track.features), torch.from_numpy(track.lip_shapes)
     for part in np.array_split(frames, parts):
         others = frames[(frames < part[0] - GUARD) | (frames > part[-1] + GUARD)]
-        silent, closed = pauses(sequence.feature_info, track.lip_shapes[others], track.mouth_opening[others])
-        regression = LipRegression(features.shape[-1], shapes.shape[-1], len(others) + len(silent))
-        regression.fit(torch.cat([features[others], silent]), torch.cat([shapes[others], closed]))
+        silence = silence_examples(sequence.feature_info, track.lip_shapes[others], track.mouth_opening[others])
+        regression = create_lip_model(sequence.feature_info, sequence.rig.lip_basis, len(others))
+        regression.fit(features[others], shapes[others], silence)
         predicted[part] = regression.lip_shapes(features[part]).numpy()
     return predicted
 

@@ -95,7 +95,7 @@ def test_extractors_refuse_what_is_no_sound():
         extractor(np.zeros(0, np.float32), 25)
     with pytest.raises(NTalkerError, match="not numbers"):
         extractor(np.array([0.0, np.nan], np.float32), 25)
-    with pytest.raises(NTalkerError, match="choose from mel, wav2vec2, hubert"):
+    with pytest.raises(NTalkerError, match="choose from whisper, mel, wav2vec2, hubert"):
         create_extractor("deepspeech")
 
 

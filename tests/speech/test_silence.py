@@ -6,7 +6,7 @@ import torch
 from ntalker_ns.audio import mel
 from ntalker_ns.audio.features import FeatureInfo
 from ntalker_ns.speech.lip_regression import LipRegression
-from ntalker_ns.speech.pauses import LOUDNESSES, pauses
+from ntalker_ns.speech.silence import LOUDNESSES, NOISE_LEVELS, room_sounds, silence_examples, silent_windows
 
 FRAMES = 40
 INFO = FeatureInfo("mel", None, channels=4)
@@ -22,7 +22,7 @@ def clip() -> tuple[np.ndarray, np.ndarray]:
 
 def test_silence_has_the_lips_of_the_most_closed_frames() -> None:
     shapes, openings = clip()
-    windows, closed = pauses(INFO, shapes[1:], openings[1:])
+    windows, closed = silence_examples(INFO, shapes[1:], openings[1:])
     assert len(windows) == len(LOUDNESSES) == 3
     silent = torch.from_numpy(mel.mel_windows(np.zeros(6400, np.float32), 10))
     torch.testing.assert_close(windows[0], silent[4, :, :4])
@@ -33,12 +33,12 @@ def test_silence_has_the_lips_of_the_most_closed_frames() -> None:
 
 def test_no_examples_where_the_features_of_silence_or_all_openings_are_unknown() -> None:
     shapes, openings = clip()
-    windows, closed = pauses(FeatureInfo("hubert", None, channels=4), shapes, openings)
+    windows, closed = silence_examples(FeatureInfo("hubert", None, channels=4), shapes, openings)
     assert windows.shape == (0, 16, 4) and closed.shape == (0, 2)
-    assert len(pauses(INFO, shapes, np.full(FRAMES, np.nan))[0]) == 0
+    assert len(silence_examples(INFO, shapes, np.full(FRAMES, np.nan))[0]) == 0
 
 
-def test_a_clip_without_pauses_closes_the_mouth_in_silence() -> None:
+def test_a_film_without_pauses_closes_the_mouth_in_silence() -> None:
     shapes, _ = clip()
     # The louder, the more closed, by chance in seconds of speech.
     openings = np.linspace(0.0, 0.1, FRAMES)
@@ -46,10 +46,23 @@ def test_a_clip_without_pauses_closes_the_mouth_in_silence() -> None:
     features += np.linspace(2.0, 0.0, FRAMES, dtype=np.float32)[:, None, None]
     shapes[:, 0] = openings
     speech = torch.from_numpy(features), torch.from_numpy(shapes)
-    silence = pauses(INFO, shapes, openings)
+    silence = silence_examples(INFO, shapes, openings)
     predicted = []
     for examples in (speech, tuple(torch.cat([one, more[:1]]) for one, more in zip(speech, silence, strict=True))):
         regression = LipRegression(4, 2, FRAMES + 1)
         regression.fit(*examples)
         predicted.append(float(regression.lip_shapes(silence[0])[0, 0]))
     assert predicted[1] < 0.6 * predicted[0]
+
+
+def test_whispers_silence_goes_through_the_extractor() -> None:
+    windows = silent_windows(FeatureInfo("whisper", None, channels=64))
+    assert windows.shape == ((1 + 2 * len(NOISE_LEVELS)) * 12, 16, 64)
+    assert torch.isfinite(windows).all()
+
+
+def test_room_sounds_have_their_levels() -> None:
+    silence, *noises = room_sounds(1.0)
+    assert not silence.any()
+    levels = [20.0 * np.log10(noise.std()) for noise in noises]
+    np.testing.assert_allclose(levels, 2 * NOISE_LEVELS, atol=0.1)

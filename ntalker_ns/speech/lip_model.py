@@ -1,0 +1,27 @@
+"""Which regression predicts lip shapes from which audio features."""
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from ntalker_ns.audio.features import FeatureInfo
+from ntalker_ns.speech.adaptation import AdaptedPrior
+from ntalker_ns.speech.lip_regression import LipRegression
+from ntalker_ns.speech.silence import silent_windows
+
+LipModel = AdaptedPrior | LipRegression
+"""Modules with `fit(features, shapes, silence)` and `lip_shapes(features)`, from windows (frames, 16, channels) to
+shapes (frames, lip_dim)."""
+
+
+def create_lip_model(info: FeatureInfo, lip_basis: Float[np.ndarray, "lip_dim points 2"], frames: int) -> LipModel:
+    """The prior over speakers for Whisper features, which it was learned with; regression on the film alone for others.
+
+    Args:
+        info: of the features.
+        lip_basis: displacements of the person's landmarks for a lip shape of 1 (x and z, world units).
+        frames: of the film.
+    """
+    if info.extractor == "whisper":
+        return AdaptedPrior(info.channels, torch.from_numpy(lip_basis))
+    return LipRegression(info.channels, len(lip_basis), frames + len(silent_windows(info)))

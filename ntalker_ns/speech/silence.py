@@ -1,0 +1,79 @@
+"""Training examples of silence: a clip of seconds may not show any, and new speech has pauses."""
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+from torch import Tensor
+
+from ntalker_ns.audio.clock import FPS, SAMPLE_RATE
+from ntalker_ns.audio.features import FeatureInfo, create_extractor, silence_of
+
+LOUDNESSES = (0.0, 0.3, 0.6)
+"""Loudness of the examples above silence, in units of mel features (14 dB)."""
+
+NOISE_LEVELS = (-60.0, -45.0, -35.0)
+"""dBFS of the room noise in examples for extractors that hear sounds."""
+
+CLOSED = 5.0
+"""Percentile of the mouth openings up to which a mouth counts as closed."""
+
+
+def silence_examples(
+    info: FeatureInfo, lip_shapes: Float[np.ndarray, "frames lip_dim"], openings: Float[np.ndarray, " frames"]
+) -> tuple[Float[Tensor, "silent window channels"], Float[Tensor, "silent lip_dim"]]:
+    """Feature windows without speech, and the lip shape of closed mouths for each.
+
+    Args:
+        info: of the features.
+        lip_shapes: of the training frames.
+        openings: of the mouth in those frames, NaN where unknown.
+
+    Returns:
+        None where the features of silence or all openings are unknown.
+    """
+    windows, known = silent_windows(info), np.isfinite(openings)
+    if not len(windows) or not known.any():
+        return torch.zeros(0, info.window, info.channels), torch.zeros(0, lip_shapes.shape[1])
+    closed = lip_shapes[openings <= np.percentile(openings[known], CLOSED)].mean(axis=0)
+    return windows, torch.from_numpy(closed).float().expand(len(windows), -1)
+
+
+def silent_windows(info: FeatureInfo) -> Float[Tensor, "silent window channels"]:
+    """Feature windows of silence and of room noise; none where they are unknown.
+
+    Args:
+        info: of the features.
+    """
+    if info.extractor == "whisper":
+        return _whisper_windows()
+    silence = silence_of(info)
+    if silence is None:
+        return torch.zeros(0, info.window, info.channels)
+    levels = torch.from_numpy(silence + np.array(LOUDNESSES)).float()
+    return levels[:, None, None].expand(-1, info.window, info.channels)
+
+
+@lru_cache(maxsize=1)
+def _whisper_windows() -> Float[Tensor, "silent window channels"]:
+    """Of each sound the middle half second."""
+    extractor = create_extractor("whisper")
+    parts = [extractor(sound, 3 * FPS)[FPS : FPS + FPS // 2] for sound in room_sounds(3.0)]
+    return torch.from_numpy(np.concatenate(parts))
+
+
+def room_sounds(seconds: float) -> list[Float32[np.ndarray, " samples"]]:
+    """Digital silence, and white and brown noise at `NOISE_LEVELS`; the same in each run.
+
+    Args:
+        seconds: duration of each.
+    """
+    rng = np.random.default_rng(0)
+    white = rng.standard_normal(round(seconds * SAMPLE_RATE))
+    brown = np.cumsum(white)
+    brown -= np.convolve(brown, np.ones(400) / 400, mode="same")
+    sounds = [np.zeros(len(white), np.float32)]
+    for noise in (white, brown):
+        sounds += [(10.0 ** (level / 20.0) * noise / noise.std()).astype(np.float32) for level in NOISE_LEVELS]
+    return sounds

@@ -1,0 +1,85 @@
+"""The prior over speakers, adapted to a person."""
+
+import numpy as np
+import pytest
+import torch
+from support.speakers import CHANNELS, made_up_prior, person, windows_of
+
+from ntalker_ns.speech.adaptation import OWN_WEIGHT, AdaptedPrior, person_basis
+from ntalker_ns.speech.prior import window_inputs
+
+
+def test_a_person_like_the_prior_needs_few_frames():
+    prior = made_up_prior()
+    basis, codes = person(prior, size=0.01)
+    windows, others = windows_of(40), windows_of(200, seed=5)
+    own, new = (window_inputs(each.double()) @ prior.weights @ codes for each in (windows, others))
+    model = AdaptedPrior(CHANNELS, basis)
+    model.fit(windows, own.float(), prior=prior)
+    model.get_buffer("bounds").copy_(torch.tensor([-1e9, 1e9])[:, None].expand(2, 6))
+    predicted = model.lip_shapes(others).double()
+    centred = [each - each.mean(dim=0) for each in (predicted, new)]
+    assert float((centred[0] * centred[1]).sum() / (centred[0].norm() * centred[1].norm())) > 0.99
+
+
+def test_the_posterior_is_that_of_bayesian_linear_regression():
+    """Against augmented least squares: pseudo-observations stand for the prior."""
+    prior = made_up_prior(frames=300)
+    basis, _ = person(prior, size=0.02)
+    windows = windows_of(120, seed=2)
+    shapes = torch.randn(120, 6, generator=torch.Generator().manual_seed(3))
+    model = AdaptedPrior(CHANNELS, basis)
+    model.fit(windows, shapes, prior=prior)
+    inputs = window_inputs(windows.double())
+    inputs = inputs - inputs.mean(dim=0)
+    targets = shapes.double() - shapes.double().mean(dim=0)
+    expected = prior.weights @ person_basis(prior, targets, basis.float().double())
+    root = torch.linalg.cholesky(prior.precision).T
+    rows = torch.cat([OWN_WEIGHT**0.5 * inputs, root]).numpy()
+    values = torch.cat([OWN_WEIGHT**0.5 * targets, root @ expected]).numpy()
+    solution = np.linalg.lstsq(rows, values, rcond=None)[0]
+    ratio = model.get_buffer("weights").numpy() / solution
+    # Each component is multiplied by a gain of its own.
+    np.testing.assert_allclose(ratio, np.broadcast_to(ratio[:1], ratio.shape), rtol=1e-3)
+    assert (ratio[0] >= 1.0 - 1e-4).all()
+    assert (ratio[0] <= 2.0 + 1e-4).all()
+
+
+def test_shapes_stay_within_what_the_film_showed():
+    prior = made_up_prior()
+    basis, _ = person(prior, size=1.0)
+    windows, shapes = windows_of(60), torch.randn(60, 6, generator=torch.Generator().manual_seed(1))
+    model = AdaptedPrior(CHANNELS, basis)
+    model.fit(windows, shapes, prior=prior)
+    predicted = model.lip_shapes(100.0 * windows_of(30, seed=8))
+    assert (predicted <= shapes.amax(dim=0)).all()
+    assert (predicted >= shapes.amin(dim=0)).all()
+
+
+def test_silence_takes_the_shape_it_is_given():
+    prior = made_up_prior(frames=50)
+    basis, codes = person(prior, size=0.01)
+    windows = windows_of(200)
+    shapes = (window_inputs(windows.double()) @ prior.weights @ codes).float()
+    quiet = torch.full((4, 16, CHANNELS), -2.5)
+    closed = shapes.amin(dim=0).expand(4, 6)
+    distance = {}
+    for name, silence in (("without", None), ("with", (quiet, closed))):
+        model = AdaptedPrior(CHANNELS, basis)
+        model.fit(windows, shapes, silence=silence, prior=prior)
+        distance[name] = float((model.lip_shapes(quiet) - closed).norm())
+    assert distance["with"] < 0.5 * distance["without"]
+
+
+def test_unfitted_it_predicts_zeros():
+    assert not AdaptedPrior(CHANNELS, torch.zeros(6, 53, 2)).lip_shapes(windows_of(5)).any()
+
+
+@pytest.mark.parametrize("points", [29, 53])
+def test_both_sets_of_landmarks_have_a_basis(points: int):
+    assert made_up_prior().basis_of(points).shape == (3, points, 2)
+
+
+def test_other_numbers_of_landmarks_are_refused():
+    with pytest.raises(ValueError, match="not 20"):
+        made_up_prior().basis_of(20)
