@@ -9,6 +9,7 @@ from ntalker_ns.audio.features import read_features
 from ntalker_ns.capture.sound import read_sound
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.media.sound import write_wav
+from ntalker_ns.speech.offset import SyncCurve
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def test_a_feature_file_is_checked_before_and_after_the_frames_are_counted(clip:
 def test_a_feature_file_is_not_taken_for_an_extractors(clip: Path, tmp_path: Path, stem: str, name: str):
     np.save(tmp_path / f"{stem}.npy", np.zeros((50, 16, 4)))
     sound = read_sound(clip, str(tmp_path / f"{stem}.npy"), None)
-    assert sound.write(tmp_path / "data", 50) == name
+    assert sound.write(tmp_path / "data", 50, sound.compare(np.zeros(50))) == name
     assert read_features(tmp_path / "data" / "audio_features", name)[1].extractor == name
 
 
@@ -62,3 +63,30 @@ def test_a_feature_file_is_not_taken_for_an_extractors(clip: Path, tmp_path: Pat
 def test_a_model_that_would_not_be_used_is_refused(clip: Path, features: str):
     with pytest.raises(NTalkerError, match=f"--feature-model hub/it is not used by --features {features}"):
         read_sound(clip, features, "hub/it")
+
+
+def curve(lag: float, peak: float) -> SyncCurve:
+    """A correlation of this peak at this lag."""
+    lags = np.arange(-16, 17) / 2
+    return SyncCurve(lags, peak * np.exp(-((lags - lag) ** 2)))
+
+
+def test_features_are_read_in_step_with_the_picture(clip: Path, tmp_path: Path):
+    sound = read_sound(clip, "mel", None)
+    windows = {}
+    for name, sync in (("late", curve(2.0, 0.8)), ("early", curve(-2.0, 0.8)), ("unknown", curve(2.0, 0.1))):
+        sound.write(tmp_path / name, 50, sync)
+        windows[name] = read_features(tmp_path / name / "audio_features", "mel")[0]
+    # The mouth moves two frames later than the sound: frame 20 has the sound of frame 18.
+    np.testing.assert_allclose(windows["late"][12:40], windows["unknown"][10:38], atol=1e-4)
+    np.testing.assert_allclose(windows["early"][10:38], windows["unknown"][12:40], atol=1e-4)
+    assert (tmp_path / "late" / "audio.wav").read_bytes() == (tmp_path / "unknown" / "audio.wav").read_bytes()
+
+
+def test_what_is_out_of_step_is_a_note(clip: Path):
+    sound = read_sound(clip, "mel", None)
+    assert sound.notes(curve(0.2, 0.8)) == []
+    assert sound.notes(curve(-3.0, 0.8)) == [
+        "The mouth moves 120 ms earlier than the sound: features are moved by that."
+    ]
+    assert "cannot be told" in sound.notes(curve(3.0, 0.2))[0]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ntalker_ns.data.pixel_sampling import EYE_SHARE, anywhere, frame_chances, in_box, in_spans, patch
+from ntalker_ns.data.pixel_sampling import EYE_FRACTION, anywhere, frame_chances, in_box, in_spans, patch
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -78,11 +78,11 @@ def test_a_rare_blink_is_drawn_more_often() -> None:
     chances = frame_chances(openness)
     assert chances.sum() == pytest.approx(1.0)
     # Two degrees of openness occur: each gets half of the share that is drawn evenly over them.
-    assert chances[40:42].sum() == pytest.approx((1 - EYE_SHARE) * 0.02 + EYE_SHARE / 2)
+    assert chances[40:42].sum() == pytest.approx((1 - EYE_FRACTION) * 0.02 + EYE_FRACTION / 2)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=50))
 def test_every_frame_is_drawn(openness: list[float]) -> None:
     chances = frame_chances(np.array(openness))
     assert chances.sum() == pytest.approx(1.0)
-    assert chances.min() >= (1 - EYE_SHARE) / len(openness)
+    assert chances.min() >= (1 - EYE_FRACTION) / len(openness)

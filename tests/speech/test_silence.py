@@ -45,13 +45,12 @@ def test_a_film_without_pauses_closes_the_mouth_in_silence() -> None:
     features = np.random.default_rng(1).standard_normal((FRAMES, 16, 4)).astype(np.float32)
     features += np.linspace(2.0, 0.0, FRAMES, dtype=np.float32)[:, None, None]
     shapes[:, 0] = openings
-    speech = torch.from_numpy(features), torch.from_numpy(shapes)
-    silence = silence_examples(INFO, shapes, openings)
+    windows, closed = silence_examples(INFO, shapes, openings)
     predicted = []
-    for examples in (speech, tuple(torch.cat([one, more[:1]]) for one, more in zip(speech, silence, strict=True))):
+    for silence in (None, (windows[:1], closed[:1])):
         regression = LipRegression(4, 2, FRAMES + 1)
-        regression.fit(*examples)
-        predicted.append(float(regression.lip_shapes(silence[0])[0, 0]))
+        regression.fit(torch.from_numpy(features), torch.from_numpy(shapes), silence)
+        predicted.append(float(regression.lip_shapes(windows)[0, 0]))
     assert predicted[1] < 0.6 * predicted[0]
 
 

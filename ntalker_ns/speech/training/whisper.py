@@ -89,7 +89,9 @@ def _read_ctranslate2(path: Path) -> dict[str, np.ndarray]:
 
     tensors = {}
     try:
-        number("I"), text(), number("I")
+        number("I")
+        text()
+        number("I")
         for _ in range(number("I")):
             name = text()
             shape = [number("I") for _ in range(number("B"))]

@@ -1,6 +1,7 @@
 """The bank of clips."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from ntalker_ns.speech.training.bank import BankClip, align, lip_displacements, 
 FRAMES = 40
 
 
-def write_clip(path: Path, **changes: object) -> Path:
+def write_clip(path: Path, **changes: Any) -> Path:
     rng = np.random.default_rng(0)
     values: dict = {
         "landmarks": rng.normal(size=(FRAMES, 478, 3)).astype(np.float16),
