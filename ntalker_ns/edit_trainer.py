@@ -32,7 +32,7 @@ from ntalker_ns.editing.dataset_update import DatasetUpdate
 from ntalker_ns.editing.diffusers_editor import DiffusersEditorConfig
 from ntalker_ns.editing.editor import check_instruction
 from ntalker_ns.editing.filters import FilterEditorConfig
-from ntalker_ns.editing.frames import Supervision, evenly_spaced
+from ntalker_ns.editing.frames import Supervision, edit_indices
 from ntalker_ns.editing.instruct_pix2pix import InstructPix2PixConfig
 from ntalker_ns.editing.plan import EditConfig, EditPlan, EditRegion, make_plan
 from ntalker_ns.editing.presets import EditPreset, load_preset
@@ -115,7 +115,7 @@ class EditTrainerConfig(TalkerTrainerConfig):
             )
         self.editor.check(self.instruction)
         self._adopt(source)
-        evenly_spaced(self.edit.num_frames, self._num_driving_frames(source))
+        edit_indices(self.edit.num_frames, self._num_driving_frames(source))
         self.max_num_iterations = self.max_num_iterations or plan.total_steps
         super().set_timestamp()
         verb = "Resuming the edit" if isinstance(source.config, type(self)) and self.load_checkpoint else "Editing"
@@ -306,7 +306,7 @@ class EditTrainer(TalkerTrainer):
     def _make_dataset_update(self) -> DatasetUpdate:
         driving = self._driving()
         self.pipeline.drive(driving)
-        indices = evenly_spaced(self.config.edit.num_frames, len(driving))
+        indices = edit_indices(self.config.edit.num_frames, len(driving))
         cameras = sequence_cameras(driving, indices, self.config.pipeline.datamanager.dataparser.image_size)
         resumed = self.config.checkpoint_to_resume()
         return DatasetUpdate(

@@ -287,7 +287,7 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
                 frames=torch.from_numpy(driving_indices),
                 place=values["place"],
                 plate=values["plate"],
-                headless=values["underlay"],
+                headless=values["headless"],
             ),
         )
         batch = {
@@ -313,7 +313,7 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
             place=values["place"],
             plate=values["plate"],
             image=values["image"],
-            headless=values["underlay"],
+            headless=values["headless"],
             labels=labels,
             frames=self._tensor(dataset.frame_indices[chosen]),
         )
@@ -381,7 +381,7 @@ def _patch(
     return pixel_sampling.patch(rng, patches.size, box, size)
 
 
-SEEN = {"image": 3, "underlay": 3, "plate": 3, "place": 2}
+SEEN = {"image": 3, "headless": 3, "plate": 3, "place": 2}
 """Widths of the columns of a pixel."""
 
 RAYS = {"origins": 3, "directions": 3, "areas": 1}

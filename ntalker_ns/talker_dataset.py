@@ -25,9 +25,9 @@ from ntalker_ns.media.pixels import from_uint8
 class TalkerDataset(InputDataset):
     """Frames of one split.
 
-    An item has image_idx, image (H, W, 3) and underlay (H, W, 3) float32 in [0, 1], labels (H, W) uint8 and face_mask
-    (H, W) bool. Where there are no frames (new audio, or the data set is gone) the image is the replayed frame's
-    thumbnail enlarged, and labels and face_mask are absent.
+    An item has image_idx, image (H, W, 3) and headless_frame (H, W, 3) float32 in [0, 1], labels (H, W) uint8 and
+    face_mask (H, W) bool. Where there are no frames (new audio, or the data set is gone) the image is the replayed
+    frame's thumbnail enlarged, and labels and face_mask are absent.
     """
 
     exclude_batch_keys_from_device: list[str] = ["image"]  # noqa: RUF012 (nerfstudio's attribute)
@@ -99,7 +99,7 @@ class TalkerDataset(InputDataset):
         labels = shrink_labels(clip.labels(frame), self.size)
         return Frame(
             image=self._resized(clip.image(frame)),
-            underlay=self._resized(self.driving.underlay(frame)),
+            headless_frame=self._resized(self.driving.headless_frame(frame)),
             labels=labels,
             face_mask=self._face_mask(clip, frame, labels),
         )
@@ -117,12 +117,12 @@ class TalkerDataset(InputDataset):
         """What an item has besides its image."""
         index = data["image_idx"]
         if self.clip is None:
-            underlay = self._resized(self.driving.underlay(int(self.frame_indices[index])))
-            return {"underlay": _unit(underlay)}
+            headless_frame = self._resized(self.driving.headless_frame(int(self.frame_indices[index])))
+            return {"headless_frame": _unit(headless_frame)}
         frame = self._store.frame(index) if self._store is not None else self.read_frame(index)
         return {
             "labels": torch.from_numpy(frame.labels),
-            "underlay": _unit(frame.underlay),
+            "headless_frame": _unit(frame.headless_frame),
             "face_mask": torch.from_numpy(frame.face_mask),
         }
 

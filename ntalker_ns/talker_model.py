@@ -1,5 +1,6 @@
 """The talking head as a nerfstudio model: rays or a camera with a time in, colours out."""
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from ntalker_ns.audio.clock import frames_of_times
 from ntalker_ns.data.clip import Clip
-from ntalker_ns.data.head_removal import HEAD
+from ntalker_ns.data.regions import psnr, region_errors, region_masks
 from ntalker_ns.data.training_rays import ClipInputs, TrainingRays
 from ntalker_ns.driving.controls import controlled
 from ntalker_ns.driving.sequence import DrivingSequence
@@ -444,17 +445,14 @@ class TalkerModel(Model):
         """
         from torchmetrics.functional.image import structural_similarity_index_measure
 
-        truth = batch["image"].to(self.device)
-        rgb = outputs["rgb"].clamp(0.0, 1.0)
-        labels = batch["labels"].to(self.device)
-        squared = (rgb - truth).square().mean(dim=-1)
-        regions = {
-            "psnr": torch.ones_like(labels, dtype=torch.bool),
-            "head_psnr": labels >= HEAD,
-            "face_psnr": batch["face_mask"].to(self.device),
-            "lips_psnr": labels > HEAD,
+        truth, rgb = batch["image"].to(self.device), outputs["rgb"].clamp(0.0, 1.0)
+        masks = region_masks(batch["labels"].cpu().numpy(), batch["face_mask"].cpu().numpy())
+        errors = region_errors(rgb.cpu().numpy(), truth.cpu().numpy(), masks)
+        # The same keys for every frame: nerfstudio averages those of the first.
+        metrics = {
+            "psnr" if name == "full" else f"{name}_psnr": psnr(total / pixels) if pixels else math.nan
+            for name, (total, pixels) in errors.items()
         }
-        metrics = {name: float(-10.0 * torch.log10(squared[mask].mean())) for name, mask in regions.items()}
         planes = (rgb.permute(2, 0, 1)[None], truth.permute(2, 0, 1)[None])
         metrics["ssim"] = float(structural_similarity_index_measure(*planes, data_range=1.0))  # type: ignore[arg-type]
         images = {

@@ -12,7 +12,7 @@ from support.tiny_edit import render, start, tiny_edit, train_base
 
 from ntalker_ns.edit_model import EditModel, as_picture
 from ntalker_ns.edit_trainer import EditTrainer, edited_model_config
-from ntalker_ns.editing.frames import EditFrames, Supervision, evenly_spaced, lip_masks, to_bytes
+from ntalker_ns.editing.frames import EditFrames, Supervision, edit_indices, lip_masks
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.refinement.losses import lip_edge_loss, perceptual_loss, style_loss
 from ntalker_ns.refinement.vgg import VGGFeatures, vgg_layers
@@ -228,12 +228,12 @@ def test_an_edit_takes_over_its_bases_configuration(base: TalkerTrainer):
     assert own.discriminator_channels == (4, 8)
 
 
-def test_frames_are_evenly_spaced():
-    assert evenly_spaced(3, 11).tolist() == [0, 5, 10]
-    assert evenly_spaced(4, 4).tolist() == [0, 1, 2, 3]
-    assert evenly_spaced(1, 9).tolist() == [0]
+def test_frames_are_edit_indices():
+    assert edit_indices(3, 11).tolist() == [0, 5, 10]
+    assert edit_indices(4, 4).tolist() == [0, 1, 2, 3]
+    assert edit_indices(1, 9).tolist() == [0]
     with pytest.raises(NTalkerError, match=r"--edit\.num-frames 5 is more than the 4 frames"):
-        evenly_spaced(5, 4)
+        edit_indices(5, 4)
 
 
 def test_undetected_lips_are_placed_in_the_lip_box(base: TalkerTrainer):
@@ -247,7 +247,3 @@ def test_undetected_lips_are_placed_in_the_lip_box(base: TalkerTrainer):
         assert x0 - 1 < columns.min() <= columns.max() < x1 + 1
         assert y0 - 1 < rows.min() <= rows.max() < y1 + 1
         assert abs(columns.mean() + 0.5 - (x0 + x1) / 2) < 1
-
-
-def test_bytes_are_rounded_and_clipped():
-    assert to_bytes(torch.tensor([[[-1.0, 0.5, 2.0]]])).tolist() == [[[0, 128, 255]]]

@@ -65,7 +65,7 @@ def test_pixels_are_those_of_the_frames(trained):
         camera, row, column = batch["indices"][n].tolist()
         item = items[camera]
         torch.testing.assert_close(batch["image"][n], item["image"][row, column])
-        torch.testing.assert_close(rays.step.headless[n], item["underlay"][row, column])
+        torch.testing.assert_close(rays.step.headless[n], item["headless_frame"][row, column])
         assert batch["labels"][n] == item["labels"][row, column]
         place = torch.tensor([column + 0.5, row + 0.5]) / SIZE
         torch.testing.assert_close(rays.step.place[n], place)

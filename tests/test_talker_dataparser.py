@@ -170,7 +170,7 @@ def test_a_prepared_run_is_the_data_sets_driving_sequence(clip, run):
     np.testing.assert_array_equal(memory.track.camera_to_worlds, disk.track.camera_to_worlds)
     np.testing.assert_array_equal(memory.plate(), disk.plate())
     for i in (0, 21):
-        assert np.abs(memory.underlay(i).astype(int) - disk.underlay(i)).mean() < 2
+        assert np.abs(memory.headless_frame(i).astype(int) - disk.headless_frame(i)).mean() < 2
     assert disk.thumbnail(0).shape == (48, 48, 3)
     assert sorted(path.name for path in driving.parent.iterdir()) == ["driving"]
 

@@ -34,7 +34,7 @@ def test_items_have_what_the_model_needs(folder):
     np.testing.assert_array_equal(item["labels"].numpy(), clip.labels(10))
     assert item["labels"].dtype == torch.uint8 and item["face_mask"].dtype == torch.bool
     inside = dilate(clip.labels(10) >= HEAD, dilation_of(64))
-    same = (item["underlay"] - item["image"]).abs().amax(-1).numpy()
+    same = (item["headless_frame"] - item["image"]).abs().amax(-1).numpy()
     assert same[~inside].max() == 0
     assert np.abs(same[inside]).mean() > 0.05
 
@@ -45,7 +45,7 @@ def test_the_cache_gives_the_same_items(folder):
     frames.store()
     for before, after in zip(read, (frames[i] for i in range(len(frames))), strict=True):
         assert before.keys() == after.keys()
-        for key in ("image", "labels", "underlay", "face_mask"):
+        for key in ("image", "labels", "headless_frame", "face_mask"):
             assert torch.equal(before[key], after[key])
 
 
@@ -63,7 +63,7 @@ def test_another_size_is_what_training_at_it_would_see(folder):
         expected = dataset(data=folder, image_size=size)
         assert other.size == expected.size == (size, size)
         assert torch.equal(other.cameras.fx, expected.cameras.fx)
-        for key in ("image", "labels", "underlay", "face_mask"):
+        for key in ("image", "labels", "headless_frame", "face_mask"):
             assert torch.equal(other[3][key], expected[3][key])
         np.testing.assert_array_equal(other.get_numpy_image(3), expected.get_numpy_image(3))
     assert small.size == (16, 16)
@@ -108,7 +108,7 @@ def orphan(folder, tmp_path):
 def test_without_the_data_set_images_are_thumbnails(orphan):
     frames, images = orphan
     item = frames[4]
-    assert item["image"].shape == item["underlay"].shape == (32, 32, 3)
+    assert item["image"].shape == item["headless_frame"].shape == (32, 32, 3)
     small = cv2.resize(images[4], (32, 32), interpolation=cv2.INTER_AREA) / 255
     assert np.abs(item["image"].numpy() - small).mean() < 0.03
     assert "labels" not in item and "face_mask" not in item

@@ -145,7 +145,7 @@ def test_the_head_does_not_depend_on_the_surroundings(pipeline: Any) -> None:
         for surroundings in ("learned", "clip")
     }
     assert torch.equal(over["learned"]["head"], over["clip"]["head"])
-    truth = pipeline.datamanager.eval_dataset[0]["underlay"]
+    truth = pipeline.datamanager.eval_dataset[0]["headless_frame"]
     torch.testing.assert_close(over["clip"]["torso"], truth, atol=2 / 255, rtol=0)
 
 
@@ -156,7 +156,7 @@ def test_time_moves_the_mouth_and_not_the_camera(pipeline: Any) -> None:
     first, second = (pipeline.model.get_outputs_for_camera(view, surroundings="clip") for view in (one, two))
     moved = (first["rgb"] - second["rgb"]).abs().amax(dim=-1)
     assert moved.max() > 1e-3
-    # Far above the mouth nothing hears: what differs there is the underlay's, where the head is not opaque.
+    # Far above the mouth nothing hears: what differs there is the headless_frame's, where the head is not opaque.
     assert first["audio_motion"][:8].max() == 0
 
 

@@ -70,7 +70,7 @@ class Clip:
         return self._checked(read_picture(self.image_paths[frame]), self.image_paths[frame], frame)
 
     def labels(self, frame: int) -> UInt8[np.ndarray, "h w"]:
-        """The frame's labels (`underlay.BACKGROUND` to `underlay.MOUTH_INTERIOR`).
+        """The frame's labels (`head_removal.BACKGROUND` to `head_removal.MOUTH_INTERIOR`).
 
         Raises:
             NTalkerError: they are missing, broken or of another size than the frame.

@@ -1,4 +1,4 @@
-"""Frames, underlays and labels at training size, in one temporary file that is mapped into memory."""
+"""Frames, headless frames and labels at training size, in one temporary file that is mapped into memory."""
 
 import mmap
 import os
@@ -16,7 +16,7 @@ from ntalker_ns.errors import NTalkerError
 
 THREADS = 2
 BYTES = 8
-"""Bytes of a pixel in the store: image RGB, underlay RGB, label, face mask. One load brings all of it."""
+"""Bytes of a pixel in the store: image RGB, headless frame RGB, label, face mask. One load brings all of it."""
 
 RESIDENT_LIMIT = 256 << 20
 """Bytes up to which a store stays in the process's memory; a larger one stays in the system's file cache only."""
@@ -27,7 +27,7 @@ class Frame:
     """One frame at training size."""
 
     image: UInt8[np.ndarray, "h w 3"]
-    underlay: UInt8[np.ndarray, "h w 3"]
+    headless_frame: UInt8[np.ndarray, "h w 3"]
     labels: UInt8[np.ndarray, "h w"]
     face_mask: Bool[np.ndarray, "h w"]
 
@@ -51,15 +51,15 @@ class FrameStore:
     def frame(self, index: int) -> Frame:
         """A whole frame."""
         values = self._bytes(index)
-        image, underlay = (np.ascontiguousarray(values[..., i : i + 3]) for i in (0, 3))
-        frame = Frame(image, underlay, values[..., 6].copy(), values[..., 7].astype(bool))
+        image, headless_frame = (np.ascontiguousarray(values[..., i : i + 3]) for i in (0, 3))
+        frame = Frame(image, headless_frame, values[..., 6].copy(), values[..., 7].astype(bool))
         self.release(index)
         return frame
 
     def put(self, index: int, frame: Frame) -> None:
         """Stores a frame."""
         values = self._bytes(index)
-        values[..., 0:3], values[..., 3:6] = frame.image, frame.underlay
+        values[..., 0:3], values[..., 3:6] = frame.image, frame.headless_frame
         values[..., 6], values[..., 7] = frame.labels, frame.face_mask
         self.head_spans[index] = row_spans(dilate(frame.labels >= HEAD, dilation_of(self.width)))
         self.release(index)

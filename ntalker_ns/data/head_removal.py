@@ -50,7 +50,7 @@ def taken_out(labels: UInt8[np.ndarray, "h w"], dilation: int) -> Bool[np.ndarra
     return dilate(head, round(TORSO_SHARE * dilation)) | dilate(head, dilation) & (labels != TORSO)
 
 
-def underlay(
+def remove_head(
     image: UInt8[np.ndarray, "h w 3"],
     labels: UInt8[np.ndarray, "h w"],
     plate: UInt8[np.ndarray, "h w 3"],

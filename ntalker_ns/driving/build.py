@@ -12,7 +12,7 @@ from jaxtyping import Bool, UInt8
 from ntalker_ns.audio.features import check_windows
 from ntalker_ns.console import track as progress
 from ntalker_ns.data.clip import Clip
-from ntalker_ns.data.head_removal import dilation_of, underlay
+from ntalker_ns.data.head_removal import dilation_of, remove_head
 from ntalker_ns.data.images import shrink_to
 from ntalker_ns.driving.sequence import (
     PLATE_FILE,
@@ -20,8 +20,8 @@ from ntalker_ns.driving.sequence import (
     DrivingSequence,
     Track,
     frame_times,
+    headless_frame_path,
     thumbnail_path,
-    underlay_path,
     write_folder,
 )
 from ntalker_ns.face.eyelids import lid_curves
@@ -45,18 +45,18 @@ class ClipPictures:
     def plate(self) -> UInt8[np.ndarray, "h w 3"]:
         return self.clip.plate()
 
-    def underlay(self, frame: int) -> UInt8[np.ndarray, "h w 3"]:
-        return frame_underlay(self.clip, frame, self.clip.image(frame), self.clip.plate())
+    def headless_frame(self, frame: int) -> UInt8[np.ndarray, "h w 3"]:
+        return headless_frame_of(self.clip, frame, self.clip.image(frame), self.clip.plate())
 
     def thumbnail(self, frame: int) -> UInt8[np.ndarray, "small_h small_w 3"]:
         return shrink_to(self.clip.image(frame), THUMBNAIL_SIZE)
 
 
-def frame_underlay(
+def headless_frame_of(
     clip: Clip, frame: int, image: UInt8[np.ndarray, "h w 3"], plate: UInt8[np.ndarray, "h w 3"]
 ) -> UInt8[np.ndarray, "h w 3"]:
     """A clip frame's torso and background under its head."""
-    return underlay(image, clip.labels(frame), plate, dilation_of(clip.size[0]), clip.torso(frame))
+    return remove_head(image, clip.labels(frame), plate, dilation_of(clip.size[0]), clip.torso(frame))
 
 
 def build_driving(clip: Clip, is_train: Bool[np.ndarray, " n"], features: str | None) -> DrivingSequence:
@@ -110,7 +110,7 @@ def build_driving(clip: Clip, is_train: Bool[np.ndarray, " n"], features: str | 
 
 
 def write_driving(clip: Clip, sequence: DrivingSequence, folder: Path) -> DrivingSequence:
-    """Writes the driving folder of a run: sequence, plate, underlays and thumbnails; all or nothing.
+    """Writes the driving folder of a run: sequence, plate, headless frames and thumbnails; all or nothing.
 
     Args:
         clip: where the pictures come from.
@@ -124,12 +124,12 @@ def write_driving(clip: Clip, sequence: DrivingSequence, folder: Path) -> Drivin
     def write_pictures(target: Path) -> None:
         plate = clip.plate()
         _write(target / PLATE_FILE, plate)
-        for name in ("underlays", "thumbnails"):
+        for name in ("headless_frames", "thumbnails"):
             (target / name).mkdir()
 
         def write_frame(frame: int) -> None:
             image = clip.image(frame)
-            _write(underlay_path(target, frame), frame_underlay(clip, frame, image, plate))
+            _write(headless_frame_path(target, frame), headless_frame_of(clip, frame, image, plate))
             _write(thumbnail_path(target, frame), shrink_to(image, THUMBNAIL_SIZE))
 
         _for_all(write_frame, range(len(clip)), "Driving sequence")

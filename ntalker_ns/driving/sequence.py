@@ -37,7 +37,7 @@ class Pictures(Protocol):
         """The background without the person."""
         ...
 
-    def underlay(self, frame: int) -> UInt8[np.ndarray, "h w 3"]:
+    def headless_frame(self, frame: int) -> UInt8[np.ndarray, "h w 3"]:
         """Torso and background of a frame, without its head."""
         ...
 
@@ -51,21 +51,21 @@ class FolderPictures:
     """Pictures stored in a driving folder."""
 
     folder: Path
-    """The folder of `plate.png`, `underlays/` and `thumbnails/`."""
+    """The folder of `plate.png`, `headless_frames/` and `thumbnails/`."""
 
     def plate(self) -> UInt8[np.ndarray, "h w 3"]:
         return read_picture(self.folder / PLATE_FILE)
 
-    def underlay(self, frame: int) -> UInt8[np.ndarray, "h w 3"]:
-        return read_picture(underlay_path(self.folder, frame))
+    def headless_frame(self, frame: int) -> UInt8[np.ndarray, "h w 3"]:
+        return read_picture(headless_frame_path(self.folder, frame))
 
     def thumbnail(self, frame: int) -> UInt8[np.ndarray, "small_h small_w 3"]:
         return read_picture(thumbnail_path(self.folder, frame))
 
 
-def underlay_path(folder: Path, frame: int) -> Path:
+def headless_frame_path(folder: Path, frame: int) -> Path:
     """Path of a clip frame without its head in a driving folder."""
-    return folder / "underlays" / f"{frame:05d}.jpg"
+    return folder / "headless_frames" / f"{frame:05d}.jpg"
 
 
 def thumbnail_path(folder: Path, frame: int) -> Path:
@@ -159,7 +159,7 @@ class DrivingSequence:
     source: str = ""
     """Absolute path of the data set this was read from."""
     pictures: Pictures | None = field(default=None, repr=False)
-    """Source of plate, underlays and thumbnails."""
+    """Source of plate, headless frames and thumbnails."""
 
     def __len__(self) -> int:
         return len(self.track)
@@ -182,9 +182,9 @@ class DrivingSequence:
         """The background without the person, RGB."""
         return self._pictures().plate()
 
-    def underlay(self, frame: int) -> UInt8[np.ndarray, "h w 3"]:
+    def headless_frame(self, frame: int) -> UInt8[np.ndarray, "h w 3"]:
         """Torso and background under the head at a frame of the sequence (not of the clip), RGB."""
-        return self._pictures().underlay(int(self.track.replay[frame]))
+        return self._pictures().headless_frame(int(self.track.replay[frame]))
 
     def thumbnail(self, frame: int) -> UInt8[np.ndarray, "small_h small_w 3"]:
         """The clip frame shown at a frame of the sequence, small, RGB."""

@@ -28,12 +28,14 @@ from torch import Tensor
 from ntalker_ns.console import progress_bar, track
 from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.editing.editor import Editor
-from ntalker_ns.editing.frames import EditFrames, Supervision, evenly_spaced, lip_masks, to_bytes
+from ntalker_ns.editing.frames import EditFrames, Supervision, lip_masks
 from ntalker_ns.editing.memory import MovableHead, head_restored, in_batches
 from ntalker_ns.editing.plan import EditPlan, EditRegion, Update
 from ntalker_ns.editing.store import EditStore, Kind, mask_to_picture
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.media.contact_sheet import grid, write_picture
+from ntalker_ns.media.frame_indices import evenly_spaced
+from ntalker_ns.media.pixels import from_uint8, to_uint8
 from ntalker_ns.training import distributed
 
 SHEET_ROWS = 4
@@ -131,9 +133,9 @@ class DatasetUpdate:
         ]
         for i in track(missing, "Unedited frames") if missing else ():
             outputs = self._render(i)
-            self.store.put("base", self.index(i), 0, to_bytes(outputs["field_rgb"]))
+            self.store.put("base", self.index(i), 0, to_uint8(outputs["field_rgb"]))
             for layer in ("head", "torso"):
-                self.store.put(layer, self.index(i), 0, to_bytes(outputs[f"{layer}_opacity"])[..., 0])
+                self.store.put(layer, self.index(i), 0, to_uint8(outputs[f"{layer}_opacity"])[..., 0])
         distributed.wait_for_all()
         unedited = self._stored("base")
         return EditFrames(
@@ -176,7 +178,7 @@ class DatasetUpdate:
         shown = update.is_whole and missing
         for i in track(missing, f"Update {update.number}: rendering") if shown else missing:
             self.head.wait_while_paused()
-            self.store.put("before", self.index(i), update.step, to_bytes(self._render(i)["field_rgb"]))
+            self.store.put("before", self.index(i), update.step, to_uint8(self._render(i)["field_rgb"]))
         return waiting
 
     def edit_frames(self, update: Update, waiting: Sequence[int], frames: EditFrames) -> None:
@@ -214,9 +216,9 @@ class DatasetUpdate:
             )
         for i, picture in zip(batch, edited, strict=True):
             region = frames.region(i, self.region)
-            unedited = frames.unedited[i] / np.float32(255)
+            unedited = from_uint8(frames.unedited[i])
             target = region * picture.permute(1, 2, 0).float().cpu().numpy() + (1.0 - region) * unedited
-            self.store.put("edited", self.index(i), update.step, to_bytes(torch.from_numpy(target)))
+            self.store.put("edited", self.index(i), update.step, to_uint8(target))
 
     def write_sheet(self, name: str, step: int, frames: EditFrames) -> None:
         """Writes a contact sheet: input and result of the editor, and the head trained on them, side by side.
@@ -229,10 +231,10 @@ class DatasetUpdate:
         if distributed.rank() != 0:
             return
         rows, labels = [], []
-        for i in map(int, evenly_spaced(min(SHEET_ROWS, len(frames)), len(frames))):
+        for i in evenly_spaced(SHEET_ROWS, len(frames)).tolist():
             made = self.store.newest("before", self.index(i), step - 1)
             before = frames.unedited[i] if made is None else self.store.get("before", self.index(i), made)
-            rows.append([before, frames.edited[i], to_bytes(self._render(i)["rgb"])])
+            rows.append([before, frames.edited[i], to_uint8(self._render(i)["rgb"])])
             labels.append(str(self.index(i)))
         sheet = grid(rows, labels, ["before", "edited", "after training"], height=min(256, frames.size[1] * 2))
         path = self.store.folder / "sheets" / f"{name}.png"
@@ -261,4 +263,4 @@ class DatasetUpdate:
         return self.head.render(self.cameras[i : i + 1])
 
     def _to_tensor(self, pictures: UInt8[np.ndarray, "n h w 3"]) -> Float[Tensor, "n 3 h w"]:
-        return torch.from_numpy(pictures).permute(0, 3, 1, 2).to(self.device).float() / 255.0
+        return from_uint8(torch.from_numpy(pictures).permute(0, 3, 1, 2).to(self.device))

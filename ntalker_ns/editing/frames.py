@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int64, UInt8
 from nerfstudio.cameras.cameras import Cameras
-from torch import Tensor
 
 from ntalker_ns.data import pixel_sampling
 from ntalker_ns.data.images import scaled_boxes
@@ -15,14 +14,16 @@ from ntalker_ns.data.training_rays import EditInputs, TrainingRays
 from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.editing.plan import EditPlan, EditRegion
 from ntalker_ns.errors import NTalkerError
+from ntalker_ns.media.frame_indices import evenly_spaced
+from ntalker_ns.media.pixels import from_uint8
 from ntalker_ns.training.transfers import to_device
 
 FALLBACK_MOUTH = 0.5
 """Size of the mouth assumed where no lips are detected, as a fraction of the lip box."""
 
 
-def evenly_spaced(count: int, total: int) -> Int64[np.ndarray, " count"]:
-    """Indices of frames evenly spaced over a sequence, including its first and last.
+def edit_indices(count: int, total: int) -> Int64[np.ndarray, " count"]:
+    """Indices of the frames that are edited, evenly spaced over the driving sequence.
 
     Raises:
         NTalkerError: the sequence has fewer frames.
@@ -32,7 +33,7 @@ def evenly_spaced(count: int, total: int) -> Int64[np.ndarray, " count"]:
             f"--edit.num-frames {count} is more than the {total} frames that drive the head: give {total} or less, or "
             "longer audio."
         )
-    return np.linspace(0, total - 1, count).round().astype(np.int64)
+    return evenly_spaced(count, total)
 
 
 @dataclass
@@ -60,7 +61,7 @@ class EditFrames:
 
     def region(self, frame: int, region: EditRegion) -> Float32[np.ndarray, "h w 1"]:
         """Fraction of each pixel of a frame that belongs to the edited region, 0 to 1."""
-        head, torso = np.split(_unit(self.opacities[frame]), 2, axis=-1)
+        head, torso = np.split(from_uint8(self.opacities[frame]), 2, axis=-1)
         if region == "head":
             return head
         return head + (1 - head) * torso if region == "portrait" else np.ones_like(head)
@@ -94,7 +95,7 @@ class EditFrames:
         def put(values: np.ndarray) -> torch.Tensor:
             return to_device(torch.from_numpy(np.ascontiguousarray(values)), device)
 
-        edited = _unit(self.edited[frame][y, x])
+        edited = from_uint8(self.edited[frame][y, x])
         bundle = TrainingRays(
             origins=put(rays.origins),
             directions=put(rays.directions),
@@ -111,10 +112,10 @@ class EditFrames:
         )
         batch: dict[str, Any] = {
             "edited": put(_planes(edited, side)),
-            "opacities": put(_unit(self.opacities[frame][y, x])),
+            "opacities": put(from_uint8(self.opacities[frame][y, x])),
         }
         if on_lips:
-            batch["unedited"] = put(_planes(_unit(self.unedited[frame][y, x]), side))
+            batch["unedited"] = put(_planes(from_uint8(self.unedited[frame][y, x]), side))
             batch["lip_mask"] = put(self.lips[frame][y, x].astype(np.float32).reshape(1, 1, side, side))
         return bundle, batch
 
@@ -200,14 +201,5 @@ def _ellipse(box: Float[np.ndarray, "4"]) -> Float[np.ndarray, "32 2"]:
     return 0.5 * (box[:2] + box[2:]) + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
-def _unit(colours: UInt8[np.ndarray, "*shape"]) -> Float32[np.ndarray, "*shape"]:
-    return colours.astype(np.float32) / np.float32(255)
-
-
 def _planes(colours: Float32[np.ndarray, "pixels 3"], side: int) -> Float32[np.ndarray, "1 3 side side"]:
     return colours.reshape(side, side, 3).transpose(2, 0, 1)[None]
-
-
-def to_bytes(picture: Float[Tensor, "h w c"]) -> UInt8[np.ndarray, "h w c"]:
-    """A picture in [0, 1] as 8-bit values."""
-    return (picture.float().clamp(0.0, 1.0) * 255.0).round().byte().cpu().numpy()

@@ -69,7 +69,7 @@ class ImagePlane:
             device: of the result.
         """
         replayed = int(self.sequence.track.replay[frame])
-        return self._seen("underlay", replayed, lambda: self.sequence.underlay(frame), camera, device)
+        return self._seen("headless_frame", replayed, lambda: self.sequence.headless_frame(frame), camera, device)
 
     def plate(self, camera: Cameras, device: torch.device) -> Float[Tensor, "height width 3"]:
         """The background without the person, for a camera as above."""

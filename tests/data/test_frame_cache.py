@@ -24,7 +24,7 @@ def test_frames_come_out_as_they_went_in(monkeypatch, resident_limit):
     store = build_store(frames.__getitem__, 5, (37, 29))
     for _ in range(2):
         for i, frame in enumerate(frames):
-            for name in ("image", "underlay", "labels", "face_mask"):
+            for name in ("image", "headless_frame", "labels", "face_mask"):
                 np.testing.assert_array_equal(getattr(store.frame(i), name), getattr(frame, name))
     assert len(store) == 5
 
@@ -33,7 +33,7 @@ def test_head_spans_hold_the_dilated_head():
     frame = random_frames(1, 40, 40)[0]
     labels = np.zeros((40, 40), np.uint8)
     cv2.circle(labels, (20, 15), 8, (2,), -1)
-    frame = Frame(frame.image, frame.underlay, labels, frame.face_mask)
+    frame = Frame(frame.image, frame.headless_frame, labels, frame.face_mask)
     spans = build_store(lambda index: frame, 1, (40, 40)).head_spans[0]
     mask = dilate(labels >= HEAD, 1)
     for row in range(40):

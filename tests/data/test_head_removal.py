@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ntalker_ns.data.head_removal import BACKGROUND, HEAD, TORSO, dilate, dilation_of, taken_out, underlay
+from ntalker_ns.data.head_removal import BACKGROUND, HEAD, TORSO, dilate, dilation_of, remove_head, taken_out
 
 SKY, SHIRT, SKIN, WALL = (40, 80, 160), (30, 120, 30), (200, 150, 120), (42, 82, 162)
 
@@ -35,7 +35,7 @@ def test_the_band_is_wide_over_background_and_narrow_over_the_neck():
 def test_outside_the_dilated_head_nothing_changes():
     image, labels, plate = scene()
     inside = taken_out(labels, 3)
-    np.testing.assert_array_equal(underlay(image, labels, plate, 3)[~inside], image[~inside])
+    np.testing.assert_array_equal(remove_head(image, labels, plate, 3)[~inside], image[~inside])
 
 
 @settings(max_examples=25, deadline=None)
@@ -47,12 +47,14 @@ def test_pixels_inside_the_dilated_head_are_never_looked_at(seed, dilation, size
     inside = taken_out(labels, dilation)
     other = image.copy()
     other[inside] = rng.integers(0, 256, (int(inside.sum()), 3))
-    np.testing.assert_array_equal(underlay(image, labels, plate, dilation), underlay(other, labels, plate, dilation))
+    np.testing.assert_array_equal(
+        remove_head(image, labels, plate, dilation), remove_head(other, labels, plate, dilation)
+    )
 
 
 def test_plate_is_above_and_the_neck_goes_on_below():
     image, labels, plate = scene()
-    result = underlay(image, labels, plate, 3).astype(int)
+    result = remove_head(image, labels, plate, 3).astype(int)
     assert np.abs(result[20, 64] - WALL).max() <= 1
     under_chin = result[86, 64]
     assert labels[86, 64] == HEAD
@@ -63,7 +65,7 @@ def test_plate_is_above_and_the_neck_goes_on_below():
 def test_inside_lie_only_colours_of_plate_and_torso():
     image, labels, plate = scene()
     inside = taken_out(labels, 3)
-    colours = underlay(image, labels, plate, 3)[inside].astype(int)
+    colours = remove_head(image, labels, plate, 3)[inside].astype(int)
     low, high = np.min([WALL, SHIRT, SKIN], axis=0) - 1, np.max([WALL, SHIRT, SKIN], axis=0) + 1
     assert ((colours >= low) & (colours <= high)).all()
 
@@ -72,20 +74,20 @@ def test_a_head_without_torso_leaves_the_plate():
     image, labels, plate = scene()
     labels[labels == TORSO] = BACKGROUND
     inside = taken_out(labels, 3)
-    np.testing.assert_array_equal(underlay(image, labels, plate, 3)[inside], plate[inside])
+    np.testing.assert_array_equal(remove_head(image, labels, plate, 3)[inside], plate[inside])
 
 
 def test_a_head_that_leaves_no_background_is_torso():
     image, labels, plate = scene()
     labels[labels == BACKGROUND] = HEAD
-    result = underlay(image, labels, plate, 3)
+    result = remove_head(image, labels, plate, 3)
     assert not (result == plate).all(axis=2)[taken_out(labels, 3)].any()
 
 
 def test_a_frame_without_a_head_stays_and_is_not_shared():
     image, labels, plate = scene()
     labels[labels == HEAD] = BACKGROUND
-    result = underlay(image, labels, plate, 3)
+    result = remove_head(image, labels, plate, 3)
     np.testing.assert_array_equal(result, image)
     assert result is not image
 
@@ -113,7 +115,7 @@ def test_a_torso_picture_says_what_is_behind_the_head():
     torso = np.zeros((128, 128, 4), np.uint8)
     torso[60:] = (*SKIN, 255)
     torso[55:60] = (*SKIN, 51)  # a fifth opaque
-    result = underlay(image, labels, plate, 3, torso)
+    result = remove_head(image, labels, plate, 3, torso)
     inside = taken_out(labels, 3)
     np.testing.assert_array_equal(result[~inside], image[~inside])
     assert inside[[20, 57, 80], 64].all()

@@ -144,11 +144,11 @@ def test_torso_pictures_say_what_is_behind_the_head(folder):
     assert torso is not None
     np.testing.assert_array_equal(torso, torso_picture(image, labels))
     driving = TalkerDataParserConfig(data=folder).setup().get_dataparser_outputs("train").metadata["driving"]
-    underlay = driving.underlay(4)
+    headless_frame = driving.headless_frame(4)
     mouth = project(front(*KEYPOINTS["mouth"])[None], poses(FRAMES)[4], FOCAL, (32, 32))[0]
-    assert underlay[int(mouth[1]), int(mouth[0])].tolist() == list(NECK)
+    assert headless_frame[int(mouth[1]), int(mouth[0])].tolist() == list(NECK)
     forehead = project(front(0, 0.5)[None], poses(FRAMES)[4], FOCAL, (SIZE / 2, SIZE / 2))[0].astype(int)
-    np.testing.assert_allclose(underlay[forehead[1], forehead[0]], plate(SIZE)[forehead[1], forehead[0]], atol=3)
+    np.testing.assert_allclose(headless_frame[forehead[1], forehead[0]], plate(SIZE)[forehead[1], forehead[0]], atol=3)
 
 
 def test_without_torso_pictures_the_torso_is_continued(folder):
@@ -156,7 +156,7 @@ def test_without_torso_pictures_the_torso_is_continued(folder):
     clip = read_clip(folder)
     assert clip.torso(4) is None
     driving = TalkerDataParserConfig(data=folder).setup().get_dataparser_outputs("train").metadata["driving"]
-    assert not (driving.underlay(4) == NECK).all(axis=-1).any()
+    assert not (driving.headless_frame(4) == NECK).all(axis=-1).any()
 
 
 @pytest.mark.slow

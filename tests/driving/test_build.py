@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.synthetic_clip import write_clip
 
-from ntalker_ns.data.head_removal import HEAD, dilate, dilation_of, underlay
+from ntalker_ns.data.head_removal import HEAD, dilate, dilation_of, remove_head
 from ntalker_ns.data.images import fitted_size, scaled_boxes, shrink_to
 from ntalker_ns.data.readers import read_clip
 from ntalker_ns.driving.build import ClipPictures, build_driving, write_driving
@@ -49,8 +49,8 @@ def test_shrinking_is_an_area_mean():
 
 def test_pictures_in_memory_are_made_of_the_clip(clip):
     pictures = ClipPictures(clip)
-    expected = underlay(clip.image(3), clip.labels(3), clip.plate(), dilation_of(SIZE))
-    np.testing.assert_array_equal(pictures.underlay(3), expected)
+    expected = remove_head(clip.image(3), clip.labels(3), clip.plate(), dilation_of(SIZE))
+    np.testing.assert_array_equal(pictures.headless_frame(3), expected)
     np.testing.assert_array_equal(pictures.plate(), clip.plate())
     assert pictures.thumbnail(3).shape == (64, 64, 3)
 
@@ -61,15 +61,15 @@ def test_the_folder_holds_every_frame_without_its_head(clip, tmp_path):
     written = write_driving(clip, sequence, tmp_path / "driving")
     names = sorted(str(path.relative_to(tmp_path / "driving")) for path in (tmp_path / "driving").rglob("*.*"))
     frames = [f"{i:05d}.jpg" for i in range(FRAMES)]
-    pictures = [f"{kind}/{name}" for kind in ("thumbnails", "underlays") for name in frames]
+    pictures = [f"{kind}/{name}" for kind in ("thumbnails", "headless_frames") for name in frames]
     assert names == sorted(["plate.png", "sequence.json", "sequence.npz", *pictures])
     loaded = DrivingSequence.load(tmp_path / "driving")
     for i in range(FRAMES):
-        np.testing.assert_array_equal(loaded.underlay(i), written.underlay(i))
+        np.testing.assert_array_equal(loaded.headless_frame(i), written.headless_frame(i))
         inside = dilate(clip.labels(i) >= HEAD, dilation_of(SIZE))
-        difference = np.abs(loaded.underlay(i).astype(int) - sequence.underlay(i))
+        difference = np.abs(loaded.headless_frame(i).astype(int) - sequence.headless_frame(i))
         assert difference.mean() < 1.5
-        assert np.abs(loaded.underlay(i).astype(int) - clip.image(i))[inside].mean() > 20
+        assert np.abs(loaded.headless_frame(i).astype(int) - clip.image(i))[inside].mean() > 20
         small = cv2.resize(clip.image(i), (64, 64), interpolation=cv2.INTER_AREA)
         assert np.abs(loaded.thumbnail(i).astype(int) - small).mean() < 3
 

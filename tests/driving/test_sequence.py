@@ -80,17 +80,17 @@ def test_deep_copies_share_the_arrays():
 
 def test_without_pictures_it_says_so():
     with pytest.raises(NTalkerError, match="no pictures"):
-        make_sequence().underlay(0)
+        make_sequence().headless_frame(0)
 
 
 def test_pictures_are_those_of_the_replayed_frame(tmp_path):
-    for name in ("underlays", "thumbnails"):
+    for name in ("headless_frames", "thumbnails"):
         (tmp_path / name).mkdir()
         for i in range(3):
             cv2.imwrite(str(tmp_path / name / f"{i:05d}.jpg"), np.full((8, 8, 3), 50 * (i + 1), np.uint8))
     sequence = replace(make_sequence(3), pictures=FolderPictures(tmp_path))
     spoken = sequence.with_features(np.zeros((5, 16, 3), np.float32))
-    assert [round(float(spoken.underlay(i).mean()), -1) for i in range(5)] == [50, 100, 150, 100, 50]
+    assert [round(float(spoken.headless_frame(i).mean()), -1) for i in range(5)] == [50, 100, 150, 100, 50]
     assert [round(float(spoken.thumbnail(i).mean()), -1) for i in range(5)] == [50, 100, 150, 100, 50]
     with pytest.raises(NTalkerError, match=r"plate\.png is missing"):
         spoken.plate()

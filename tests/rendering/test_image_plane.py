@@ -23,7 +23,7 @@ class OnePicture:
     def plate(self) -> np.ndarray:
         return self.image
 
-    def underlay(self, frame: int) -> np.ndarray:
+    def headless_frame(self, frame: int) -> np.ndarray:
         return self.image
 
     def thumbnail(self, frame: int) -> np.ndarray:
@@ -46,17 +46,19 @@ def ramp() -> DrivingSequence:
 
 def test_clip_camera_sees_the_picture_itself(ramp: DrivingSequence) -> None:
     seen = ImagePlane(ramp).behind(0, camera(100.0, 32.0, 24.0, 64, 48), CPU)
-    torch.testing.assert_close(seen, torch.from_numpy(ramp.underlay(0)).float() / 255.0, atol=1e-4, rtol=0)
+    torch.testing.assert_close(seen, torch.from_numpy(ramp.headless_frame(0)).float() / 255.0, atol=1e-4, rtol=0)
 
 
 def test_crop_sees_a_part(ramp: DrivingSequence) -> None:
     seen = ImagePlane(ramp).behind(0, camera(100.0, 32.0 - 10, 24.0 - 5, 20, 30), CPU)
-    torch.testing.assert_close(seen, torch.from_numpy(ramp.underlay(0)[5:35, 10:30]).float() / 255.0, atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        seen, torch.from_numpy(ramp.headless_frame(0)[5:35, 10:30]).float() / 255.0, atol=1e-4, rtol=0
+    )
 
 
 def test_half_size_camera_sees_area_averages(ramp: DrivingSequence) -> None:
     seen = ImagePlane(ramp).behind(0, camera(50.0, 16.0, 12.0, 32, 24), CPU)
-    expected = ramp.underlay(0).reshape(24, 2, 32, 2, 3).mean(axis=(1, 3)) / 255.0
+    expected = ramp.headless_frame(0).reshape(24, 2, 32, 2, 3).mean(axis=(1, 3)) / 255.0
     # The averages are rounded to whole grey values.
     np.testing.assert_allclose(seen.numpy(), expected, atol=0.6 / 255)
 
@@ -64,7 +66,9 @@ def test_half_size_camera_sees_area_averages(ramp: DrivingSequence) -> None:
 def test_wide_camera_continues_the_border(ramp: DrivingSequence) -> None:
     seen = ImagePlane(ramp).behind(0, camera(100.0, 64.0, 24.0, 128, 48), CPU)
     assert torch.isfinite(seen).all()
-    torch.testing.assert_close(seen[:, 0], torch.from_numpy(ramp.underlay(0)[:, 0]).float() / 255.0, atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        seen[:, 0], torch.from_numpy(ramp.headless_frame(0)[:, 0]).float() / 255.0, atol=1e-4, rtol=0
+    )
 
 
 def test_places_are_fractions_of_the_clips_picture(ramp: DrivingSequence) -> None:

@@ -14,7 +14,7 @@ class PixelBuffers(NamedTuple):
 
     image: Float[np.ndarray, "r 3"]
     """In [0, 1], as the next two."""
-    underlay: Float[np.ndarray, "r 3"]
+    headless: Float[np.ndarray, "r 3"]
     plate: Float[np.ndarray, "r 3"]
     place: Float[np.ndarray, "r 2"]
     """Pixel centres over the picture's width and height."""
@@ -80,15 +80,15 @@ def cast_rays(
 
 
 @kernel
-def _gather_pixels(pixels, plate, frames, x, y, image, underlay, plates, place, labels):
+def _gather_pixels(pixels, plate, frames, x, y, image, headless, plates, place, labels):
     each = max(len(x) // max(len(frames), 1), 1)
     height, width = plate.shape[:2]
     for i in prange(len(x)):
-        # Eight bytes: RGB, RGB of the underlay, label, face mask.
+        # Eight bytes: RGB, RGB of the headless frame, label, face mask.
         value = pixels[frames[i // each], y[i] * width + x[i]]
         for channel in range(3):
             image[i, channel] = np.float32((value >> np.uint64(8 * channel)) & np.uint64(255)) / np.float32(255)
-            underlay[i, channel] = np.float32((value >> np.uint64(8 * channel + 24)) & np.uint64(255)) / np.float32(255)
+            headless[i, channel] = np.float32((value >> np.uint64(8 * channel + 24)) & np.uint64(255)) / np.float32(255)
             plates[i, channel] = np.float32(plate[y[i], x[i], channel]) / np.float32(255)
         labels[i] = np.uint8((value >> np.uint64(48)) & np.uint64(255))
         place[i, 0], place[i, 1] = (x[i] + 0.5) / width, (y[i] + 0.5) / height

@@ -32,7 +32,7 @@ def test_pixels_are_those_of_the_frames(chosen: list[int], each: int) -> None:
     gather_pixels(store.pixels, plate, np.array(chosen), x, y, found)
     for i, index in enumerate(np.repeat(chosen, each)):
         frame, at = frames[index], (y[i], x[i])
-        for name, true in (("image", frame.image), ("underlay", frame.underlay), ("plate", plate)):
+        for name, true in (("image", frame.image), ("headless", frame.headless_frame), ("plate", plate)):
             np.testing.assert_array_equal(getattr(found, name)[i], true[at].astype(np.float32) / np.float32(255))
         assert found.labels[i] == frame.labels[at]
         np.testing.assert_allclose(found.place[i], [(x[i] + 0.5) / width, (y[i] + 0.5) / height], rtol=1e-6)
