@@ -73,7 +73,7 @@ def test_an_unknown_name_lists_the_known_ones(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_a_wheel_carries_the_presets(tmp_path: Path):
+def test_a_wheel_carries_presets_and_weights(tmp_path: Path):
     import shutil
     import subprocess
     import sys
@@ -90,3 +90,6 @@ def test_a_wheel_carries_the_presets(tmp_path: Path):
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {f"ntalker_ns/configs/instructions/{name}.yaml" for name in preset_names()} <= names
+    for weights in ("audio/weights/whisper_tiny_en", "speech/weights/lip_prior"):
+        assert {f"ntalker_ns/{weights}.safetensors", f"ntalker_ns/{weights}.md"} <= names
+    assert "ntalker_ns/audio/weights/whisper_tiny_en.LICENSE" in names
