@@ -1,5 +1,6 @@
 """What several tests share: the made-up clip, its data set, and speech it does not contain."""
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,14 @@ def fixed_threads() -> Iterator[None]:
         patch.setattr(versioned, "COMPARE_VALUES", True)
         patch.setattr(threads, "_process_share", lambda: threads.CoreShare(1))
         yield
+
+
+@pytest.fixture(autouse=True)
+def no_writers_of_other_tests() -> Iterator[None]:
+    """nerfstudio's event writers are global: they would go on writing into the folder of another test's run."""
+    yield
+    if "nerfstudio.utils.writer" in sys.modules:
+        sys.modules["nerfstudio.utils.writer"].EVENT_WRITERS.clear()
 
 
 @pytest.fixture(scope="session")

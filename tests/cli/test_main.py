@@ -92,6 +92,7 @@ def test_brackets_in_names_are_shown_as_they_are(capsys: pytest.CaptureFixture[s
 
     figures = ("residual_px", "rotation_jitter_deg", "landmarks_only_residual_px", "landmarks_only_rotation_jitter_deg")
     more = ("texture_deviation", "texture_deviation_landmarks_only", "plate_observed_share", "focal_px")
+    more += ("mouth_lag_ms", "mouth_lag_correlation")
     report = Report(
         Path("data [red]/anna [/x]"), 50, {"survey": 1.0}, ["[/b] moves"], dict.fromkeys(figures + more, 1.0)
     )
@@ -159,7 +160,7 @@ def test_the_doctor_says_why_no_faster_backend_is_used(
 
 def test_the_doctor_lists_what_computes_each_operation(monkeypatch: pytest.MonkeyPatch):
     found = {finding.subject.strip(): finding.found for finding in doctor._kernels()}
-    assert found["encode"] == "numba" and found["gate"] == "numba, else reference"
+    assert found["fused_field"] == "numba" and found["gate"] == "numba, else reference"
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr(doctor, "_widest_network", lambda: 0)
     found = {finding.subject.strip(): finding.found for finding in doctor._kernels()}

@@ -34,7 +34,7 @@ def test_the_data_set_is_complete(processed_clip: Path):
         x0, y0, x1, y1 = frame["face_box"]
         assert 0 <= x0 < x1 <= CLIP_SIZE and 0 <= y0 < y1 <= CLIP_SIZE
     assert np.load(processed_clip / "landmarks.npy").shape == (75, 478, 2)
-    assert np.load(processed_clip / "audio_features/mel.npy").shape[:2] == (75, 16)
+    assert np.load(processed_clip / "audio_features/whisper.npy").shape[:2] == (75, 16)
     face = np.load(processed_clip / "face_shape.npy")
     # The nose tip is before the eyes' corners and the chin, and those before the ears.
     assert face.shape == (478, 3) and face[4, 1] < face[[33, 263, 152], 1].min()
@@ -118,7 +118,7 @@ def no_work(*arguments: object) -> None:
     "options",
     [
         {"size": 33},
-        {"features": "whisper"},
+        {"features": "deepspeech"},
         {"features": "none.npy"},
         {"feature_model": "hubert"},
         {"parsing_model": "/nowhere"},

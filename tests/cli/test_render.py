@@ -265,7 +265,7 @@ def test_faults_are_one_sentence_and_leave_nothing(run: Path, speech: Path, tmp_
         (Render(run, out, audio=speech, eyes="wide"), "--eyes wide"),
         (Render(run, out, audio=speech, pose="nod"), "--pose nod"),
         (Render(run, out, audio=speech, size=2), "too small"),
-        (Render(run, out, audio=speech, outputs=()), "--outputs names nothing"),
+        (Render(run, out, audio=speech, outputs=()), "--outputs is empty"),
         (Render(run, out, audio=speech, seed=-1), "--seed -1"),
         (Render(tmp_path / "config.yml", out, audio=tmp_path / "silent.mp4"), "cannot be decoded"),
         (Render(run, out, audio=speech, refinement_weight=1.5), "not between 0 and 1"),

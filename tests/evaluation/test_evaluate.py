@@ -177,7 +177,8 @@ def test_an_odd_size_is_scored_without_a_column_more(run: Path, tmp_path: Path):
     again = evaluate([Entry("ours", run), Entry("read", tmp_path / "ours.mp4")], MetricOptions(), frames=frames)
     exact, read = (again.row(name) for name in ("ours", "read"))
     assert not any("resized" in note for note in read.take.notes)
-    assert read.scores.values["psnr"] == pytest.approx(exact.scores.values["psnr"], abs=0.2)
+    # Encoding costs a few tenths of a dB at this size; a column more would cost several.
+    assert read.scores.values["psnr"] == pytest.approx(exact.scores.values["psnr"], abs=0.5)
 
 
 def psnr(picture: np.ndarray, truth: np.ndarray) -> float:
