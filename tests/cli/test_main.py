@@ -164,7 +164,7 @@ def test_the_doctor_lists_what_computes_each_operation(monkeypatch: pytest.Monke
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr(doctor, "_widest_network", lambda: 0)
     found = {finding.subject.strip(): finding.found for finding in doctor._kernels()}
-    assert found["march"] == "triton" and "too little shared memory" in found["run_mlp"]
+    assert found["march"].startswith("triton") and "too little shared memory" in found["run_mlp"]
 
 
 def test_the_doctor_reports_a_broken_part_and_goes_on(
