@@ -144,6 +144,7 @@ class TalkerPipeline(VanillaPipeline):
         model, each = self._head().config, rays.counts[0]
         interval = model.occlusion_interval if model.occlusion_weight else None
         rays.step.sizes = self.budget.sizes(each, model.max_samples, interval)
+        rays.step.keep_rgb = keep_rgb
         if self._steps is None:
             result = self._compute(rays, batch)
         else:
@@ -159,9 +160,10 @@ class TalkerPipeline(VanillaPipeline):
         return outputs, losses, metrics
 
     def _recordable(self, rays: TrainingRays, batch: dict[str, Any]) -> StepResult:
-        """The same with the outputs that `get_train_loss_dict` uses."""
+        """The same with the outputs that `get_train_loss_dict` uses: others would be differentiated in vain."""
         outputs, losses, metrics = self._compute(rays, batch)
-        return {name: outputs[name] for name in ("rgb", "max_frame_samples") if name in outputs}, losses, metrics
+        used = ("rgb", "max_frame_samples") if rays.step.keep_rgb else ("max_frame_samples",)
+        return {name: outputs[name] for name in used if name in outputs}, losses, metrics
 
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes

@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,7 @@ def test_a_state_dict_holds_nothing_of_the_data(pipeline: TalkerPipeline):
 
 
 def test_tensors_named_by_distributed_training_load(pipeline: TalkerPipeline):
-    state = {name.replace("_model.", "_model.module."): value for name, value in pipeline.state_dict().items()}
+    state = {re.sub(r"^_model\.", "_model.module.", name): value for name, value in pipeline.state_dict().items()}
     pipeline.load_pipeline(state, 7)
     with pytest.raises(NTalkerError, match="lacks"):
         pipeline.load_pipeline({"_extra_state": state["_extra_state"]}, 7)

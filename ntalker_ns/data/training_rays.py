@@ -43,6 +43,8 @@ class StepInputs:
     """The plate's colours there, in [0, 1]."""
     sizes: StepSizes = field(default=StepSizes(), kw_only=True)
     """Set by the pipeline, from its budget."""
+    keep_rgb: bool = field(default=False, kw_only=True)
+    """Whether a recorded step returns the rendered colours, for losses outside of it; set by the pipeline."""
 
 
 @dataclass
