@@ -61,7 +61,7 @@ class FeatureInfo:
     channels: int
     """Width C of a feature step."""
     window: int = WINDOW
-    """Feature steps that one frame hears."""
+    """Feature steps in the window of a frame."""
     fps: float = float(FPS)
     """Frames per second."""
 

@@ -12,7 +12,7 @@ from ntalker_ns.audio.windows import windows_of_track
 from ntalker_ns.errors import NTalkerError
 
 CHUNK, CONTEXT = 500, 200
-"""Steps of 20 ms kept of each run and heard around it: 10 s and 4 s."""
+"""Steps of 20 ms kept of each run, and computed beside them on either side: 10 s and 4 s."""
 
 MARGIN = 40
 """A step sees 400 samples, 320 of them its own."""
@@ -50,7 +50,7 @@ class SpeechModel:
         Args:
             waveform: mono, 16 kHz.
             chunk: steps kept of each run of the network.
-            context: steps heard on each side of a chunk.
+            context: steps computed on each side of a chunk.
         """
         if self.normalize:
             # Over the whole sound: normalising each chunk would make the same sound differ between chunks.
@@ -116,7 +116,7 @@ def _load(kind: Any, name: str, model: str) -> tuple[Any, bool]:
 
 
 def _from_cache_or_hub(kind: Any, model: str) -> Any:
-    """Looks on disk first and asks the hub only where it answers: its client retries for half a minute."""
+    """Looks on disk first, and in the hub only where that answers: its client retries for half a minute."""
     try:
         return kind.from_pretrained(model, local_files_only=True)
     except OSError:

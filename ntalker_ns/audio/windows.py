@@ -1,4 +1,4 @@
-"""Windows over a 50 Hz feature track: what the head hears around each video frame."""
+"""Windows over a 50 Hz feature track: the sound around each video frame."""
 
 import numpy as np
 from jaxtyping import Float32
@@ -6,7 +6,7 @@ from jaxtyping import Float32
 from ntalker_ns.audio.clock import FPS
 
 WINDOW = 16
-"""Feature steps that one frame hears: 0.32 s."""
+"""Feature steps in the window of a frame: 0.32 s."""
 
 FEATURE_RATE = 50
 """Feature steps per second."""

@@ -65,7 +65,7 @@ class ClipSound:
         """
         if not sync.is_confident:
             return [
-                "By how much sound and picture are out of step cannot be told from this clip "
+                "By how much sound and picture are out of step cannot be estimated from this clip "
                 f"(correlation {sync.peak:.2f}): they are taken as they are."
             ]
         if abs(sync.lag) < NOTABLE_LAG:
@@ -119,5 +119,5 @@ def read_sound(clip: Path, features: str, model: str | None) -> ClipSound:
         return ClipSound(clip, read_audio(clip), own)
     waveform = read_audio(clip)
     if speech_level(waveform) <= QUIETEST:
-        raise NTalkerError(f"{clip} is silent throughout; give a clip in which the speaker is heard.")
+        raise NTalkerError(f"{clip} is silent throughout; give a clip with the speaker's voice.")
     return ClipSound(clip, waveform, audio.create_extractor(features, model))

@@ -39,7 +39,7 @@ def controlled(
     smooth: float = 0.0,
     seed: int = 0,
 ) -> DrivingSequence:
-    """Applies what a command line asks for.
+    """Applies the options of a command.
 
     Args:
         sequence: what drives the head.

@@ -16,7 +16,7 @@ every few steps, with the unedited frame as the editor's image condition.
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -42,6 +42,7 @@ SHEET_ROWS = 4
 """Frames on a contact sheet."""
 
 
+@runtime_checkable
 class HeadInTraining(MovableHead, Protocol):
     """The head and its trainer, as the loop uses them."""
 

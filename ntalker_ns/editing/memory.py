@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from nerfstudio.utils.rich_utils import CONSOLE
@@ -11,6 +11,7 @@ from ntalker_ns.editing.editor import Editor
 from ntalker_ns.errors import NTalkerError
 
 
+@runtime_checkable
 class MovableHead(Protocol):
     """A head that can leave the GPU for a while."""
 

@@ -105,9 +105,7 @@ def reconstruction_loss(rendered: Float[Tensor, "n 3 h w"], edited: Float[Tensor
     return functional.mse_loss(rendered, edited)
 
 
-def perceptual_loss(
-    features: Sequence[Float[Tensor, "n _ _ _"]], targets: Sequence[Float[Tensor, "n _ _ _"]]
-) -> Tensor:
+def perceptual_loss(features: Sequence[Float[Tensor, "n ..."]], targets: Sequence[Float[Tensor, "n ..."]]) -> Tensor:
     """Mean absolute difference of a network's features, summed over its layers (Eq. 8).
 
     Args:

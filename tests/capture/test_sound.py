@@ -89,4 +89,4 @@ def test_what_is_out_of_step_is_a_note(clip: Path):
     assert sound.notes(curve(-3.0, 0.8)) == [
         "The mouth moves 120 ms earlier than the sound: features are moved by that."
     ]
-    assert "cannot be told" in sound.notes(curve(3.0, 0.2))[0]
+    assert "cannot be estimated" in sound.notes(curve(3.0, 0.2))[0]

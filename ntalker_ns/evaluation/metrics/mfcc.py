@@ -17,7 +17,7 @@ def mfcc(waveform: Float[np.ndarray, " samples"]) -> Float[np.ndarray, "steps 13
     """Thirteen coefficients every 10 ms; the first is the logarithm of the window's energy.
 
     Args:
-        waveform: mono, 16 kHz, in the units of 16-bit samples (-32768 to 32767): SyncNet hears loudness.
+        waveform: mono, 16 kHz, in the units of 16-bit samples (-32768 to 32767): SyncNet depends on loudness.
 
     Returns:
         float64; one step for each whole or started 10 ms after the first window, which a short sound does not fill.

@@ -1,4 +1,4 @@
-"""Sync confidence and distance: does the mouth fit the sound, as SyncNet hears it?
+"""Sync confidence and distance: how well the mouth fits the sound by SyncNet.
 
 The network and its evaluation are those of Chung and Zisserman, "Out of time: automated lip sync in the wild" (2016),
 as published with the weight file `syncnet_v2.model`. The paper's Sync score is the confidence; Wav2Lip's evaluation
@@ -148,8 +148,8 @@ def sync_score(
         raise Unavailable(f"SyncNet needs more than {WINDOW} frames with sound, and there are {count}")
     boxes = face_boxes(landmarks[:count])
     faces = (crop_face(frame, *box) for frame, box in zip(frames, boxes, strict=False))
-    seen, heard = embeddings(network, faces, mfcc(_pcm(waveform)), count - WINDOW)
-    return search_offset(seen, heard)
+    seen, audio = embeddings(network, faces, mfcc(_pcm(waveform)), count - WINDOW)
+    return search_offset(seen, audio)
 
 
 def _pcm(waveform: np.ndarray) -> np.ndarray:
@@ -167,7 +167,7 @@ def embeddings(
     """Embeddings of the pictures and of the sound that start at each of the first `count` frames."""
     device = next(network.parameters()).device
     sound = torch.from_numpy(cepstra.T.astype(np.float32))[None]
-    seen, heard, kept = [], [], []
+    seen, audio, kept = [], [], []
     for face in faces:
         kept.append(torch.from_numpy(np.ascontiguousarray(face[..., ::-1])).permute(2, 0, 1))
         done = sum(map(len, seen))
@@ -178,13 +178,13 @@ def embeddings(
         starts = [STEPS_PER_FRAME * (done + i) for i in range(ready)]
         sounds = torch.stack([sound[..., start : start + STEPS_PER_FRAME * WINDOW] for start in starts])
         seen.append(network.faces(pictures.to(device)).cpu())
-        heard.append(network.sounds(sounds.to(device)).cpu())
+        audio.append(network.sounds(sounds.to(device)).cpu())
         kept = kept[ready:]
-    return torch.cat(seen), torch.cat(heard)
+    return torch.cat(seen), torch.cat(audio)
 
 
 def search_offset(
-    seen: Float[Tensor, "n width"], heard: Float[Tensor, "n width"], max_offset: int = MAX_OFFSET
+    seen: Float[Tensor, "n width"], audio: Float[Tensor, "n width"], max_offset: int = MAX_OFFSET
 ) -> SyncScore:
     """Which offset brings pictures and sound closest, and how much closer than the others.
 
@@ -193,10 +193,10 @@ def search_offset(
 
     Args:
         seen: embeddings of the pictures that start at each frame.
-        heard: embeddings of the sound that starts there.
+        audio: embeddings of the sound that starts there.
         max_offset: largest offset in frames, to either side.
     """
-    padded = nn.functional.pad(heard, (0, 0, max_offset, max_offset))
+    padded = nn.functional.pad(audio, (0, 0, max_offset, max_offset))
     distances = torch.stack(
         [nn.functional.pairwise_distance(seen, padded[k : k + len(seen)]).mean() for k in range(2 * max_offset + 1)]
     )
