@@ -9,12 +9,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ntalker_ns.speech.lip_regression import gains
+from ntalker_ns.speech.lip_regression import cross_validated, gains
 from ntalker_ns.speech.prior import BINS, LipPrior, load_prior, window_inputs
 
-OWN_WEIGHT = 10.0
-"""Weight of a frame of the person's own film, over one of the prior's. On 24 people of 4 to 20 s, each left out of the
-prior, held-out fifths of a clip correlate with 0.69 (weight 0), 0.70 (3), 0.71 (10), 0.70 (30), 0.67 (100)."""
+OWN_WEIGHT, OTHER_WEIGHTS = 10.0, (30.0, 100.0)
+"""Weight of a frame of the person's own film, over one of the prior's. With one weight for all of 24 people of 4 to
+20 s, each left out of the prior, held-out fifths correlate with 0.70 (3), 0.71 (10), 0.70 (30), 0.67 (100). A film whose
+lips follow the sound more closely than people's do (a long one, an animated head) is better off with more."""
+
+LEAST_GAIN = 0.15
+"""Part of the squared error, by cross-validation on the film, that another weight must save to be taken: on seconds of
+film, smaller differences are chance."""
 
 SILENCE_WEIGHT = 0.2
 """Weight of silence, over that of the whole film."""
@@ -69,14 +74,21 @@ class AdaptedPrior(nn.Module):
         expected = prior.weights @ person_basis(prior, centred, self._lip_basis)
         gram, moment = _silence_terms(silence, mean, mean_shape, len(inputs))
 
-        def posterior(frames: np.ndarray) -> Float[Tensor, "inputs lip_dim"]:
+        def posterior(frames: np.ndarray, weight: float) -> Float[Tensor, "inputs lip_dim"]:
             own = inputs[frames]
-            precision = prior.precision + OWN_WEIGHT * (own.T @ own + gram)
-            right = prior.precision @ expected + OWN_WEIGHT * (own.T @ centred[frames] + moment)
+            precision = prior.precision + weight * (own.T @ own + gram)
+            right = prior.precision @ expected + weight * (own.T @ centred[frames] + moment)
             return torch.linalg.solve(precision, right)
 
-        gain = gains(lambda part, others: inputs[part] @ posterior(others), centred)
-        weights = posterior(np.arange(len(inputs))) * gain
+        def held_out(weight: float) -> Float[Tensor, "frames lip_dim"]:
+            return cross_validated(lambda fold, others: inputs[fold] @ posterior(others, weight), centred)
+
+        predictions = {weight: held_out(weight) for weight in (OWN_WEIGHT, *OTHER_WEIGHTS)}
+        errors = {weight: float((each - centred).square().sum()) for weight, each in predictions.items()}
+        best = min(errors, key=lambda weight: errors[weight])
+        if errors[best] > (1.0 - LEAST_GAIN) * errors[OWN_WEIGHT]:
+            best = OWN_WEIGHT
+        weights = posterior(np.arange(len(inputs)), best) * gains(predictions[best], centred)
         bounds = torch.stack([shapes.amin(dim=0), shapes.amax(dim=0)])
         found = (mean, weights, mean_shape, bounds)
         for name, value in zip(("mean", "weights", "mean_shape", "bounds"), found, strict=True):

@@ -104,7 +104,7 @@ class LipRegression(nn.Module):
         def predict(fold: np.ndarray, others: np.ndarray) -> Float[Tensor, "fold lip_dim"]:
             return kernel[np.ix_(fold, others)] @ solve(kernel[np.ix_(others, others)], centred[others])
 
-        coefficients = gains(predict, centred) * solve(kernel, centred)
+        coefficients = gains(cross_validated(predict, centred), centred) * solve(kernel, centred)
         self.mean.copy_(mean)
         self.scale.copy_(scale / length)
         self.limits.copy_(limits / length)
@@ -138,14 +138,10 @@ def solve(kernel: Float[Tensor, "n n"], shapes: Float[Tensor, "n lip_dim"]) -> F
     return torch.linalg.solve(kernel + NOISE * torch.eye(len(kernel), dtype=kernel.dtype), shapes)
 
 
-def gains(
+def cross_validated(
     predict: Callable[[np.ndarray, np.ndarray], Float[Tensor, "fold lip_dim"]], shapes: Float[Tensor, "frames lip_dim"]
-) -> Float[Tensor, "lip_dim"]:
-    """The factors by which predicted shapes are multiplied.
-
-    The prediction of least error moves too little, the less the audio explains; one that moves as much as the true lips
-    has larger errors. This is the geometric mean of both: the root of the ratio of the true standard deviation to the
-    predicted one, by cross-validation.
+) -> Float[Tensor, "frames lip_dim"]:
+    """Predictions of each fold of a clip from the others, without the frames next to it.
 
     Args:
         predict: the shapes of some frames, from a fit to others.
@@ -157,5 +153,21 @@ def gains(
         if len(fold):
             others = frames[(frames < fold[0] - GUARD) | (frames > fold[-1] + GUARD)]
             predicted[fold] = predict(fold, others)
+    return predicted
+
+
+def gains(
+    predicted: Float[Tensor, "frames lip_dim"], shapes: Float[Tensor, "frames lip_dim"]
+) -> Float[Tensor, "lip_dim"]:
+    """The factors by which predicted shapes are multiplied.
+
+    The prediction of least error moves too little, the less the audio explains; one that moves as much as the true lips
+    has larger errors. This is the geometric mean of both: the root of the ratio of the true standard deviation to the
+    predicted one.
+
+    Args:
+        predicted: of `cross_validated`.
+        shapes: the true ones, less their mean.
+    """
     true, moved = shapes.std(dim=0, correction=0), predicted.std(dim=0, correction=0)
     return torch.where(moved > 0, (true / moved).sqrt().clamp(1.0, MAX_GAIN), 1.0)

@@ -5,7 +5,8 @@ import pytest
 import torch
 from support.speakers import CHANNELS, made_up_prior, person, windows_of
 
-from ntalker_ns.speech.adaptation import OWN_WEIGHT, AdaptedPrior, person_basis
+from ntalker_ns.speech import adaptation
+from ntalker_ns.speech.adaptation import AdaptedPrior, person_basis
 from ntalker_ns.speech.prior import window_inputs
 
 
@@ -22,8 +23,11 @@ def test_a_person_like_the_prior_needs_few_frames():
     assert float((centred[0] * centred[1]).sum() / (centred[0].norm() * centred[1].norm())) > 0.99
 
 
-def test_the_posterior_is_that_of_bayesian_linear_regression():
+@pytest.mark.parametrize("weight", [3.0, 100.0])
+def test_the_posterior_is_that_of_bayesian_linear_regression(weight: float, monkeypatch: pytest.MonkeyPatch):
     """Against augmented least squares: pseudo-observations stand for the prior."""
+    monkeypatch.setattr(adaptation, "OWN_WEIGHT", weight)
+    monkeypatch.setattr(adaptation, "OTHER_WEIGHTS", ())
     prior = made_up_prior(frames=300)
     basis, _ = person(prior, size=0.02)
     windows = windows_of(120, seed=2)
@@ -35,8 +39,8 @@ def test_the_posterior_is_that_of_bayesian_linear_regression():
     targets = shapes.double() - shapes.double().mean(dim=0)
     expected = prior.weights @ person_basis(prior, targets, basis.float().double())
     root = torch.linalg.cholesky(prior.precision).T
-    rows = torch.cat([OWN_WEIGHT**0.5 * inputs, root]).numpy()
-    values = torch.cat([OWN_WEIGHT**0.5 * targets, root @ expected]).numpy()
+    rows = torch.cat([weight**0.5 * inputs, root]).numpy()
+    values = torch.cat([weight**0.5 * targets, root @ expected]).numpy()
     solution = np.linalg.lstsq(rows, values, rcond=None)[0]
     ratio = model.get_buffer("weights").numpy() / solution
     # Each component is multiplied by a gain of its own.
@@ -83,3 +87,28 @@ def test_both_sets_of_landmarks_have_a_basis(points: int):
 def test_other_numbers_of_landmarks_are_refused():
     with pytest.raises(ValueError, match="not 20"):
         made_up_prior().basis_of(20)
+
+
+@pytest.mark.parametrize(("follows", "best"), [(True, 100.0), (False, 10.0)])
+def test_the_film_weighs_more_where_its_lips_follow_the_sound_closely(
+    follows: bool, best: float, monkeypatch: pytest.MonkeyPatch
+):
+    prior = made_up_prior(frames=2000)
+    basis, codes = person(prior, size=0.01)
+    windows = windows_of(300, seed=4)
+    inputs = window_inputs(windows.double())
+    as_expected = inputs @ prior.weights @ codes
+    noise = as_expected.std(dim=0) * torch.randn(
+        300, 6, generator=torch.Generator().manual_seed(8), dtype=torch.float64
+    )
+    # Lips that follow the sound closely, in another way than the prior's people; or as they do, not so closely.
+    other = torch.randn(8 * CHANNELS, 6, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    shapes = (inputs @ other if follows else as_expected + noise).float()
+    fitted = []
+    for usual, others in ((10.0, (30.0, 100.0)), (best, ())):
+        monkeypatch.setattr(adaptation, "OWN_WEIGHT", usual)
+        monkeypatch.setattr(adaptation, "OTHER_WEIGHTS", others)
+        model = AdaptedPrior(CHANNELS, basis)
+        model.fit(windows, shapes, prior=prior)
+        fitted.append(model.get_buffer("weights"))
+    torch.testing.assert_close(*fitted)

@@ -143,5 +143,18 @@ def test_predicts_zeros_before_it_is_fitted_and_the_same_after_loading() -> None
 
 def test_gains_are_bounded() -> None:
     shapes = torch.randn(40, 2).double()
-    gains = lip_regression.gains(lambda fold, others: 1e-3 * torch.randn(len(fold), 2).double(), shapes)
-    assert gains.tolist() == [MAX_GAIN, MAX_GAIN]
+    assert lip_regression.gains(1e-3 * torch.randn(40, 2).double(), shapes).tolist() == [MAX_GAIN, MAX_GAIN]
+    assert lip_regression.gains(3.0 * shapes, shapes).tolist() == [1.0, 1.0]
+
+
+def test_folds_are_predicted_from_frames_beyond_a_guard() -> None:
+    pairs = []
+
+    def predict(fold: np.ndarray, others: np.ndarray) -> torch.Tensor:
+        pairs.append((fold, others))
+        return torch.zeros(len(fold), 2)
+
+    lip_regression.cross_validated(predict, torch.zeros(60, 2))
+    assert np.concatenate([fold for fold, _ in pairs]).tolist() == list(range(60))
+    for fold, others in pairs:
+        assert np.abs(fold[:, None] - others).min() == lip_regression.GUARD + 1
