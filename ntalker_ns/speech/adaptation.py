@@ -14,8 +14,8 @@ from ntalker_ns.speech.prior import BINS, LipPrior, load_prior, window_inputs
 
 OWN_WEIGHT, OTHER_WEIGHTS = 10.0, (30.0, 100.0)
 """Weight of a frame of the person's own film, over one of the prior's. With one weight for all of 24 people of 4 to
-20 s, each left out of the prior, held-out fifths correlate with 0.70 (3), 0.71 (10), 0.70 (30), 0.67 (100). A film whose
-lips follow the sound more closely than people's do (a long one, an animated head) is better off with more."""
+20 s, each left out of the prior, held-out fifths correlate with 0.70 (3), 0.71 (10), 0.70 (30), 0.67 (100). A film
+whose lips follow the sound more closely than people's do (a long one, an animated head) is better off with more."""
 
 LEAST_GAIN = 0.15
 """Part of the squared error, by cross-validation on the film, that another weight must save to be taken: on seconds of

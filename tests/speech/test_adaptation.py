@@ -97,13 +97,12 @@ def test_the_film_weighs_more_where_its_lips_follow_the_sound_closely(
     basis, codes = person(prior, size=0.01)
     windows = windows_of(300, seed=4)
     inputs = window_inputs(windows.double())
-    as_expected = inputs @ prior.weights @ codes
-    noise = as_expected.std(dim=0) * torch.randn(
-        300, 6, generator=torch.Generator().manual_seed(8), dtype=torch.float64
-    )
-    # Lips that follow the sound closely, in another way than the prior's people; or as they do, not so closely.
-    other = torch.randn(8 * CHANNELS, 6, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
-    shapes = (inputs @ other if follows else as_expected + noise).float()
+    # Lips that follow the sound closely, in another way than the prior's people; or as they do, and not closely.
+    generator = torch.Generator().manual_seed(7)
+    other = torch.randn(8 * CHANNELS, 6, generator=generator, dtype=torch.float64)
+    expected = inputs @ prior.weights
+    noise = torch.randn(expected.shape, generator=generator, dtype=torch.float64) * expected.std(dim=0)
+    shapes = (inputs @ other if follows else (expected + 0.5 * noise) @ codes).float()
     fitted = []
     for usual, others in ((10.0, (30.0, 100.0)), (best, ())):
         monkeypatch.setattr(adaptation, "OWN_WEIGHT", usual)

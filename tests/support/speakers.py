@@ -16,7 +16,8 @@ def made_up_prior(seed: int = 0, frames: int = 4000) -> LipPrior:
     inputs = 8 * CHANNELS
     basis, _ = torch.linalg.qr(torch.randn(2 * POINTS, CODES, generator=generator, dtype=torch.float64))
     return LipPrior(
-        weights=torch.randn(inputs, CODES, generator=generator, dtype=torch.float64) / inputs**0.5,
+        # So that displacements have a root mean square of 1, as the prior's have.
+        weights=torch.randn(inputs, CODES, generator=generator, dtype=torch.float64) / (inputs * CODES) ** 0.5,
         precision=frames * torch.eye(inputs, dtype=torch.float64),
         basis=basis.T.unflatten(1, (POINTS, 2)),
     )
