@@ -1,7 +1,7 @@
 """The prior over speakers, adapted to one person by their own film.
 
-The prior says how lips move with speech in general; the film says how far this person's move, in which components, and
-a little of how theirs differ. Both enter one linear regression: the posterior mean under a Gaussian prior.
+The prior predicts how lips move with speech in general; the film gives how far this person's move, in which components,
+and a little of how theirs differ. Both enter one linear regression: the posterior mean under a Gaussian prior.
 """
 
 import numpy as np

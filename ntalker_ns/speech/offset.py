@@ -60,7 +60,7 @@ class SyncCurve:
 
     @property
     def is_confident(self) -> bool:
-        """Whether the peak says anything: high, alone, and not at the end of the range."""
+        """Whether the peak is high, alone, and not at the end of the range."""
         inside = abs(self.lag) < RANGE - 0.5
         return inside and self.peak >= LEAST_CORRELATION and self.margin >= LEAST_MARGIN
 

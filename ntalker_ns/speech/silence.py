@@ -14,7 +14,7 @@ LOUDNESSES = (0.0, 0.3, 0.6)
 """Loudness of the examples above silence, in units of mel features (14 dB)."""
 
 NOISE_LEVELS = (-60.0, -45.0, -35.0)
-"""dBFS of the room noise in examples for extractors that hear sounds."""
+"""dBFS of the room noise in examples of Whisper features."""
 
 CLOSED = 5.0
 """Percentile of the mouth openings up to which a mouth counts as closed."""
