@@ -23,6 +23,7 @@ from ntalker_ns.kernels.reference import (
     mlp,
     occupancy,
     poses,
+    splats,
     surface,
     warp,
 )
@@ -45,12 +46,13 @@ MODULES = {
     "add_samples": "compositing",
     "mark_visible": "occupancy",
     "squared_distance": "surface",
+    "rasterise": "splats",
 }
 """Operations, and the module of a backend that has them."""
 
 KERNELS: dict[Backend, frozenset[str]] = {
-    "numba": frozenset(MODULES) - {"spherical_harmonics", "march_to_capacity"},
-    "triton": frozenset(MODULES) - {"fused_field", "points_along"},
+    "numba": frozenset(MODULES) - {"spherical_harmonics", "march_to_capacity", "rasterise"},
+    "triton": frozenset(MODULES) - {"fused_field", "points_along", "rasterise"},
     "tcnn": frozenset({"encode", "run_mlp"}),
     "reference": frozenset(MODULES) - {"fused_field"},
 }
@@ -118,6 +120,7 @@ class Ops:
     add_samples = staticmethod(compositing.add_samples)
     mark_visible = staticmethod(occupancy.mark_visible)
     squared_distance = staticmethod(surface.squared_distance)
+    rasterise = staticmethod(splats.rasterise)
 
     def __init__(self, device: torch.device | str, backend: Backend = "auto") -> None:
         """

@@ -17,6 +17,24 @@ MIN_DIRECTION = 1e-9
 MIN_TRANSMITTANCE = 1e-4
 """Samples behind which less light than this passes have weight 0."""
 
+NEAR_PLANE = 0.01
+"""Gaussians nearer to the camera than this are not drawn, world units."""
+
+LOW_PASS = 0.3
+"""Variance that is added to projected Gaussians, px^2: narrower ones would fall between pixel centres."""
+
+LEAST_ALPHA = 1.0 / 255.0
+"""Less of a Gaussian is not drawn: no screen shows it."""
+
+MOST_ALPHA = 0.999
+"""No Gaussian covers more: gradients divide by what passes."""
+
+FIELD_MARGIN = 0.15
+"""Projections are linearised inside of the picture and a margin of this part of its width and height."""
+
+LEAST_QUATERNION = 1e-24
+"""Quaternions whose squared length is at most this turn nothing."""
+
 
 @dataclass(frozen=True)
 class Gate:
@@ -185,3 +203,48 @@ class FieldParts(NamedTuple):
     """The frames' channels of each network, (frames, channels)."""
     direction_channels: int
     """Channels of an encoded viewing direction."""
+
+
+@dataclass
+class Gaussians:
+    """Gaussians of one frame; all tensors are differentiable."""
+
+    means: Float[Tensor, "n 3"]
+    """The head's space."""
+    log_scales: Float[Tensor, "n 3"]
+    """Logarithms of the standard deviations along the axes, the head's units."""
+    quaternions: Float[Tensor, "n 4"]
+    """wxyz, from the Gaussian's axes to the head's; of any length."""
+    opacity_logits: Float[Tensor, "n"]
+    """A sigmoid makes opacities of them."""
+    colours: Float[Tensor, "n 3"]
+    """Used as they are."""
+
+
+@dataclass
+class SplatView:
+    """A pinhole camera and the size of its picture."""
+
+    world_to_camera: Float[Tensor, "3 4"]
+    """From the Gaussians' space to the camera's: x right, y up, z back (OpenGL). Differentiable."""
+    fx: float
+    """Px, as the next three."""
+    fy: float
+    cx: float
+    """From the picture's left edge."""
+    cy: float
+    """From the picture's upper edge."""
+    width: int
+    height: int
+
+
+@dataclass
+class Raster:
+    """A picture of Gaussians."""
+
+    colour: Float[Tensor, "h w 3"]
+    """Over black: not divided by the opacity."""
+    opacity: Float[Tensor, "h w"]
+    """In [0, 1]."""
+    depth: Float[Tensor, "h w"]
+    """Distance along the camera's axis times opacity: not divided by it."""
