@@ -51,7 +51,7 @@ MODULES = {
 """Operations, and the module of a backend that has them."""
 
 KERNELS: dict[Backend, frozenset[str]] = {
-    "numba": frozenset(MODULES) - {"spherical_harmonics", "march_to_capacity", "rasterise"},
+    "numba": frozenset(MODULES) - {"spherical_harmonics", "march_to_capacity"},
     "triton": frozenset(MODULES) - {"fused_field", "points_along", "rasterise"},
     "tcnn": frozenset({"encode", "run_mlp"}),
     "reference": frozenset(MODULES) - {"fused_field"},

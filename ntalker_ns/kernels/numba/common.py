@@ -35,7 +35,15 @@ def kernel(function: Callable[..., None]) -> Any:
     numba notices changes of the kernel's own file, but not of inlined functions in others. So cached code that is older
     than any of the package's numba modules is removed.
     """
-    compiled = njit(parallel=True, fastmath=FASTMATH, cache=True)(function)
+    return register(njit(parallel=True, fastmath=FASTMATH, cache=True)(function))
+
+
+def register(compiled: Any) -> Any:
+    """Forgets outdated cached code of a kernel, and announces its compilation.
+
+    Args:
+        compiled: the function, with `cache=True`.
+    """
     forget_outdated(compiled, max(source.stat().st_mtime for source in _KERNELS.glob("*.py")))
     _kernels.add(compiled)
     return compiled
