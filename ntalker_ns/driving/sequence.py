@@ -9,13 +9,13 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64, UInt8
 
+from ntalker_ns import __version__
 from ntalker_ns.audio.clock import frame_times, mirrored_replay
 from ntalker_ns.audio.features import FeatureInfo, check_windows
 from ntalker_ns.data.images import read_picture
@@ -244,7 +244,7 @@ class DrivingSequence:
         arrays = {"clip_is_train": self.clip_is_train, **_arrays("track", self.track), **_arrays("rig", self.rig)}
         description = {
             "format_version": FORMAT_VERSION,
-            "written_by": _program(),
+            "written_by": f"ntalker_ns {__version__}",
             "keypoints": {name: [float(x) for x in point] for name, point in self.rig.keypoints.items()},
             "camera": asdict(self.camera),
             "feature_info": self.feature_info.to_dict(),
@@ -288,10 +288,6 @@ class DrivingSequence:
         )
 
 
-def _program() -> str:
-    return f"ntalker_ns {version('ntalker_ns')}"
-
-
 def _arrays(part: str, values: Track | Rig) -> dict[str, np.ndarray]:
     """The array fields of a part, by `part.name`."""
     named = {f"{part}.{each.name}": getattr(values, each.name) for each in fields(values)}
@@ -312,7 +308,8 @@ def _read_description(path: Path) -> dict[str, Any]:
     if found != FORMAT_VERSION:
         raise NTalkerError(
             f"{path} was written by {description.get('written_by', 'an earlier ntalker_ns')} in format {found}, but "
-            f"{_program()} reads format {FORMAT_VERSION}: train the run again, or use the version that wrote it."
+            f"ntalker_ns {__version__} reads format {FORMAT_VERSION}: train the run again, or use the version that "
+            "wrote it."
         )
     return description
 

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from rich.table import Table
 
-from ntalker_ns.console import progress_bar
+from ntalker_ns.console import progress_bar, track
 from ntalker_ns.data.head_removal import HEAD
 from ntalker_ns.data.regions import region_errors, region_psnr
 from ntalker_ns.media.frame_indices import evenly_spaced
@@ -25,10 +25,10 @@ PEER = "nerfacto (torch)"
 class CurveSizes:
     """Training time, and what is compared."""
 
-    seconds: float = 120.0
-    """Training time of each method after its first step."""
+    seconds: float | None = 120.0
+    """Training time of each method after its first step; None: ours to the end of its schedule, without nerfacto."""
     points: int = 8
-    """Number of measurements, evenly spaced in time; measuring does not count as training time."""
+    """Number of measurements, evenly spaced in time or steps; measuring does not count as training time."""
     peer_rays: int = 4096
     """Rays of a step of nerfacto; 4096 is its preset."""
     frames: int = 4
@@ -95,9 +95,11 @@ def measure_curves(ours: Training, sizes: CurveSizes) -> Curves:
         sizes: how long, and what is scored.
     """
     frames = held_out(ours.pipeline, sizes)
-    curves = {"ours": _curve(ours, frames, sizes, "Training ours")}
+    if sizes.seconds is None:
+        return Curves({"ours": _curve_to_end(ours, frames, sizes.points)})
+    curves = {"ours": _curve(ours, frames, sizes.seconds, sizes.points, "Training ours")}
     peer = start_nerfacto(ours.config, sizes.peer_rays)
-    curves[PEER] = _curve(peer, frames, sizes, "Training nerfacto")
+    curves[PEER] = _curve(peer, frames, sizes.seconds, sizes.points, "Training nerfacto")
     return Curves(curves)
 
 
@@ -114,7 +116,9 @@ def measure_beside_run(config: Any, pipeline: Any, sizes: CurveSizes) -> tuple[t
     """
     frames = held_out(pipeline, sizes)
     ours = scores(pipeline, frames)
-    return ours, _curve(start_nerfacto(config, sizes.peer_rays), frames, sizes, "Training nerfacto")
+    assert sizes.seconds is not None
+    peer = start_nerfacto(config, sizes.peer_rays)
+    return ours, _curve(peer, frames, sizes.seconds, sizes.points, "Training nerfacto")
 
 
 def held_out(pipeline: Any, sizes: CurveSizes) -> list[HeldOut]:
@@ -130,17 +134,30 @@ def held_out(pipeline: Any, sizes: CurveSizes) -> list[HeldOut]:
     return frames
 
 
-def _curve(training: Training, frames: list[HeldOut], sizes: CurveSizes, description: str) -> list[CurvePoint]:
+def _curve_to_end(training: Training, frames: list[HeldOut], count: int) -> list[CurvePoint]:
+    """Trains to the end of the method's schedule."""
+    points, spent = [], 0.0
+    training.step()
+    ends = np.linspace(training.steps, training.config.max_num_iterations, count + 1).round().astype(int)[1:]
+    for end in track(ends, "Training ours"):
+        steps = int(end) - training.steps
+        # Not synchronised in between: the host runs ahead of a GPU, as in a training.
+        spent += timed(training.step, training.device, steps) * steps
+        points.append(CurvePoint(spent, training.steps, *scores(training.pipeline, frames)))
+    return points
+
+
+def _curve(training: Training, frames: list[HeldOut], seconds: float, count: int, description: str) -> list[CurvePoint]:
     points = []
     spent = 0.0
     # It caches frames and compiles kernels, once for a machine and a data set.
     training.step()
     with progress_bar() as bar:
-        task = bar.add_task(description, total=round(sizes.seconds))
-        for wanted in np.linspace(0.0, sizes.seconds, sizes.points + 1)[1:]:
+        task = bar.add_task(description, total=round(seconds))
+        for wanted in np.linspace(0.0, seconds, count + 1)[1:]:
             while spent < wanted:
                 spent += timed(training.step, training.device)
-                bar.update(task, completed=min(round(spent), round(sizes.seconds)))
+                bar.update(task, completed=min(round(spent), round(seconds)))
             points.append(CurvePoint(spent, training.steps, *scores(training.pipeline, frames)))
     return points
 

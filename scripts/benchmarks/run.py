@@ -24,6 +24,8 @@ import tyro
 from ntalker_ns.cli.run import run_command
 from ntalker_ns.errors import NTalkerError
 from scripts.benchmarks.curve import CurveSizes
+from scripts.benchmarks.diffusion import DiffusionSizes
+from scripts.benchmarks.edits import EditSizes
 from scripts.benchmarks.encodings import EncodingSizes
 from scripts.benchmarks.frames import FrameSizes
 from scripts.benchmarks.kernels import KernelSizes
@@ -33,7 +35,7 @@ from scripts.benchmarks.steps import StepSizes
 if TYPE_CHECKING:
     from scripts.benchmarks.training import Training
 
-Section = Literal["encodings", "kernels", "curve", "step", "frames", "precision"]
+Section = Literal["encodings", "kernels", "curve", "step", "frames", "precision", "editor", "edit"]
 
 
 @dataclass
@@ -44,7 +46,8 @@ class Benchmark:
     """Sections, in this order. encodings: the hash grids' backends. kernels: every Triton kernel, first
     checked against its reference (CUDA). curve: held-out PSNR over training time. step: a training step, the breakdown
     of its time, its memory. frames: rendering. precision: loss of quality in half precision. The last three take the
-    head that curve trained, where it comes before."""
+    head that curve trained, where it comes before. editor: the paper's diffusion model with random weights. edit: a
+    whole edit of the run of --load-config."""
     data: Path | None = None
     """Data set; needed by curve, and by step, frames and precision where no run is loaded."""
     load_config: Path | None = None
@@ -67,6 +70,12 @@ class Benchmark:
     """Sizes of the section frames."""
     precision: PrecisionSizes = field(default_factory=PrecisionSizes)
     """Sizes of the section precision."""
+    editor: DiffusionSizes = field(default_factory=DiffusionSizes)
+    """Sizes of the section editor."""
+    edit: EditSizes = field(default_factory=EditSizes)
+    """Sizes of the section edit."""
+    keep: Path | None = None
+    """Folder to keep the trained run in; by default none is kept."""
     repeats: int = 10
     """Rounds of encodings and kernels, in which each case is run once; the fastest counts, since other programs only
     slow a run down."""
@@ -90,15 +99,18 @@ class Benchmark:
                 result = bench.measure(section)
                 found[section] = result.to_dict()
                 Console().print(result.table())
-        if self.json:
-            settings = {name: str(value) for name, value in dataclasses.asdict(self).items() if name != "json"}
-            write_json(self.json, {"machine": machine(device), "settings": settings, "sections": found})
+                if self.json:
+                    # After each section: a machine that is lent for minutes may be gone before the last one ends.
+                    settings = {name: str(value) for name, value in dataclasses.asdict(self).items() if name != "json"}
+                    write_json(self.json, {"machine": machine(device), "settings": settings, "sections": found})
         bench.require_agreement()
 
     def _check(self) -> None:
         """Checks the options before anything is measured."""
         if self.data is None and "curve" in self.sections:
             raise NTalkerError("The section curve trains: give --data with the folder that ntalker process wrote.")
+        if self.load_config is None and "edit" in self.sections:
+            raise NTalkerError("The section edit edits a trained head: give --load-config with its config.yml.")
         heads = [section for section in self.sections if section in ("step", "frames", "precision")]
         if self.data is None and self.load_config is None and heads:
             raise NTalkerError(f"A head is needed for {', '.join(heads)}: give --load-config, or --data to train one.")
@@ -121,6 +133,8 @@ class Bench:
             "step": self._step,
             "frames": self._frames,
             "precision": self._precision,
+            "editor": self._editor,
+            "edit": self._edit,
         }
         return sections[section]()
 
@@ -147,6 +161,8 @@ class Bench:
         training = self._start()
         curves = measure_curves(training, self._options.curve)
         self._trained = training
+        if self._options.keep is not None:
+            training.trainer.save_checkpoint(training.steps - 1)
         return curves
 
     def _step(self) -> Any:
@@ -164,13 +180,24 @@ class Bench:
 
         return measure_precision(self._head(), self._options.precision)
 
+    def _editor(self) -> Any:
+        from scripts.benchmarks.diffusion import measure_diffusion
+
+        return measure_diffusion(self._options.editor, self._device, self._folder)
+
+    def _edit(self) -> Any:
+        from scripts.benchmarks.edits import measure_edits
+
+        assert self._options.load_config is not None
+        return measure_edits(self._options.load_config, self._folder, self._device, self._options.edit)
+
     def _start(self) -> "Training":
         from scripts.benchmarks.training import start_ours
 
         options = self._options
         assert options.data is not None
         changes = {} if options.max_num_iterations is None else {"max_num_iterations": options.max_num_iterations}
-        return start_ours(options.method, options.data, self._folder, self._device, **changes)
+        return start_ours(options.method, options.data, options.keep or self._folder, self._device, **changes)
 
     def _head(self) -> "Training":
         """The run that is loaded, the head that curve trained, or one that is trained now."""
