@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from ntalker_ns.data.training_rays import EditInputs, TrainingRays
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.field.talker_field import FrameConditions
 from ntalker_ns.refinement.discriminator import PatchDiscriminator
 from ntalker_ns.refinement.losses import (
     EditLossWeights,
@@ -27,9 +26,9 @@ from ntalker_ns.refinement.losses import (
 )
 from ntalker_ns.refinement.network import RefinementNetwork, refine
 from ntalker_ns.refinement.vgg import VGGFeatures, load_vgg
-from ntalker_ns.rendering.losses import STEP, StepOutputs, occlusion_prior
+from ntalker_ns.rendering.losses import STEP
 from ntalker_ns.rendering.portrait import SurroundingsKind
-from ntalker_ns.talker_model import TalkerModel, TalkerModelConfig
+from ntalker_ns.talker_model import TalkerModel, TalkerModelConfig, samples_per_ray
 from ntalker_ns.training.transfers import to_device
 
 DISCRIMINATOR = "discriminator."
@@ -73,10 +72,9 @@ class EditModel(TalkerModel):
         self.refinement_weight = ViewerSlider("Refinement weight", self.config.refinement_weight, 0.0, 1.0, 0.01)
 
     def get_param_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Fields, refinement and discriminator; frame codes and pose corrections are not trained."""
+        """The base's, refinement and discriminator; frame codes and pose corrections are not trained."""
         groups = super().get_param_groups()
-        learning = {name: groups[name] for name in ("grids", "networks", "torso", "background")}
-        return learning | {
+        return {name: group for name, group in groups.items() if name not in ("codes", "poses")} | {
             "refinement": list(self.refinement.parameters()),
             "discriminator": list(self.discriminator.parameters()),
         }
@@ -110,7 +108,7 @@ class EditModel(TalkerModel):
         frames: Int[Tensor, "frames"],
         poses: Float[Tensor, "frames 3 4"] | None = None,
         from_clip: bool | None = None,
-    ) -> FrameConditions:
+    ) -> Any:
         """The conditions of rendering, in training too."""
         return super()._conditions(frames, poses, from_clip=False)
 
@@ -156,12 +154,12 @@ class EditModel(TalkerModel):
         if "lip_mask" in batch:
             plain = torch.zeros_like(edited)
             metrics["lip_edges"] = lip_edge_loss(outputs["rendered"].detach(), plain, batch["lip_mask"])
-        return metrics | {"samples_per_ray": outputs["samples_per_ray"]}
+        return metrics | samples_per_ray(outputs)
 
     def get_loss_dict(
         self, outputs: dict[str, Any], batch: dict[str, Any], metrics_dict: dict[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
-        """The weighted terms of the loss, see `edit_losses`, and the occlusion prior.
+        """The weighted terms of the loss, see `edit_losses`, and the head's regularizers.
 
         Args:
             outputs: of `get_outputs`.
@@ -172,11 +170,7 @@ class EditModel(TalkerModel):
             return super().get_loss_dict(outputs, batch, metrics_dict)
         patch = PatchOutputs(**{one.name: outputs[one.name] for one in fields(PatchOutputs)})
         losses = edit_losses(self.config, patch, PatchTargets(**batch), self._outside.get("vgg"))
-        step: StepOutputs = outputs[STEP]
-        if step.occlusion is not None:
-            prior = occlusion_prior(step.occlusion, self.config.step_size, len(step.rgb))
-            losses["occlusion"] = self.config.occlusion_weight * prior
-        return losses
+        return losses | self.head.regularizers(outputs[STEP])
 
     @torch.no_grad()
     def get_outputs_for_camera(

@@ -43,7 +43,7 @@ class EditPipeline(TalkerPipeline):
         super().__init__(config, device, **kwargs)
         self.supervision: Supervision | NoSupervision = NoSupervision()
 
-    def _head(self) -> EditModel:
+    def _talker(self) -> EditModel:
         """The model, typed."""
         model = self.model
         assert isinstance(model, EditModel)
@@ -51,16 +51,16 @@ class EditPipeline(TalkerPipeline):
 
     def load_features(self) -> None:
         """Loads the network of the perceptual and the style loss; see `EditModel.load_feature_network`."""
-        self._head().load_feature_network()
+        self._talker().load_feature_network()
 
     def drive(self, sequence: DrivingSequence) -> None:
         """Drives the head by another sequence while it is edited."""
-        self._head().set_driving(sequence)
+        self._talker().set_driving(sequence)
 
     def plate(self, camera: Cameras) -> Float32[np.ndarray, "h w 3"]:
         """The background without the person, as seen by a camera at the position of the clip's."""
         host = torch.device("cpu")
-        return self._head().portrait.image_plane.plate(camera.to(host).flatten(), host).numpy()
+        return self._talker().portrait.image_plane.plate(camera.to(host).flatten(), host).numpy()
 
     def load_base(self, state: Mapping[str, Any]) -> None:
         """Loads a base's weights; modules that a base does not have keep their initialisation.
@@ -107,7 +107,7 @@ class EditPipeline(TalkerPipeline):
         bundle, batch = self.supervision.patch(step, distributed.rank(), self.device)
         return self.take_step(bundle, batch)
 
-    def updates_occupancy(self, step: int) -> bool:
+    def adapts_head(self, step: int) -> bool:
         """Not on lip patches: cells that their rays do not reach would be marked invisible and closed.
 
         Args:

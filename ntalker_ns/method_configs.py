@@ -11,6 +11,7 @@ from ntalker_ns.editing.plan import EditConfig
 from ntalker_ns.field.talker_field import TalkerFieldConfig
 from ntalker_ns.field.torso_field import TorsoFieldConfig
 from ntalker_ns.rendering.portrait import PortraitConfig
+from ntalker_ns.rendering.splat_head import SplatConfig
 from ntalker_ns.run_folder import written_by_earlier_version
 from ntalker_ns.stock import print_as_sentence
 from ntalker_ns.talker_datamanager import TalkerDataManagerConfig
@@ -26,12 +27,12 @@ print_as_sentence(written_by_earlier_version)
 
 
 def _optimizers(
-    grids: float, networks: float, others: float = 1.0, betas: tuple[float, float] = (0.9, 0.999)
+    head: dict[str, float], others: float = 1.0, betas: tuple[float, float] = (0.9, 0.999)
 ) -> dict[str, dict]:
-    """Adam with a short warm-up and a cosine decay for each parameter group; `others` scales the rates of the other
-    groups."""
-    rates = {"codes": 1e-3, "poses": 2e-4, "torso": 1e-2, "background": 2e-3}
-    rates = {"grids": grids, "networks": networks} | {name: others * rate for name, rate in rates.items()}
+    """Adam with a short warm-up and a cosine decay for each parameter group; `others` scales the rates of groups that
+    are not the head's."""
+    rates = {"poses": 2e-4, "torso": 1e-2, "background": 2e-3}
+    rates = head | {name: others * rate for name, rate in rates.items()}
     return {
         name: {
             "optimizer": FusedAdamConfig(lr=rate, betas=betas),
@@ -47,8 +48,8 @@ def _viewer() -> ViewerConfig:
 
 
 def _edit_optimizers(edit: EditConfig, grids: float, networks: float, around: float, refinement: float) -> dict:
-    """The same for an edit: fields, surroundings, refinement and its discriminator."""
-    rates = {"grids": grids, "networks": networks, "torso": around, "background": around}
+    """The same for an edit of any head: surroundings, refinement and its discriminator too."""
+    rates = {"grids": grids, "networks": networks, "gaussians": 5e-3, "torso": around, "background": around}
     rates |= {"refinement": refinement, "discriminator": 2e-4}
     optimizers = {name: FusedAdamConfig(lr=rate) for name, rate in rates.items()}
     # A pixel's gradient is its error over the pixels of a patch. Behind the person it is a thousandth of that or less,
@@ -82,7 +83,7 @@ ntalker_base = MethodSpecification(
             # RAD-NeRF's last phase; the small preset gains nothing from it without LPIPS weights.
             lips=LipsPhaseConfig(fraction=0.1),
         ),
-        optimizers=_optimizers(grids=5e-3, networks=2e-3),
+        optimizers=_optimizers({"grids": 5e-3, "networks": 2e-3, "codes": 1e-3}),
         viewer=_viewer(),
     ),
     description="A talking head from a clip of somebody speaking.",
@@ -123,10 +124,49 @@ ntalker_base_small = MethodSpecification(
             # Steps have fixed costs; with more samples, there are too few steps for the lips.
             target_samples=72_000,
         ),
-        optimizers=_optimizers(grids=1.4e-2, networks=5.6e-3, others=1.4, betas=(0.9, 0.99)),
+        optimizers=_optimizers({"grids": 1.4e-2, "networks": 5.6e-3, "codes": 1.4e-3}, others=1.4, betas=(0.9, 0.99)),
         viewer=_viewer(),
     ),
     description="A talking head from a clip, for a laptop: 256 px, minutes on a CPU.",
+)
+
+ntalker_splat = MethodSpecification(
+    config=TalkerTrainerConfig(
+        method_name="ntalker-splat",
+        max_num_iterations=4_000,
+        steps_per_save=2_000,
+        steps_per_eval_image=1_000,
+        steps_per_eval_batch=0,
+        steps_per_eval_all_images=10_000,
+        pipeline=TalkerPipelineConfig(
+            datamanager=TalkerDataManagerConfig(dataparser=TalkerDataParserConfig(), whole_frames=True),
+            model=TalkerModelConfig(splats=SplatConfig()),
+        ),
+        optimizers=_optimizers({"gaussians": 1e-2}),
+        viewer=_viewer(),
+    ),
+    description="A talking head of Gaussians from a clip: real time on a CPU.",
+)
+
+ntalker_splat_small = MethodSpecification(
+    config=TalkerTrainerConfig(
+        method_name="ntalker-splat-small",
+        max_num_iterations=1_500,
+        steps_per_save=1_000,
+        steps_per_eval_image=500,
+        steps_per_eval_batch=0,
+        steps_per_eval_all_images=100_000,
+        pipeline=TalkerPipelineConfig(
+            datamanager=TalkerDataManagerConfig(dataparser=TalkerDataParserConfig(image_size=256), whole_frames=True),
+            model=TalkerModelConfig(
+                splats=SplatConfig(num_gaussians=10_000),
+                portrait=PortraitConfig(torso=TorsoFieldConfig(max_resolution=192, log2_hashmap_size=16)),
+            ),
+        ),
+        optimizers=_optimizers({"gaussians": 1e-2}, others=1.4, betas=(0.9, 0.99)),
+        viewer=_viewer(),
+    ),
+    description="The same for a laptop: 256 px, a minute or two on a CPU.",
 )
 
 ntalker_edit = MethodSpecification(

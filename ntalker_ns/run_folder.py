@@ -26,7 +26,9 @@ from ntalker_ns.errors import NTalkerError
 DRIVING_FOLDER = "driving"
 """Where a run folder keeps its driving sequence."""
 BASE_METHOD = "ntalker-base"
-"""Prefix of the methods whose newest run is edited."""
+"""The method that a user without a head is told of."""
+BASE_METHODS = ("ntalker-base", "ntalker-splat")
+"""Prefixes of the methods whose newest run is edited."""
 BEFORE = "ntalker_ns before 0.2"
 """Versions whose runs do not record a version."""
 
@@ -74,7 +76,7 @@ def find_run(named: Path | None, output_dir: Path) -> Run:
 
     Args:
         named: a run folder, its config.yml, or a checkpoint; None takes the newest completed run of an ntalker-base
-            method under the output folder.
+            or ntalker-splat method under the output folder.
         output_dir: where runs are.
 
     Raises:
@@ -91,13 +93,13 @@ def find_run(named: Path | None, output_dir: Path) -> Run:
 
 
 def newest_run(output_dir: Path) -> Run:
-    """The newest completed run of any ntalker-base method, by the start times that run folders are named after.
+    """The newest completed run of any `BASE_METHODS`, by the start times that run folders are named after.
 
     Raises:
         NTalkerError: there is none.
     """
     root = absolute(output_dir)
-    configs = root.glob(f"*/{BASE_METHOD}*/*/config.yml")
+    configs = [path for method in BASE_METHODS for path in root.glob(f"*/{method}*/*/config.yml")]
     unfinished = 0
     for path in sorted(configs, key=lambda path: (path.parent.name, path), reverse=True):
         try:

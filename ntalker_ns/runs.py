@@ -324,6 +324,8 @@ def method_config(method: str = "ntalker-base-small", **overrides: Any) -> Any:
     known = (
         method_configs.ntalker_base,
         method_configs.ntalker_base_small,
+        method_configs.ntalker_splat,
+        method_configs.ntalker_splat_small,
         method_configs.ntalker_edit,
         method_configs.ntalker_edit_small,
     )

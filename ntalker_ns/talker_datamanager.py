@@ -19,7 +19,7 @@ from torch.profiler import record_function
 
 from ntalker_ns.data import pixel_sampling
 from ntalker_ns.data.images import scaled_boxes
-from ntalker_ns.data.training_rays import ClipInputs, SurroundingsPixels, TrainingRays
+from ntalker_ns.data.training_rays import ClipInputs, PixelWindow, SurroundingsPixels, TrainingRays
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.talker_dataparser import TalkerDataParserConfig
 from ntalker_ns.talker_dataset import TalkerDataset
@@ -61,6 +61,9 @@ class TalkerDataManagerConfig(VanillaDataManagerConfig):
     pixels."""
     patch_region: PatchRegion = "face"
     """Where the centres of patches lie: in the face box, in the lip box, or anywhere."""
+    whole_frames: bool = False
+    """A training step takes all pixels of a single frame, instead of rays_per_step rays of several: heads of Gaussians
+    need it."""
     surroundings_pixels: int = 2048
     """Pixels per training step, anywhere in the frames, for torso and background."""
     surroundings_interval: int = 2
@@ -190,8 +193,15 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
         self.train_count += 1
         dataset, rng = self.train_dataset, self._train_rng
         frames = self.config.frames_per_step if patches is None else max(1, rays // patches.size**2)
-        frames = max(1, min(frames, len(dataset)))
-        each = max(1, rays // frames) if patches is None else patches.size**2
+        whole = patches is None and self.config.whole_frames
+        frames = 1 if whole else max(1, min(frames, len(dataset)))
+        each = (
+            dataset.size[0] * dataset.size[1]
+            if whole
+            else max(1, rays // frames)
+            if patches is None
+            else patches.size**2
+        )
         chances = pixel_sampling.frame_chances(dataset.driving.track.eye_openness[dataset.frame_indices])
         chosen = rng.choice(len(dataset), frames, replace=False, p=chances)
         bundle, batch = self._sample(dataset, rng, chosen, each, patches)
@@ -208,7 +218,8 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
         """The same of one held-out frame; camera_indices are those of the held-out split."""
         self.eval_count += 1
         chosen = self._eval_rng.integers(len(self.eval_dataset), size=1)
-        rays = self.get_eval_rays_per_batch()
+        width, height = self.eval_dataset.size
+        rays = width * height if self.config.whole_frames else self.get_eval_rays_per_batch()
         return self._sample(self.eval_dataset, self._eval_rng, chosen, rays, self.config.patches)
 
     def next_eval_image(self, step: int) -> tuple[Cameras, dict[str, Any]]:
@@ -266,11 +277,12 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
             rays = slice(i * rays_per_frame, (i + 1) * rays_per_frame)
             spans = store.head_spans[index]
             boxes = {"face": face_boxes[i], "lips": lip_boxes[i], "any": None}
-            x[rays], y[rays] = (
-                self._pixels(rng, rays_per_frame, spans, lip_boxes[i], dataset.size)
-                if patches is None
-                else _patch(rng, patches, boxes[patches.region], dataset.size)
-            )
+            if patches is not None:
+                x[rays], y[rays] = _patch(rng, patches, boxes[patches.region], dataset.size)
+            elif self.config.whole_frames:
+                y[rays], x[rays] = np.divmod(np.arange(rays_per_frame), dataset.size[0])
+            else:
+                x[rays], y[rays] = self._pixels(rng, rays_per_frame, spans, lip_boxes[i], dataset.size)
         columns = Columns(len(x), SEEN | RAYS | {"times": 1})
         labels = self._look(dataset, chosen, x, y, columns)
         self._cast(dataset, driving_indices, x, y, columns)
@@ -288,6 +300,7 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
                 place=values["place"],
                 plate=values["plate"],
                 headless=values["headless"],
+                windows=self._windows(dataset, driving_indices, x, y, patches),
             ),
         )
         batch = {
@@ -317,6 +330,26 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
             labels=labels,
             frames=self._tensor(dataset.frame_indices[chosen]),
         )
+
+    def _windows(
+        self,
+        dataset: TalkerDataset,
+        frames: Int[np.ndarray, " f"],
+        x: Int[np.ndarray, " r"],
+        y: Int[np.ndarray, " r"],
+        patches: Patches | None,
+    ) -> list[PixelWindow]:
+        """The rectangles of frames (of the driving sequence), where their rays are rectangles."""
+        if patches is None and not self.config.whole_frames:
+            return []
+        size = dataset.size if patches is None else (patches.size, patches.size)
+        intrinsics = dataset.driving.camera.resized(dataset.size).intrinsics
+        poses = self._tensor(dataset.driving.track.camera_to_worlds[frames])
+        firsts = range(0, len(x), size[0] * size[1])
+        corners = [(int(x[first]), int(y[first])) for first in firsts]
+        return [
+            PixelWindow.of_pixels(pose, intrinsics, corner, size) for pose, corner in zip(poses, corners, strict=True)
+        ]
 
     @staticmethod
     def _look(

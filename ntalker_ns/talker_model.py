@@ -1,11 +1,12 @@
 """The talking head as a nerfstudio model: rays or a camera with a time in, colours out."""
 
 import math
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
-import numpy as np
 import torch
+import tyro
 from jaxtyping import Float, Int
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
@@ -14,6 +15,7 @@ from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttrib
 from nerfstudio.models.base_model import Model, ModelConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from ntalker_ns.audio.clock import frames_of_times
 from ntalker_ns.data.clip import Clip
@@ -21,87 +23,49 @@ from ntalker_ns.data.regions import psnr, region_errors, region_masks
 from ntalker_ns.data.training_rays import ClipInputs, TrainingRays
 from ntalker_ns.driving.controls import controlled
 from ntalker_ns.driving.sequence import DrivingSequence
-from ntalker_ns.face.shell import MOUTH, FaceShell
-from ntalker_ns.field.pose_refinement import CachedPoseMap, PoseRefinement
-from ntalker_ns.field.talker_field import FrameConditions, TalkerField, TalkerFieldConfig
+from ntalker_ns.face.shell import FaceShell
+from ntalker_ns.field.pose_refinement import PoseRefinement
 from ntalker_ns.kernels.backend import Backend
 from ntalker_ns.kernels.ops import Ops
-from ntalker_ns.kernels.ragged import compact
-from ntalker_ns.rendering.depth_prior import OPAQUE, stratified_rays
-from ntalker_ns.rendering.head_renderer import HeadRenderer
-from ntalker_ns.rendering.losses import (
-    STEP,
-    FaceSurface,
-    LossWeights,
-    OcclusionPoints,
-    Regularized,
-    StepOutputs,
-    base_losses,
-)
-from ntalker_ns.rendering.occupancy import OccupancyGrid
+from ntalker_ns.rendering.depth_prior import stratified_rays
+from ntalker_ns.rendering.field_head import FieldHead, FieldHeadConfig
+from ntalker_ns.rendering.head import FaceInputs, Head
+from ntalker_ns.rendering.losses import STEP, StepOutputs, portrait_losses
 from ntalker_ns.rendering.portrait import Portrait, PortraitConfig, SurroundingsKind
-from ntalker_ns.rendering.rays import camera_rays
-from ntalker_ns.rendering.static_cache import StaticCameraCache, lens
-from ntalker_ns.rendering.visual_hull import carve
+from ntalker_ns.rendering.splat_head import SplatConfig, SplatHead
 from ntalker_ns.speech.lip_model import create_lip_model
 from ntalker_ns.speech.silence import silence_examples
 from ntalker_ns.training.threads import keep_freed_memory, limit_threads
 from ntalker_ns.training.transfers import DeviceCopy, to_device
-from ntalker_ns.training.versioned import Snapshot
 from ntalker_ns.viewer import PortraitControls
 
-CPU_CHUNK = 1 << 15
-"""Most rays of a picture that a CPU renders at a time, so that their data stay in its caches."""
+COMPOSITED = 4096
+"""About how many pixels of a whole picture are composited with torso and background in a step."""
 
 
 @dataclass
-class TalkerModelConfig(LossWeights, ModelConfig):
-    """A talking radiance field over a torso and a background."""
+class TalkerModelConfig(FieldHeadConfig, ModelConfig):
+    """A talking head over a torso and a background."""
 
     _target: type = field(default_factory=lambda: TalkerModel)
+    splats: Annotated[SplatConfig | None, tyro.conf.AvoidSubcommands, tyro.conf.arg(name="")] = None
+    """A head of Gaussians instead of a radiance field, whose options then have no effect."""
     portrait: PortraitConfig = field(default_factory=PortraitConfig)
     """Torso and background around the head."""
-    field: TalkerFieldConfig = field(default_factory=TalkerFieldConfig)
-    """Sizes of the radiance field."""
     backend: Backend = "auto"
     """What computes every operation: reference (plain torch), numba (CPU), triton or tcnn (CUDA); auto takes the
     fastest that runs on the device. Operations that a backend lacks fall back: tcnn to triton, all to reference."""
-    coarse_fraction: float = 0.0
-    """Fraction of the training, 0 to 1, over which the finer half of the grid levels is enabled, level by level: coarse
-    pictures pull poses and shapes from further away. 0: all levels from the start."""
-    occupancy_resolution: int = 128
-    """Cells along an edge of the occupancy grid."""
-    occupancy_interval: int = 16
-    """Steps between two updates of the occupancy grid."""
-    occupancy_cells: int = 65536
-    """Cells whose density is queried in an update."""
-    occupancy_weight: float = 0.01
-    """Smallest compositing weight, over the samples of recent training rays, of a cell that stays open."""
-    occupancy_opacity: float = 0.01
-    """Smallest opacity of one step through a cell that stays open."""
-    step_size: float = 0.0125
-    """Distance between the samples of a ray in world units; the box is 2 wide."""
-    max_samples: int = 32
-    """Most samples of a ray, after skipping empty cells."""
     refine_poses: bool = True
     """Refine the tracked poses while training."""
-    occlusion_depth: float = 0.12
-    """Depth of the occlusion prior behind the surface, world units."""
-    occlusion_fraction: float = 0.1
-    """Fraction of the rays, 0 to 1, that get a point of the occlusion prior."""
-    occlusion_interval: int = 4
-    """The prior is evaluated on average every N steps, on N times as many points (launch cost dominates)."""
     lip_noise: float = 0.1
     """Standard deviation of noise on the measured lip shapes in training, in units of their first component's."""
-    eval_num_rays_per_chunk: int = 1 << 18
-    """Most rays of a picture rendered at a time: a few GB on a GPU; a CPU renders fewer."""
 
 
 class TalkerModel(Model):
     """A talking head. Audio, eyes and poses come from a driving sequence, at the camera's time."""
 
     config: TalkerModelConfig
-    _mouth: Tensor
+    head: Head
 
     def populate_modules(self) -> None:
         """Builds head, portrait and the regression of lips for the driving sequence."""
@@ -112,27 +76,17 @@ class TalkerModel(Model):
         rig, track = sequence.rig, sequence.track
         # nerfstudio's pipeline names the device that it moves the model to.
         self.ops = Ops(self.kwargs.get("device", "cpu"), self.config.backend)
-        self.field = TalkerField(self.config.field, rig, self.ops)
+        splats = self.config.splats
+        self.head = (
+            FieldHead(self.config, rig, frames, self.ops) if splats is None else SplatHead(splats, sequence, self.ops)
+        )
         self.lip_model = create_lip_model(sequence.feature_info, rig.lip_basis, frames)
-        self.occupancy = OccupancyGrid(
-            self.ops, self.config.occupancy_resolution, min_weight=self.config.occupancy_weight
-        )
-        self._renderer = HeadRenderer(
-            self.ops, self.field, self.occupancy, self.config.step_size, self.config.max_samples
-        )
         # With new audio the sequence is a replay; the clip's own poses then come with the checkpoint.
         poses = torch.zeros(frames, 3, 4)
         poses[torch.from_numpy(track.replay)] = torch.from_numpy(track.camera_to_worlds)
         self.pose_refinement = PoseRefinement(poses)
-        self.appearance = nn.Embedding(frames, max(self.config.field.appearance_dim, 1))
-        nn.init.zeros_(self.appearance.weight)
-        self._appearances = CachedPoseMap()
-        self._mouth_radius = MOUTH * rig.eye_distance
-        self.register_buffer("_mouth", torch.tensor(rig.keypoints["mouth"]).float(), persistent=False)
         self.portrait = Portrait(self.config.portrait, sequence, self.ops)
         self.controls = PortraitControls(self.config.portrait.background, self.portrait.set_background, self.set_eyes)
-        self.set_face(None)
-        self._static_camera = StaticCameraCache()
         self._warned_no_time = False
         self.set_driving(sequence)
 
@@ -160,11 +114,8 @@ class TalkerModel(Model):
         self._shown_eyes = DeviceCopy(torch.from_numpy(controlled(self.driving, self.driving, eyes).track.eye_openness))
 
     def get_param_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Parameters by learning rate: hash tables, networks, codes, torso, background and poses."""
-        groups = {
-            "grids": self.field.grid_parameters(),
-            "networks": self.field.network_parameters(),
-            "codes": list(self.appearance.parameters()),
+        """Parameters by learning rate: the head's, torso, background and poses."""
+        groups = self.head.param_groups() | {
             "torso": list(self.portrait.torso.parameters()),
             "background": list(self.portrait.learned.parameters()),
         }
@@ -175,7 +126,7 @@ class TalkerModel(Model):
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes
     ) -> list[TrainingCallback]:
-        """Before the first step, fits lips and occupancy grid to the clip; before each, enables grid levels."""
+        """Before the first step, fits lips and head to the clip; before each, lets the head prepare."""
         pipeline, trainer = training_callback_attributes.pipeline, training_callback_attributes.trainer
         assert pipeline is not None and trainer is not None
         self._read_face(pipeline.datamanager.train_dataset)
@@ -184,9 +135,8 @@ class TalkerModel(Model):
 
         def prepare(step: int) -> None:
             nonlocal ready
-            coarse_steps = self.config.coarse_fraction * trainer.config.max_num_iterations
-            self.field.show_levels(step / coarse_steps if coarse_steps else 1.0)
-            if not ready and not bool(self.occupancy.carved):
+            self.head.before_step(step / trainer.config.max_num_iterations)
+            if not ready and not self.head.fitted:
                 self._fit_to_clip(pipeline.datamanager.train_dataset)
             ready = True
 
@@ -196,46 +146,27 @@ class TalkerModel(Model):
         """Sets the tracked face's surface, if the data set has it."""
         clip: Clip | None = dataset.clip
         if clip is not None and clip.face_shape is not None:
-            self.set_face(FaceShell.around(clip.face_shape, self.occupancy.resolution))
+            self.head.set_face(FaceShell.around(clip.face_shape, self.config.occupancy_resolution))
         elif clip is not None:
             CONSOLE.print(
                 f"[yellow]{clip.folder} has no face_shape.npy: depth is learned from the pictures alone, and side "
                 "views are worse.[/yellow]"
             )
 
-    def set_face(self, shell: FaceShell | None) -> None:
-        """Sets bounds of the head's depth, for training.
-
-        Args:
-            shell: at the model's occupancy resolution; None: unknown.
-        """
-        self.face_shell = shell
-        self._surface = None
-        if shell is not None:
-            depth = torch.from_numpy(shell.surface).float().to(self.device)
-            self._surface = FaceSurface(depth, shell.unit, self.ops)
-
     def _fit_to_clip(self, dataset: Any) -> None:
-        """Marks the training frames, fits the audio-to-lips regression to them, and closes cells outside the head."""
+        """Marks the training frames, and fits the audio-to-lips regression and the head to them."""
         trained = torch.as_tensor(dataset.metadata["frame_indices"]).long()
         windows, shapes = self._features[trained], self._lip_shapes.host[trained]
         openings = self.driving.track.mouth_opening[trained.numpy()]
         self.lip_model.fit(windows, shapes, silence_examples(self.driving.feature_info, shapes.numpy(), openings))
         self.pose_refinement.mark_trained(trained.to(self.device))
-        carve(self.occupancy, dataset, self.face_shell, self.driving.rig.keypoints, self.config.occlusion_depth)
+        self.head.fit_to_clip(dataset)
 
     @torch.no_grad()
-    def update_occupancy(self) -> None:
-        """Opens and closes cells of the occupancy grid by the field's density at a random training frame."""
+    def adapt_head(self, optimizers: Mapping[str, Optimizer]) -> None:
+        """Lets the head adapt to what it has learned, see `Head.adapt`."""
         trained = self._trained_frames()
-        conditions = self._conditions(trained[torch.randint(len(trained), (1,))])
-
-        def density(positions: Tensor) -> Tensor:
-            return self.field.density(positions, replace(conditions, counts=[len(positions)]))
-
-        threshold = -float(np.log1p(-self.config.occupancy_opacity)) / self.config.step_size
-        depth = self.config.occlusion_depth if self.config.occlusion_weight else 0.0
-        self.occupancy.update(density, self.config.occupancy_cells, threshold, depth)
+        self.head.adapt(self._conditions(trained[torch.randint(len(trained), (1,))]), optimizers)
 
     def _predicted_lips(self, frames: Int[Tensor, "frames"]) -> Float[Tensor, "frames lip_dim"]:
         """Lip shapes predicted from the audio at frames of the driving sequence."""
@@ -251,8 +182,8 @@ class TalkerModel(Model):
         frames: Int[Tensor, "frames"],
         poses: Float[Tensor, "frames 3 4"] | None = None,
         from_clip: bool | None = None,
-    ) -> FrameConditions:
-        """The field's conditions for frames.
+    ) -> Any:
+        """The head's conditions for frames.
 
         Args:
             frames: of the driving sequence, on the host; in training maybe on the device.
@@ -262,23 +193,13 @@ class TalkerModel(Model):
         """
         from_clip = self.training if from_clip is None else from_clip
         indices = to_device(frames, self.device)
-        if from_clip:
-            lips, appearance = self._measured_lips(frames), self.appearance(indices)
-        else:
-            own = torch.from_numpy(self.driving.track.camera_to_worlds[frames.numpy()]) if poses is None else poses
-            lips, appearance = self._predicted_lips(frames), self._appearance_by_pose(own)
+        lips = self._measured_lips(frames) if from_clip else self._predicted_lips(frames)
+        if poses is None and not from_clip:
+            poses = torch.from_numpy(self.driving.track.camera_to_worlds[frames.numpy()])
         eyes = (self._eyes if from_clip else self._shown_eyes).on(self.device)[indices][:, None]
         brows = self._brow_shapes.on(self.device)[indices]
-        return FrameConditions(lips, self.field.speech_code(lips), brows, eyes, appearance)
-
-    @torch.no_grad()
-    def _appearance_by_pose(self, poses: Float[Tensor, "frames 3 4"]) -> Float[Tensor, "frames appearance"]:
-        """Appearance codes of any cameras.
-
-        The light stays fixed while the head turns: most of a training frame's code follows from its pose, and the
-        residual is specific to that frame.
-        """
-        return to_device(self._appearances.at(self.pose_refinement, self.appearance.weight, poses), self.device)
+        face = FaceInputs(lips, brows, eyes, indices if from_clip or poses is None else poses)
+        return self.head.conditions(face, self.pose_refinement)
 
     def _frames_of_times(self, times: Float[Tensor, "rays 1"]) -> Int[Tensor, "rays"]:
         """The audio clock: time t in [0, 1] is frame round(t (n - 1)) of the driving sequence."""
@@ -300,73 +221,47 @@ class TalkerModel(Model):
         step = self._render(ray_bundle, self._conditions(inputs.frames), corrections, inputs.headless)
         pixels = inputs.surroundings
         if self.training and pixels is not None:
-            places = (inputs.place, inputs.plate, inputs.frames, ray_bundle.counts)
-            step.composite, layers = self.portrait.composite(step.head, step.opacity, places, pixels)
+            drawn, counts = self._composited(ray_bundle)
+            of_rays = (step.head, step.opacity, inputs.place, inputs.plate)
+            head, opacity, place, plate = (each if drawn is None else each[drawn] for each in of_rays)
+            places = (place, plate, inputs.frames, counts)
+            step.composite, layers = self.portrait.composite(head, opacity, places, pixels)
+            step.composite.drawn = drawn
             step.surroundings = (layers, pixels)
         return step.tensors() | {STEP: step}
+
+    def _composited(self, rays: TrainingRays) -> tuple[Int[Tensor, "drawn"] | None, list[int]]:
+        """The rays of a step that are composited with torso and background, and how many of each frame: all (None), or
+        of a whole picture as many as single rays would be."""
+        if not rays.step.windows:
+            return None, rays.counts
+        return stratified_rays(rays.counts, min(COMPOSITED / len(rays), 1.0), self.device)
 
     def _render(
         self,
         rays: TrainingRays,
-        conditions: FrameConditions,
+        conditions: Any,
         corrections: Float[Tensor, "frames 6"] | None,
         behind: Float[Tensor, "rays 3"],
     ) -> StepOutputs:
         """Renders the head under the frames' pose corrections, over the colours behind it."""
         if not self.config.refine_poses:
             corrections = None
-        counts = rays.counts
-        if len(counts) == 1 and not torch.is_grad_enabled():
-            outputs = self._renderer.picture(rays, conditions, corrections)
-        else:
-            capacity = rays.step.sizes.capacity
-            outputs = self._renderer.rays(rays, counts, conditions, corrections, self.training, capacity)
-        step = StepOutputs(**vars(outputs), rgb=outputs.head + (1.0 - outputs.opacity) * behind)
-        if self.training and rays.step.sizes.occlusion:
-            step.occlusion = self._occlusion_points(rays, conditions, corrections, step)
-        return step
-
-    def _occlusion_points(
-        self,
-        rays: TrainingRays,
-        conditions: FrameConditions,
-        corrections: Float[Tensor, "frames 6"] | None,
-        step: StepOutputs,
-    ) -> OcclusionPoints:
-        """The field at random points behind the surface, except behind the lips: there the mouth is visible."""
-        fraction = min(self.config.occlusion_fraction * self.config.occlusion_interval, 1.0)
-        drawn, counts = stratified_rays(rays.counts, fraction, self.device)
-        depth, opacity = step.depth.detach()[drawn], step.opacity.detach()[drawn]
-        depth = depth + self.config.occlusion_depth * torch.rand_like(depth)
-        to_mouth = rays.origins[drawn] + depth * rays.directions[drawn] - self._mouth
-        hidden = (opacity.squeeze(-1) > OPAQUE) & (to_mouth.norm(dim=-1) > self._mouth_radius)
-        subset = compact(hidden, counts)
-        indices, depth, opacity = (subset.of(each) for each in (drawn, depth.squeeze(-1), opacity))
-        points = self._renderer.behind(rays, subset.counts, conditions, corrections, indices, depth)
-        target = step.head.detach()[indices] / opacity.clamp(min=OPAQUE)
-        return OcclusionPoints(points.density, points.rgb, target, subset)
-
-    def mark_visible(self, step: StepOutputs) -> None:
-        """Records in the occupancy grid which samples of a training step contributed to their pixels."""
-        if step.samples is not None:
-            self.occupancy.mark_visible(step.samples.positions, step.samples.weights.detach())
+        return self.head.step(rays, conditions, corrections, behind)
 
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Tensor]:
         """PSNR of the step's rays, and the mean number of samples per ray."""
         mse = torch.nn.functional.mse_loss(outputs["rgb"].detach(), batch["image"].to(self.device))
-        return {"psnr": -10.0 * torch.log10(mse), "samples_per_ray": outputs["samples_per_ray"]}
+        return {"psnr": -10.0 * torch.log10(mse)} | samples_per_ray(outputs)
 
     def get_loss_dict(
         self, outputs: dict[str, Any], batch: dict[str, Any], metrics_dict: dict[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
-        """The weighted losses, see `base_losses`."""
-        regularized = Regularized(
-            surface=self._surface,
-            step_size=self.config.step_size,
-            pose_corrections=self.pose_refinement.vectors if self.config.refine_poses else None,
-            torso_codes=self.portrait.torso.codes,
-        )
-        return base_losses(outputs[STEP], batch, self.config, regularized)
+        """The weighted losses of the head and of all around it."""
+        corrections = self.pose_refinement.vectors if self.config.refine_poses else None
+        step: StepOutputs = outputs[STEP]
+        around = portrait_losses(step, batch, self.config, corrections, self.portrait.torso.codes)
+        return self.head.losses(step, batch) | around
 
     def _trained_frames(self) -> Int[Tensor, "trained"]:
         """Indices in the driving sequence, on the host."""
@@ -402,37 +297,15 @@ class TalkerModel(Model):
 
     def _picture(self, camera: Cameras, surroundings: SurroundingsKind) -> dict[str, Tensor]:
         """`get_outputs_for_camera` of one flat camera on the host, where its numbers are read."""
-        bundle = camera_rays(camera, self.device)
         frame = int(self._frames_of_times(torch.tensor([[self._time_of(camera)]]))[0])
-        height, width = bundle.origins.shape[:2]
         around = self.portrait.around(frame, camera, surroundings)
-        outputs = self._render_head(bundle.flatten(), frame, camera)
-        opacity = outputs["accumulation"]
-        # rgb first: the viewer shows the first output.
-        outputs = {"rgb": outputs["head"] + (1.0 - opacity) * around.colour.view(-1, 3)} | outputs
-        outputs = {name: values.view(height, width, -1) for name, values in outputs.items()}
-        opacity = outputs["head_opacity"] = outputs["accumulation"]
-        return outputs | around.outputs() | {"opacity": opacity + (1.0 - opacity) * around.opacity}
-
-    def _render_head(self, rays: RayBundle, frame: int, camera: Cameras) -> dict[str, Tensor]:
-        """The head's layer of a picture, ray by ray."""
         pose = camera.camera_to_worlds
-        conditions = self._conditions(torch.tensor([frame]), pose)
-        corrections = self.pose_refinement.of_pose(pose[0]) if self.config.refine_poses else None
-        at_once = self.config.eval_num_rays_per_chunk
-        if self.device.type == "cpu":
-            at_once = min(at_once, CPU_CHUNK)
-
-        def render(chosen: Tensor, marks: bool) -> dict[str, Tensor]:
-            # Slices where all rays are rendered: indexing copies.
-            spans = [slice(first, first + at_once) for first in range(0, len(chosen), at_once)] or [slice(0, 0)]
-            picked = spans if len(chosen) == len(rays) else [chosen[span] for span in spans]
-            parts = [self._renderer.picture(rays[each], conditions, corrections, marks).picture() for each in picked]
-            return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-
-        written = Snapshot((*self.parameters(), *self.buffers()))
-        key = (lens(camera), tuple(pose.flatten().tolist()), written, self.field.picture_type)
-        return self._static_camera.render(key, len(rays), self.device, render)
+        correction = self.pose_refinement.of_pose(pose[0]) if self.config.refine_poses else None
+        outputs = self.head.picture(camera, self._conditions(torch.tensor([frame]), pose), correction)
+        opacity = outputs["head_opacity"] = outputs["accumulation"]
+        # rgb first: the viewer shows the first output.
+        outputs = {"rgb": outputs["head"] + (1.0 - opacity) * around.colour} | outputs
+        return outputs | around.outputs() | {"opacity": opacity + (1.0 - opacity) * around.opacity}
 
     def get_image_metrics_and_images(
         self, outputs: dict[str, Tensor], batch: dict[str, Any]
@@ -458,6 +331,12 @@ class TalkerModel(Model):
         images = {
             "img": torch.cat([truth, rgb], dim=1),
             "accumulation": outputs["accumulation"].expand(-1, -1, 3),
-            "audio_motion": outputs["audio_motion"].clamp(0.0, 1.0).expand(-1, -1, 3),
         }
+        if "audio_motion" in outputs:
+            images["audio_motion"] = outputs["audio_motion"].clamp(0.0, 1.0).expand(-1, -1, 3)
         return metrics, images
+
+
+def samples_per_ray(outputs: dict[str, Any]) -> dict[str, Tensor]:
+    """The metric of that name, of heads whose rays have samples."""
+    return {name: outputs[name] for name in ("samples_per_ray",) if name in outputs}

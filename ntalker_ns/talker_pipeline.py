@@ -16,6 +16,7 @@ from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineC
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
 
 from ntalker_ns.audio.features import FeatureInfo, check_same_kind
 from ntalker_ns.console import track
@@ -35,6 +36,8 @@ from ntalker_ns.viewer import StartInFront, vertical_fov
 
 STRIDE = 0.08
 """Relative change of the number of rays below which recorded steps keep it."""
+OF_FIELDS = ("field.", "occupancy.", "appearance.")
+"""Tensors of radiance fields in checkpoints from when there was no other kind of head."""
 _EXTRA_STATE = "_extra_state"
 """torch's name of `get_extra_state` in a state dict."""
 
@@ -127,28 +130,28 @@ class TalkerPipeline(VanillaPipeline):
         outputs, losses, metrics = self.take_step(rays, batch, on_lips)
         if on_lips:
             losses["lip_patches"] = self._lip_loss(outputs["rgb"], batch["image"].to(self.device))
-        else:
+        elif "samples_per_ray" in metrics:
             # Lip patches do not count: they have more samples per ray and would leave the usual steps fewer rays.
             self.budget.note_samples(metrics["samples_per_ray"])
         metrics["rays_per_step"] = torch.tensor(float(len(rays)))
         return outputs, losses, metrics
 
     def take_step(self, rays: TrainingRays, batch: dict[str, Any], keep_rgb: bool = False) -> StepResult:
-        """The model's outputs, losses and metrics of training rays; updates budget and occupancy grid.
+        """The model's outputs, losses and metrics of training rays; updates budget and head.
 
         Args:
             rays: to render; their sizes are set here.
             batch: their pixels.
             keep_rgb: whether recorded steps return the outputs' rgb.
         """
-        model, each = self._head().config, rays.counts[0]
+        model, each = self._talker().config, rays.counts[0]
         interval = model.occlusion_interval if model.occlusion_weight else None
         rays.step.sizes = self.budget.sizes(each, model.max_samples, interval)
         rays.step.keep_rgb = keep_rgb
         if self._steps is None:
             result = self._compute(rays, batch)
         else:
-            result = self._steps(rays, batch, (rays.step.sizes, self._head().field.active_levels, keep_rgb))
+            result = self._steps(rays, batch, (rays.step.sizes, self._talker().head.step_kind, keep_rgb))
         self.budget.note_capacity(each, result[0].get("max_frame_samples"))
         return result
 
@@ -156,7 +159,7 @@ class TalkerPipeline(VanillaPipeline):
         outputs = self._model(rays)
         metrics = self.model.get_metrics_dict(outputs, batch)
         losses = self.model.get_loss_dict(outputs, batch, metrics)
-        self._head().mark_visible(outputs.pop(STEP))
+        self._talker().head.note_step(outputs.pop(STEP))
         return outputs, losses, metrics
 
     def _recordable(self, rays: TrainingRays, batch: dict[str, Any]) -> StepResult:
@@ -168,7 +171,7 @@ class TalkerPipeline(VanillaPipeline):
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes
     ) -> list[TrainingCallback]:
-        """The model's callbacks, and updates of the occupancy grid.
+        """The model's callbacks, and adaptations of the head.
 
         Args:
             training_callback_attributes: the trainer, for the number of steps.
@@ -176,7 +179,7 @@ class TalkerPipeline(VanillaPipeline):
         Raises:
             NTalkerError: recorded steps are to accumulate gradients.
         """
-        trainer = training_callback_attributes.trainer
+        trainer, optimizers = training_callback_attributes.trainer, training_callback_attributes.optimizers
         assert trainer is not None
         self._num_steps = trainer.config.max_num_iterations
         accumulated = trainer.config.gradient_accumulation_steps.values()
@@ -185,17 +188,18 @@ class TalkerPipeline(VanillaPipeline):
             raise NTalkerError("Recorded steps do not accumulate gradients: leave --pipeline.record-steps away.")
         update = TrainingCallback(
             [TrainingCallbackLocation.AFTER_TRAIN_ITERATION],
-            self._update_occupancy,
-            update_every_num_iters=self.config.model.occupancy_interval,
+            self._adapt_head,
+            args=[{} if optimizers is None else optimizers.optimizers],
+            update_every_num_iters=self._talker().head.interval,
         )
         return [*super().get_training_callbacks(training_callback_attributes), update]
 
-    def _update_occupancy(self, step: int) -> None:
-        if self.updates_occupancy(step):
-            self._head().update_occupancy()
+    def _adapt_head(self, optimizers: Mapping[str, Optimizer], step: int) -> None:
+        if self.adapts_head(step):
+            self._talker().adapt_head(optimizers)
 
-    def updates_occupancy(self, step: int) -> bool:
-        """Whether the occupancy grid may be updated after a step that is due for it.
+    def adapts_head(self, step: int) -> bool:
+        """Whether the head may adapt after a step that is due for it, see `Head.adapt`.
 
         Args:
             step: training step.
@@ -319,7 +323,7 @@ class TalkerPipeline(VanillaPipeline):
         """
         check_same_kind(FeatureInfo.from_dict(state["features"]), self._driving().feature_info)
 
-    def _head(self) -> TalkerModel:
+    def _talker(self) -> TalkerModel:
         return self.model  # type: ignore[return-value]
 
     def _driving(self) -> DrivingSequence:
@@ -348,7 +352,8 @@ class TalkerPipeline(VanillaPipeline):
 
 def model_name(name: str) -> str:
     """A tensor's name in the model, without the prefixes of pipeline and distributed training."""
-    return name.removeprefix("_model.").removeprefix("module.")
+    name = name.removeprefix("_model.").removeprefix("module.")
+    return f"head.{name}" if name.startswith(OF_FIELDS) else name
 
 
 def save_images(images: Mapping[str, Tensor], folder: Path, pattern: str) -> None:

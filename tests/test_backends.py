@@ -50,7 +50,7 @@ def make_pipeline(data: Path, backend: Backend) -> Any:
     config = tiny_config(data, data.parent).pipeline
     config.model.backend = backend
     pipeline: Any = config.setup(device="cpu", test_mode="val")
-    for table in pipeline.model.field.grid_parameters():
+    for table in pipeline.model.head.field.grid_parameters():
         torch.nn.init.normal_(table)
     return pipeline
 

@@ -166,7 +166,7 @@ def test_missing_vgg_weights_are_an_error_unless_optional(trainer: EditTrainer, 
 
 def test_lip_patches_close_no_cells(trainer: EditTrainer, frames: EditFrames):
     model, plan = head(trainer), trainer.config.plan()
-    before = model.occupancy.visible.clone()
+    before = model.head.occupancy.visible.clone()
     assert [plan.on_lips(step) for step in (16, 24)] == [False, True]
     trainer.supervise(Supervision(frames, plan))
     attributes = TrainingCallbackAttributes(
@@ -174,9 +174,9 @@ def test_lip_patches_close_no_cells(trainer: EditTrainer, frames: EditFrames):
     )
     update = trainer.pipeline.get_training_callbacks(attributes)[-1]
     update.run_callback_at_location(24, TrainingCallbackLocation.AFTER_TRAIN_ITERATION)
-    assert torch.equal(model.occupancy.visible, before)
+    assert torch.equal(model.head.occupancy.visible, before)
     update.run_callback_at_location(16, TrainingCallbackLocation.AFTER_TRAIN_ITERATION)
-    assert not torch.equal(model.occupancy.visible, before)
+    assert not torch.equal(model.head.occupancy.visible, before)
 
 
 def test_the_refinement_weight_mixes_rendered_and_refined_picture(trainer: EditTrainer):

@@ -56,7 +56,7 @@ def test_a_trained_head_beats_the_mean_frame(run: Path):
 
 
 def test_an_empty_head_scores_below_the_mean_frame(run: Path, pipeline: Any):
-    density = pipeline.model.field.density_net.layers[-1]
+    density = pipeline.model.head.field.density_net.layers[-1]
     with torch.no_grad():
         density.weight[0], density.bias[0] = 0.0, -100.0
     empty, found = region_psnr(frame_errors(pipeline)), scored(run)

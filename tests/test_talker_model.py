@@ -20,6 +20,7 @@ from ntalker_ns.data.training_rays import StepInputs, TrainingRays
 from ntalker_ns.face.shell import FaceShell
 from ntalker_ns.kernels.types import FieldOutputs
 from ntalker_ns.method_configs import ntalker_base_small
+from ntalker_ns.rendering import field_head
 from ntalker_ns.rendering.losses import STEP, FaceSurface, StepOutputs, occlusion_prior, surface_loss
 from ntalker_ns.rendering.static_cache import StaticCameraCache
 from ntalker_ns.speech.silence import silence_examples
@@ -43,7 +44,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Any:
     torch.manual_seed(0)
     pipeline = config.setup(device="cpu", test_mode="val")
     # A head that hears: without training its grids are flat, and nothing depends on anything.
-    for table in pipeline.model.field.grid_parameters():
+    for table in pipeline.model.head.field.grid_parameters():
         torch.nn.init.normal_(table)
     return pipeline
 
@@ -74,14 +75,14 @@ def test_finer_levels_are_enabled_over_a_fraction_of_the_training(
     monkeypatch.setattr(model.config, "coarse_fraction", share)
     monkeypatch.setattr(model, "_fit_to_clip", lambda dataset: None)
     # Put back for the tests that follow.
-    monkeypatch.setattr(model.field, "active_levels", model.field.active_levels)
+    monkeypatch.setattr(model.head.field, "active_levels", model.head.field.active_levels)
     trainer: Any = SimpleNamespace(config=SimpleNamespace(max_num_iterations=40))
     attributes = TrainingCallbackAttributes(optimizers=None, grad_scaler=None, pipeline=pipeline, trainer=trainer)
     before = model.get_training_callbacks(attributes)[0]
     found = []
     for step in (0, 10, 20, 39):
         before.run_callback_at_location(step, TrainingCallbackLocation.BEFORE_TRAIN_ITERATION)
-        found.append(model.field.active_levels)
+        found.append(model.head.field.active_levels)
     assert found == levels
 
 
@@ -126,11 +127,11 @@ def test_pictures_in_half_precision(pipeline: Any, kind: torch.dtype, decibels: 
     model = pipeline.model
     exact = model.get_outputs_for_camera(camera(pipeline))
     try:
-        model.field.picture_type = kind
+        model.head.field.picture_type = kind
         # Whose camera stands still must not be shown what was rendered before.
         found = [model.get_outputs_for_camera(camera(pipeline)) for _ in range(3)]
     finally:
-        model.field.picture_type = None
+        model.head.field.picture_type = None
     on_head = exact["accumulation"].squeeze(-1) > 0
     for each in found:
         assert all(values.dtype == torch.float32 for values in each.values())
@@ -164,18 +165,20 @@ def test_a_static_camera_shows_what_a_new_one_would(pipeline: Any, monkeypatch: 
     model = pipeline.model
     model.eval()
     asked: list[int] = []
-    render = model._renderer.picture
-    monkeypatch.setattr(model._renderer, "picture", lambda rays, *args: asked.append(len(rays)) or render(rays, *args))
+    render = model.head.renderer.picture
+    monkeypatch.setattr(
+        model.head.renderer, "picture", lambda rays, *args: asked.append(len(rays)) or render(rays, *args)
+    )
     times = (0.1, 0.4, 0.8, 0.3)
 
     def shots(fresh: bool) -> list[dict[str, torch.Tensor]]:
-        model._static_camera = StaticCameraCache()
+        model.head.static_camera = StaticCameraCache()
         found = []
         for time in times:
             view = camera(pipeline)
             view.times = torch.tensor([[time]])
             if fresh:
-                model._static_camera = StaticCameraCache()
+                model.head.static_camera = StaticCameraCache()
             found.append(model.get_outputs_for_camera(view))
         return found
 
@@ -189,7 +192,7 @@ def test_a_static_camera_shows_what_a_new_one_would(pipeline: Any, monkeypatch: 
 
 
 def test_a_static_camera_is_rendered_again_after_training(pipeline: Any) -> None:
-    model, table = pipeline.model, pipeline.model.field.space_grid.table
+    model, table = pipeline.model, pipeline.model.head.field.space_grid.table
     model.eval()
     before = [model.get_outputs_for_camera(camera(pipeline))["rgb"] for _ in range(3)]
     torch.testing.assert_close(before[2], before[0], atol=1e-5, rtol=0)
@@ -209,18 +212,18 @@ def test_light_follows_the_camera_and_not_the_clip(pipeline: Any) -> None:
     model.eval()
     poses = torch.from_numpy(model.driving.track.camera_to_worlds)
     trained = model.pose_refinement.trained
-    kept = trained.clone(), model.appearance.weight.detach().clone()
+    kept = trained.clone(), model.head.appearance.weight.detach().clone()
     try:
         model.pose_refinement.mark_trained(torch.arange(len(trained)))
         with torch.no_grad():
-            model.appearance.weight.copy_(poses[:, :1, 3] * torch.ones(1, model.appearance.weight.shape[1]))
+            model.head.appearance.weight.copy_(poses[:, :1, 3] * torch.ones(1, model.head.appearance.weight.shape[1]))
         codes = model._conditions(torch.tensor([2, 9]), poses[[5, 5]]).appearance
         torch.testing.assert_close(codes[0], codes[1])
         torch.testing.assert_close(codes[:1], model._conditions(torch.tensor([5])).appearance)
     finally:
         model.pose_refinement.trained.copy_(kept[0])
         with torch.no_grad():
-            model.appearance.weight.copy_(kept[1])
+            model.head.appearance.weight.copy_(kept[1])
 
 
 def test_chosen_eyes_apply_to_rendering_only(pipeline: Any) -> None:
@@ -246,10 +249,10 @@ def test_appearance_follows_the_pose(pipeline: Any) -> None:
     with torch.no_grad():
         # Light as a head's turning to the side would change it, and in frame 7 an accident.
         codes = poses[:, :1, 3] @ torch.tensor([[1.0, -2.0, 0.5, 3.0]])
-        model.appearance.weight.copy_(codes)
-        model.appearance.weight[7] += 1.0
+        model.head.appearance.weight.copy_(codes)
+        model.head.appearance.weight[7] += 1.0
     shown = model._conditions(frames).appearance
-    torch.testing.assert_close(shown, model.appearance.weight.mean(dim=0).expand(3, -1))
+    torch.testing.assert_close(shown, model.head.appearance.weight.mean(dim=0).expand(3, -1))
     model.pose_refinement.mark_trained(torch.arange(20))
     shown = model._conditions(frames).appearance
     assert (shown[1] - codes[7]).abs().max() < 0.7
@@ -329,9 +332,9 @@ def test_a_step_in_mixed_precision_has_the_same_losses(pipeline: Any, kind: torc
 
 def test_the_surface_loss_uses_the_tracked_face(pipeline: Any) -> None:
     model = pipeline.model
-    resolution = model.occupancy.resolution
+    resolution = model.head.occupancy.resolution
     y = torch.linspace(-0.5, 0.5, resolution)[:, None].expand(-1, resolution).numpy()
-    model.set_face(FaceShell(y - 0.1, y, y + 0.1, unit=0.4))
+    model.head.set_face(FaceShell(y - 0.1, y, y + 0.1, unit=0.4))
     try:
         pipeline.train()
         model.pose_refinement.mark_trained(torch.arange(20))
@@ -343,7 +346,7 @@ def test_the_surface_loss_uses_the_tracked_face(pipeline: Any) -> None:
         losses = model.get_loss_dict(outputs, batch)
         assert float(losses["surface_distance"]) == pytest.approx(expected) and expected > 0
     finally:
-        model.set_face(None)
+        model.head.set_face(None)
 
 
 def test_the_occlusion_prior_by_hand(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -354,7 +357,7 @@ def test_the_occlusion_prior_by_hand(pipeline: Any, monkeypatch: pytest.MonkeyPa
     origins = torch.stack([x, torch.full_like(x, -3.0), z], dim=-1).view(-1, 3)
     rays = len(origins)
     directions = torch.tensor([[0.0, 1.0, 0.0]]).expand(rays, 3)
-    surface = 3.0 + float(model._mouth[1]) + torch.zeros(rays, 1)
+    surface = 3.0 + float(model.head._mouth[1]) + torch.zeros(rays, 1)
     opacity = torch.where(torch.arange(rays)[:, None] % 2 == 0, 0.95, 0.5)
     head = opacity * torch.rand(rays, 3)
     density, off = 0.1, 0.2
@@ -365,22 +368,22 @@ def test_the_occlusion_prior_by_hand(pipeline: Any, monkeypatch: pytest.MonkeyPa
         rgb = (head / opacity)[chosen] + off
         return FieldOutputs(torch.full((len(rgb), 1), density), rgb, torch.zeros(len(rgb), 1))
 
-    monkeypatch.setattr(model._renderer, "behind", behind)
+    monkeypatch.setattr(model.head.renderer, "behind", behind)
     inputs = StepInputs(torch.tensor([0]), torch.rand(rays, 2), torch.rand(rays, 3))
     bundle = TrainingRays(origins=origins, directions=directions, pixel_area=torch.ones(rays, 1), step=inputs)
     step = StepOutputs(rgb=head, head=head, opacity=opacity, depth=surface, samples_per_ray=torch.tensor(1.0))
-    loss = occlusion_prior(model._occlusion_points(bundle, None, None, step), config.step_size, rays)
+    loss = occlusion_prior(model.head.occlusion_points(bundle, None, None, step), config.step_size, rays)
     chosen, depth = asked["chosen"], asked["depth"][:, None]
     behind_surface = depth - surface[chosen]
     assert ((behind_surface >= 0) & (behind_surface <= config.occlusion_depth)).all()
     assert behind_surface.std() > 0.2 * config.occlusion_depth
-    to_mouth = (origins[chosen] + depth * directions[chosen] - model._mouth).norm(dim=-1)
-    assert (opacity[chosen] > 0.9).all() and (to_mouth > model._mouth_radius).all()
+    to_mouth = (origins[chosen] + depth * directions[chosen] - model.head._mouth).norm(dim=-1)
+    assert (opacity[chosen] > 0.9).all() and (to_mouth > model.head.mouth_radius).all()
     # Which of the others were left out: those that would have been near the mouth at any depth, and no others.
-    beside = (origins - model._mouth)[:, [0, 2]].norm(dim=-1)
+    beside = (origins - model.head._mouth)[:, [0, 2]].norm(dim=-1)
     solid = (opacity.squeeze(-1) > 0.9).nonzero().squeeze(-1)
     left_out = solid[~torch.isin(solid, chosen)]
-    assert len(left_out) and (beside[left_out] < model._mouth_radius).all()
+    assert len(left_out) and (beside[left_out] < model.head.mouth_radius).all()
     assert chosen.tolist() == sorted(chosen.tolist())
     # A step through a solid point lets a tenth of the light through.
     short = np.log(np.log(10.0) / config.step_size / density)
@@ -394,13 +397,13 @@ def test_the_occlusion_prior_is_evaluated_on_average_as_often_as_configured(
     pipeline.train()
     model = pipeline.model
     model.pose_refinement.mark_trained(torch.arange(20))
-    monkeypatch.setattr(talker_model, "OPAQUE", -1.0)
-    monkeypatch.setattr(model, "_mouth_radius", 0.0)
+    monkeypatch.setattr(field_head, "OPAQUE", -1.0)
+    monkeypatch.setattr(model.head, "mouth_radius", 0.0)
     monkeypatch.setattr(model.config, "occlusion_fraction", 0.125)
     monkeypatch.setattr(model.config, "occlusion_interval", 4)
     asked: list[int] = []
-    behind = model._renderer.behind
-    monkeypatch.setattr(model._renderer, "behind", lambda *given: asked.append(len(given[4])) or behind(*given))
+    behind = model.head.renderer.behind
+    monkeypatch.setattr(model.head.renderer, "behind", lambda *given: asked.append(len(given[4])) or behind(*given))
     torch.manual_seed(0)
     steps = [pipeline.get_train_loss_dict(0) for _ in range(60)]
     there = ["occlusion" in losses for _, losses, _ in steps]
@@ -414,7 +417,7 @@ def test_the_occlusion_prior_trains_the_field_alone(pipeline: Any, monkeypatch: 
     model = pipeline.model
     model.pose_refinement.mark_trained(torch.arange(20))
     monkeypatch.setattr(model.config, "occlusion_fraction", 1.0)
-    monkeypatch.setattr(talker_model, "OPAQUE", 1e-3)
+    monkeypatch.setattr(field_head, "OPAQUE", 1e-3)
     _, losses, _ = pipeline.get_train_loss_dict(0)
     pipeline.zero_grad()
     losses["occlusion"].backward()
@@ -426,37 +429,37 @@ def test_the_occlusion_prior_trains_the_field_alone(pipeline: Any, monkeypatch: 
 def test_a_data_set_without_a_face_shape_prints_a_warning(pipeline: Any, capsys: pytest.CaptureFixture[str]) -> None:
     model, dataset = pipeline.model, pipeline.datamanager.train_dataset
     model._read_face(dataset)
-    assert model.face_shell is None
+    assert model.head.shell is None
     assert "has no face_shape.npy" in " ".join(capsys.readouterr().out.split())
     face = np.random.default_rng(0).normal(scale=0.4, size=(478, 3))
     known = copy.copy(dataset)
     known.clip = replace(dataset.clip, face_shape=face)
     try:
         model._read_face(known)
-        assert model.face_shell is not None and model.face_shell.surface.shape == (model.occupancy.resolution,) * 2
+        assert model.head.shell is not None and model.head.shell.surface.shape == (model.head.occupancy.resolution,) * 2
     finally:
-        model.set_face(None)
+        model.head.set_face(None)
 
 
 def test_cells_away_from_the_tracked_face_are_closed(pipeline: Any) -> None:
     model = pipeline.model
-    resolution = model.occupancy.resolution
+    resolution = model.head.occupancy.resolution
     dataset = pipeline.datamanager.train_dataset
     model._fit_to_clip(dataset)
-    alone = model.occupancy.hull.clone()
+    alone = model.head.occupancy.hull.clone()
     flat = np.zeros((resolution, resolution))
-    model.set_face(FaceShell(flat - 0.2, flat, flat + 0.2, unit=0.4))
+    model.head.set_face(FaceShell(flat - 0.2, flat, flat + 0.2, unit=0.4))
     try:
         model._fit_to_clip(dataset)
     finally:
-        model.set_face(None)
-    y = model.occupancy.centers()[..., 1]
-    assert not model.occupancy.hull[y.abs() > 0.2 + 2.0 / resolution].any()
-    deeper = model.occupancy.inner & ~model.occupancy.hull
+        model.head.set_face(None)
+    y = model.head.occupancy.centers()[..., 1]
+    assert not model.head.occupancy.hull[y.abs() > 0.2 + 2.0 / resolution].any()
+    deeper = model.head.occupancy.inner & ~model.head.occupancy.hull
     assert deeper.any() and (y[deeper] > 0.2).all()
     assert (y[deeper] < 0.2 + model.config.occlusion_depth + 2.0 / resolution).all()
     near = y.abs() < 0.2
-    assert alone[near].any() and torch.equal(model.occupancy.hull[near], alone[near])
+    assert alone[near].any() and torch.equal(model.head.occupancy.hull[near], alone[near])
 
 
 def test_lips_are_regressed_from_the_training_frames(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -485,7 +488,7 @@ def test_a_step_without_synchronisation_equals_one_with_it(
     model, datamanager = pipeline.model, pipeline.datamanager
     model.pose_refinement.mark_trained(torch.arange(20))
     bundle, batch = datamanager.next_train(0)
-    monkeypatch.setattr(talker_model, "OPAQUE", hidden_opacity)
+    monkeypatch.setattr(field_head, "OPAQUE", hidden_opacity)
 
     def step() -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
         torch.manual_seed(1)

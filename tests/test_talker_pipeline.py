@@ -117,8 +117,8 @@ def test_averages_skip_frames_without_a_metric():
 
 
 def test_model_names_lose_only_their_prefixes():
-    assert model_name("_model.field.module.weight") == "field.module.weight"
-    assert model_name("_model.module.field.weight") == "field.weight"
+    assert model_name("_model.field.module.weight") == "head.field.module.weight"
+    assert model_name("_model.module.field.weight") == "head.field.weight"
     assert model_name("datamanager.x") == "datamanager.x"
 
 

@@ -32,6 +32,39 @@ class SurroundingsPixels:
 
 
 @dataclass
+class PixelWindow:
+    """A rectangle of a frame's picture, whose pixels are a step's rays of that frame, row by row."""
+
+    camera_to_world: Float[Tensor, "3 4"]
+    """The tracker's pose, OpenGL, on the model's device."""
+    focal: tuple[float, float]
+    """fl_x, fl_y in px."""
+    centre: tuple[float, float]
+    """Principal point in px from the rectangle's left and upper edge."""
+    size: tuple[int, int]
+    """Width and height in px."""
+
+    @classmethod
+    def of_pixels(
+        cls,
+        camera_to_world: Float[Tensor, "3 4"],
+        intrinsics: tuple[float, float, float, float],
+        corner: tuple[int, int],
+        size: tuple[int, int],
+    ) -> "PixelWindow":
+        """A rectangle by its corner.
+
+        Args:
+            camera_to_world: of the frame.
+            intrinsics: fl_x, fl_y, cx, cy of the whole picture, px.
+            corner: x and y of the left upper pixel.
+            size: width and height in px.
+        """
+        fl_x, fl_y, cx, cy = intrinsics
+        return cls(camera_to_world, (fl_x, fl_y), (cx - corner[0], cy - corner[1]), size)
+
+
+@dataclass
 class StepInputs:
     """Per-frame and per-ray inputs of a step; the rays are grouped by frame, equally many each."""
 
@@ -43,6 +76,8 @@ class StepInputs:
     """The plate's colours there, in [0, 1]."""
     sizes: StepSizes = field(default=StepSizes(), kw_only=True)
     """Set by the pipeline, from its budget."""
+    windows: list[PixelWindow] = field(default_factory=list, kw_only=True)
+    """Of each frame, where its rays are all pixels of a rectangle; else empty."""
     keep_rgb: bool = field(default=False, kw_only=True)
     """Whether a recorded step returns the rendered colours, for losses outside of it; set by the pipeline."""
 

@@ -10,7 +10,7 @@ from nerfstudio.cameras.cameras import Cameras
 
 from ntalker_ns.data import pixel_sampling
 from ntalker_ns.data.images import scaled_boxes
-from ntalker_ns.data.training_rays import EditInputs, TrainingRays
+from ntalker_ns.data.training_rays import EditInputs, PixelWindow, TrainingRays
 from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.editing.plan import EditPlan, EditRegion
 from ntalker_ns.errors import NTalkerError
@@ -108,6 +108,9 @@ class EditFrames:
                 place=put(((np.stack([x, y], axis=1) + 0.5) / np.array(self.size)).astype(np.float32)),
                 plate=put(self.plate[y, x]),
                 edited=put(edited),
+                windows=[
+                    PixelWindow.of_pixels(put(poses[0]), self._intrinsics(), (int(x[0]), int(y[0])), (side, side))
+                ],
             ),
         )
         batch: dict[str, Any] = {

@@ -42,8 +42,8 @@ class RayOutputs:
     opacity: Float[Tensor, "rays 1"]
     depth: Float[Tensor, "rays 1"]
     """Mean distance, world units; what passes through the head ends at the box."""
-    samples_per_ray: Float[Tensor, ""]
-    """The mean."""
+    samples_per_ray: Float[Tensor, ""] | None = None
+    """The mean, where rays have samples."""
     thickness: Float[Tensor, "rays 1"] | None = None
     """With gradients: variance of depth along the ray times its opacity."""
     samples: Samples | None = None

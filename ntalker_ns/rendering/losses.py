@@ -1,6 +1,6 @@
 """All losses of the base model: their weights, their formulas, and what of a step they are computed from.
 
-To add one: a weight, a function and its line in `base_losses`.
+To add one: a weight, a function and its line in `field_losses` or `portrait_losses`.
 """
 
 import math
@@ -92,7 +92,8 @@ class StepOutputs(RayOutputs):
     def tensors(self) -> dict[str, Tensor]:
         """The outputs by nerfstudio's names."""
         outputs = {"rgb": self.rgb, "head": self.head, "depth": self.depth, "accumulation": self.opacity}
-        outputs["samples_per_ray"] = self.samples_per_ray
+        if self.samples_per_ray is not None:
+            outputs["samples_per_ray"] = self.samples_per_ray
         return outputs if self.max_frame_samples is None else outputs | {"max_frame_samples": self.max_frame_samples}
 
 
@@ -108,33 +109,20 @@ class FaceSurface:
     """Compute distances from it."""
 
 
-@dataclass
-class Regularized:
-    """What the regularizers act on beside a step's outputs."""
-
-    surface: FaceSurface | None
-    """None: unknown."""
-    step_size: float
-    """World units between samples."""
-    pose_corrections: Float[Tensor, "frames 6"] | None
-    """None: poses are not refined."""
-    torso_codes: Float[Tensor, "frames codes"]
-
-
-def base_losses(
-    outputs: StepOutputs, batch: Mapping[str, Any], weights: LossWeights, regularized: Regularized
+def field_losses(
+    outputs: StepOutputs, batch: Mapping[str, Any], weights: LossWeights, surface: FaceSurface | None
 ) -> dict[str, Float[Tensor, ""]]:
-    """The weighted losses of a step.
+    """The weighted losses of a radiance field in a step.
 
     Args:
         outputs: of the step.
         batch: `image` (rays, 3) in [0, 1] and `labels` (rays,) of its pixels.
         weights: of the terms.
-        regularized: parameters and geometry.
+        surface: of the tracked face; None: unknown.
     """
     device, rays = outputs.rgb.device, len(outputs.rgb)
     image, labels = batch["image"].to(device), batch["labels"].to(device)
-    opacity, surface = outputs.opacity.squeeze(-1), regularized.surface
+    opacity = outputs.opacity.squeeze(-1)
     losses = {
         "rgb": mse_loss(outputs.rgb, image),
         "mask": weights.mask_weight * mse_loss(opacity, (labels >= HEAD).float()),
@@ -142,18 +130,36 @@ def base_losses(
     }
     if outputs.samples is not None and surface is not None:
         losses["surface_distance"] = weights.surface_weight * surface_loss(outputs.samples, surface, rays)
-    if outputs.occlusion is not None:
-        prior = occlusion_prior(outputs.occlusion, regularized.step_size, rays)
-        losses["occlusion"] = weights.occlusion_weight * prior
     if weights.thickness_weight and outputs.thickness is not None:
         losses["thickness"] = weights.thickness_weight * outputs.thickness.mean()
+    return losses
+
+
+def portrait_losses(
+    outputs: StepOutputs,
+    batch: Mapping[str, Any],
+    weights: LossWeights,
+    pose_corrections: Float[Tensor, "frames 6"] | None,
+    torso_codes: Float[Tensor, "frames codes"],
+) -> dict[str, Float[Tensor, ""]]:
+    """The weighted losses of everything around the head, and of its poses.
+
+    Args:
+        outputs: of the step.
+        batch: `image` (rays, 3) in [0, 1].
+        weights: of the terms.
+        pose_corrections: None: poses are not refined.
+        torso_codes: of all frames.
+    """
+    losses = {}
     if outputs.composite is not None:
+        image = batch["image"].to(outputs.rgb.device)
         losses["composite"] = weights.composite_weight * composite_loss(outputs.composite, image)
     if outputs.surroundings is not None:
         losses |= surroundings_losses(*outputs.surroundings, weights)
-        losses["torso_codes"] = weights.torso_code_weight * torso_code_loss(regularized.torso_codes)
-    if regularized.pose_corrections is not None:
-        losses["poses"] = weights.pose_weight * regularized.pose_corrections.square().mean()
+        losses["torso_codes"] = weights.torso_code_weight * torso_code_loss(torso_codes)
+    if pose_corrections is not None:
+        losses["poses"] = weights.pose_weight * pose_corrections.square().mean()
     return losses
 
 
@@ -191,7 +197,8 @@ def occlusion_loss(
 
 
 def composite_loss(composite: CompositeRays, image: Float[Tensor, "rays 3"]) -> Float[Tensor, ""]:
-    """Squared error of the composited rays; a mean over all rays, opaque ones counted as 0."""
+    """Squared error of the composited rays; a mean over all drawn rays, opaque ones counted as 0."""
+    image = image if composite.drawn is None else image[composite.drawn]
     squared = (composite.rgb - composite.subset.of(image)).square()
     return composite.subset.total(squared) / image.numel()
 

@@ -80,7 +80,9 @@ class CompositeRays:
 
     rgb: Float[Tensor, "subset 3"]
     subset: Subset
-    """Which of the rays."""
+    """Which of the drawn rays."""
+    drawn: Int[Tensor, "drawn"] | None = None
+    """Which of the step's rays; None: all."""
 
 
 Places = tuple[Float[Tensor, "pixels 2"], Float[Tensor, "pixels 3"], Int[Tensor, "frames"], list[int]]

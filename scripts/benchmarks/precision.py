@@ -103,11 +103,11 @@ def _losses(ours: Training, size: int, frames: int) -> dict[str, Loss]:
 @contextmanager
 def _rendering_in(model: Any, kind: torch.dtype) -> Iterator[None]:
     """Lets the head's networks multiply in a type."""
-    before, model.field.picture_type = model.field.picture_type, kind
+    before, model.head.field.picture_type = model.head.field.picture_type, kind
     try:
         yield
     finally:
-        model.field.picture_type = before
+        model.head.field.picture_type = before
 
 
 def _loss(

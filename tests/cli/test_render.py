@@ -185,7 +185,7 @@ def copied(run: Path, tmp_path: Path) -> Path:
         (folder / "config.yml").write_text(yaml.dump(config))
     (path,) = copy.glob("nerfstudio_models/*.ckpt")
     state = torch.load(path, weights_only=True)
-    for name in [name for name in state["pipeline"] if name.startswith("_model.field.")]:
+    for name in [name for name in state["pipeline"] if name.startswith("_model.head.field.")]:
         state["pipeline"][name] *= 0
     torch.save(state, path)
     return copy / "config.yml"
@@ -194,7 +194,7 @@ def copied(run: Path, tmp_path: Path) -> Path:
 def test_a_copied_run_speaks_with_its_own_weights(copied: Path):
     pipeline = load_run(copied)
     model: Any = pipeline.model
-    assert all((value == 0).all() for value in model.field.parameters())
+    assert all((value == 0).all() for value in model.head.field.parameters())
     assert model.driving.folder == copied.parent / "driving"
     (read_config(copied).get_base_dir() / "config.yml").unlink()
     shutil.rmtree(copied.parent / "driving")

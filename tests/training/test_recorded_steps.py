@@ -137,7 +137,7 @@ def config(folder: Path) -> Any:
 def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     torch.manual_seed(0)
     made = config(tmp_path_factory.mktemp("clip")).setup(device="cpu", test_mode="val")
-    for table in made.model.field.grid_parameters():
+    for table in made.model.head.field.grid_parameters():
         torch.nn.init.normal_(table)
     made.model.pose_refinement.mark_trained(torch.arange(FRAMES))
     yield made.train()
@@ -164,7 +164,7 @@ def test_a_recorded_step_is_the_eager_one(
         _, expected, _ = pipeline._compute(bundle, batch)
         wanted = gradients(model, expected)
         torch.manual_seed(number)
-        outputs, losses, _ = steps(bundle, batch, (bundle.step.sizes, model.field.active_levels))
+        outputs, losses, _ = steps(bundle, batch, (bundle.step.sizes, model.head.field.active_levels))
         found = gradients(model, losses)
         pipeline.budget.note_capacity(each, outputs.get("max_frame_samples"))
         assert losses.keys() == expected.keys() and found.keys() == wanted.keys()
@@ -245,7 +245,9 @@ def test_a_gpu_replays_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         bundle.step.sizes = pipeline.budget.sizes(each, options.max_samples, options.occlusion_interval)
         with torch.autocast("cuda"):
             torch.manual_seed(number)
-            outputs, losses, _ = pipeline._steps(bundle, batch, (bundle.step.sizes, pipeline.model.field.active_levels))
+            outputs, losses, _ = pipeline._steps(
+                bundle, batch, (bundle.step.sizes, pipeline.model.head.field.active_levels)
+            )
         found = gradients(pipeline.model, losses)
         torch.manual_seed(number)
         with torch.autocast("cuda"):

@@ -113,9 +113,9 @@ def on_device(base: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
             monkeypatch.setattr(module, "to_device", to_device)
     pipeline.model.to("meta").zero_grad()
     pipeline.datamanager.device = "meta"
-    resolution = pipeline.model.occupancy.resolution
+    resolution = pipeline.model.head.occupancy.resolution
     y = torch.linspace(-0.5, 0.5, resolution)[:, None].expand(-1, resolution).clone().numpy()
-    pipeline.model.set_face(FaceShell(y - 0.1, y, y + 0.1, unit=0.4))
+    pipeline.model.head.set_face(FaceShell(y - 0.1, y, y + 0.1, unit=0.4))
     pipeline.train()
     return pipeline, launched
 
@@ -129,7 +129,7 @@ def test_a_training_step_does_not_synchronise(on_device: Any, on_lips: bool) -> 
     with NoSynchronisation():
         _, losses, metrics = pipeline.get_train_loss_dict(0)
         torch.stack(list(losses.values())).sum().backward()
-        pipeline.model.update_occupancy()
+        pipeline.model.adapt_head({})
     expected = {"rgb", "mask", "entropy", "surface_distance", "occlusion", "composite", "surroundings", "poses"}
     assert expected | ({"lip_patches"} if on_lips else set()) <= set(losses) and {"psnr", "samples_per_ray"} <= set(
         metrics

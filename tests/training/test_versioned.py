@@ -53,7 +53,7 @@ def test_a_trainer_counts_the_writes_of_any_optimiser(tmp_path: Path):
     for group in config.optimizers.values():
         group["optimizer"] = PlainFused(lr=1e-3)
     trainer = start(config)
-    parameters = list(trainer.pipeline.model.field.parameters())
+    parameters = list(trainer.pipeline.model.head.field.parameters())
     before = Snapshot(parameters)
     trainer.train_iteration(0)
     assert before != Snapshot(parameters)

@@ -1,0 +1,147 @@
+"""What a portrait asks of its head, whatever it is made of: pictures, training steps, parameters.
+
+`FieldHead` is a radiance field, `SplatHead` a set of Gaussians. `ntalker_ns.talker_model` builds one of them.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from jaxtyping import Float, Int
+from nerfstudio.cameras.cameras import Cameras
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ntalker_ns.data.training_rays import TrainingRays
+from ntalker_ns.face.shell import FaceShell
+from ntalker_ns.field.pose_refinement import PoseRefinement
+from ntalker_ns.rendering.losses import StepOutputs
+
+
+@dataclass
+class FaceInputs:
+    """What drives a head in some frames."""
+
+    lip_shapes: Float[Tensor, "frames lip_dim"]
+    """Shape of lips and jaw, measured or predicted."""
+    brow_shapes: Float[Tensor, "frames brow_dim"]
+    eye_openness: Float[Tensor, "frames 1"]
+    """In [0, 1]."""
+    seen_from: Int[Tensor, "frames"] | Float[Tensor, "frames 3 4"]
+    """Training frames of the clip, on the model's device, or else poses of cameras (OpenGL), on the host."""
+
+
+class Head(nn.Module, ABC):
+    """A head without torso and background. All colours are premultiplied by opacity."""
+
+    trains_on_pictures: ClassVar[bool]
+    """Whether a step's rays must be all pixels of rectangles (`StepInputs.windows`)."""
+
+    @property
+    def interval(self) -> int:
+        """Training steps between two calls of `adapt`."""
+        return 1
+
+    @property
+    def step_kind(self) -> Hashable:
+        """All that a step depends on beside its rays, see `training.recorded_steps`."""
+        return None
+
+    @property
+    @abstractmethod
+    def fitted(self) -> bool:
+        """Whether `fit_to_clip` was called, in this run or in the one that was loaded."""
+
+    @abstractmethod
+    def param_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters by learning rate."""
+
+    @abstractmethod
+    def conditions(self, face: FaceInputs, poses: PoseRefinement) -> Any:
+        """What `step` and `picture` take of some frames.
+
+        Args:
+            face: of the frames.
+            poses: the clip's, with the frames that are trained on.
+        """
+
+    @abstractmethod
+    def step(
+        self,
+        rays: TrainingRays,
+        conditions: Any,
+        corrections: Float[Tensor, "frames 6"] | None,
+        behind: Float[Tensor, "rays 3"],
+    ) -> StepOutputs:
+        """Renders the rays of a step.
+
+        Args:
+            rays: frame after frame.
+            conditions: of the frames.
+            corrections: of the frames' poses; None: none.
+            behind: colours behind the head.
+        """
+
+    @abstractmethod
+    def picture(
+        self, camera: Cameras, conditions: Any, correction: Float[Tensor, "1 6"] | None
+    ) -> dict[str, Float[Tensor, "height width channels"]]:
+        """A whole picture, without gradients.
+
+        Args:
+            camera: one flat camera, on the host.
+            conditions: of one frame.
+            correction: of its pose, on the host; None: none.
+
+        Returns:
+            head (3 channels), accumulation (its opacity), depth in world units, and what else it has to show.
+        """
+
+    @abstractmethod
+    def losses(self, step: StepOutputs, batch: dict[str, Any]) -> dict[str, Float[Tensor, ""]]:
+        """The weighted losses of the head itself.
+
+        Args:
+            step: of `step`.
+            batch: `image` (rays, 3) in [0, 1], `labels` (rays,) and `lip_boxes` (frames, 4) in px.
+        """
+
+    @abstractmethod
+    def regularizers(self, step: StepOutputs) -> dict[str, Float[Tensor, ""]]:
+        """The weighted losses that need no true colours, in training and in edits alike."""
+
+    @abstractmethod
+    def set_face(self, shell: FaceShell | None) -> None:
+        """Sets bounds of the head's depth, for training.
+
+        Args:
+            shell: around the tracked face, with `shell_resolution` columns; None: unknown.
+        """
+
+    @abstractmethod
+    def fit_to_clip(self, dataset: Any) -> None:
+        """Prepares an untrained head by the training frames.
+
+        Args:
+            dataset: the training frames.
+        """
+
+    def before_step(self, progress: float) -> None:
+        """Called before each training step.
+
+        Args:
+            progress: of the training, 0 to 1.
+        """
+
+    def note_step(self, step: StepOutputs) -> None:
+        """Takes notice of a training step's outputs."""
+
+    @abstractmethod
+    def adapt(self, conditions: Any, optimizers: Mapping[str, Optimizer]) -> None:
+        """Called every `interval` steps of training.
+
+        Args:
+            conditions: of a random training frame.
+            optimizers: by group of `param_groups`.
+        """

@@ -1,0 +1,331 @@
+"""A head of Gaussians, rasterised picture by picture."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from nerfstudio.cameras.cameras import Cameras, CameraType
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ntalker_ns.data.head_removal import HEAD, LIPS
+from ntalker_ns.data.training_rays import PixelWindow, TrainingRays
+from ntalker_ns.driving.sequence import DrivingSequence
+from ntalker_ns.errors import NTalkerError
+from ntalker_ns.face.shell import FaceShell
+from ntalker_ns.field.pose_refinement import PoseRefinement
+from ntalker_ns.field.torso_field import pose_features
+from ntalker_ns.kernels.ops import Ops
+from ntalker_ns.kernels.reference.poses import rotation_matrices
+from ntalker_ns.kernels.types import Gaussians, Raster, SplatView
+from ntalker_ns.media.pixels import from_uint8
+from ntalker_ns.rendering.head import FaceInputs, Head
+from ntalker_ns.rendering.losses import FaceSurface, StepOutputs
+from ntalker_ns.splats.gaussians import LIGHTS, HeadGaussians, Motion, SplatConditions
+from ntalker_ns.splats.relocation import relocate
+from ntalker_ns.splats.start import SeenHead, round_surface, unproject
+from ntalker_ns.training.transfers import to_device
+from ntalker_ns.training.versioned import Snapshot
+
+OTHERS = 10
+"""Frames besides the main one that Gaussians are placed on."""
+
+SHARES = (0.75, 0.15, 0.10)
+"""Of the Gaussians that start on the main frame, on the others, and in the mouth."""
+
+OVERLAP = 0.6
+"""Standard deviation of a Gaussian at the start over the distance to the next."""
+
+DEEP = 0.3
+"""How far inside of the mouth Gaussians start, over the distance between the eyes."""
+
+RELOCATED = 0.75
+"""Part of the training during which Gaussians move to where the picture is wrong."""
+
+
+@dataclass
+class SplatConfig:
+    """A head of Gaussians."""
+
+    num_gaussians: int = 20_000
+    """Gaussians of the head. 10,000 show a face at 256 px; time and memory grow with their number."""
+    relocation_interval: int = 150
+    """Steps after which Gaussians that show nothing move to where the picture is wrong."""
+    absolute_weight: float = 0.2
+    """Weight of the absolute error of colours beside the squared one."""
+    lip_weight: float = 6.0
+    """Weight of pixels of the lips and the mouth; others weigh 1."""
+    splat_mask_weight: float = 0.1
+    """Weight of the squared difference between the opacity and the head mask."""
+    shell_weight: float = 0.003
+    """Weight of the squared distance between Gaussians and the tracked face's surface, in units of the distance between
+    the eyes."""
+
+    def check(self) -> None:
+        """
+        Raises:
+            NTalkerError: a number is out of range.
+        """
+        for name, value, least in (
+            ("num-gaussians", self.num_gaussians, 100),
+            ("relocation-interval", self.relocation_interval, 1),
+        ):
+            if value < least:
+                raise NTalkerError(f"--pipeline.model.{name} must be at least {least}, not {value}.")
+
+
+class SplatHead(Head):
+    """Gaussians, and the light that falls on them by the head's pose."""
+
+    trains_on_pictures = True
+    placed: Tensor
+    upright: Tensor
+    pose_mean: Tensor
+    pose_spread: Tensor
+    pose_lowest: Tensor
+    pose_highest: Tensor
+
+    def __init__(self, config: SplatConfig, sequence: DrivingSequence, ops: Ops) -> None:
+        """
+        Args:
+            config: number and weights.
+            sequence: the clip's, or a replay of it.
+            ops: rasterise.
+
+        Raises:
+            NTalkerError: a number is out of range.
+        """
+        super().__init__()
+        config.check()
+        self.config, self.sequence, self.ops = config, sequence, ops
+        self.gaussians = HeadGaussians(config.num_gaussians, sequence.rig, ops)
+        self.register_buffer("placed", torch.tensor(False))
+        self.register_buffer("upright", torch.eye(3))
+        for name, value in (("mean", 0.0), ("spread", 1.0), ("lowest", 0.0), ("highest", 0.0)):
+            self.register_buffer(f"pose_{name}", torch.full((LIGHTS,), value))
+        self._pull = torch.zeros(config.num_gaussians)
+        self._progress = 0.0
+        self._motion: tuple[Snapshot, Motion] | None = None
+        self.set_face(None)
+
+    @property
+    def interval(self) -> int:
+        """Of relocations."""
+        return self.config.relocation_interval
+
+    @property
+    def fitted(self) -> bool:
+        """Whether the Gaussians were placed."""
+        return bool(self.placed)
+
+    def param_groups(self) -> dict[str, list[nn.Parameter]]:
+        """The Gaussians."""
+        return {"gaussians": list(self.gaussians.parameters())}
+
+    def set_face(self, shell: FaceShell | None) -> None:
+        """Sets the depth at which Gaussians start and are held.
+
+        Args:
+            shell: around the tracked face; None: unknown.
+        """
+        self.shell = shell
+        self._surface = None
+        if shell is not None:
+            depth = torch.from_numpy(shell.surface).float().to(self.upright.device)
+            self._surface = FaceSurface(depth, shell.unit, self.ops)
+
+    def fit_to_clip(self, dataset: Any) -> None:
+        """Places the Gaussians on the training frames, and measures the poses that light depends on."""
+        device, track = self.upright.device, self.sequence.track
+        trained = np.asarray(dataset.frame_indices)
+        poses = torch.from_numpy(track.camera_to_worlds[trained])
+        self.upright.copy_(poses[len(poses) // 2, :, :3])
+        features = pose_features(poses, self.upright.cpu())
+        self.pose_mean.copy_(features.mean(dim=0))
+        self.pose_spread.copy_(features.std(dim=0, correction=0) + 1e-4)
+        scaled = ((features - features.mean(dim=0)) / (features.std(dim=0, correction=0) + 1e-4)).to(device)
+        self.pose_lowest.copy_(scaled.amin(dim=0))
+        self.pose_highest.copy_(scaled.amax(dim=0))
+        # The frame nearest to the mean pose, with open eyes.
+        cost = scaled.square().sum(dim=1).cpu().numpy() + 4.0 * (1.0 - track.eye_openness[trained]) ** 2
+        self.gaussians.place(self._start(dataset, int(cost.argmin())).to(device))
+        self.placed.fill_(True)
+
+    def _start(self, dataset: Any, main: int) -> Float[Tensor, "n columns"]:
+        """Attributes of all Gaussians in the mean face."""
+        rng, track = np.random.default_rng(0), self.sequence.track
+        keypoints, unit = self.sequence.rig.keypoints, self.sequence.rig.eye_distance
+        surface = round_surface(keypoints, 128) if self.shell is None else self.shell.surface
+        counts = [round(share * self.config.num_gaussians) for share in SHARES[1:]]
+        others = rng.choice(len(dataset), min(OTHERS, len(dataset)), replace=False)
+        opening = np.nan_to_num(track.mouth_opening[np.asarray(dataset.frame_indices)])
+        spoken = np.argsort(opening)[-max(len(opening) // 20, 1) :][:OTHERS]
+        covered = int((dataset.store().frame(main).labels >= HEAD).sum())
+        size = OVERLAP * math.sqrt(max(covered, 1) / (SHARES[0] * self.config.num_gaussians))
+
+        def on_frame(frame: int, label: int, count: int, deeper: float) -> Float[Tensor, "count columns"]:
+            seen, which = self._seen(dataset, frame, label)
+            return self._in_mean_face(unproject(seen, count, size, surface, deeper, rng), which)
+
+        parts = [on_frame(int(frame), HEAD, counts[0] // len(others), 0.0) for frame in others]
+        parts += [on_frame(int(frame), LIPS, counts[1] // len(spoken), DEEP * unit) for frame in spoken]
+        parts.append(on_frame(main, HEAD, self.config.num_gaussians - sum(map(len, parts)), 0.0))
+        attributes = torch.cat(parts)
+        if len(attributes) < self.config.num_gaussians:
+            raise NTalkerError("No pixel of the training frames is labelled as head: process the clip again.")
+        return attributes
+
+    def _seen(self, dataset: Any, index: int, label: int) -> tuple[SeenHead, int]:
+        """The pixels of one training frame whose label is at least this, and its index in the driving sequence."""
+        frame, which = dataset.store().frame(index), int(dataset.frame_indices[index])
+        pose = self.sequence.track.camera_to_worlds[which]
+        intrinsics = self.sequence.camera.resized(dataset.size).intrinsics
+        return SeenHead(from_uint8(frame.image), frame.labels >= label, pose, intrinsics), which
+
+    def _in_mean_face(self, placed: Float[Tensor, "n columns"], frame: int) -> Float[Tensor, "n columns"]:
+        """Gaussians of a frame moved to where they are with closed lips and open eyes."""
+        track, placed = self.sequence.track, placed.to(self.upright.device)
+        numbers = (track.lip_shapes, track.brow_shapes, track.eye_openness)
+        lips, brows, eyes = (torch.from_numpy(each[frame][None]).to(placed) for each in numbers)
+        positions = placed[:, :3].contiguous()
+        speech = self.ops.gate(positions, self.gaussians.speech_gate)
+        shift, _ = self.ops.inverse_warp(positions, speech, [len(positions)], self.gaussians.face(lips, brows, eyes))
+        return torch.cat([positions + shift, placed[:, 3:]], dim=1)
+
+    def before_step(self, progress: float) -> None:
+        """Notes the progress, after which Gaussians stay where they are."""
+        self._progress = progress
+
+    def conditions(self, face: FaceInputs, poses: PoseRefinement) -> SplatConditions:
+        """Lips, brows, closed eyes, and the light by the pose."""
+        if face.seen_from.ndim == 1:
+            cameras = poses.tracked[face.seen_from]
+        else:
+            cameras = to_device(face.seen_from, self.upright.device)
+        light = (pose_features(cameras, self.upright) - self.pose_mean) / self.pose_spread
+        light = torch.minimum(torch.maximum(light, self.pose_lowest), self.pose_highest)
+        controls = torch.cat([face.lip_shapes, face.brow_shapes, 1.0 - face.eye_openness], dim=1)
+        return SplatConditions(controls, light)
+
+    def _moved(self, conditions: SplatConditions, frame: int) -> Gaussians:
+        """The Gaussians of one of some frames; what depends on their rest alone is kept while that stays."""
+        key = Snapshot([self.gaussians.base])
+        if self._motion is None or self._motion[0] != key:
+            self._motion = (key, self.gaussians.motion())
+        return self.gaussians(conditions.controls[frame], conditions.light[frame], self._motion[1])
+
+    def step(
+        self,
+        rays: TrainingRays,
+        conditions: SplatConditions,
+        corrections: Float[Tensor, "frames 6"] | None,
+        behind: Float[Tensor, "rays 3"],
+    ) -> StepOutputs:
+        """Rasterises the windows of a step.
+
+        Raises:
+            NTalkerError: its rays are no windows.
+        """
+        windows = rays.step.windows
+        if not windows:
+            raise NTalkerError(
+                "A head of Gaussians trains on whole frames or patches: set --pipeline.datamanager.whole-frames True."
+            )
+        pull = self._pull = self._pull.to(self.upright.device)
+        rasters = []
+        for frame, window in enumerate(windows):
+            correction = None if corrections is None else corrections[frame]
+            view = view_of(window, correction)
+            rasters.append(self.ops.rasterise(self._moved(conditions, frame), view, pull if self.training else None))
+        colour = torch.cat([raster.colour.view(-1, 3) for raster in rasters])
+        opacity = torch.cat([raster.opacity.view(-1, 1) for raster in rasters])
+        depth = torch.cat([raster.depth.view(-1, 1) for raster in rasters])
+        return StepOutputs(head=colour, opacity=opacity, depth=depth, rgb=colour + (1.0 - opacity) * behind)
+
+    def losses(self, step: StepOutputs, batch: Mapping[str, Any]) -> dict[str, Float[Tensor, ""]]:
+        """Squared and absolute error of colours, the mask's error, and `regularizers`."""
+        image, labels = batch["image"].to(step.rgb.device), batch["labels"].to(step.rgb.device)
+        weight = 1.0 + (self.config.lip_weight - 1.0) * (labels >= LIPS).float()
+        error = step.rgb - image
+        per_pixel = error.square().mean(dim=-1) + self.config.absolute_weight * error.abs().mean(dim=-1)
+        wrong = step.opacity.squeeze(-1) - (labels >= HEAD).float()
+        losses = {
+            "rgb": (weight * per_pixel).mean(),
+            "mask": self.config.splat_mask_weight * wrong.square().mean(),
+        }
+        return losses | self.regularizers(step)
+
+    def regularizers(self, step: StepOutputs) -> dict[str, Float[Tensor, ""]]:
+        """The Gaussians' distance from the tracked face."""
+        surface = self._surface
+        if surface is None or not self.config.shell_weight:
+            return {}
+        base, rates = self.gaussians.base, self.gaussians.rates
+        squared = surface.ops.squared_distance(base[:, :3] * rates[:3], surface.depth)
+        opacity = torch.sigmoid(base[:, 10].detach() * rates[10])
+        return {"surface_distance": self.config.shell_weight / surface.unit**2 * (opacity * squared).mean()}
+
+    @torch.no_grad()
+    def adapt(self, conditions: SplatConditions, optimizers: Mapping[str, Optimizer]) -> None:
+        """Moves Gaussians that show nothing."""
+        if self._progress < RELOCATED and "gaussians" in optimizers:
+            relocate(self.gaussians, self._pull.to(self.upright.device), optimizers["gaussians"])
+        self._pull.zero_()
+
+    @torch.no_grad()
+    def picture(
+        self, camera: Cameras, conditions: SplatConditions, correction: Float[Tensor, "1 6"] | None
+    ) -> dict[str, Tensor]:
+        """The head's layer of a picture.
+
+        Raises:
+            NTalkerError: the camera is no pinhole.
+        """
+        plain = camera.distortion_params is None or not bool(camera.distortion_params.any())
+        if int(camera.camera_type[0]) != CameraType.PERSPECTIVE.value or not plain:
+            raise NTalkerError("Heads of Gaussians are shown by pinhole cameras without distortion only.")
+        focal, centre = (
+            (float(across), float(down)) for across, down in ((camera.fx, camera.fy), (camera.cx, camera.cy))
+        )
+        size = (int(camera.width), int(camera.height))
+        window = PixelWindow(camera.camera_to_worlds[0], focal, centre, size)
+        view = view_of(window, None if correction is None else correction[0])
+        view = replace(view, world_to_camera=to_device(view.world_to_camera, self.upright.device))
+        return head_layers(self.ops.rasterise(self._moved(conditions, 0), view), view)
+
+
+def view_of(window: PixelWindow, correction: Float[Tensor, "6"] | None) -> SplatView:
+    """The camera of a window under a correction of its pose; differentiable in the correction.
+
+    Args:
+        window: part of a picture.
+        correction: rotation vector and translation of points in the head's space, see `correct_poses`; None: none.
+    """
+    turn, place = window.camera_to_world[:, :3], window.camera_to_world[:, 3]
+    rotation, shift = turn.T, -(turn.T @ place)
+    if correction is not None:
+        # x' = R x + t, and the Gaussians are where x' is.
+        rotation = rotation @ rotation_matrices(correction[None, :3])[0].T
+        shift = shift - rotation @ correction[3:]
+    matrix = torch.cat([rotation, shift[:, None]], dim=1)
+    return SplatView(matrix, *window.focal, *window.centre, *window.size)
+
+
+FAR = 2.0
+"""Depth where there is no head, world units beyond the head's middle."""
+
+
+def head_layers(raster: Raster, view: SplatView) -> dict[str, Tensor]:
+    """A raster by the names of outputs; depth along the rays, as of the radiance field."""
+    x, y = (
+        (torch.arange(count, device=raster.depth.device) + (0.5 - middle)) / focal
+        for count, middle, focal in ((view.width, view.cx, view.fx), (view.height, view.cy, view.fy))
+    )
+    lengths = torch.sqrt(1.0 + x.square() + y.square()[:, None])
+    far = view.world_to_camera[:, 3].norm() + FAR / math.sqrt(3.0)
+    depth = raster.depth * lengths + (1.0 - raster.opacity) * far
+    return {"depth": depth[..., None], "accumulation": raster.opacity[..., None], "head": raster.colour}

@@ -1,0 +1,1 @@
+"""A head of Gaussians: how they begin, move and are renewed."""

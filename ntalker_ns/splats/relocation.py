@@ -1,0 +1,62 @@
+"""Moves Gaussians that show nothing to where the picture is wrong; their number stays.
+
+As in 3D Gaussian splatting (Kerbl et al. 2023), places where the picture is wrong are those whose Gaussians are pulled
+hardest across it; as in 3DGS-MCMC (Kheradmand et al. 2024), a Gaussian and its copy together cover what it covered
+before, so that a picture changes little when Gaussians move.
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ntalker_ns.splats.gaussians import HeadGaussians
+
+SHARE = 0.05
+"""Largest share of the Gaussians that moves at a time."""
+
+FAINT = 0.03
+"""Opacity below which a Gaussian shows nothing."""
+
+SMALLER = 0.35
+"""By how much the logarithm of both Gaussians' sizes falls."""
+
+
+@torch.no_grad()
+def relocate(gaussians: HeadGaussians, pull: Float[Tensor, "n"], optimizer: Optimizer) -> Int[Tensor, ""]:
+    """Moves the least useful Gaussians beside those that are pulled hardest.
+
+    Args:
+        gaussians: of a head.
+        pull: how hard each was pulled since the last time; 0: it was in no picture.
+        optimizer: of the Gaussians; forgets the moments of both.
+
+    Returns:
+        How many were useless and have moved.
+    """
+    count = max(int(SHARE * len(gaussians)), 1)
+    base, rates = gaussians.base, gaussians.rates
+    opacity = torch.sigmoid(base[:, 10] * rates[10])
+    useless = (opacity < FAINT) | (pull == 0)
+    # A fixed number, so that nothing waits for a device; those that are useful stay where they are.
+    candidates = (opacity + (~useless).float()).topk(count, largest=False).indices
+    moves = useless[candidates]
+    chances = torch.where(useless, 0.0, pull).clamp(min=1e-20)
+    sources = torch.multinomial(chances, count, replacement=len(gaussians) < 2 * count)
+    targets = torch.where(moves, candidates, sources)
+    # 1 - (1 - new)^2 = old.
+    shared = 1.0 - (1.0 - opacity[sources].clamp(max=0.999)).sqrt()
+    base[sources, 10] = torch.where(moves, torch.logit(shared) / rates[10], base[sources, 10])
+    base[sources, 3:6] -= moves[:, None] * (SMALLER / rates[3])
+    for values in (base[None], gaussians.deltas, gaussians.shading):
+        values[:, targets] = values[:, sources]
+    scales = (base[targets, 3:6] * rates[3]).exp().mean(dim=1, keepdim=True)
+    away = torch.randn(count, 3, device=base.device) * scales / rates[:3]
+    base[targets, :3] += moves[:, None] * away
+    touched = torch.cat([targets, sources])
+    for parameter in (base, gaussians.deltas, gaussians.shading):
+        for name in ("exp_avg", "exp_avg_sq"):
+            moments = optimizer.state.get(parameter, {}).get(name)
+            if moments is not None:
+                (moments if parameter is base else moments.transpose(0, 1))[touched] = 0.0
+    return moves.sum()

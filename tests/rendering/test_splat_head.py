@@ -1,0 +1,146 @@
+"""A head of Gaussians as part of a model: windows, poses, losses, training, files."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from nerfstudio.cameras.cameras import CameraType
+from support.synthetic_clip import write_clip
+
+from ntalker_ns.data.training_rays import PixelWindow
+from ntalker_ns.errors import NTalkerError
+from ntalker_ns.kernels.reference.poses import rotation_matrices
+from ntalker_ns.method_configs import ntalker_splat_small
+from ntalker_ns.rendering.losses import STEP
+from ntalker_ns.rendering.splat_head import SplatConfig, view_of
+from ntalker_ns.talker_datamanager import Patches
+from ntalker_ns.training.optimizers import FusedAdamConfig
+
+SIZE, COUNT = 48, 500
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    data = write_clip(tmp_path_factory.mktemp("clip") / "ball", num_frames=22, size=SIZE)
+    config = copy.deepcopy(ntalker_splat_small.config.pipeline)
+    datamanager: Any = config.datamanager
+    datamanager.data = datamanager.dataparser.data = Path(data)
+    datamanager.surroundings_interval = 1
+    model: Any = config.model
+    model.splats.num_gaussians = COUNT
+    torch.manual_seed(0)
+    pipeline = config.setup(device="cpu", test_mode="val")
+    pipeline.model._fit_to_clip(pipeline.datamanager.train_dataset)
+    return pipeline
+
+
+def test_gaussians_start_on_the_head(pipeline: Any) -> None:
+    pipeline.eval()
+    dataset = pipeline.datamanager.eval_dataset
+    outputs = pipeline.model.get_outputs_for_camera(dataset.cameras[0:1])
+    head = dataset[0]["labels"] >= 2
+    opacity = outputs["head_opacity"].squeeze(-1)
+    assert opacity[head].mean() > 0.6 and opacity[~head].mean() < 0.1
+    truth = dataset[0]["image"]
+    assert (outputs["rgb"] - truth)[head].square().mean() < 0.3 * truth[head].var()
+
+
+def test_a_step_gives_every_group_gradients(pipeline: Any) -> None:
+    pipeline.train()
+    _, losses, _ = pipeline.get_train_loss_dict(0)
+    torch.stack(list(losses.values())).sum().backward()
+    for name, parameters in pipeline.model.get_param_groups().items():
+        assert any(p.grad is not None and float(p.grad.abs().sum()) > 0 for p in parameters), name
+    assert {"rgb", "mask", "composite", "surroundings", "poses"} <= losses.keys()
+    pipeline.zero_grad()
+
+
+def test_a_patch_is_a_part_of_the_picture(pipeline: Any) -> None:
+    pipeline.eval()
+    model, manager = pipeline.model, pipeline.datamanager
+    rays, batch = manager.training_rays(1, Patches(16, "any"))
+    with torch.no_grad():
+        outputs = model(rays)
+    frame, (_, row, column) = int(batch["frames"][0]), batch["indices"][0].tolist()
+    camera = manager.train_dataset.cameras[int(batch["indices"][0, 0])].to("cpu").flatten()
+    conditions = model._conditions(torch.tensor([frame]), camera.camera_to_worlds)
+    whole = model.head.picture(camera, conditions, model.pose_refinement.of_frames(torch.tensor([frame])).detach())
+    expected = whole["head"][row : row + 16, column : column + 16]
+    # Projections are linearised a little differently at the rim of a patch.
+    torch.testing.assert_close(outputs["head"].view(16, 16, 3), expected, atol=2e-3, rtol=0)
+
+
+def test_a_correction_moves_the_camera_as_it_moves_the_points_of_a_field():
+    generator = torch.Generator().manual_seed(0)
+    pose = torch.cat([torch.eye(3), torch.tensor([[0.1], [0.2], [4.0]])], dim=1)
+    window = PixelWindow(pose, (100.0, 100.0), (24.0, 24.0), (48, 48))
+    correction = 0.1 * torch.randn(6, generator=generator)
+    seen = torch.randn(5, 3, generator=generator)
+    # A field is asked at R x + t for what the tracker's camera sees at x.
+    there = seen @ rotation_matrices(correction[None, :3])[0].T + correction[3:]
+    plain, corrected = (view_of(window, each).world_to_camera for each in (None, correction))
+    torch.testing.assert_close(there @ corrected[:, :3].T + corrected[:, 3], seen @ plain[:, :3].T + plain[:, 3])
+
+
+def test_colours_of_lips_weigh_more(pipeline: Any) -> None:
+    pipeline.train()
+    rays, batch = pipeline.datamanager.next_train(0)
+    step = pipeline.model(rays)[STEP]
+    image, lips = batch["image"], batch["labels"] >= 3
+    error = step.rgb - image
+    each = error.square().mean(dim=-1) + 0.2 * error.abs().mean(dim=-1)
+    expected = (each.sum() + 5.0 * each[lips].sum()) / len(each)
+    assert lips.any()
+    torch.testing.assert_close(pipeline.model.head.losses(step, batch)["rgb"], expected)
+
+
+def test_its_checkpoint_is_strict(pipeline: Any) -> None:
+    state = pipeline.state_dict()
+    pipeline.load_pipeline(state, 0)
+    pipeline.load_pipeline({**state, "_model.head.placed": torch.tensor(True)}, 0)
+    del state["_model.head.gaussians.deltas"]
+    with pytest.raises(NTalkerError, match=r"lacks head\.gaussians\.deltas"):
+        pipeline.load_pipeline(state, 0)
+
+
+def test_what_it_cannot_show_and_cannot_be(pipeline: Any) -> None:
+    camera = pipeline.datamanager.eval_dataset.cameras[0:1]
+    camera.camera_type = torch.full_like(camera.camera_type, CameraType.FISHEYE.value)
+    with pytest.raises(NTalkerError, match="pinhole"):
+        pipeline.model.get_outputs_for_camera(camera)
+    with pytest.raises(NTalkerError, match=r"--pipeline\.model\.num-gaussians must be at least 100, not 7"):
+        SplatConfig(num_gaussians=7).check()
+
+
+def test_rays_anywhere_are_refused(pipeline: Any) -> None:
+    rays, _ = pipeline.datamanager.next_train(0)
+    rays.step.windows = []
+    with pytest.raises(NTalkerError, match="whole-frames True"):
+        pipeline.model(rays)
+
+
+def test_it_learns_the_clip(pipeline: Any) -> None:
+    """Last in this file: the head is another one afterwards."""
+    pipeline.train()
+    model = pipeline.model
+    optimizers = {
+        name: FusedAdamConfig(lr=1e-2 if name == "gaussians" else 1e-3).setup(group)
+        for name, group in model.get_param_groups().items()
+    }
+    errors = []
+    for number in range(60):
+        model.head.before_step(number / 100)
+        _, losses, _ = pipeline.get_train_loss_dict(number)
+        torch.stack(list(losses.values())).sum().backward()
+        for optimizer in optimizers.values():
+            optimizer.step()
+            optimizer.zero_grad()
+        if number == 30:
+            before = model.head.gaussians.base.detach().clone()
+            model.adapt_head(optimizers)
+            assert len(before) == COUNT
+        errors.append(float(losses["rgb"].detach()))
+    assert sum(errors[-10:]) < 0.6 * sum(errors[:10])
+    assert all(torch.isfinite(each).all() for each in model.head.parameters())
