@@ -45,21 +45,17 @@ class _Frame:
             lens: focal lengths, centre, width and height, px.
         """
         count, width, height = len(arrays[0]), int(lens[4]), int(lens[5])
-        self.packed, self.boxes = np.empty((count, PACKED), np.float32), np.empty((count, 4), np.int32)
-        in_threads(splats_projection.project, *arrays, lens, self.packed, self.boxes)
-        order = splats_projection.sort_by_depth(self.packed, self.boxes)
+        self.packed, boxes = np.empty((count, PACKED), np.float32), np.empty((count, 4), np.int32)
+        in_threads(splats_projection.project, *arrays, lens, self.packed, boxes)
+        order = splats_projection.sort_by_depth(self.packed, boxes)
         across, down = -(-width // STRIP), -(-height // TILE)
-        self.starts, self.entries, self.slots, self.firsts = splats_projection.sort_into_strips(
-            self.boxes, order, across, across * down
-        )
+        *self.lists, self.slots, self.firsts = splats_projection.sort_into_strips(boxes, order, across, across * down)
         # The longest first, so that all threads end at once.
-        self.pieces = np.argsort(-np.diff(self.starts), kind="stable")
+        self.pieces = np.argsort(-np.diff(self.lists[0]), kind="stable")
         self.picture = tuple(
             np.empty(shape, np.float32) for shape in ((height, width, 3), (height, width), (height, width))
         )
-        in_threads(
-            splats_raster.composite, self.packed, self.boxes, self.starts, self.entries, self.pieces, *self.picture
-        )
+        in_threads(splats_raster.composite, self.packed, *self.lists, self.pieces, *self.picture)
 
     def sums(self, upstream: list[np.ndarray]) -> np.ndarray:
         """Gradients in the picture, (slots, `SUMS`).
@@ -68,7 +64,7 @@ class _Frame:
             upstream: gradients of colour, opacity and depth.
         """
         found = np.empty((len(self.slots), SUMS), np.float32)
-        shared = (self.packed, self.boxes, self.starts, self.entries, self.slots, self.pieces)
+        shared = (self.packed, *self.lists, self.slots, self.pieces)
         in_threads(splats_raster.composite_gradients, *shared, *self.picture, *upstream, found)
         return found
 

@@ -209,8 +209,9 @@ def sort_into_strips(boxes, order, across, strips):
     """Each strip's Gaussians in the order of depth, side by side.
 
     Returns:
-        Where each strip's begin, and the end; the Gaussians; the slot of each of these, in which slots of a Gaussian
-        are side by side; where each Gaussian's slots begin, and the end.
+        Where each strip's begin, and the end; the Gaussians; the first and the last tile and the first and the last row
+        of the strip into which each of these reaches; its slot, where slots of a Gaussian are side by side; where each
+        Gaussian's slots begin, and the end.
     """
     firsts, starts = np.zeros(len(boxes) + 1, np.int64), np.zeros(strips + 1, np.int64)
     for i in range(len(boxes)):
@@ -225,6 +226,7 @@ def sort_into_strips(boxes, order, across, strips):
         starts[strip + 1] += starts[strip]
     cursors = starts[:-1].copy()
     entries, slots = np.empty(firsts[-1], np.int32), np.empty(firsts[-1], np.int32)
+    spans = np.empty((firsts[-1], 4), np.int8)
     for i in order:
         slot = firsts[i]
         for row in range(boxes[i, 2] // TILE, boxes[i, 3] // TILE + 1):
@@ -232,8 +234,12 @@ def sort_into_strips(boxes, order, across, strips):
                 place = cursors[row * across + column]
                 cursors[row * across + column] = place + 1
                 entries[place], slots[place] = i, slot
+                spans[place, 0] = max(boxes[i, 0] - column * STRIP, 0) // TILE
+                spans[place, 1] = min(boxes[i, 1] - column * STRIP, STRIP - 1) // TILE
+                spans[place, 2] = max(boxes[i, 2] - row * TILE, 0)
+                spans[place, 3] = min(boxes[i, 3] - row * TILE, TILE - 1)
                 slot += 1
-    return starts, entries, slots, firsts
+    return starts, entries, spans, slots, firsts
 
 
 @piecewise

@@ -20,39 +20,52 @@ _ZERO, _ONE, _LEAST_LIGHT = np.float32(0.0), np.float32(1.0), np.float32(MIN_TRA
 
 
 @lean
-def _live_rows(tile, channel, top, bottom):
+def _live_rows(tile, top, bottom):
     """The first and behind the last row of which a pixel is not opaque yet, from those that were."""
-    while top < bottom and not _is_live(tile, channel, top):
+    while top < bottom and not _is_live(tile, top):
         top += 1
-    while top < bottom and not _is_live(tile, channel, bottom - 1):
+    while top < bottom and not _is_live(tile, bottom - 1):
         bottom -= 1
     return top, bottom
 
 
 @lean
-def _is_live(tile, channel, row):
+def _is_live(tile, row):
     live = False
     for i in range(TILE):
-        live |= tile[row, channel, i] >= _LEAST_LIGHT
+        live |= tile[row, 0, i] >= _LEAST_LIGHT
     return live
 
 
+@lean
+def _list(spans, first, last, place, listed):
+    """Writes those of a strip's entries that reach into one of its tiles; returns how many there are."""
+    count = 0
+    for entry in range(first, last):
+        # Written in any case: a branch would be guessed wrongly.
+        listed[count] = entry
+        count += int((spans[entry, 0] <= place) & (spans[entry, 1] >= place))
+    return count
+
+
 @piecewise
-def composite(packed, boxes, starts, entries, pieces, colour, opacity, depth, counter):
+def composite(packed, starts, entries, spans, pieces, colour, opacity, depth, counter):
     """Writes the picture, strip by strip in the order of `pieces`."""
     width = opacity.shape[1]
     across = (width + STRIP - 1) // STRIP
     tile = np.empty((TILE, CHANNELS, TILE), np.float32)
+    listed = np.empty(starts[pieces[0] + 1] - starts[pieces[0]] + 1, np.int64)
     while True:
         piece = take(counter)
         if piece >= len(pieces):
             break
         strip = pieces[piece]
-        top, left = strip // across * TILE, strip % across * STRIP
+        y, left = strip // across * TILE, strip % across * STRIP
         for x in range(left, min(left + STRIP, width), TILE):
-            tile[:, :4], tile[:, 4] = _ZERO, _ONE
-            _composite_tile(packed, boxes, entries, starts[strip], starts[strip + 1], x, top, tile)
-            _write_tile(tile, x, top, colour, opacity, depth)
+            tile[:, 0], tile[:, 1:] = _ONE, _ZERO
+            count = _list(spans, starts[strip], starts[strip + 1], (x - left) // TILE, listed)
+            _composite_tile(packed, entries, spans, listed, count, x, y, tile)
+            _write_tile(tile, x, y, colour, opacity, depth)
 
 
 @lean
@@ -61,34 +74,31 @@ def _write_tile(tile, x, y, colour, opacity, depth):
     for row in range(min(TILE, height - y)):
         for i in range(min(TILE, width - x)):
             for channel in range(3):
-                colour[y + row, x + i, channel] = tile[row, channel, i]
-            depth[y + row, x + i] = tile[row, 3, i]
-            opacity[y + row, x + i] = _ONE - tile[row, 4, i]
+                colour[y + row, x + i, channel] = tile[row, channel + 1, i]
+            depth[y + row, x + i] = tile[row, 4, i]
+            opacity[y + row, x + i] = _ONE - tile[row, 0, i]
 
 
 @lean
-def _composite_tile(packed, boxes, entries, first, last, x, y, tile):
-    """Adds a strip's Gaussians to the tile at pixel (x, y)."""
-    top, bottom, since = 0, TILE, 0
-    for entry in range(first, last):
-        i = entries[entry]
-        if boxes[i, 1] < x or boxes[i, 0] >= x + TILE:
-            continue
-        if since == CHECKED:
-            since = 0
-            top, bottom = _live_rows(tile, 4, top, bottom)
+def _composite_tile(packed, entries, spans, listed, count, x, y, tile):
+    """Adds Gaussians to the tile at pixel (x, y)."""
+    top, bottom = 0, TILE
+    for k in range(count):
+        if k % CHECKED == 0:
+            top, bottom = _live_rows(tile, top, bottom)
             if top == bottom:
                 break
-        since += 1
-        add(tile, packed, i, max(boxes[i, 2] - y, top), min(boxes[i, 3] + 1 - y, bottom), x, y)
+        entry = listed[k]
+        first, last = max(int(spans[entry, 2]), top), min(int(spans[entry, 3]) + 1, bottom)
+        add(tile, packed, entries[entry], first, last, x, y)
 
 
 @piecewise
 def composite_gradients(
     packed,
-    boxes,
     starts,
     entries,
+    spans,
     slots,
     pieces,
     colour,
@@ -108,6 +118,7 @@ def composite_gradients(
     width = opacity.shape[1]
     across = (width + STRIP - 1) // STRIP
     tile = np.empty((TILE, BACKWARD_CHANNELS, TILE), np.float32)
+    listed = np.empty(starts[pieces[0] + 1] - starts[pieces[0]] + 1, np.int64)
     while True:
         piece = take(counter)
         if piece >= len(pieces):
@@ -115,10 +126,11 @@ def composite_gradients(
         strip = pieces[piece]
         for entry in range(starts[strip], starts[strip + 1]):
             sums[slots[entry]] = _ZERO
-        top, left = strip // across * TILE, strip % across * STRIP
+        y, left = strip // across * TILE, strip % across * STRIP
         for x in range(left, min(left + STRIP, width), TILE):
-            _read_tile(tile, x, top, colour, opacity, depth, to_colour, to_opacity, to_depth)
-            _gradients_of_tile(packed, boxes, entries, slots, starts[strip], starts[strip + 1], x, top, tile, sums)
+            _read_tile(tile, x, y, colour, opacity, depth, to_colour, to_opacity, to_depth)
+            count = _list(spans, starts[strip], starts[strip + 1], (x - left) // TILE, listed)
+            _gradients_of_tile(packed, entries, spans, slots, listed, count, x, y, tile, sums)
 
 
 @lean
@@ -131,25 +143,21 @@ def _read_tile(tile, x, y, colour, opacity, depth, to_colour, to_opacity, to_dep
         for i in range(min(TILE, width - x)):
             here, change = (y + row, x + i), _ZERO
             for channel in range(3):
-                tile[row, channel, i] = to_colour[here[0], here[1], channel]
+                tile[row, channel + 1, i] = to_colour[here[0], here[1], channel]
                 change += to_colour[here[0], here[1], channel] * colour[here[0], here[1], channel]
-            tile[row, 3, i], tile[row, 4, i], tile[row, 5, i] = to_depth[here], to_opacity[here], _ONE
+            tile[row, 0, i], tile[row, 4, i], tile[row, 5, i] = _ONE, to_depth[here], to_opacity[here]
             tile[row, 6, i] = change + to_depth[here] * depth[here] + to_opacity[here] * opacity[here]
 
 
 @lean
-def _gradients_of_tile(packed, boxes, entries, slots, first, last, x, y, tile, sums):
+def _gradients_of_tile(packed, entries, spans, slots, listed, count, x, y, tile, sums):
     """Adds the sums over a tile."""
-    top, bottom, since = 0, TILE, 0
-    for entry in range(first, last):
-        i = entries[entry]
-        if boxes[i, 1] < x or boxes[i, 0] >= x + TILE:
-            continue
-        if since == CHECKED:
-            since = 0
-            top, bottom = _live_rows(tile, 5, top, bottom)
+    top, bottom = 0, TILE
+    for k in range(count):
+        if k % CHECKED == 0:
+            top, bottom = _live_rows(tile, top, bottom)
             if top == bottom:
                 break
-        since += 1
-        first_row, behind = max(boxes[i, 2] - y, top), min(boxes[i, 3] + 1 - y, bottom)
-        add_gradients(tile, packed, i, first_row, behind, x, y, sums, slots[entry])
+        entry = listed[k]
+        first, last = max(int(spans[entry, 2]), top), min(int(spans[entry, 3]) + 1, bottom)
+        add_gradients(tile, packed, entries[entry], first, last, x, y, sums, slots[entry])

@@ -18,9 +18,9 @@ from ntalker_ns.kernels.numba.splats_projection import LEAST_LOG2, PACKED, SUMS,
 from ntalker_ns.kernels.types import MIN_TRANSMITTANCE, MOST_ALPHA
 
 CHANNELS = 5
-"""Of a tile: red, green, blue, depth, transmittance."""
+"""Of a tile: transmittance, red, green, blue, depth."""
 BACKWARD_CHANNELS = 7
-"""Gradients of the first four and of opacity, transmittance, and how the loss changes with all that is behind."""
+"""Transmittance, gradients of the other four and of opacity, and how the loss changes with all that is behind."""
 
 LANES = VECTOR_BYTES // 4
 """Pixels of a vector: a row of a tile, half of it or a quarter."""
@@ -117,6 +117,10 @@ class _Place(NamedTuple):
 
     channels: Callable[[int], Any]
     """Where the pixels' values of a channel are."""
+    light: _Number
+    """Their transmittance."""
+    there: Any
+    """Where the Gaussian is drawn."""
     off: _Number
     """The pixels' distances along x from the row's centre."""
     down: _Number
@@ -131,6 +135,12 @@ def _vector(builder: Any, values: list[float]) -> _Number:
 
 def _load(builder: Any, place: Any) -> _Number:
     return _Number(builder, builder.load(place, align=4))
+
+
+def _any(builder: Any, conditions: Any) -> Any:
+    """Whether one of `LANES` conditions holds."""
+    bits = ir.IntType(LANES)
+    return builder.icmp_unsigned("!=", builder.bitcast(conditions, bits), ir.Constant(bits, 0))
 
 
 def _store(builder: Any, value: _Number, place: Any) -> None:
@@ -174,8 +184,13 @@ def _over_rows(
             left, right = centre * -1.0 + float(begin), centre - float(begin + LANES - 1)
             near = left.most(right).most(0.0)
             with builder.if_then(highest - gaussian.precision * near * near >= float(LEAST_LOG2)):
-                off = _vector(builder, [float(begin + lane) for lane in range(LANES)]) - centre
-                compute(_Place(of_channel, off, down, highest - gaussian.precision * off * off))
+                light = _load(builder, of_channel(0))
+                live = light >= MIN_TRANSMITTANCE
+                with builder.if_then(_any(builder, live)):
+                    off = _vector(builder, [float(begin + lane) for lane in range(LANES)]) - centre
+                    exponent = highest - gaussian.precision * off * off
+                    there = builder.and_(live, exponent >= float(LEAST_LOG2))
+                    compute(_Place(of_channel, light, there, off, down, exponent))
 
 
 def _add_generator(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -188,13 +203,10 @@ def _add_generator(context: Any, builder: Any, signature: Any, arguments: Any) -
     gaussian = _read_gaussian(builder, _row_of(builder, packed, i, PACKED), x, y)
 
     def compute(place: _Place) -> None:
-        alpha = place.exponent.power_of_two().least(MOST_ALPHA)
-        light = _load(builder, place.channels(4))
-        there = builder.and_(place.exponent >= float(LEAST_LOG2), light >= MIN_TRANSMITTANCE)
-        weight = (alpha * light).where(there)
-        for channel, value in enumerate(gaussian.values):
+        weight = (place.exponent.power_of_two().least(MOST_ALPHA) * place.light).where(place.there)
+        _store(builder, place.light - weight, place.channels(0))
+        for channel, value in enumerate(gaussian.values, 1):
             _store(builder, weight * value + _load(builder, place.channels(channel)), place.channels(channel))
-        _store(builder, light - weight, place.channels(4))
 
     _over_rows(builder, tile, CHANNELS, gaussian, (first, last), compute)
     return context.get_dummy_value()
@@ -219,20 +231,18 @@ def _add_gradients_generator(context: Any, builder: Any, signature: Any, argumen
 
     def compute(place: _Place) -> None:
         alpha = place.exponent.power_of_two()
-        light = _load(builder, place.channels(5))
-        there = builder.and_(place.exponent >= float(LEAST_LOG2), light >= MIN_TRANSMITTANCE)
         covers = alpha >= MOST_ALPHA
         alpha = alpha.least(MOST_ALPHA)
-        weight = (alpha * light).where(there)
-        upstream = [_load(builder, place.channels(channel)) for channel in range(4)]
-        change = _load(builder, place.channels(4))
+        weight = (alpha * place.light).where(place.there)
+        upstream = [_load(builder, place.channels(channel)) for channel in range(1, 5)]
+        change = _load(builder, place.channels(5))
         for value, gradient in zip(gaussian.values, upstream, strict=True):
             change = gradient * value + change
         change = weight * change
         behind = _load(builder, place.channels(6)) - change
-        _store(builder, light - weight, place.channels(5))
+        _store(builder, place.light - weight, place.channels(0))
         _store(builder, behind, place.channels(6))
-        free = builder.and_(there, builder.not_(covers))
+        free = builder.and_(place.there, builder.not_(covers))
         pull = (change - behind * (alpha / (_vector(builder, [1.0] * LANES) - alpha))).where(free)
         across, along = pull * place.off, pull * place.down
         added = (pull, across, across * place.off, across * place.down, along, along * place.down)
