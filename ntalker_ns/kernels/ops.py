@@ -52,7 +52,7 @@ MODULES = {
 
 KERNELS: dict[Backend, frozenset[str]] = {
     "numba": frozenset(MODULES) - {"spherical_harmonics", "march_to_capacity"},
-    "triton": frozenset(MODULES) - {"fused_field", "points_along", "rasterise"},
+    "triton": frozenset(MODULES) - {"fused_field", "points_along"},
     "tcnn": frozenset({"encode", "run_mlp"}),
     "reference": frozenset(MODULES) - {"fused_field"},
 }

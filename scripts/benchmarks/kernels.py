@@ -1,5 +1,6 @@
 """Every Triton kernel against its reference on the device, and then against the clock."""
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,16 @@ from ntalker_ns.errors import NTalkerError
 from ntalker_ns.field.landmark_warp import LandmarkWarp
 from ntalker_ns.kernels.grid_layout import grid_layout
 from ntalker_ns.kernels.ops import Ops
-from ntalker_ns.kernels.types import Composited, FaceState, FrameSamples, Gate, MarchInput, MlpWeights
+from ntalker_ns.kernels.types import (
+    Composited,
+    FaceState,
+    FrameSamples,
+    Gate,
+    Gaussians,
+    MarchInput,
+    MlpWeights,
+    SplatView,
+)
 from scripts.benchmarks.ceilings import Ceilings, Work, kernel_milliseconds, measure_ceilings
 from scripts.benchmarks.timing import fastest
 
@@ -36,6 +46,10 @@ class KernelSizes:
     """Points encoded, samples given to networks."""
     rays: int = 16_384
     """Rays marched and composited."""
+    gaussians: int = 2_000
+    """Gaussians rasterised; the reference computes each at each pixel."""
+    picture: int = 256
+    """Side of their picture, px."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +155,7 @@ def measure_kernels(sizes: KernelSizes, device: torch.device, repeats: int) -> K
         _poses(sizes, device),
         _inverse_warp(sizes, device),
         _harmonics(sizes, device),
+        _rasterisation(sizes, device),
         # In float32 torch's layers are quicker, so that only half precision is measured.
         _network((65, 64, 64, 65), sizes, device),
         _network((80, 64, 3), sizes, device),
@@ -339,6 +354,36 @@ def _harmonics(sizes: KernelSizes, device: torch.device) -> Check:
     ours, reference = (ops.spherical_harmonics for ops in _both(device))
     work = Work(directions.nbytes + 4 * 16 * sizes.points)
     return Check("spherical harmonics", lambda: (ours(4, directions),), lambda: (reference(4, directions),), 1e-5, work)
+
+
+def _rasterisation(sizes: KernelSizes, device: torch.device) -> Check:
+    count, size = sizes.gaussians, sizes.picture
+    # A shell, as a head is, that covers most of the picture.
+    means = 0.5 * torch.nn.functional.normalize(torch.randn(count, 3, device=device), dim=1)
+    scales = math.log(1.5 / count**0.5) + 0.4 * torch.randn(count, 3, device=device)
+    logits, quaternions = 1.0 + torch.randn(count, device=device), torch.randn(count, 4, device=device)
+    given = [means, scales, quaternions, logits, torch.rand(count, 3, device=device)]
+    matrix = torch.eye(4, device=device)[:3].clone()
+    matrix[2, 3] = -3.0
+    upstream = [torch.randn(size, size, 3, device=device), *torch.randn(2, size, size, device=device)]
+
+    def numbers(ops: Ops, kind: torch.dtype) -> Numbers:
+        tensors = [each.to(kind).requires_grad_() for each in (*given, matrix)]
+        view = SplatView(tensors[5], 2.5 * size, 2.5 * size, size / 2, size / 2, size, size)
+
+        def run() -> tuple[Tensor, ...]:
+            raster = ops.rasterise(Gaussians(*tensors[:5]), view)
+            results = (raster.colour, raster.opacity, raster.depth)
+            gradients = torch.autograd.grad(results, tensors, [each.to(kind) for each in upstream])
+            return *(each.detach() for each in results), *gradients
+
+        return run
+
+    ours, reference = _both(device)
+    # Pictures and their gradients; the Gaussians twice, and their gradients.
+    work = Work(2 * sum(each.nbytes for each in upstream) + 3 * sum(each.nbytes for each in given))
+    name = f"rasterisation, {count} Gaussians"
+    return Check(name, numbers(ours, torch.float32), numbers(reference, torch.float64), 1e-3, work)
 
 
 def _network(widths: tuple[int, ...], sizes: KernelSizes, device: torch.device) -> Check:

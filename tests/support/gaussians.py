@@ -105,7 +105,7 @@ def moved(gaussians: Gaussians, view: SplatView, device: torch.device | str) -> 
 
 def adversarial() -> dict[str, tuple[Gaussians, SplatView]]:
     """Scenes that break careless kernels, by name."""
-    wide, tiny = view_of(50, 37), view_of(8, 8)
+    wide, tiny = view_of(35, 21), view_of(8, 8)
     behind = random_gaussians(60, seed=1)
     behind.means[::2, 2] += 4.0
     enormous = random_gaussians(30, seed=2, size=2.0)
@@ -132,6 +132,6 @@ def adversarial() -> dict[str, tuple[Gaussians, SplatView]]:
         "none": (random_gaussians(0), wide),
         "one": (random_gaussians(1), wide),
         "8 px": (random_gaussians(60), tiny),
-        "wider than a strip": (random_gaussians(300), view_of(161, 33)),
-        "higher than wide": (random_gaussians(300), view_of(17, 70)),
+        "wider than a strip": (random_gaussians(100, size=-3.5), view_of(161, 33)),
+        "higher than wide": (random_gaussians(100, size=-3.5), view_of(17, 70)),
     }

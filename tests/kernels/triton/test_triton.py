@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.gaussians import leaves, random_gaussians, view_of
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 from triton.runtime.jit import JITFunction, mangle_type
@@ -26,6 +27,7 @@ from ntalker_ns.kernels.triton import mlp as triton_mlp
 from ntalker_ns.kernels.triton import occupancy as triton_occupancy
 from ntalker_ns.kernels.triton import poses as triton_poses
 from ntalker_ns.kernels.triton import sizes as triton_sizes
+from ntalker_ns.kernels.triton import splats as triton_splats
 from ntalker_ns.kernels.triton import surface as triton_surface
 from ntalker_ns.kernels.triton import warp as triton_warp
 from ntalker_ns.kernels.types import FaceState, Gate, Landmarks, MarchInput
@@ -124,6 +126,14 @@ def test_poses_compile(compiled: list[str]):
 def test_harmonics_compile(compiled: list[str]):
     assert triton_harmonics.spherical_harmonics(4, torch.rand(5, 3)).shape == (5, 16)
     assert compiled == ["harmonics"]
+
+
+def test_rasterisation_compiles(compiled: list[str]):
+    gaussians, view = random_gaussians(5, dtype=torch.float32), view_of(20, 20, torch.float32)
+    leaves(gaussians, view)
+    triton_splats.rasterise(gaussians, view, torch.zeros(5)).colour.sum().backward()
+    forward = ["project_gaussians", "list_bins", "composite_gaussians"]
+    assert compiled == [*forward, "composite_gradients", "project_gradients"]
 
 
 @pytest.mark.parametrize(
