@@ -4,8 +4,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.data.scene_box import OrientedBox
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from ntalker_ns.data.training_rays import EditInputs, TrainingRays
 from ntalker_ns.errors import NTalkerError
+from ntalker_ns.media.pixels import to_uint8
 from ntalker_ns.refinement.discriminator import PatchDiscriminator
 from ntalker_ns.refinement.losses import (
     EditLossWeights,
@@ -200,6 +202,13 @@ class EditModel(TalkerModel):
             around = (1.0 - outputs["head_opacity"]) * (1.0 - outputs["torso_opacity"])
             refined = torch.lerp(refined, rgb, around)
         return outputs | {"rgb": refined}
+
+    @torch.no_grad()
+    def video_frame(self, camera: Cameras) -> UInt8[np.ndarray, "height width 3"]:
+        """See `TalkerModel.video_frame`; refined, unless the weight is 0."""
+        if float(self.refinement_weight.value) == 0.0:
+            return super().video_frame(camera)
+        return to_uint8(self.get_outputs_for_camera(camera)["rgb"])
 
 
 def as_picture(values: Float[Tensor, "rays channels"]) -> Float[Tensor, "1 channels side side"]:

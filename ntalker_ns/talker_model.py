@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 import tyro
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.data.scene_box import OrientedBox
@@ -297,15 +298,39 @@ class TalkerModel(Model):
 
     def _picture(self, camera: Cameras, surroundings: SurroundingsKind) -> dict[str, Tensor]:
         """`get_outputs_for_camera` of one flat camera on the host, where its numbers are read."""
-        frame = int(self._frames_of_times(torch.tensor([[self._time_of(camera)]]))[0])
+        frame = self._frame_of(camera)
         around = self.portrait.around(frame, camera, surroundings)
-        pose = camera.camera_to_worlds
-        correction = self.pose_refinement.of_pose(pose[0]) if self.config.refine_poses else None
-        outputs = self.head.picture(camera, self._conditions(torch.tensor([frame]), pose), correction)
+        outputs = self.head.picture(camera, *self._shown(frame, camera))
         opacity = outputs["head_opacity"] = outputs["accumulation"]
         # rgb first: the viewer shows the first output.
         outputs = {"rgb": outputs["head"] + (1.0 - opacity) * around.colour} | outputs
         return outputs | around.outputs() | {"opacity": opacity + (1.0 - opacity) * around.opacity}
+
+    def _frame_of(self, camera: Cameras) -> int:
+        """The frame of the driving sequence at a camera's time."""
+        return int(self._frames_of_times(torch.tensor([[self._time_of(camera)]]))[0])
+
+    def _shown(self, frame: int, camera: Cameras) -> tuple[Any, Float[Tensor, "1 6"] | None]:
+        """Conditions of the head and the correction of its pose, as a camera sees a frame."""
+        pose = camera.camera_to_worlds
+        correction = self.pose_refinement.of_pose(pose[0]) if self.config.refine_poses else None
+        return self._conditions(torch.tensor([frame]), pose), correction
+
+    @torch.no_grad()
+    def video_frame(self, camera: Cameras) -> UInt8[np.ndarray, "height width 3"]:
+        """The rgb of `get_outputs_for_camera` as the levels of a video's frame, in less time: no layer is kept.
+
+        Args:
+            camera: one camera, see there.
+        """
+        with limit_threads(self.device.type):
+            camera = camera.to("cpu").flatten()
+            frame, portrait = self._frame_of(camera), self.portrait
+            head, opacity = self.head.seen(camera, *self._shown(frame, camera))
+            levels = self.ops.portrait_frame(
+                head, opacity, portrait.torso_picture(frame, camera), portrait.background(camera)
+            )
+            return levels.cpu().numpy()
 
     def get_image_metrics_and_images(
         self, outputs: dict[str, Tensor], batch: dict[str, Any]

@@ -27,6 +27,10 @@ MARGIN = 0.15
 MOTION_SCALE = 0.1
 """Displacement, in widths of the picture, per unit of the motion network's output: torsos move by a few percent."""
 
+NODES = 65
+"""Places along each side of the picture at which motion is known where the torso is shown as a picture: between them it
+is as good as linear."""
+
 MEMORY = 10.0
 """Frames after which a trained frame's code has faded to 1/e."""
 
@@ -168,6 +172,27 @@ class TorsoField(nn.Module):
         raw = self.color_net(self.grid((source + MARGIN) / (1.0 + 2.0 * MARGIN)), None, counts)
         colour, opacity = torch.sigmoid(at_least_float32(raw)).split([3, 1], dim=1)
         return colour, opacity
+
+    @torch.no_grad()
+    def texture(self, width: int, height: int) -> Float[Tensor, "height width 4"]:
+        """Everything that any displacement may show: premultiplied colour and opacity over the picture and its margin.
+
+        Args:
+            width: px.
+            height: px.
+        """
+        device = self.upright.device
+        x, y = ((torch.arange(count, device=device) + 0.5) / count for count in (width, height))
+        places = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).view(-1, 2)
+        raw = self.color_net(self.grid(places), None, [len(places)])
+        colour, opacity = torch.sigmoid(at_least_float32(raw)).split([3, 1], dim=1)
+        return torch.cat([opacity * colour, opacity], dim=1).view(height, width, 4)
+
+    @torch.no_grad()
+    def node_weights(self) -> Float[Tensor, "places 2 motions"]:
+        """The motion weights of `NODES` by `NODES` places, evenly from rim to rim."""
+        along = torch.linspace(0.0, 1.0, NODES, device=self.upright.device)
+        return self.motion_weights(torch.stack(torch.meshgrid(along, along, indexing="xy"), dim=-1).view(-1, 2))
 
     def motion_weights(self, places: Float[Tensor, "pixels 2"]) -> Float[Tensor, "pixels 2 motions"]:
         """How far each motion moves each place: the same in all frames.

@@ -22,6 +22,7 @@ from ntalker_ns.kernels.reference import (
     marching,
     mlp,
     occupancy,
+    portrait,
     poses,
     splats,
     surface,
@@ -47,12 +48,14 @@ MODULES = {
     "mark_visible": "occupancy",
     "squared_distance": "surface",
     "rasterise": "splats",
+    "moved_picture": "portrait",
+    "portrait_frame": "portrait",
 }
 """Operations, and the module of a backend that has them."""
 
 KERNELS: dict[Backend, frozenset[str]] = {
     "numba": frozenset(MODULES) - {"spherical_harmonics", "march_to_capacity"},
-    "triton": frozenset(MODULES) - {"fused_field", "points_along"},
+    "triton": frozenset(MODULES) - {"fused_field", "points_along", "moved_picture", "portrait_frame"},
     "tcnn": frozenset({"encode", "run_mlp"}),
     "reference": frozenset(MODULES) - {"fused_field"},
 }
@@ -121,6 +124,8 @@ class Ops:
     mark_visible = staticmethod(occupancy.mark_visible)
     squared_distance = staticmethod(surface.squared_distance)
     rasterise = staticmethod(splats.rasterise)
+    moved_picture = staticmethod(portrait.moved_picture)
+    portrait_frame = staticmethod(portrait.portrait_frame)
 
     def __init__(self, device: torch.device | str, backend: Backend = "auto") -> None:
         """

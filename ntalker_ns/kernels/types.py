@@ -248,3 +248,17 @@ class Raster:
     """In [0, 1]."""
     depth: Float[Tensor, "h w"]
     """Distance along the camera's axis times opacity: not divided by it."""
+
+
+class MovingPicture(NamedTuple):
+    """A picture whose parts move, and the places of it that a camera sees."""
+
+    texture: Float[Tensor, "texture_rows texture_columns 4"]
+    """Premultiplied RGB and opacity over [-margin, 1 + margin] in x and y."""
+    margin: float
+    shifts: Float[Tensor, "rows columns 2"]
+    """By how much further right and down the texture is looked up, at nodes evenly from rim to rim of [0, 1]."""
+    x: Float[Tensor, "width"]
+    """Of the camera's columns; clamped to [0, 1]."""
+    y: Float[Tensor, "height"]
+    """Of the camera's rows; clamped to [0, 1]."""

@@ -98,6 +98,13 @@ class Head(nn.Module, ABC):
             head (3 channels), accumulation (its opacity), depth in world units, and what else it has to show.
         """
 
+    def seen(
+        self, camera: Cameras, conditions: Any, correction: Float[Tensor, "1 6"] | None
+    ) -> tuple[Float[Tensor, "height width 3"], Float[Tensor, "height width"]]:
+        """Colour and opacity of `picture` alone."""
+        outputs = self.picture(camera, conditions, correction)
+        return outputs["head"], outputs["accumulation"].squeeze(-1)
+
     @abstractmethod
     def losses(self, step: StepOutputs, batch: dict[str, Any]) -> dict[str, Float[Tensor, ""]]:
         """The weighted losses of the head itself.

@@ -14,15 +14,17 @@ from jaxtyping import Float, UInt8
 from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
-from ntalker_ns.driving.sequence import DrivingSequence
+from ntalker_ns.driving.sequence import ClipCamera, DrivingSequence
 from ntalker_ns.media.pixels import from_uint8
 
 
-def places_of(sequence: DrivingSequence, camera: Cameras, device: torch.device) -> Float[Tensor, "height width 2"]:
-    """A camera's pixels as positions in the clip camera's picture, for points at infinity.
+def columns_of(
+    clip: ClipCamera, camera: Cameras, device: torch.device
+) -> tuple[Float[Tensor, "width"], Float[Tensor, "height"]]:
+    """A camera's columns and rows in the clip camera's picture, for points at infinity.
 
     Args:
-        sequence: gives the clip camera's intrinsics.
+        clip: the clip's camera.
         camera: one flat camera, on the host; its intrinsics are used, its pose is not.
         device: of the result.
 
@@ -33,9 +35,12 @@ def places_of(sequence: DrivingSequence, camera: Cameras, device: torch.device) 
         (torch.arange(int(count[0]), device=device) + 0.5 - float(middle[0])) / float(focal[0])
         for count, middle, focal in ((camera.width, camera.cx, camera.fx), (camera.height, camera.cy, camera.fy))
     )
-    u = (x * sequence.camera.fl_x + sequence.camera.cx) / sequence.camera.width
-    v = (y * sequence.camera.fl_y + sequence.camera.cy) / sequence.camera.height
-    return torch.stack(torch.meshgrid(u, v, indexing="xy"), dim=-1)
+    return (x * clip.fl_x + clip.cx) / clip.width, (y * clip.fl_y + clip.cy) / clip.height
+
+
+def places_of(clip: ClipCamera, camera: Cameras, device: torch.device) -> Float[Tensor, "height width 2"]:
+    """A camera's pixels as positions in the clip camera's picture, see `columns_of`."""
+    return torch.stack(torch.meshgrid(*columns_of(clip, camera, device), indexing="xy"), dim=-1)
 
 
 def look_up(
@@ -110,7 +115,7 @@ class ImagePlane:
                 image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
             planes = torch.from_numpy(from_uint8(image)).permute(2, 0, 1).contiguous()
             self._last[kind] = (key, planes.to(device))
-        return look_up(self._last[kind][1], places_of(self.sequence, camera, device))
+        return look_up(self._last[kind][1], places_of(self.sequence.camera, camera, device))
 
 
 def covering(image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "new_h new_w 3"]:

@@ -15,17 +15,21 @@ from torch import Tensor, nn
 
 from ntalker_ns.data.training_rays import SurroundingsPixels
 from ntalker_ns.driving.sequence import DrivingSequence
-from ntalker_ns.field.torso_field import TorsoField, TorsoFieldConfig
+from ntalker_ns.field.torso_field import MARGIN, NODES, TorsoField, TorsoFieldConfig, displacements
 from ntalker_ns.kernels.ops import Ops
 from ntalker_ns.kernels.ragged import Subset, compact
+from ntalker_ns.kernels.types import MovingPicture
 from ntalker_ns.rendering.background import Background, LearnedBackground
-from ntalker_ns.rendering.image_plane import ImagePlane, places_of
+from ntalker_ns.rendering.image_plane import ImagePlane, columns_of, places_of
 from ntalker_ns.rendering.static_cache import lens
 from ntalker_ns.training.transfers import DeviceCopy, to_device
 from ntalker_ns.training.versioned import Snapshot
 
 SurroundingsKind = Literal["learned", "clip"]
 """The learned torso and background, or the clip's own frame without its head."""
+
+DETAIL = 2
+"""Pixels of the torso's picture for a cell of its finest grid: between the cells' corners it is not linear."""
 
 OPAQUE = 0.98
 """Opacity of the head above which nothing behind it is computed."""
@@ -97,10 +101,10 @@ class Portrait(nn.Module):
         Args:
             config: sizes and weights.
             sequence: the clip's, or a replay of it (a checkpoint then brings the missing poses).
-            ops: computes the torso field.
+            ops: compute the torso.
         """
         super().__init__()
-        self.config = config
+        self.config, self.ops = config, ops
         self.torso = TorsoField(config.torso, *_clip_poses(sequence), ops)
         scale = config.background_size / max(sequence.camera.width, sequence.camera.height)
         self.learned = LearnedBackground((round(sequence.camera.width * scale), round(sequence.camera.height * scale)))
@@ -145,23 +149,17 @@ class Portrait(nn.Module):
             frames: of the driving sequence.
             counts: places of each frame.
         """
-        torso, opacity = self._torso(places, frames, counts)
-        return Surroundings(torso, opacity, self.learned(places, plate), torch.ones_like(opacity))
+        there = to_device(frames, places.device)
+        poses, clip_frames = (known.on(places.device)[there] for known in (self._poses, self._clip_frames))
+        torso, opacity = self.torso(places, self.torso.conditions(poses, clip_frames), counts)
+        return Surroundings(opacity * torso, opacity, self.learned(places, plate), torch.ones_like(opacity))
 
-    def _still(self, name: str, camera: Cameras, learned: nn.Module, make: Callable[[], Tensor]) -> Tensor:
-        """A value that all frames share, cached until the camera's intrinsics or the parameters change."""
-        key = (lens(camera), Snapshot(learned.parameters()), self.device)
+    def _still(self, name: str, key: Any, learned: nn.Module, make: Callable[[], Any]) -> Any:
+        """A value that all frames share, cached until its key or the parameters change."""
+        key = (key, Snapshot(learned.parameters()), self.device)
         if name not in self._kept or self._kept[name][0] != key:
             self._kept[name] = (key, make())
         return self._kept[name][1]
-
-    def _torso(
-        self, places: Tensor, frames: Tensor, counts: list[int], shares: Tensor | None = None
-    ) -> tuple[Float[Tensor, "pixels 3"], Float[Tensor, "pixels 1"]]:
-        there = to_device(frames, places.device)
-        poses, clip_frames = (known.on(places.device)[there] for known in (self._poses, self._clip_frames))
-        colour, opacity = self.torso(places, self.torso.conditions(poses, clip_frames), counts, shares)
-        return opacity * colour, opacity
 
     @torch.no_grad()
     def around(self, frame: int, camera: Cameras, kind: SurroundingsKind = "learned") -> Surroundings:
@@ -179,29 +177,52 @@ class Portrait(nn.Module):
             true = self.image_plane.behind(frame, camera, self.device)
             full = torch.ones_like(true[..., :1])
             return Surroundings(true, full, torch.zeros_like(true), full)
-        places = places_of(self.image_plane.sequence, camera, self.device)
-        frames = torch.tensor([frame])
-        motion_net = self.torso.motion_net
-        shares = self._still("shares", camera, motion_net, lambda: self.torso.motion_weights(places.view(-1, 2)))
-        torso, opacity = self._torso(places.view(-1, 2), frames, [len(shares)], shares)
-        background = self._background(camera, places)
+        torso, opacity = self.ops.moved_picture(self.torso_picture(frame, camera)).split([3, 1], dim=-1)
+        background = self.background(camera)
         present = torch.full_like(background[..., :1], float(self.choice.kind != "transparent"))
-        shape = (*places.shape[:-1], -1)
-        return Surroundings(torso.view(shape), opacity.view(shape), background * present, present)
+        return Surroundings(torso, opacity, background * present, present)
 
-    def _background(self, camera: Cameras, places: Float[Tensor, "height width 2"]) -> Float[Tensor, "height width 3"]:
+    @torch.no_grad()
+    def torso_picture(self, frame: int, camera: Cameras) -> MovingPicture:
+        """The torso of a frame as a picture that moves with the head's pose.
+
+        What the torso's field says of all places is computed once; displacements are known at `NODES`, and linear
+        between them.
+
+        Args:
+            frame: of the driving sequence.
+            camera: as of `around`.
+        """
+        side = DETAIL * self.torso.config.max_resolution
+        texture = self._still("texture", None, self.torso, lambda: self.torso.texture(side, side))
+        weights = self._still("weights", None, self.torso.motion_net, self.torso.node_weights)
+        there = to_device(torch.tensor([frame]), self.device)
+        poses, clip_frames = (known.on(self.device)[there] for known in (self._poses, self._clip_frames))
+        shifts = displacements(weights, self.torso.conditions(poses, clip_frames), [len(weights)])
+        x, y = self._still("columns", lens(camera), self.learned, lambda: self._columns(camera))
+        return MovingPicture(texture, MARGIN, shifts.view(NODES, NODES, 2), x, y)
+
+    def _columns(self, camera: Cameras) -> tuple[Float[Tensor, "width"], Float[Tensor, "height"]]:
+        return columns_of(self.image_plane.sequence.camera, camera, self.device)
+
+    @torch.no_grad()
+    def background(self, camera: Cameras) -> Float[Tensor, "height width 3"]:
+        """The chosen background as a camera sees it, in [0, 1]; black where it is transparent.
+
+        Args:
+            camera: as of `around`.
+        """
         choice = self.choice
         if choice.picture is not None:
             return self.image_plane.cover(choice.picture, camera, self.device)
         if choice.kind == "plate":
-            plate = self.image_plane.plate
-            return self._still(
-                "plate",
-                camera,
-                self.learned,
-                lambda: self.learned(places, plate(camera, self.device)).clamp(0.0, 1.0),
-            )
-        return places.new_tensor(choice.colour).expand(*places.shape[:-1], 3)
+            return self._still("plate", lens(camera), self.learned, lambda: self._plate(camera))
+        size = (int(camera.height), int(camera.width))
+        return torch.tensor(choice.colour, device=self.device).expand(*size, 3)
+
+    def _plate(self, camera: Cameras) -> Float[Tensor, "height width 3"]:
+        places = places_of(self.image_plane.sequence.camera, camera, self.device)
+        return self.learned(places, self.image_plane.plate(camera, self.device)).clamp(0.0, 1.0)
 
     def composite(
         self,

@@ -285,6 +285,19 @@ class SplatHead(Head):
         Raises:
             NTalkerError: the camera is no pinhole.
         """
+        view = self._view(camera, correction)
+        return head_layers(self.ops.rasterise(self._moved(conditions, 0), view), view)
+
+    @torch.no_grad()
+    def seen(
+        self, camera: Cameras, conditions: SplatConditions, correction: Float[Tensor, "1 6"] | None
+    ) -> tuple[Float[Tensor, "height width 3"], Float[Tensor, "height width"]]:
+        """Colour and opacity alone; raises as `picture` does."""
+        raster = self.ops.rasterise(self._moved(conditions, 0), self._view(camera, correction))
+        return raster.colour, raster.opacity
+
+    def _view(self, camera: Cameras, correction: Float[Tensor, "1 6"] | None) -> SplatView:
+        """A camera on the host, under a correction of its pose."""
         plain = camera.distortion_params is None or not bool(camera.distortion_params.any())
         if int(camera.camera_type[0]) != CameraType.PERSPECTIVE.value or not plain:
             raise NTalkerError("Heads of Gaussians are shown by pinhole cameras without distortion only.")
@@ -294,8 +307,7 @@ class SplatHead(Head):
         size = (int(camera.width), int(camera.height))
         window = PixelWindow(camera.camera_to_worlds[0], focal, centre, size)
         view = view_of(window, None if correction is None else correction[0])
-        view = replace(view, world_to_camera=to_device(view.world_to_camera, self.upright.device))
-        return head_layers(self.ops.rasterise(self._moved(conditions, 0), view), view)
+        return replace(view, world_to_camera=to_device(view.world_to_camera, self.upright.device))
 
 
 def view_of(window: PixelWindow, correction: Float[Tensor, "6"] | None) -> SplatView:

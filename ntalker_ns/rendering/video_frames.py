@@ -23,7 +23,7 @@ def rendered_frames(
     """Renders one camera after the other.
 
     Args:
-        model: a nerfstudio model.
+        model: a `TalkerModel`.
         cameras: one per frame, on the CPU, with times.
         outputs: what to show, side by side; single channels are shown through a colour map.
         alpha: RGBA pictures with straight alpha instead of RGB over black.
@@ -31,7 +31,11 @@ def rendered_frames(
     Raises:
         NTalkerError: the model has no such output.
     """
+    plain = tuple(outputs) == ("rgb",) and not alpha
     for index in range(len(cameras)):
+        if plain:
+            yield model.video_frame(cameras[index : index + 1])
+            continue
         rendered = model.get_outputs_for_camera(cameras[index : index + 1])
         yield np.concatenate([_picture(rendered, name, alpha) for name in outputs], axis=1)
 

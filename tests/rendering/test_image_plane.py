@@ -72,10 +72,10 @@ def test_wide_camera_continues_the_border(ramp: DrivingSequence) -> None:
 
 
 def test_places_are_fractions_of_the_clips_picture(ramp: DrivingSequence) -> None:
-    places = places_of(ramp, camera(50.0, 16.0, 12.0, 32, 24), CPU)
+    places = places_of(ramp.camera, camera(50.0, 16.0, 12.0, 32, 24), CPU)
     assert places.shape == (24, 32, 2)
     np.testing.assert_allclose(places[3, 5], [5.5 / 32, 3.5 / 24], atol=1e-6)
-    shifted = places_of(ramp, camera(100.0, 22.0, 24.0, 64, 48), CPU)
+    shifted = places_of(ramp.camera, camera(100.0, 22.0, 24.0, 64, 48), CPU)
     np.testing.assert_allclose(shifted[0, 0], [10.5 / 64, 0.5 / 48], atol=1e-6)
 
 

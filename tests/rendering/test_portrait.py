@@ -15,6 +15,7 @@ from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.field.torso_field import TorsoFieldConfig
 from ntalker_ns.kernels.backend import Backend
 from ntalker_ns.kernels.ops import Ops
+from ntalker_ns.rendering.image_plane import places_of
 from ntalker_ns.rendering.losses import LossWeights, composite_loss, surroundings_losses, torso_code_loss
 from ntalker_ns.rendering.portrait import OPAQUE, Portrait, PortraitConfig
 from ntalker_ns.talker_dataparser import TalkerDataParserConfig
@@ -78,6 +79,17 @@ def test_any_size_sees_the_same_torso(portrait: Portrait, driving: DrivingSequen
     small, large = (portrait.around(5, camera(driving, size=size)).torso_opacity for size in (SIZE, 3 * SIZE))
     assert large.shape == (3 * SIZE, 3 * SIZE, 1)
     torch.testing.assert_close(large[1::3, 1::3], small, atol=1e-4, rtol=1e-3)
+
+
+def test_the_torso_is_shown_as_it_is_trained(portrait: Portrait, driving: DrivingSequence):
+    view = camera(driving)
+    places = places_of(driving.camera, view, portrait.device).view(-1, 2)
+    trained = portrait.at(places, torch.zeros(len(places), 3), torch.tensor([9]), [len(places)])
+    shown = portrait.around(9, view)
+    for name in ("torso", "torso_opacity"):
+        one, two = getattr(shown, name).view(len(places), -1), getattr(trained, name).detach()
+        # The grid's table is noise here, which is hardest to interpolate.
+        assert (one - two).square().mean() < 0.03 * two.var(), name
 
 
 def test_caches_change_no_picture(portrait: Portrait, driving: DrivingSequence):
