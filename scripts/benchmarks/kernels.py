@@ -1,9 +1,8 @@
 """Every Triton kernel against its reference on the device, and then against the clock."""
 
-import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -23,9 +22,9 @@ from ntalker_ns.kernels.types import (
     Gaussians,
     MarchInput,
     MlpWeights,
-    SplatView,
 )
 from scripts.benchmarks.ceilings import Ceilings, Work, kernel_milliseconds, measure_ceilings
+from scripts.benchmarks.gaussians import front_view, shell
 from scripts.benchmarks.timing import fastest
 
 PROFILED = 5
@@ -358,21 +357,16 @@ def _harmonics(sizes: KernelSizes, device: torch.device) -> Check:
 
 def _rasterisation(sizes: KernelSizes, device: torch.device) -> Check:
     count, size = sizes.gaussians, sizes.picture
-    # A shell, as a head is, that covers most of the picture.
-    means = 0.5 * torch.nn.functional.normalize(torch.randn(count, 3, device=device), dim=1)
-    scales = math.log(1.5 / count**0.5) + 0.4 * torch.randn(count, 3, device=device)
-    logits, quaternions = 1.0 + torch.randn(count, device=device), torch.randn(count, 4, device=device)
-    given = [means, scales, quaternions, logits, torch.rand(count, 3, device=device)]
-    matrix = torch.eye(4, device=device)[:3].clone()
-    matrix[2, 3] = -3.0
+    view = front_view(size, device)
+    given = [*vars(shell(count, device)).values(), view.world_to_camera]
     upstream = [torch.randn(size, size, 3, device=device), *torch.randn(2, size, size, device=device)]
 
     def numbers(ops: Ops, kind: torch.dtype) -> Numbers:
-        tensors = [each.to(kind).requires_grad_() for each in (*given, matrix)]
-        view = SplatView(tensors[5], 2.5 * size, 2.5 * size, size / 2, size / 2, size, size)
+        tensors = [each.to(kind).requires_grad_() for each in given]
+        seen = replace(view, world_to_camera=tensors[5])
 
         def run() -> tuple[Tensor, ...]:
-            raster = ops.rasterise(Gaussians(*tensors[:5]), view)
+            raster = ops.rasterise(Gaussians(*tensors[:5]), seen)
             results = (raster.colour, raster.opacity, raster.depth)
             gradients = torch.autograd.grad(results, tensors, [each.to(kind) for each in upstream])
             return *(each.detach() for each in results), *gradients

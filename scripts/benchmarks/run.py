@@ -28,6 +28,7 @@ from scripts.benchmarks.diffusion import DiffusionSizes
 from scripts.benchmarks.edits import EditSizes
 from scripts.benchmarks.encodings import EncodingSizes
 from scripts.benchmarks.frames import FrameSizes
+from scripts.benchmarks.gaussians import GaussianSizes
 from scripts.benchmarks.kernels import KernelSizes
 from scripts.benchmarks.precision import PrecisionSizes
 from scripts.benchmarks.steps import StepSizes
@@ -35,7 +36,7 @@ from scripts.benchmarks.steps import StepSizes
 if TYPE_CHECKING:
     from scripts.benchmarks.training import Training
 
-Section = Literal["encodings", "kernels", "curve", "step", "frames", "precision", "editor", "edit"]
+Section = Literal["encodings", "kernels", "curve", "step", "frames", "precision", "editor", "edit", "gaussians"]
 
 
 @dataclass
@@ -47,7 +48,7 @@ class Benchmark:
     checked against its reference (CUDA). curve: held-out PSNR over training time. step: a training step, the breakdown
     of its time, its memory. frames: rendering. precision: loss of quality in half precision. The last three take the
     head that curve trained, where it comes before. editor: the paper's diffusion model with random weights. edit: a
-    whole edit of the run of --load-config."""
+    whole edit of the run of --load-config. gaussians: rasterisation of made-up heads."""
     data: Path | None = None
     """Data set; needed by curve, and by step, frames and precision where no run is loaded."""
     load_config: Path | None = None
@@ -74,6 +75,8 @@ class Benchmark:
     """Sizes of the section editor."""
     edit: EditSizes = field(default_factory=EditSizes)
     """Sizes of the section edit."""
+    gaussians: GaussianSizes = field(default_factory=GaussianSizes)
+    """Sizes of the section gaussians."""
     keep: Path | None = None
     """Folder to keep the trained run in; by default none is kept."""
     repeats: int = 10
@@ -135,6 +138,7 @@ class Bench:
             "precision": self._precision,
             "editor": self._editor,
             "edit": self._edit,
+            "gaussians": self._gaussians,
         }
         return sections[section]()
 
@@ -190,6 +194,11 @@ class Bench:
 
         assert self._options.load_config is not None
         return measure_edits(self._options.load_config, self._folder, self._device, self._options.edit)
+
+    def _gaussians(self) -> Any:
+        from scripts.benchmarks.gaussians import measure_gaussians
+
+        return measure_gaussians(self._options.gaussians, self._device, self._options.repeats)
 
     def _start(self) -> "Training":
         from scripts.benchmarks.training import start_ours

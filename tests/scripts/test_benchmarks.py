@@ -20,6 +20,7 @@ from scripts.benchmarks import ceilings, encodings, kernels, run, steps, timing
 from scripts.benchmarks.ceilings import Ceilings, Work, kernel_milliseconds, measure_ceilings
 from scripts.benchmarks.curve import CurveSizes, held_out, measure_curves, scores
 from scripts.benchmarks.frames import MOVING, REFINED, STILL, FrameSizes, pixel_rays, resized
+from scripts.benchmarks.gaussians import PASSES, GaussianSizes
 from scripts.benchmarks.kernels import KernelResult
 from scripts.benchmarks.precision import PrecisionSizes
 from scripts.benchmarks.steps import OURS, PEER, StepSizes
@@ -55,6 +56,16 @@ def test_encodings_beside_their_peer(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert written["machine"]["date"] and written["settings"]["repeats"] == "1"
     assert "numba 3D" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_gaussians_of_each_number_and_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = tmp_path / "speed.json"
+    sizes = GaussianSizes(counts=(20, 30), pictures=(24,))
+    run.Benchmark(sections=("gaussians",), gaussians=sizes, repeats=1, device="cpu", json=path).main()
+    found = json.loads(path.read_text())["sections"]["gaussians"]
+    names = {f"{count} Gaussians, 24 px, {name}" for count in (20, 30) for name in PASSES[:2]}
+    assert set(found) == names and min(found.values()) > 0
+    assert "Gaussians rasterised" in capsys.readouterr().out
 
 
 def test_a_device_that_is_not_there_is_a_sentence(monkeypatch: pytest.MonkeyPatch):

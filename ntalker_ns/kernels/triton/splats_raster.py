@@ -152,6 +152,12 @@ def composite_gaussians(
     tl.store(depths + place, depth, mask=there)
 
 
+@triton.jit
+def _joined(a, b, c, d):
+    """Four numbers of each pixel side by side."""
+    return tl.join(tl.join(a, c), tl.join(b, d))
+
+
 @triton.jit(do_not_specialize=["count", "width", "height", "tiles_across", "bins_across", "bin_width", "bin_height"])
 def composite_gradients(
     packed,
@@ -197,7 +203,10 @@ def composite_gradients(
     behind += to_blue * tl.load(colours + 3 * place + 2, mask=inside, other=0)
     behind += to_opacity * tl.load(opacities + place, mask=inside, other=0)
     behind += to_depth * tl.load(depths + place, mask=inside, other=0)
-    light = tl.full([TILE * TILE], 1.0, tl.float32)
+    light, nothing = tl.full([TILE * TILE], 1.0, tl.float32), tl.zeros([TILE * TILE], tl.float32)
+    none = _joined(nothing, nothing, nothing, nothing)
+    # Sums as they lie after they are joined: four of each four.
+    number = tl.arange(0, 16) // 4 + tl.arange(0, 16) % 4 * 4
     first = 0
     while first < found:
         bits = _hits(boxes, listed, first, found, left, top, TILE, LOOKED_AT)
@@ -216,14 +225,12 @@ def composite_gradients(
             light -= weight
             behind -= change
             pull = tl.where(free, change - behind * (alpha / (1.0 - alpha)), 0.0)
-            tl.atomic_add(total, tl.sum(pull, axis=0))
-            tl.atomic_add(total + 1, tl.sum(pull * off, axis=0))
-            tl.atomic_add(total + 2, tl.sum(pull * off * off, axis=0))
-            tl.atomic_add(total + 3, tl.sum(pull * off * down, axis=0))
-            tl.atomic_add(total + 4, tl.sum(pull * down, axis=0))
-            tl.atomic_add(total + 5, tl.sum(pull * down * down, axis=0))
-            tl.atomic_add(total + 6, tl.sum(weight * to_red, axis=0))
-            tl.atomic_add(total + 7, tl.sum(weight * to_green, axis=0))
-            tl.atomic_add(total + 8, tl.sum(weight * to_blue, axis=0))
-            tl.atomic_add(total + 9, tl.sum(weight * to_depth, axis=0))
+            # Summed at once: each sum of its own would wait for all warps.
+            along, rise = pull * off, pull * down
+            shape = _joined(pull, along, along * off, along * down)
+            rest = _joined(rise, rise * down, weight * to_red, weight * to_green)
+            last = _joined(weight * to_blue, weight * to_depth, nothing, nothing)
+            every = tl.join(tl.join(shape, last), tl.join(rest, none))
+            numbers = tl.reshape(tl.sum(every, axis=0), [16])
+            tl.atomic_add(total + number, numbers, mask=number < SUMS_WIDTH)
         first = tl.where(tl.max(light, axis=0) >= LEAST_LIGHT, first + LOOKED_AT, found)

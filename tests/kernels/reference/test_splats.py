@@ -1,9 +1,10 @@
-"""The dense rasteriser against finite differences, closed forms and an integral over pixels."""
+"""The dense rasteriser against finite differences, closed forms and gsplat's projection in torch."""
 
 import math
 
 import pytest
 import torch
+from gsplat.cuda._torch_impl import _fully_fused_projection, _quat_scale_to_covar_preci
 from support.gaussians import joined, leaves, random_gaussians, view_of
 
 from ntalker_ns.kernels.reference.splats import rasterise
@@ -84,6 +85,37 @@ def test_a_small_ball_shines_as_much_at_all_sizes():
     # 0.2 px wide at 33 px, 1.6 px at 257.
     sums = [float(rasterise(one(-3.9, 6.0), straight(size, 1.25 * size)).opacity.mean()) for size in (33, 65, 129, 257)]
     assert max(sums) < 1.02 * min(sums)
+
+
+@pytest.mark.parametrize(("width", "height"), [(40, 30), (17, 50)])
+def test_projections_are_gsplats(width: int, height: int):
+    # Some of them are so far aside that the linearisation is held at the rim.
+    gaussians, view = random_gaussians(80, size=-2.0), view_of(width, height)
+    gaussians.means[:8, 0] += 2.0
+    covariances, _ = _quat_scale_to_covar_preci(gaussians.quaternions, gaussians.log_scales.exp(), True, False, False)
+    seen, lens = torch.eye(4, dtype=torch.float64), torch.eye(3, dtype=torch.float64)
+    # gsplat's cameras look along z and have y downwards.
+    seen[:3] = torch.tensor([[1.0], [-1.0], [-1.0]], dtype=torch.float64) * view.world_to_camera
+    lens[0, 0], lens[1, 1], lens[0, 2], lens[1, 2] = view.fx, view.fy, view.cx, view.cy
+    _, centres, depths, inverse, factor = _fully_fused_projection(
+        gaussians.means, covariances, seen[None], lens[None], width, height, 0.3, 0.01, 1e10, True
+    )
+    assert factor is not None
+    order = depths[0].argsort()
+    across = torch.arange(width, dtype=torch.float64) + 0.5 - centres[0, order, None, None, 0]
+    down = (torch.arange(height, dtype=torch.float64) + 0.5)[:, None] - centres[0, order, None, None, 1]
+    xx, xy, yy = inverse[0, order, None, None].unbind(-1)
+    opacity = (gaussians.opacity_logits.sigmoid() * factor[0])[order, None, None]
+    alpha = opacity * torch.exp(-0.5 * (xx * across * across + yy * down * down) - xy * across * down)
+    alpha = torch.where(alpha < 1 / 255, 0.0, alpha).clamp(max=0.999)
+    weights = alpha * torch.cat([torch.ones_like(alpha[:1]), torch.cumprod(1 - alpha, 0)[:-1]])
+    raster = rasterise(gaussians, view)
+    # Gaussians behind which less than 1e-4 passes are left out of ours.
+    expected = torch.einsum("nhw,nc->hwc", weights, gaussians.colours[order])
+    torch.testing.assert_close(raster.colour, expected, rtol=0, atol=1e-4)
+    torch.testing.assert_close(raster.opacity, weights.sum(0), rtol=0, atol=1e-4)
+    torch.testing.assert_close(raster.depth, (weights * depths[0, order, None, None]).sum(0), rtol=0, atol=1e-3)
+    assert 0.1 < float(raster.opacity.mean())
 
 
 @pytest.mark.parametrize(
