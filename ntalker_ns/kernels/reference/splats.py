@@ -1,5 +1,6 @@
 """Rasterisation of Gaussians: dense, every Gaussian at every pixel."""
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -20,7 +21,7 @@ from ntalker_ns.kernels.types import (
     SplatView,
 )
 
-_BAND = 1 << 24
+BAND = 1 << 24
 """Gaussians times pixels that are computed at once."""
 
 
@@ -69,12 +70,11 @@ def rasterise(gaussians: Gaussians, view: SplatView, screen_gradient: Float[Tens
     projected = _project(chosen, view)
     if screen_gradient is not None and projected.centres.requires_grad:
         _record(projected.centres, order, screen_gradient)
-    rows = max(_BAND // max(len(order) * view.width, 1), 1)
-    bands = []
-    for first in range(0, view.height, rows):
-        band = range(first, min(first + rows, view.height))
-        bands.append(checkpoint(_composite, projected, chosen.colours, band, view.width, use_reentrant=False))
-    values = torch.cat(bands)
+    rows = max(BAND // max(len(order) * view.width, 1), 1)
+    bands = [range(first, min(first + rows, view.height)) for first in range(0, view.height, rows)]
+    # Of many bands nothing is kept for the backward pass, which computes them once more.
+    run = partial(checkpoint, _composite, use_reentrant=False) if len(bands) > 1 else _composite
+    values = torch.cat([run(projected, chosen.colours, band, view.width) for band in bands])
     return Raster(values[..., :3], values[..., 3], values[..., 4])
 
 

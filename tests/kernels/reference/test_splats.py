@@ -7,6 +7,7 @@ import torch
 from gsplat.cuda._torch_impl import _fully_fused_projection, _quat_scale_to_covar_preci
 from support.gaussians import joined, leaves, random_gaussians, view_of
 
+from ntalker_ns.kernels.reference import splats
 from ntalker_ns.kernels.reference.splats import rasterise
 from ntalker_ns.kernels.types import Gaussians, SplatView
 
@@ -29,7 +30,7 @@ def straight(size: int, focal: float, distance: float = 4.0) -> SplatView:
 
 
 def test_gradients_equal_finite_differences():
-    gaussians, view = random_gaussians(5, seed=3, size=-1.5), view_of(9, 7)
+    gaussians, view = random_gaussians(4, seed=3, size=-1.5), view_of(6, 5)
     given = leaves(gaussians, view)
     numbers = (view.fx, view.fy, view.cx, view.cy, view.width, view.height)
 
@@ -37,7 +38,7 @@ def test_gradients_equal_finite_differences():
         return joined(rasterise(Gaussians(*tensors[:5]), SplatView(tensors[5], *numbers)))
 
     assert float(picture(*given)[..., 3].detach().max()) > 0.3
-    assert torch.autograd.gradcheck(picture, given, eps=1e-7, atol=1e-5)
+    assert torch.autograd.gradcheck(picture, given, eps=1e-7, atol=1e-5, fast_mode=True)
 
 
 def test_a_ball_on_the_axis_has_its_closed_form():
@@ -97,6 +98,7 @@ def test_projections_are_gsplats(width: int, height: int):
     # gsplat's cameras look along z and have y downwards.
     seen[:3] = torch.tensor([[1.0], [-1.0], [-1.0]], dtype=torch.float64) * view.world_to_camera
     lens[0, 0], lens[1, 1], lens[0, 2], lens[1, 2] = view.fx, view.fy, view.cx, view.cy
+    assert covariances is not None
     _, centres, depths, inverse, factor = _fully_fused_projection(
         gaussians.means, covariances, seen[None], lens[None], width, height, 0.3, 0.01, 1e10, True
     )
@@ -115,7 +117,7 @@ def test_projections_are_gsplats(width: int, height: int):
     torch.testing.assert_close(raster.colour, expected, rtol=0, atol=1e-4)
     torch.testing.assert_close(raster.opacity, weights.sum(0), rtol=0, atol=1e-4)
     torch.testing.assert_close(raster.depth, (weights * depths[0, order, None, None]).sum(0), rtol=0, atol=1e-3)
-    assert 0.1 < float(raster.opacity.mean())
+    assert float(raster.opacity.mean()) > 0.1
 
 
 @pytest.mark.parametrize(
@@ -159,6 +161,17 @@ def test_norms_of_screen_gradients_are_added_up():
     assert 10 < int(drawn.sum()) <= 20
     assert gaussians.means.grad is not None
     torch.testing.assert_close(drawn, gaussians.means.grad.abs().sum(-1) > 1e-9)
+
+
+def test_pictures_in_bands_are_the_same(monkeypatch: pytest.MonkeyPatch):
+    gaussians, view = random_gaussians(20, size=-2.0), view_of(12, 10)
+    given, results = leaves(gaussians, view), []
+    for most in (1 << 24, 500):
+        monkeypatch.setattr(splats, "BAND", most)
+        picture = joined(rasterise(gaussians, view))
+        results.append((picture, *torch.autograd.grad(picture.square().sum(), given)))
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_none_at_all():
