@@ -1,4 +1,4 @@
-"""The dataset: frames at training size with labels, what lies under the head, and the face's oval."""
+"""The dataset: frames at training size with labels, headless frames and masks of the face."""
 
 import copy
 from typing import Any
@@ -54,7 +54,7 @@ class TalkerDataset(InputDataset):
         """The same frames at another size.
 
         Args:
-            image_size: longest side, px; no more than the data set has is given.
+            image_size: longest side in px, at most that of the data set.
         """
         other = copy.copy(self)
         other.cameras = sequence_cameras(self.driving, self.frame_indices, image_size)
@@ -66,14 +66,14 @@ class TalkerDataset(InputDataset):
         """The data set's frames.
 
         Raises:
-            NTalkerError: they are not there; the sentence says why.
+            NTalkerError: there are none; the message says why.
         """
         if self.clip is None:
             raise NTalkerError(self.metadata["no_frames"])
         return self.clip
 
     def store(self) -> FrameStore:
-        """All frames at training size, cached the first time they are asked for.
+        """All frames at training size; read at the first call and kept.
 
         Raises:
             NTalkerError: there are no frames, or one cannot be read.
@@ -114,7 +114,7 @@ class TalkerDataset(InputDataset):
         return self._resized(self.driving.thumbnail(frame))
 
     def get_metadata(self, data: dict[str, Any]) -> dict[str, Any]:
-        """What an item has besides its image."""
+        """The other entries of an item with an image."""
         index = data["image_idx"]
         if self.clip is None:
             headless_frame = self._resized(self.driving.headless_frame(int(self.frame_indices[index])))
@@ -136,7 +136,7 @@ class TalkerDataset(InputDataset):
         outline = face_outline(clip.landmarks[frame])
         if np.isfinite(outline).all():
             return polygon_mask(outline * np.array(self.scale), self.size)
-        # Without landmarks (a bridged gap) the face is what of the head lies in the face box.
+        # In frames without landmarks (an interpolated gap) the face is the part of the head inside the face box.
         x0, y0, x1, y1 = np.round(clip.face_boxes[frame] * np.array([*self.scale, *self.scale])).astype(int)
         mask = np.zeros(labels.shape, bool)
         mask[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)] = True

@@ -1,4 +1,4 @@
-"""Long sound through a model in overlapping chunks, so that memory stays bounded."""
+"""Runs a model over long audio in overlapping chunks, so that memory is bounded."""
 
 from collections.abc import Callable
 
@@ -8,22 +8,23 @@ from jaxtyping import Float32
 from ntalker_ns.audio.windows import HOP
 
 Model = Callable[[Float32[np.ndarray, " samples"]], Float32[np.ndarray, "steps channels"]]
+"""A function from a waveform to feature steps."""
 
 
 def run_in_chunks(
     waveform: Float32[np.ndarray, " samples"], model: Model, margin: int, chunk: int, context: int
 ) -> Float32[np.ndarray, "steps channels"]:
-    """Runs a model of 320-sample steps over a long waveform, a chunk at a time.
+    """Runs a model with one step per 320 samples over a long waveform, chunk by chunk.
 
-    Every chunk is run with its neighbourhood on both sides, whose steps are then thrown away: where the model
-    looks no further than `context`, the result is that of one run over everything.
+    Each chunk is run with context on both sides, whose steps are dropped. If the model's receptive field is within
+    `context`, the result equals that of one run over the whole waveform.
 
     Args:
-        waveform: the sound, at the model's sample rate.
-        model: gives s steps for 320 s + 2 margin samples.
-        margin: samples on each side that the model's first and last step see beyond their own 320.
-        chunk: steps to keep of each run.
-        context: steps to run on each side of those.
+        waveform: mono, at the model's sample rate.
+        model: returns s steps for 320 s + 2 margin samples.
+        margin: samples beyond its own 320 that a step depends on, on each side.
+        chunk: steps kept of each run.
+        context: further steps on each side of them.
 
     Returns:
         ceil(samples / 320) steps.

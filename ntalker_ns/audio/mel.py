@@ -1,4 +1,4 @@
-"""Log-mel features: no weights, no network, a few milliseconds a second."""
+"""Log-mel features: they need no weights, and a second of audio takes a few milliseconds."""
 
 from functools import lru_cache
 
@@ -12,20 +12,20 @@ CHANNELS = 32
 """Mel bands."""
 
 LOWEST, HIGHEST = 50.0, 8000.0
-"""Hertz that the bands span."""
+"""Range of the bands in Hz."""
 
 FRAME = 640
-"""Samples under one Hann window: 40 ms, two steps."""
+"""Length of the Hann window in samples: 40 ms, two steps."""
 
 FLOOR = -60.0
-"""dB below the level of speech under which everything counts as silence.
+"""Level in dB relative to that of speech below which features are clipped, as silence.
 
-Mouth openings are read off the features as well with -50 to -80 (correlation 0.62 to 0.63 on held-out thirds of a 20 s
-clip) and worse with -40 (0.60) and -30 (0.51); a higher one forgives more background noise.
+Mouth openings are predicted equally well with -50 to -80 (correlation 0.62 to 0.63 on held-out thirds of a 20 s clip),
+worse with -40 (0.60) and -30 (0.51); a higher floor tolerates more background noise.
 """
 
 QUIETEST = -60.0
-"""dBFS: a recording whose loud parts are under this is silence and is not amplified."""
+"""Lowest level of speech in dBFS: quieter recordings count as silence and are not amplified."""
 
 CENTRE, SPREAD = -38.0, 14.0
 """Mean and standard deviation of log-mel speech relative to its level, in dB."""
@@ -42,10 +42,10 @@ def mel_windows(
     Args:
         waveform: mono, 16 kHz.
         num_frames: number of frames at 25 fps.
-        level: the level of speech in dBFS; None measures it here; a stream gives its level so far.
+        level: the level of speech in dBFS, in a stream the level so far; None: measured on this waveform.
 
     Returns:
-        About N(0, 1) on speech, `SILENCE` where there is none.
+        Windows with mean 0 and standard deviation 1 on speech, about; `SILENCE` where there is none.
     """
     return windows_of_track(mel_track(waveform, level), num_frames, padding=SILENCE)
 
@@ -57,7 +57,7 @@ def mel_track(
 
     Args:
         waveform: mono, 16 kHz.
-        level: the level of speech in dBFS; None measures it on this waveform.
+        level: the level of speech in dBFS; None: measured on this waveform.
 
     Returns:
         ceil(samples / 320) steps.
@@ -69,9 +69,9 @@ def mel_track(
 
 
 def speech_level(waveform: Float32[np.ndarray, " samples"]) -> float:
-    """The level of the parts where somebody speaks, so that quiet recordings give the features of loud ones.
+    """The level of speech, by which features are normalised, so that they do not depend on the recording's volume.
 
-    The mean power of the 20 ms steps within 25 dB of the 95th percentile: pauses do not lower it.
+    It is the mean power of the 20 ms steps within 25 dB of the 95th percentile, which excludes pauses.
 
     Args:
         waveform: mono, in [-1, 1].
@@ -105,7 +105,7 @@ def spectrogram(waveform: np.ndarray) -> np.ndarray:
 def mel_filters() -> np.ndarray:
     """Triangular mel filters of height 1, (channels, bins): those of `librosa.filters.mel(.., norm=None)`.
 
-    Ours, because librosa's first call compiles for many seconds.
+    librosa's own function compiles for many seconds at its first call.
     """
     lowest, highest = _mel_of_hertz(np.array([LOWEST, HIGHEST]))
     edges = _hertz_of_mel(np.linspace(lowest, highest, CHANNELS + 2))[:, None]

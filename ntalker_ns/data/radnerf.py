@@ -1,7 +1,7 @@
-"""Reads data sets of AD-NeRF, RAD-NeRF and ER-NeRF as they are.
+"""Reads data sets of AD-NeRF, RAD-NeRF and ER-NeRF without converting them.
 
-Their cameras are OpenGL camera-to-world matrices of a head at the origin, y up, its face towards +z, in units in which
-the head is about a quarter as large as our box.
+Their cameras are OpenGL camera-to-world matrices in a world with the head at the origin, y up and the face towards +z;
+in its units the head is a quarter of the size it has in our box.
 """
 
 import csv
@@ -30,6 +30,7 @@ from ntalker_ns.face.mesh_indices import (
 )
 
 POSITION_SCALE = 4.0
+"""Our units per unit of theirs."""
 AXES = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]], np.float64)
 """From their world (y up, face to +z) to ours (z up, face to -y)."""
 
@@ -42,10 +43,11 @@ FEATURE_FILES = {
     "aud_ds": "aud_ds",
     "aud_hu": "hubert",
 }
-"""Feature files in the order they are looked for, and what they are recorded as. Those that an extractor of ours gives
-have its name; `aud` and `aud_ds` (DeepSpeech, or other logits) can only be continued from files."""
+"""Feature files, in the order in which they are looked for, and the names of their features. Files that one of our
+extractors computes have its name; for `aud` and `aud_ds` (DeepSpeech or others) new audio needs a feature file."""
 
 BLUE, GREEN, RED = 0, 1, 2
+"""Channels of a picture in OpenCV's order."""
 BLINK_SCALE = 2.0
 """AU45 intensity (0 to 5) at which the eye counts as closed."""
 
@@ -57,7 +59,7 @@ class RadNerfClip(Clip):
     feature_rows: Int64[np.ndarray, " n"]
     """The row of the feature files that belongs to each frame (`aud_id`)."""
     head_channel: int
-    """Which of blue and red (OpenCV's order) the head is in the parsing pictures; the other is the torso."""
+    """Channel of the head in the parsing pictures, `BLUE` or `RED`; the other one is the torso's."""
 
     per_frame: ClassVar[tuple[str, ...]] = (*Clip.per_frame, "feature_rows")
 
@@ -110,7 +112,7 @@ def _feature_info(name: str, windows: np.ndarray) -> FeatureInfo:
 def read_feature_rows(path: Path) -> Float[np.ndarray, "rows window channels"]:
     """The feature windows of a file, mapped rather than read.
 
-    ER-NeRF's HuBERT files hold the two steps of each frame only; the windows of 16 are put together here.
+    ER-NeRF's HuBERT files hold only the two feature steps of each frame; windows of 16 steps are made of them here.
 
     Raises:
         NTalkerError: there is no such file, or it holds no features.
@@ -131,7 +133,7 @@ def read_feature_rows(path: Path) -> Float[np.ndarray, "rows window channels"]:
 
 
 def read_radnerf_clip(folder: Path) -> RadNerfClip:
-    """Reads such a data set; frames are put in the order of their numbers.
+    """Reads a data set of this format; frames are sorted by their numbers.
 
     Raises:
         NTalkerError: files or fields are missing or malformed.
@@ -177,14 +179,14 @@ def read_radnerf_clip(folder: Path) -> RadNerfClip:
 
 
 def to_our_world(matrices: Float[np.ndarray, "n 4 4"]) -> Float[np.ndarray, "n 3 4"]:
-    """Camera-to-world matrices of theirs in our world and scale, float32."""
+    """Their camera-to-world matrices in our world and scale, float32."""
     scaled = matrices[:, :3].copy()
     scaled[:, :, 3] *= POSITION_SCALE
     return (AXES @ scaled).astype(np.float32)
 
 
 def _read_transforms(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]], np.ndarray]:
-    """The fields that are not of frames, all frames in order, and which are for training."""
+    """The fields other than the frames, the frames in order, and whether each is a training frame."""
     meta = read_json(folder / "transforms_train.json")
     splits = [(frame, True) for frame in meta.get("frames", [])]
     held_out = folder / "transforms_val.json"
@@ -214,11 +216,11 @@ def _read_landmarks(path: Path) -> Float[np.ndarray, "68 2"]:
 
 
 def _nearest_true(mask: np.ndarray) -> Int64[np.ndarray, " n"]:
-    """For each place the index of the nearest True."""
-    places = np.flatnonzero(mask)
-    following = np.searchsorted(places, np.arange(len(mask))).clip(1, len(places) - 1) if len(places) > 1 else 0
-    before, after = places[np.maximum(following - 1, 0)], places[following]
+    """For each index the nearest index at which the mask is True."""
+    true = np.flatnonzero(mask)
     indices = np.arange(len(mask))
+    following = np.searchsorted(true, indices).clip(1, len(true) - 1) if len(true) > 1 else 0
+    before, after = true[np.maximum(following - 1, 0)], true[following]
     return np.where(indices - before <= after - indices, before, after)
 
 
@@ -230,7 +232,7 @@ def _default_features(folder: Path) -> str:
 
 
 def box_around(points: Float[np.ndarray, "n k 2"], margin: float) -> Float[np.ndarray, "n 4"]:
-    """x0, y0, x1, y1 around the points of each frame, wider by a margin on each side in units of the longer side."""
+    """Boxes (x0, y0, x1, y1) of each frame's points, widened on all sides by a fraction of their longer side."""
     low, high = points.min(axis=1), points.max(axis=1)
     border = margin * (high - low).max(axis=1, keepdims=True)
     return np.concatenate([low - border, high + border], axis=1).astype(np.float32)
@@ -272,7 +274,10 @@ def _read_blink(path: Path) -> Float[np.ndarray, " rows"]:
 
 
 def _head_channel(label_paths: list[Path], landmarks: Float[np.ndarray, "n 68 2"]) -> int:
-    """Whether the parsing pictures show heads in blue or red: tools differ in their channel order. Landmarks tell."""
+    """The channel of the head, `BLUE` or `RED`, in parsing pictures, whose channel order differs between tools.
+
+    It is the one with more pixels at the facial landmarks of a few frames.
+    """
     seen = [i for i in np.flatnonzero(np.isfinite(landmarks).all(axis=(1, 2))) if label_paths[i].is_file()][:5]
     votes = np.zeros(3)
     for i in seen:

@@ -1,4 +1,4 @@
-"""Sound and video files are opened and decoded here, the same way whoever reads them."""
+"""Opens and decodes sound and video files, for all readers."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -27,8 +27,8 @@ def open_media(path: Path, kind: Literal["audio", "video"]) -> Any:
     if not path.is_file():
         raise NTalkerError(f"There is no {kind} file at {path}; check the path.")
     try:
-        # FFmpeg takes what is before a colon for a protocol, except in an absolute path. Titles and names that are
-        # not UTF-8 are nothing to stop at.
+        # FFmpeg reads text before a colon as a protocol, except in an absolute path. Metadata that are not UTF-8 are no
+        # reason to stop.
         return av.open(str(path.absolute()), metadata_errors="replace")
     except (FFmpegError, OSError) as error:
         raise NTalkerError(
@@ -37,7 +37,7 @@ def open_media(path: Path, kind: Literal["audio", "video"]) -> Any:
 
 
 def picture_stream(container: Any) -> Any | None:
-    """The first stream of moving pictures; None where there is none (a cover is a picture, but does not move)."""
+    """The first video stream that is no cover picture; None if there is none."""
     from av.stream import Disposition
 
     moving = (stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic)
@@ -45,9 +45,9 @@ def picture_stream(container: Any) -> Any | None:
 
 
 def decode(container: Any, stream: Any) -> Iterator[Any]:
-    """Decodes a stream from where the container stands to its end.
+    """Decodes a stream from the container's position to its end.
 
-    As players do, it leaves out packets that cannot be decoded; the frames around them keep their time stamps.
+    Like video players, it skips packets that cannot be decoded; other frames keep their time stamps.
 
     Args:
         container: an open file.

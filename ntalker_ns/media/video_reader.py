@@ -1,4 +1,4 @@
-"""Frames of a video file at a steady rate, whatever the file's own rate."""
+"""Frames of a video file at a constant rate, independent of the file's own."""
 
 import math
 from collections.abc import Iterator
@@ -15,18 +15,18 @@ from ntalker_ns.media.decode import decode, open_media, picture_stream
 FPS = 25
 """Frame rate of every data set, in Hz: the rate that audio features are windowed at."""
 SQUARE = 0.01
-"""Share by which a pixel's sides may differ: nobody sees it, and resampling for it would blur."""
+"""Largest |log aspect ratio| of pixels that count as square: the distortion is invisible, and resampling blurs."""
 HD_LINES = 720
-"""Height in px from which on players, browsers among them, take untagged colours for BT.709."""
+"""Height in px from which video players, browsers included, decode untagged colours as BT.709."""
 UNSPECIFIED, BT709 = 2, 1
-"""FFmpeg's numbers of colour matrices."""
+"""FFmpeg's codes of colour matrices."""
 PQ, HLG = 16, 18
-"""FFmpeg's numbers of the transfer functions of high dynamic range."""
+"""FFmpeg's codes of the transfer functions of high dynamic range."""
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What the container says of its picture and sound."""
+    """Properties of a video's picture and sound, from its container."""
 
     path: Path
     width: int
@@ -35,7 +35,7 @@ class VideoInfo:
     fps: float
     """The file's own average rate in Hz."""
     frames: int
-    """Frames at `FPS` that the file is expected to give (exact only once it is decoded)."""
+    """Expected number of frames at `FPS`; the exact one is known after decoding."""
     has_audio: bool
 
 
@@ -46,7 +46,7 @@ def probe_video(path: Path) -> VideoInfo:
         path: the video file.
 
     Returns:
-        What the container and the first frame say.
+        Properties stored in the container and the first frame.
 
     Raises:
         NTalkerError: the file is missing, is no video, or holds no frame that decodes.
@@ -71,14 +71,14 @@ def probe_video(path: Path) -> VideoInfo:
 
 
 def read_frames(path: Path, fps: float = FPS) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    """Decodes a clip once, from start to end, resampled in time to a steady rate.
+    """Decodes a clip once, from start to end, resampled in time to a constant rate.
 
     Output frame i is the source frame nearest to i / fps seconds after the first one, so variable frame rates
-    keep their timing and nothing drifts against the sound. Frames that are damaged are left out: the ones beside them
-    are shown for longer.
+    keep their timing and the picture does not drift against the sound. Damaged frames are left out; their neighbours
+    are repeated instead.
 
-    The frames are what a player shows: turned and mirrored as the file says, stretched to square pixels, and in sRGB.
-    A high dynamic range (HLG, PQ) is cut at its reference white.
+    The frames look as in a video player: rotated and mirrored by the file's display matrix, stretched to square
+    pixels, and in sRGB. High dynamic range (HLG, PQ) is clipped at its reference white.
 
     Args:
         path: the video file.
@@ -92,7 +92,7 @@ def read_frames(path: Path, fps: float = FPS) -> Iterator[UInt8[np.ndarray, "h w
     """
     from av.video.reformatter import VideoReformatter
 
-    # One for all frames: a frame's own sets up its tables of colours anew.
+    # One for all frames: `frame.reformat` would compute colour tables for every frame.
     reformatter = VideoReformatter()
     with open_media(path, "video") as container:
         stream = _picture_stream(container, path)
@@ -109,14 +109,21 @@ def _picture_stream(container: Any, path: Path) -> Any:
 
 
 def _duration(container: Any, stream: Any, fps: float, first: Any) -> float:
-    """Length in seconds; `first` is the frame that is decoded already."""
+    """Length in seconds.
+
+    Args:
+        container: the file, decoded up to `first`.
+        stream: its picture.
+        fps: its average rate in Hz.
+        first: its first frame.
+    """
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
     if stream.frames:
         return stream.frames / fps
     if container.duration:
         return container.duration / 1e6
-    # A browser writes its recordings without knowing how long they will be: their packets say.
+    # Browsers store no length in their recordings: it follows from the packets' time stamps.
     stamps = [float(packet.pts * packet.time_base) for packet in container.demux(stream) if packet.pts is not None]
     return max(stamps, default=0.0) - (first.time or 0.0) + 1.0 / fps
 
@@ -147,7 +154,7 @@ def _resample(frames: Iterator[Any], fps: float) -> Iterator[Any]:
 
 
 def _srgb(frame: Any, stream: Any, reformatter: Any) -> UInt8[np.ndarray, "h w 3"]:
-    """A frame's picture as it is stored, but in sRGB and of square pixels."""
+    """The stored picture of a frame, converted to sRGB and square pixels; not rotated."""
     width, height = _square_pixels(frame, stream)
     matrix = BT709 if _is_untagged_hd(frame) else None
     transfer = stream.codec_context.color_trc
@@ -160,12 +167,12 @@ def _srgb(frame: Any, stream: Any, reformatter: Any) -> UInt8[np.ndarray, "h w 3
 
 
 def _is_untagged_hd(frame: Any) -> bool:
-    """Whether players take the colour matrix for BT.709; FFmpeg takes it for BT.601 wherever a file says nothing."""
+    """Whether video players decode a frame as BT.709 where FFmpeg assumes BT.601, for lack of a tag."""
     return frame.colorspace == UNSPECIFIED and frame.height >= HD_LINES and not frame.format.is_rgb
 
 
 def _square_pixels(frame: Any, stream: Any) -> tuple[int, int]:
-    """Width and height of a stored picture once its pixels are square; it only grows, so nothing is lost."""
+    """Width and height of a stored picture with square pixels; neither is smaller than stored, so no detail is lost."""
     aspect = float(stream.sample_aspect_ratio or 1)
     if abs(math.log(aspect)) < SQUARE:
         return frame.width, frame.height
@@ -177,11 +184,11 @@ Matrix = tuple[float, float, float, float]
 
 
 def _display_matrix(frame: Any) -> Matrix:
-    """How a stored picture is to be turned and mirrored (phones write that beside it)."""
+    """Rotation and reflection of a stored picture for display, from the frame's side data, as phones write it."""
     try:
         stored = frame.side_data.get("DISPLAYMATRIX")
     except ValueError:
-        # Beside it is data of a kind that this PyAV has no name for. What it says of the rotation can be read.
+        # PyAV fails on side data of kinds that it does not know; the rotation can still be read.
         angle = math.radians(frame.rotation)
         return math.cos(angle), -math.sin(angle), math.sin(angle), math.cos(angle)
     if stored is None:
@@ -191,7 +198,7 @@ def _display_matrix(frame: Any) -> Matrix:
 
 
 def _is_transposed(matrix: Matrix) -> bool:
-    """Whether it turns by a quarter, so that rows become columns."""
+    """Whether the rotation is a quarter turn, which exchanges rows and columns."""
     return abs(matrix[1]) > abs(matrix[0])
 
 
