@@ -1,6 +1,6 @@
-"""Audio features: one protocol, several extractors, and feature files.
+"""Audio features: a protocol, its extractors, and feature files.
 
-Every extractor gives the same thing: for each frame at 25 fps, the 16 feature steps at 50 Hz around its time.
+Every extractor returns, for each frame at 25 fps, the 16 feature steps at 50 Hz around its time.
 """
 
 import json
@@ -38,13 +38,13 @@ __all__ = [
 ]
 
 EXTRACTORS = ("whisper", "mel", "wav2vec2", "hubert")
-"""Names that `create_extractor` knows."""
+"""Names for `create_extractor`."""
 
 DEFAULT_MODELS = {
     "wav2vec2": "cpierse/wav2vec2-large-xlsr-53-esperanto",
     "hubert": "facebook/hubert-large-ls960-ft",
 }
-"""Hub ids; the wav2vec 2.0 one is RAD-NeRF's, so that its data sets and ours interchange."""
+"""Hub ids; that of wav2vec 2.0 is RAD-NeRF's, so that its data sets and ours are interchangeable."""
 
 LENGTH_TOLERANCE = 2
 """Frames by which a feature file may be longer or shorter than its clip."""
@@ -52,10 +52,10 @@ LENGTH_TOLERANCE = 2
 
 @dataclass(frozen=True)
 class FeatureInfo:
-    """What a feature track is; it travels in the data set, the run and the checkpoint."""
+    """Kind of a feature track; stored in the data set, the run and the checkpoint."""
 
     extractor: str
-    """'whisper', 'mel', 'wav2vec2', 'hubert', or the name of a feature file of one's own."""
+    """One of `EXTRACTORS`, or the name of the user's feature file."""
     model: str | None
     """Hub id or folder of the extractor's weights; None where it has none."""
     channels: int
@@ -82,7 +82,7 @@ class AudioFeatureExtractor(Protocol):
 
     @property
     def info(self) -> FeatureInfo:
-        """What the features are."""
+        """The kind of the features."""
         ...
 
     def __call__(
@@ -94,7 +94,7 @@ class AudioFeatureExtractor(Protocol):
 
 @dataclass(frozen=True)
 class _Extractor:
-    """A function with its description."""
+    """An extractor from a function that computes windows."""
 
     info: FeatureInfo
     windows: Callable[[np.ndarray, int], np.ndarray]
@@ -129,11 +129,10 @@ def create_extractor(name: str, model: str | None = None) -> AudioFeatureExtract
         return _Extractor(FeatureInfo("whisper", None, features.channels), features.windows)
     if name not in EXTRACTORS:
         raise NTalkerError(f"There are no '{name}' audio features; choose from {', '.join(EXTRACTORS)}.")
-    from ntalker_ns.audio import speech_models
+    from ntalker_ns.audio.speech_models import load_speech_model
 
-    load = speech_models.load_wav2vec2 if name == "wav2vec2" else speech_models.load_hubert
     model = model or DEFAULT_MODELS[name]
-    network = load(model)
+    network = load_speech_model(name, model)
     return _Extractor(FeatureInfo(name, model, network.channels), network.windows)
 
 
@@ -157,7 +156,7 @@ def extractor_of(info: FeatureInfo) -> AudioFeatureExtractor:
 
 
 def silence_of(info: FeatureInfo) -> float | None:
-    """The value of a feature where there is no sound at all; None where it is not one number, or not known.
+    """The value of all channels in digital silence; None if channels differ or it is not known.
 
     Args:
         info: as stored with a data set or run.
@@ -166,7 +165,7 @@ def silence_of(info: FeatureInfo) -> float | None:
 
 
 def check_same_kind(trained: FeatureInfo, given: FeatureInfo) -> None:
-    """Checks that features are of the kind that a head was trained on; where their weights lie does not matter.
+    """Checks that features are of the kind that a head was trained on, wherever the extractor's weights are stored.
 
     Raises:
         NTalkerError: the extractor or the number of channels differ.
@@ -179,7 +178,7 @@ def check_same_kind(trained: FeatureInfo, given: FeatureInfo) -> None:
 
 
 def check_windows(windows: Float32[np.ndarray, "frames window channels"], info: FeatureInfo) -> None:
-    """Checks that windows have the shape that their description gives, and finite values.
+    """Checks that windows have the shape in `info` and finite values.
 
     Raises:
         NTalkerError: no frames, another shape, NaN or infinity.
@@ -198,7 +197,7 @@ def check_windows(windows: Float32[np.ndarray, "frames window channels"], info: 
 
 
 def check_width(width: int, expected: int, source: str) -> None:
-    """Refuses features of another width than the head's.
+    """Checks that features have the width that the head was trained with.
 
     Raises:
         NTalkerError: the widths differ.
@@ -210,14 +209,14 @@ def check_width(width: int, expected: int, source: str) -> None:
 def load_features(
     path: Path, num_frames: int | None = None, channels: int | None = None
 ) -> Float32[np.ndarray, "num_frames 16 channels"]:
-    """Reads a feature file of one's own, checked.
+    """Reads and checks a feature file of the user.
 
     Args:
         path: a .npy of windows, (frames, 16, C) at 25 fps as AD-NeRF and RAD-NeRF store them, or of a feature
             track, (steps, C) at 50 Hz.
-        num_frames: frames of the sound; two more or fewer in the file are cut, or filled with the last window.
-            None takes as many as the file holds.
-        channels: the width C that is needed; None takes any.
+        num_frames: frames of the audio; the file may have up to two more, which are cut, or fewer, which are filled
+            with the last window. None: as many as the file has.
+        channels: the width C; None: any.
 
     Raises:
         NTalkerError: the file is missing, is no such array, holds NaN, or has another width or length.
@@ -262,12 +261,12 @@ def _load_array(path: Path) -> np.ndarray:
 
 
 def save_features(folder: Path, windows: Float32[np.ndarray, "frames 16 channels"], info: FeatureInfo) -> None:
-    """Writes `NAME.npy` and, beside it, `NAME.json` that says what it is; NAME is the extractor's.
+    """Writes windows as `NAME.npy` and their kind as `NAME.json`; NAME is the extractor's.
 
     Args:
-        folder: a data set's `audio_features` folder; it is made.
-        windows: one window per frame.
-        info: what they are.
+        folder: a data set's `audio_features` folder; created if needed.
+        windows: one per frame.
+        info: their kind.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -287,10 +286,10 @@ def read_features(folder: Path, name: str) -> tuple[Float32[np.ndarray, "frames 
         name: the extractor's name.
 
     Returns:
-        The windows and what they are.
+        The windows and their kind.
 
     Raises:
-        NTalkerError: a file is missing, broken, or does not fit its description.
+        NTalkerError: a file is missing or broken, or the two files do not agree.
     """
     description = Path(folder) / f"{name}.json"
     try:

@@ -1,4 +1,4 @@
-"""Features from speech transformers: wav2vec 2.0 letters and HuBERT hidden states."""
+"""Features from speech transformers: logits of wav2vec 2.0 and hidden states of HuBERT."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +12,10 @@ from ntalker_ns.audio.windows import windows_of_track
 from ntalker_ns.errors import NTalkerError
 
 CHUNK, CONTEXT = 500, 200
-"""Steps of 20 ms kept of each run, and computed beside them on either side: 10 s and 4 s."""
+"""Steps of 20 ms kept of each run (10 s), and further steps computed on each side of them (4 s)."""
 
 MARGIN = 40
-"""A step sees 400 samples, 320 of them its own."""
+"""A step depends on 400 samples, 320 of them its own: 40 more on each side."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class SpeechModel:
     def windows(
         self, waveform: Float32[np.ndarray, " samples"], num_frames: int
     ) -> Float32[np.ndarray, "num_frames 16 channels"]:
-        """The feature window around each video frame; zero before the start and after the end.
+        """The feature window around each video frame; features before the start and after the end are 0.
 
         Args:
             waveform: mono, 16 kHz.
@@ -53,7 +53,7 @@ class SpeechModel:
             context: steps computed on each side of a chunk.
         """
         if self.normalize:
-            # Over the whole sound: normalising each chunk would make the same sound differ between chunks.
+            # Over the whole waveform: normalised by chunk, features would change at chunk borders.
             waveform = (waveform - waveform.mean()) / np.sqrt(waveform.var() + 1e-7)
         return run_in_chunks(waveform.astype(np.float32), self._run, MARGIN, chunk, context)
 
@@ -65,41 +65,24 @@ class SpeechModel:
             return getattr(self.network(values), self.output_name)[0].float().cpu().numpy()
 
 
-def load_wav2vec2(model: str) -> SpeechModel:
-    """A wav2vec 2.0 with a letter head; its logits are the features (44 for RAD-NeRF's Esperanto model).
+def load_speech_model(name: str, model: str) -> SpeechModel:
+    """A wav2vec 2.0 or a HuBERT.
 
     Args:
+        name: wav2vec2: the logits of a classifier of letters are the features (44 for RAD-NeRF's Esperanto model);
+            hubert: the last hidden states (1024 for the large model).
         model: a hub id or a folder.
 
     Raises:
-        NTalkerError: the weights are neither a folder nor in the cache nor to be downloaded.
+        NTalkerError: the weights are neither in that folder nor in the hub's cache, and cannot be downloaded.
     """
-    from transformers import Wav2Vec2ForCTC
-
-    network, normalize = _load(Wav2Vec2ForCTC, "wav2vec2", model)
-    return SpeechModel(network, "logits", int(network.config.vocab_size), normalize)
-
-
-def load_hubert(model: str) -> SpeechModel:
-    """A HuBERT; its last hidden states are the features (1024 for the large model).
-
-    Args:
-        model: a hub id or a folder.
-
-    Raises:
-        NTalkerError: the weights are neither a folder nor in the cache nor to be downloaded.
-    """
-    from transformers import HubertModel
-
-    network, normalize = _load(HubertModel, "hubert", model)
-    return SpeechModel(network, "last_hidden_state", int(network.config.hidden_size), normalize)
-
-
-def _load(kind: Any, name: str, model: str) -> tuple[Any, bool]:
-    """(network in evaluation mode, whether it wants a normalised waveform)."""
     import torch
-    from transformers import Wav2Vec2FeatureExtractor
+    from transformers import HubertModel, Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC
 
+    kind, output, width = {
+        "wav2vec2": (Wav2Vec2ForCTC, "logits", "vocab_size"),
+        "hubert": (HubertModel, "last_hidden_state", "hidden_size"),
+    }[name]
     try:
         network = _from_cache_or_hub(kind, model)
     except (OSError, ValueError) as error:
@@ -111,12 +94,12 @@ def _load(kind: Any, name: str, model: str) -> tuple[Any, bool]:
         normalize = bool(_from_cache_or_hub(Wav2Vec2FeatureExtractor, model).do_normalize)
     except (OSError, ValueError):
         normalize = True
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return network.eval().to(device), normalize
+    network = network.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    return SpeechModel(network, output, int(getattr(network.config, width)), normalize)
 
 
 def _from_cache_or_hub(kind: Any, model: str) -> Any:
-    """Looks on disk first, and in the hub only where that answers: its client retries for half a minute."""
+    """Loads from disk if possible, and from the hub only if it responds: its client retries for half a minute."""
     try:
         return kind.from_pretrained(model, local_files_only=True)
     except OSError:

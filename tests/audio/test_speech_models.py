@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ntalker_ns.audio.features import FeatureInfo, create_extractor, extractor_of
-from ntalker_ns.audio.speech_models import load_hubert, load_wav2vec2
+from ntalker_ns.audio.speech_models import load_speech_model
 from ntalker_ns.errors import NTalkerError
 
 SIZES = {
@@ -69,13 +69,13 @@ def test_the_track_is_the_networks_output_on_the_normalised_sound(folders: dict[
     centred = (wave - wave.mean()) / wave.std()
     with torch.inference_mode():
         expected = network(torch.from_numpy(np.pad(centred, 40))[None]).logits[0].numpy()
-    track = load_wav2vec2(folders["wav2vec2"]).track(wave)
+    track = load_speech_model("wav2vec2", folders["wav2vec2"]).track(wave)
     assert track.shape == (40, 11)
     np.testing.assert_allclose(track, expected, atol=1e-4)
 
 
 def test_chunks_of_a_transformer_join_closely(folders: dict[str, str]):
-    model = load_hubert(folders["hubert"])
+    model = load_speech_model("hubert", folders["hubert"])
     whole = model.track(sound(6.0), chunk=10**6)
     parts = model.track(sound(6.0), chunk=50, context=50)
     assert parts.shape == whole.shape == (300, 16)
@@ -84,7 +84,7 @@ def test_chunks_of_a_transformer_join_closely(folders: dict[str, str]):
 
 
 def test_loudness_and_offset_do_not_matter(folders: dict[str, str]):
-    model = load_wav2vec2(folders["wav2vec2"])
+    model = load_speech_model("wav2vec2", folders["wav2vec2"])
     np.testing.assert_allclose(model.track(3.0 * sound(1.0) + 0.1), model.track(sound(1.0)), atol=1e-3)
 
 
