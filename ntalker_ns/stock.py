@@ -32,7 +32,7 @@ from ntalker_ns.media.output_paths import check_folder
 from ntalker_ns.run_folder import DRIVING_FOLDER, absolute, check_version, find_checkpoint, remove_empty_folders
 from ntalker_ns.talker_dataparser import read_training_clip
 from ntalker_ns.talker_pipeline import TalkerPipelineConfig
-from ntalker_ns.training.schedulers import WarmupDecayConfig
+from ntalker_ns.training.schedulers import CosineDecayConfig
 
 
 def print_as_sentence(explain: Callable[[BaseException], str | None] = lambda error: None) -> None:
@@ -111,7 +111,7 @@ class SelfContainedRunConfig(TrainerConfig):
     def _with_end(self, group: dict[str, Any]) -> dict[str, Any]:
         """An optimiser group whose schedule ends with the run, unless its end is configured."""
         scheduler = group["scheduler"]
-        if isinstance(scheduler, WarmupDecayConfig) and scheduler.max_steps is None:
+        if isinstance(scheduler, CosineDecayConfig) and scheduler.max_steps is None:
             return {**group, "scheduler": dataclasses.replace(scheduler, max_steps=self.max_num_iterations)}
         return group
 

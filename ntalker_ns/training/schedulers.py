@@ -1,33 +1,15 @@
-"""Learning-rate schedules whose state is plain Python, so that a checkpoint loads with `weights_only=True`.
+"""The learning-rate schedule. Its state is plain Python, so that a checkpoint loads with `weights_only=True`.
 
 nerfstudio's own schedules return numpy floats. Those reach the scheduler's state and every optimiser group's
 learning rate, and torch >= 2.6 refuses to unpickle them unless its check is turned off.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from nerfstudio.engine.schedulers import Scheduler, SchedulerConfig
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
-
-
-def exponential_factor(step: int, max_steps: int, warmup_steps: int, final_factor: float) -> float:
-    """Learning rate over its initial value: a linear warm-up, then a geometric decay.
-
-    Args:
-        step: training step, from 0.
-        max_steps: step from which the factor stays at `final_factor`.
-        warmup_steps: steps over which the factor rises from 1 / warmup_steps to 1; 0 for none.
-        final_factor: factor at the end, above 0.
-
-    Returns:
-        The factor, a Python float.
-    """
-    if step < warmup_steps:
-        return (step + 1) / warmup_steps
-    return float(final_factor ** _progress(step, max_steps, warmup_steps))
 
 
 def cosine_factor(step: int, max_steps: int, warmup_steps: int, final_factor: float) -> float:
@@ -44,19 +26,17 @@ def cosine_factor(step: int, max_steps: int, warmup_steps: int, final_factor: fl
     """
     if step < warmup_steps:
         return (step + 1) / warmup_steps
-    wave = 0.5 * (1.0 + math.cos(math.pi * _progress(step, max_steps, warmup_steps)))
+    progress = min(max((step - warmup_steps) / max(max_steps - warmup_steps, 1), 0.0), 1.0)
+    wave = 0.5 * (1.0 + math.cos(math.pi * progress))
     return float(final_factor + (1.0 - final_factor) * wave)
 
 
-def _progress(step: int, max_steps: int, warmup_steps: int) -> float:
-    """Fraction of the decay, in [0, 1]."""
-    return min(max((step - warmup_steps) / max(max_steps - warmup_steps, 1), 0.0), 1.0)
-
-
 @dataclass
-class WarmupDecayConfig(SchedulerConfig):
-    """Options of both schedules."""
+class CosineDecayConfig(SchedulerConfig):
+    """Warm-up, then half a cosine."""
 
+    _target: type = field(default_factory=lambda: CosineDecay)
+    """Target class to instantiate."""
     max_steps: int | None = None
     """Step at which the decay ends; None: the run's max_num_iterations."""
     warmup_steps: int = 0
@@ -65,27 +45,10 @@ class WarmupDecayConfig(SchedulerConfig):
     """Learning rate at the end, as a factor of the initial one."""
 
 
-@dataclass
-class ExponentialDecayConfig(WarmupDecayConfig):
-    """Warm-up, then geometric decay."""
+class CosineDecay(Scheduler):
+    """See `cosine_factor`."""
 
-    _target: type = field(default_factory=lambda: ExponentialDecay)
-    """Target class to instantiate."""
-
-
-@dataclass
-class CosineDecayConfig(WarmupDecayConfig):
-    """Warm-up, then half a cosine."""
-
-    _target: type = field(default_factory=lambda: CosineDecay)
-    """Target class to instantiate."""
-
-
-class _WarmupDecay(Scheduler):
-    """A schedule that is a function of step, max_steps, warmup_steps and final_factor."""
-
-    config: WarmupDecayConfig
-    factor: Callable[[int, int, int, float], float]
+    config: CosineDecayConfig
 
     def get_scheduler(self, optimizer: Optimizer, lr_init: float) -> LambdaLR:
         """The torch scheduler of one optimiser.
@@ -100,17 +63,7 @@ class _WarmupDecay(Scheduler):
         config = self.config
         if config.max_steps is None:
             raise ValueError("max_steps of a schedule is set by the trainer's config before training starts.")
-        factor, max_steps = type(self).factor, config.max_steps
-        return LambdaLR(optimizer, lambda step: factor(step, max_steps, config.warmup_steps, config.final_factor))
-
-
-class ExponentialDecay(_WarmupDecay):
-    """See `exponential_factor`."""
-
-    factor = staticmethod(exponential_factor)
-
-
-class CosineDecay(_WarmupDecay):
-    """See `cosine_factor`."""
-
-    factor = staticmethod(cosine_factor)
+        max_steps = config.max_steps
+        return LambdaLR(
+            optimizer, lambda step: cosine_factor(step, max_steps, config.warmup_steps, config.final_factor)
+        )

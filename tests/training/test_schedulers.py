@@ -1,7 +1,6 @@
-"""Learning-rate schedules against closed forms, and their state against torch's weights-only loader."""
+"""The learning-rate schedule against closed forms, and its state against torch's weights-only loader."""
 
 import io
-import itertools
 import math
 
 import pytest
@@ -9,23 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ntalker_ns.training.schedulers import (
-    CosineDecayConfig,
-    ExponentialDecayConfig,
-    WarmupDecayConfig,
-    cosine_factor,
-    exponential_factor,
-)
-
-CONFIGS = [ExponentialDecayConfig, CosineDecayConfig]
-
-
-def test_exponential_factor_is_geometric_between_warmup_and_end():
-    factors = [exponential_factor(step, 110, 10, 0.01) for step in range(10, 111)]
-    assert factors[0] == 1.0
-    assert factors[-1] == pytest.approx(0.01)
-    ratios = [later / earlier for earlier, later in itertools.pairwise(factors)]
-    assert ratios == pytest.approx([0.01 ** (1 / 100)] * 100)
+from ntalker_ns.training.schedulers import CosineDecayConfig, cosine_factor
 
 
 def test_cosine_factor_passes_its_ends_and_middle():
@@ -35,31 +18,28 @@ def test_cosine_factor_passes_its_ends_and_middle():
     assert cosine_factor(200, 200, 0, 0.2) == pytest.approx(0.2)
 
 
-@pytest.mark.parametrize("factor", [exponential_factor, cosine_factor])
 @given(
     step=st.integers(0, 5000),
     max_steps=st.integers(1, 3000),
     warmup=st.integers(0, 500),
     final=st.floats(1e-3, 1.0),
 )
-def test_factors_stay_between_zero_and_one_and_end_at_the_final_one(factor, step, max_steps, warmup, final):
-    value = factor(step, max_steps, warmup, final)
+def test_factors_stay_between_zero_and_one_and_end_at_the_final_one(step, max_steps, warmup, final):
+    value = cosine_factor(step, max_steps, warmup, final)
     assert type(value) is float
     assert 0.0 < value <= 1.0
     if step >= max(max_steps, warmup + 1):
         assert value == pytest.approx(final)
 
 
-@pytest.mark.parametrize("factor", [exponential_factor, cosine_factor])
-def test_warmup_rises_evenly(factor):
-    assert [factor(step, 100, 4, 0.1) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
+def test_warmup_rises_evenly():
+    assert [cosine_factor(step, 100, 4, 0.1) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
 
 
-@pytest.mark.parametrize("config", CONFIGS)
-def test_state_loads_with_weights_only(config: type[WarmupDecayConfig]):
+def test_state_loads_with_weights_only():
     parameter = torch.nn.Parameter(torch.ones(2))
     optimizer = torch.optim.Adam([parameter], lr=5e-3)
-    scheduler = config(max_steps=20, warmup_steps=3).setup().get_scheduler(optimizer, 5e-3)
+    scheduler = CosineDecayConfig(max_steps=20, warmup_steps=3).setup().get_scheduler(optimizer, 5e-3)
     for _ in range(7):
         parameter.grad = torch.ones(2)
         optimizer.step()
@@ -68,9 +48,8 @@ def test_state_loads_with_weights_only(config: type[WarmupDecayConfig]):
     torch.save({"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()}, file)
     file.seek(0)
     state = torch.load(file, weights_only=True)
-    factor = exponential_factor if config is ExponentialDecayConfig else cosine_factor
     assert type(state["optimizer"]["param_groups"][0]["lr"]) is float
-    assert state["optimizer"]["param_groups"][0]["lr"] == pytest.approx(5e-3 * factor(7, 20, 3, 0.1))
+    assert state["optimizer"]["param_groups"][0]["lr"] == pytest.approx(5e-3 * cosine_factor(7, 20, 3, 0.1))
     assert state["scheduler"]["last_epoch"] == 7
 
 
