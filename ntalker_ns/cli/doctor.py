@@ -59,23 +59,12 @@ class Doctor:
 
 def examine() -> list[Finding]:
     """Looks at everything. A check that fails becomes a finding, so that one broken part does not hide the others."""
-    checks: tuple[Callable[[], Iterator[Finding]], ...] = (
-        _python,
-        _torch,
-        _kernels,
-        _mediapipe,
-        _codecs,
-        _speech,
-        _hub_weights,
-        _programs,
-        _disk,
-    )
     findings = []
-    for check in checks:
+    for name, check in CHECKS.items():
         try:
             findings += list(check())
         except Exception as error:  # whatever is broken here is what the user asked to be told
-            findings.append(Finding(check.__name__.strip("_"), "missing", f"{type(error).__name__}: {error}"))
+            findings.append(Finding(name, "missing", f"{type(error).__name__}: {error}"))
     return findings
 
 
@@ -111,7 +100,7 @@ def _kernels() -> Iterator[Finding]:
     yield Finding("backend", "ok", f"{chosen} on {device}; {_faster_backend(chosen, device)}")
     for operation, backends in implementations("auto", device).items():
         found = ", else ".join(backends) or "operation by operation"
-        if operation == "run_mlp" and chosen == "triton" and not _widest_network():
+        if operation == "run_mlp" and chosen == "triton" and not _has_shared_memory():
             found = "reference: this GPU has too little shared memory for Triton's kernel"
         yield Finding(f"  {operation}", "ok", found)
 
@@ -130,12 +119,13 @@ def _faster_backend(chosen: str, device: str) -> str:
     return "tiny-cuda-nn is there too and is not chosen: our levels take it one launch each (backend tcnn)"
 
 
-def _widest_network() -> int:
+def _has_shared_memory() -> bool:
+    """Whether Triton's kernel of small networks fits this GPU."""
     import torch
 
-    from ntalker_ns.kernels.triton.sizes import widest_on
+    from ntalker_ns.kernels.triton import sizes
 
-    return widest_on(torch.device("cuda"))
+    return sizes.widest_on(torch.device("cuda")) > 0
 
 
 def _mediapipe() -> Iterator[Finding]:
@@ -207,3 +197,17 @@ def _disk() -> Iterator[Finding]:
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     state: State = "ok" if free > 2.0 else "optional"
     yield Finding("disk", state, f"{free:.1f} GiB free in {Path.cwd()}; a 20 s clip and its run take about 0.5 GiB")
+
+
+CHECKS: dict[str, Callable[[], Iterator[Finding]]] = {
+    "python": _python,
+    "torch": _torch,
+    "kernels": _kernels,
+    "mediapipe": _mediapipe,
+    "video and sound": _codecs,
+    "speech synthesis": _speech,
+    "weights": _hub_weights,
+    "ffmpeg": _programs,
+    "disk": _disk,
+}
+"""What is looked at, in the order of the table."""

@@ -104,11 +104,19 @@ def kernel_milliseconds(cases: Mapping[str, Run], device: torch.device, times: i
                 for _ in range(times):
                     run()
                 synchronize(device)
-    return _milliseconds(profiler.events() or [], times)
+    return milliseconds_by_case(profiler.events() or [], times)
 
 
-def _milliseconds(events: Iterable[Any], times: int) -> dict[str, float]:
-    """Time in kernels that started while a case was run, by its name; marks of functions are no kernels."""
+def milliseconds_by_case(events: Iterable[Any], times: int) -> dict[str, float]:
+    """Time in kernels that started while a case was run; marks of functions are no kernels.
+
+    Args:
+        events: of a profile.
+        times: how often each case was run.
+
+    Returns:
+        Milliseconds of one run by the case's name.
+    """
     events = list(events)
     marks = {event.name for event in events if event.device_type == DeviceType.CPU}
     spans = [event for event in events if event.name.startswith(CASE) and event.device_type == DeviceType.CPU]

@@ -121,7 +121,7 @@ def measure_steps(ours: Training, sizes: StepSizes) -> StepSpeeds:
     pipeline.budget.rays = rays
     if ours.device.type == "cuda":
         speeds[RECORDED] = _recorded(ours, sizes.steps)
-    speeds[PEER] = _nerfacto(ours, sizes)
+    speeds[PEER] = fitting_nerfacto(ours, sizes)
     return StepSpeeds(
         {name: speeds[name] for name in (OURS, PRESET, RECORDED, PEER) if name in speeds}, breakdown, count
     )
@@ -155,11 +155,20 @@ def _ours(training: Training, steps: int, description: str) -> StepSpeed:
     return StepSpeed(statistics.fmean(seconds), statistics.fmean(rays), mean_samples, peak, max(peak - before, 0.0))
 
 
-def _nerfacto(ours: Training, sizes: StepSizes) -> StepSpeed:
+def fitting_nerfacto(ours: Training, sizes: StepSizes) -> StepSpeed:
+    """nerfacto with as many rays a step as fit the GPU's memory, at most `sizes.rays`.
+
+    Args:
+        ours: the training it is compared with.
+        sizes: rays and timed steps.
+
+    Raises:
+        NTalkerError: a single ray does not fit.
+    """
     rays = sizes.rays
     while rays:
         try:
-            return _nerfacto_of(ours, rays, sizes.peer_steps)
+            return nerfacto_speed(ours, rays, sizes.peer_steps)
         except torch.cuda.OutOfMemoryError:
             # Within the handler the traceback would still hold what did not fit.
             rays //= 2
@@ -167,7 +176,14 @@ def _nerfacto(ours: Training, sizes: StepSizes) -> StepSpeed:
     raise NTalkerError("nerfacto does not fit this GPU's memory, with however few rays a step.")
 
 
-def _nerfacto_of(ours: Training, rays: int, steps: int) -> StepSpeed:
+def nerfacto_speed(ours: Training, rays: int, steps: int) -> StepSpeed:
+    """Time and memory of nerfacto's steps.
+
+    Args:
+        ours: the training it is compared with, whose data it gets.
+        rays: of a step.
+        steps: timed steps; one more is taken before.
+    """
     before = _taken(ours)
     memory = PeakMemory(gpu=ours.device.type == "cuda")
     training = start_nerfacto(ours.config, rays)

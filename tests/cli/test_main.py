@@ -153,17 +153,17 @@ def test_the_doctor_says_why_no_faster_backend_is_used(
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     for name, module in libraries.items():
         monkeypatch.setitem(sys.modules, name, module)
-    finding = next(doctor._kernels())
+    finding = next(doctor.CHECKS["kernels"]())
     assert finding.state == "ok"
     assert re.match(found, finding.found)
 
 
 def test_the_doctor_lists_what_computes_each_operation(monkeypatch: pytest.MonkeyPatch):
-    found = {finding.subject.strip(): finding.found for finding in doctor._kernels()}
+    found = {finding.subject.strip(): finding.found for finding in doctor.CHECKS["kernels"]()}
     assert found["fused_field"] == "numba" and found["gate"] == "numba, else reference"
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr(doctor, "_widest_network", lambda: 0)
-    found = {finding.subject.strip(): finding.found for finding in doctor._kernels()}
+    monkeypatch.setattr("ntalker_ns.kernels.triton.sizes.widest_on", lambda device: 0)
+    found = {finding.subject.strip(): finding.found for finding in doctor.CHECKS["kernels"]()}
     assert found["march"].startswith("triton") and "too little shared memory" in found["run_mlp"]
 
 
@@ -174,8 +174,7 @@ def test_the_doctor_reports_a_broken_part_and_goes_on(
         raise OSError("libsomething.so: cannot open shared object file")
         yield
 
-    broken.__name__ = "_mediapipe"
-    monkeypatch.setattr(doctor, "_mediapipe", broken)
+    monkeypatch.setitem(doctor.CHECKS, "mediapipe", broken)
     assert run(["doctor"]) == 1
     captured = capsys.readouterr()
     assert "libsomething.so" in captured.out
@@ -186,7 +185,7 @@ def test_the_doctor_reports_a_broken_part_and_goes_on(
 def test_the_doctor_finds_weights_in_the_hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     assert doctor.hub_folder("some/model") == tmp_path / "models--some--model" / "snapshots"
-    before = {finding.subject: finding.state for finding in doctor._hub_weights()}
+    before = {finding.subject: finding.state for finding in doctor.CHECKS["weights"]()}
     doctor.hub_folder("cpierse/wav2vec2-large-xlsr-53-esperanto").mkdir(parents=True)
-    after = {finding.subject: finding.state for finding in doctor._hub_weights()}
+    after = {finding.subject: finding.state for finding in doctor.CHECKS["weights"]()}
     assert (before["wav2vec2"], after["wav2vec2"]) == ("optional", "ok")

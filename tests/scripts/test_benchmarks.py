@@ -182,13 +182,13 @@ def test_nerfacto_takes_as_many_rays_as_a_gpu_has_room_for(room: int, monkeypatc
             raise torch.cuda.OutOfMemoryError("no room")
         return rays
 
-    monkeypatch.setattr(steps, "_nerfacto_of", measured)
+    monkeypatch.setattr(steps, "nerfacto_speed", measured)
     ours: Any = None
     if room:
-        assert steps._nerfacto(ours, StepSizes(rays=64)) == room
+        assert steps.fitting_nerfacto(ours, StepSizes(rays=64)) == room
     else:
         with pytest.raises(NTalkerError, match="does not fit"):
-            steps._nerfacto(ours, StepSizes(rays=64))
+            steps.fitting_nerfacto(ours, StepSizes(rays=64))
     assert asked == [rays for rays in (64, 32, 16, 8, 4, 2, 1) if 2 * rays > room]
 
 
@@ -281,7 +281,7 @@ def test_kernels_count_for_the_case_that_ran_when_they_started():
         event("kernel", DeviceType.CUDA, 60.0, 80.0),
         event("other", DeviceType.CUDA, 100.0, 880.0),
     ]
-    assert ceilings._milliseconds(events, times=2) == {"one": pytest.approx(0.03), "two": pytest.approx(0.39)}
+    assert ceilings.milliseconds_by_case(events, times=2) == {"one": pytest.approx(0.03), "two": pytest.approx(0.39)}
 
 
 def test_the_table_names_the_ceiling():

@@ -33,7 +33,7 @@ def encode(
     Raises:
         NTalkerError: tiny-cuda-nn has no such table.
     """
-    module, shifts = _encoding(layout, active_levels, table.dtype, table.device)
+    module, shifts = encoding(layout, active_levels, table.dtype, table.device)
     inside = (points >= 0) & (points <= 1)
     clamped = torch.where(inside, points, points.detach().clamp(0.0, 1.0)).float()
     if not len(points):
@@ -77,7 +77,7 @@ def encoding_config(layout: GridLayout, active_levels: int) -> dict[str, Any]:
 
 
 @lru_cache
-def _encoding(
+def encoding(
     layout: GridLayout, active_levels: int, kind: torch.dtype, device: torch.device
 ) -> tuple[nn.Module, Float[Tensor, "levels"]]:
     """tiny-cuda-nn's module, whose own parameters are not used, and half a cell of each level."""

@@ -68,7 +68,7 @@ def run_mlp(
     inputs = torch.cat([*columns, samples.new_ones(len(samples), 1)], dim=1).float()
     width = next(width for width in WIDTHS if width > len(first))
     parameters = packed([first, *rest], biases, width)
-    module = _network(inputs.shape[1], len(biases[-1]), width, len(rest), samples.device)
+    module = fused_network(inputs.shape[1], len(biases[-1]), width, len(rest), samples.device)
     if parameters.shape != module.params.shape:  # below compute capability 7.5 it has another kind of network
         raise NTalkerError("tiny-cuda-nn has no fully fused networks on this GPU; use another backend.")
     outputs = torch.func.functional_call(module, {"params": parameters}, (inputs,))
@@ -103,7 +103,7 @@ def _aligned(channels: int) -> int:
 
 
 @lru_cache
-def _network(inputs: int, outputs: int, width: int, hidden_layers: int, device: torch.device) -> nn.Module:
+def fused_network(inputs: int, outputs: int, width: int, hidden_layers: int, device: torch.device) -> nn.Module:
     """tiny-cuda-nn's module; its own parameters are not used."""
     import tinycudann  # pyright: ignore[reportMissingImports]
 

@@ -73,9 +73,9 @@ def _grid(inputs: Tensor, table: Tensor, grid: dict) -> Tensor:
 @pytest.fixture(autouse=True)
 def played_library(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "tinycudann", SimpleNamespace(Encoding=_Encoding))
-    tcnn_hash_grid._encoding.cache_clear()
+    tcnn_hash_grid.encoding.cache_clear()
     yield
-    tcnn_hash_grid._encoding.cache_clear()
+    tcnn_hash_grid.encoding.cache_clear()
 
 
 def _results(encode, points: Tensor, table: Tensor, layout: GridLayout, active: int, upstream: Tensor):
