@@ -142,8 +142,8 @@ def _px(picture: Picture, length: float) -> float:
     return length * max(picture.shape[:2]) / REFERENCE_SIDE
 
 
-def _grey(picture: Picture) -> Float32[np.ndarray, "h w"]:
-    return picture @ np.array([0.299, 0.587, 0.114], np.float32)
+def _grey(colours: Float32[np.ndarray, "*size 3"]) -> Float32[np.ndarray, "*size"]:
+    return colours @ np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def _blurred(values: np.ndarray, sigma: float) -> np.ndarray:

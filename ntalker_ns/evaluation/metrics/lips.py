@@ -79,7 +79,7 @@ def lip_sync(rendered: Float[np.ndarray, " n"], true: Float[np.ndarray, " n"], s
         correlation=opening_correlation(rendered, true),
         amplitude_ratio=amplitude_ratio(rendered, true),
         lag=best_lag(rendered, true),
-        shifted=tuple(shifted_correlations(rendered, true, shifts)),
+        shifted=tuple(shifted_correlations(rendered, true, shifts).tolist()),
         frames=len(_known(rendered, true)[0]),
     )
 
