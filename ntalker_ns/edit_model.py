@@ -105,14 +105,14 @@ class EditModel(TalkerModel):
         """All frames of the driving sequence."""
         return torch.arange(len(self.driving))
 
-    def _conditions(
+    def conditions(
         self,
         frames: Int[Tensor, "frames"],
         poses: Float[Tensor, "frames 3 4"] | None = None,
         from_clip: bool | None = None,
     ) -> Any:
         """The conditions of rendering, in training too."""
-        return super()._conditions(frames, poses, from_clip=False)
+        return super().conditions(frames, poses, from_clip=False)
 
     def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Any]:
         """Renders, refines and classifies a square patch of one frame.
@@ -130,7 +130,7 @@ class EditModel(TalkerModel):
         around = self.portrait.at(inputs.place, inputs.plate, inputs.frames, ray_bundle.counts)
         pose = torch.from_numpy(self.driving.track.camera_to_worlds[int(inputs.frames)])
         corrections = to_device(self.pose_refinement.of_pose(pose), self.device)
-        step = self._render(ray_bundle, self._conditions(inputs.frames), corrections, around.colour)
+        step = self._render(ray_bundle, self.conditions(inputs.frames), corrections, around.colour)
         rendered = as_picture(step.rgb)
         # In full precision: sums over a patch overflow half precision.
         with torch.autocast(rendered.device.type, enabled=False):

@@ -138,7 +138,7 @@ class TalkerModel(Model):
             nonlocal ready
             self.head.before_step(step / trainer.config.max_num_iterations)
             if not ready and not self.head.fitted:
-                self._fit_to_clip(pipeline.datamanager.train_dataset)
+                self.fit_to_clip(pipeline.datamanager.train_dataset)
             ready = True
 
         return [TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], prepare)]
@@ -154,8 +154,12 @@ class TalkerModel(Model):
                 "views are worse.[/yellow]"
             )
 
-    def _fit_to_clip(self, dataset: Any) -> None:
-        """Marks the training frames, and fits the audio-to-lips regression and the head to them."""
+    def fit_to_clip(self, dataset: Any) -> None:
+        """Marks the training frames, and fits the audio-to-lips regression and the head to them.
+
+        Args:
+            dataset: the training frames.
+        """
         trained = torch.as_tensor(dataset.metadata["frame_indices"]).long()
         windows, shapes = self._features[trained], self._lip_shapes.host[trained]
         openings = self.driving.track.mouth_opening[trained.numpy()]
@@ -167,7 +171,7 @@ class TalkerModel(Model):
     def adapt_head(self, optimizers: Mapping[str, Optimizer]) -> None:
         """Lets the head adapt to what it has learned, see `Head.adapt`."""
         trained = self._trained_frames()
-        self.head.adapt(self._conditions(trained[torch.randint(len(trained), (1,))]), optimizers)
+        self.head.adapt(self.conditions(trained[torch.randint(len(trained), (1,))]), optimizers)
 
     def _predicted_lips(self, frames: Int[Tensor, "frames"]) -> Float[Tensor, "frames lip_dim"]:
         """Lip shapes predicted from the audio at frames of the driving sequence."""
@@ -178,7 +182,7 @@ class TalkerModel(Model):
         measured = self._lip_shapes.on(self.device)[to_device(frames, self.device)]
         return measured + self.config.lip_noise * torch.randn_like(measured)
 
-    def _conditions(
+    def conditions(
         self,
         frames: Int[Tensor, "frames"],
         poses: Float[Tensor, "frames 3 4"] | None = None,
@@ -202,8 +206,15 @@ class TalkerModel(Model):
         face = FaceInputs(lips, brows, eyes, indices if from_clip or poses is None else poses)
         return self.head.conditions(face, self.pose_refinement)
 
-    def _frames_of_times(self, times: Float[Tensor, "rays 1"]) -> Int[Tensor, "rays"]:
-        """The audio clock: time t in [0, 1] is frame round(t (n - 1)) of the driving sequence."""
+    def frames_of_times(self, times: Float[Tensor, "rays 1"]) -> Int[Tensor, "rays"]:
+        """The audio clock: time t in [0, 1] is frame round(t (n - 1)) of the driving sequence.
+
+        Args:
+            times: clamped to [0, 1].
+
+        Returns:
+            Indices of frames, on the device of `times`.
+        """
         return frames_of_times(times.view(-1).clamp(0.0, 1.0), len(self._features)).round().long()
 
     def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Any]:
@@ -219,7 +230,7 @@ class TalkerModel(Model):
         assert isinstance(ray_bundle, TrainingRays) and isinstance(ray_bundle.step, ClipInputs)
         inputs = ray_bundle.step
         corrections = self.pose_refinement.of_frames(to_device(inputs.frames, self.device))
-        step = self._render(ray_bundle, self._conditions(inputs.frames), corrections, inputs.headless)
+        step = self._render(ray_bundle, self.conditions(inputs.frames), corrections, inputs.headless)
         pixels = inputs.surroundings
         if self.training and pixels is not None:
             drawn, counts = self._composited(ray_bundle)
@@ -308,13 +319,13 @@ class TalkerModel(Model):
 
     def _frame_of(self, camera: Cameras) -> int:
         """The frame of the driving sequence at a camera's time."""
-        return int(self._frames_of_times(torch.tensor([[self._time_of(camera)]]))[0])
+        return int(self.frames_of_times(torch.tensor([[self._time_of(camera)]]))[0])
 
     def _shown(self, frame: int, camera: Cameras) -> tuple[Any, Float[Tensor, "1 6"] | None]:
         """Conditions of the head and the correction of its pose, as a camera sees a frame."""
         pose = camera.camera_to_worlds
         correction = self.pose_refinement.of_pose(pose[0]) if self.config.refine_poses else None
-        return self._conditions(torch.tensor([frame]), pose), correction
+        return self.conditions(torch.tensor([frame]), pose), correction
 
     @torch.no_grad()
     def video_frame(self, camera: Cameras) -> UInt8[np.ndarray, "height width 3"]:

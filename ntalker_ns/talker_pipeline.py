@@ -111,7 +111,7 @@ class TalkerPipeline(VanillaPipeline):
             wanted: whether to record them; on CUDA only.
         """
         wanted = wanted and self.device.type == "cuda"
-        self._steps = RecordedSteps(self.model, self._recordable) if wanted else None
+        self._steps = RecordedSteps(self.model, self.recordable_step) if wanted else None
         self.budget.stride = STRIDE if wanted else 0.0
 
     def get_train_loss_dict(self, step: int) -> tuple[Any, dict[str, Tensor], dict[str, Tensor]]:
@@ -149,22 +149,33 @@ class TalkerPipeline(VanillaPipeline):
         rays.step.sizes = self.budget.sizes(each, model.max_samples, interval)
         rays.step.keep_rgb = keep_rgb
         if self._steps is None:
-            result = self._compute(rays, batch)
+            result = self.eager_step(rays, batch)
         else:
             result = self._steps(rays, batch, (rays.step.sizes, self._talker().head.step_kind, keep_rgb))
         self.budget.note_capacity(each, result[0].get("max_frame_samples"))
         return result
 
-    def _compute(self, rays: TrainingRays, batch: dict[str, Any]) -> StepResult:
+    def eager_step(self, rays: TrainingRays, batch: dict[str, Any]) -> StepResult:
+        """Outputs, losses and metrics of training rays whose sizes are set; updates visibility in the occupancy grid.
+
+        Args:
+            rays: to render.
+            batch: their pixels.
+        """
         outputs = self._model(rays)
         metrics = self.model.get_metrics_dict(outputs, batch)
         losses = self.model.get_loss_dict(outputs, batch, metrics)
         self._talker().head.note_step(outputs.pop(STEP))
         return outputs, losses, metrics
 
-    def _recordable(self, rays: TrainingRays, batch: dict[str, Any]) -> StepResult:
-        """The same with the outputs that `get_train_loss_dict` uses: others would be differentiated in vain."""
-        outputs, losses, metrics = self._compute(rays, batch)
+    def recordable_step(self, rays: TrainingRays, batch: dict[str, Any]) -> StepResult:
+        """`eager_step` with the outputs that `get_train_loss_dict` uses: others would be differentiated in vain.
+
+        Args:
+            rays: to render.
+            batch: their pixels.
+        """
+        outputs, losses, metrics = self.eager_step(rays, batch)
         used = ("rgb", "max_frame_samples") if rays.step.keep_rgb else ("max_frame_samples",)
         return {name: outputs[name] for name in used if name in outputs}, losses, metrics
 

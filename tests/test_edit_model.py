@@ -8,8 +8,10 @@ import pytest
 import torch
 from nerfstudio.engine.callbacks import TrainingCallbackAttributes, TrainingCallbackLocation
 from support.tiny_clip import write_tiny_clip
-from support.tiny_edit import render, start, tiny_edit, train_base
+from support.tiny_edit import render, tiny_edit, train_base
+from support.tiny_run import start
 
+from ntalker_ns import edit_model
 from ntalker_ns.edit_model import EditModel, as_picture
 from ntalker_ns.edit_trainer import EditTrainer, edited_model_config
 from ntalker_ns.editing.frames import EditFrames, Supervision, edit_indices, lip_masks
@@ -60,7 +62,7 @@ def patch(trainer: EditTrainer, frames: EditFrames, on_lips: bool = False) -> An
 def test_a_training_patch_is_a_piece_of_the_rendered_picture(trainer: EditTrainer, frames: EditFrames):
     model = head(trainer)
     bundle, batch = patch(trainer, frames)
-    assert bundle.step.frames.tolist() == model._frames_of_times(bundle.times).unique().tolist()
+    assert bundle.step.frames.tolist() == model.frames_of_times(bundle.times).unique().tolist()
     picture = render(trainer, 2)
     model.eval()  # No jitter: the samples of rendering.
     outputs = model(bundle)
@@ -78,9 +80,9 @@ def test_training_conditions_are_those_of_rendering(trainer: EditTrainer):
     model, frame = head(trainer), torch.tensor([3])
     assert model.training or model.train() is model
     model.train()
-    trained = model._conditions(frame)
+    trained = model.conditions(frame)
     model.eval()
-    rendered = model._conditions(frame)
+    rendered = model.conditions(frame)
     assert torch.equal(trained.speech_code, rendered.speech_code)
     assert torch.equal(trained.appearance, rendered.appearance)
     assert trained.speech_code.requires_grad
@@ -102,12 +104,13 @@ def test_lip_patches_lie_on_the_lips_and_include_the_inputs_of_their_loss(traine
     assert "lip_edge" not in model.get_loss_dict(outputs, whole)
 
 
-def test_the_loss_is_equation_9(trainer: EditTrainer, frames: EditFrames):
+def test_the_loss_is_equation_9(trainer: EditTrainer, frames: EditFrames, monkeypatch: pytest.MonkeyPatch):
     torch.manual_seed(0)
     config, model = trainer.config.pipeline.model, head(trainer).train()
     config.perceptual_weight, config.style_weight = 0.001, 10.0
     vgg = VGGFeatures({f"features.{name}": value for name, value in vgg_layers().state_dict().items()})
-    model._outside["vgg"] = vgg
+    monkeypatch.setattr(edit_model, "load_vgg", lambda weights: vgg)
+    model.load_feature_network()
     bundle, batch = patch(trainer, frames)
     bundle.step.sizes = StepSizes(occlusion=True)
     outputs = model(bundle)
@@ -166,7 +169,8 @@ def test_missing_vgg_weights_are_an_error_unless_optional(trainer: EditTrainer, 
 
 def test_lip_patches_close_no_cells(trainer: EditTrainer, frames: EditFrames):
     model, plan = head(trainer), trainer.config.plan()
-    before = model.head.occupancy.visible.clone()
+    occupancy: Any = model.head.occupancy
+    before = occupancy.visible.clone()
     assert [plan.on_lips(step) for step in (16, 24)] == [False, True]
     trainer.supervise(Supervision(frames, plan))
     attributes = TrainingCallbackAttributes(
@@ -174,9 +178,9 @@ def test_lip_patches_close_no_cells(trainer: EditTrainer, frames: EditFrames):
     )
     update = trainer.pipeline.get_training_callbacks(attributes)[-1]
     update.run_callback_at_location(24, TrainingCallbackLocation.AFTER_TRAIN_ITERATION)
-    assert torch.equal(model.head.occupancy.visible, before)
+    assert torch.equal(occupancy.visible, before)
     update.run_callback_at_location(16, TrainingCallbackLocation.AFTER_TRAIN_ITERATION)
-    assert not torch.equal(model.head.occupancy.visible, before)
+    assert not torch.equal(occupancy.visible, before)
 
 
 def test_the_refinement_weight_mixes_rendered_and_refined_picture(trainer: EditTrainer):
@@ -237,7 +241,7 @@ def test_frames_are_edit_indices():
 
 
 def test_undetected_lips_are_placed_in_the_lip_box(base: TalkerTrainer):
-    driving = base.pipeline._driving()
+    driving: Any = base.pipeline.model.driving
     indices = np.array([0, 7])
     masks, detected = lip_masks(np.zeros((2, 20, 20, 3), np.uint8), driving, indices)
     assert detected == 0

@@ -5,12 +5,11 @@ from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import yaml
 from support.tiny_clip import write_tiny_clip
-from support.tiny_run import tiny_config
+from support.tiny_run import start, tiny_config, train, weights
 
 from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.errors import NTalkerError
@@ -22,37 +21,6 @@ from ntalker_ns.training.schedulers import CosineDecayConfig
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_clip(tmp_path_factory.mktemp("data") / "anna")
-
-
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """nerfstudio's writers are global and would pile up over the tests."""
-    # Imported before anything else of nerfstudio, it fails.
-    from nerfstudio.utils import writer
-
-    monkeypatch.setattr(writer, "EVENT_WRITERS", [])
-    monkeypatch.setattr(writer, "EVENT_STORAGE", [])
-
-
-def start(config: TalkerTrainerConfig) -> TalkerTrainer:
-    """What `ns-train` does up to the first step."""
-    config.set_timestamp()
-    config.save_config()
-    torch.manual_seed(config.machine.seed)
-    np.random.seed(config.machine.seed)
-    trainer = config.setup(local_rank=0, world_size=1)
-    trainer.setup()
-    return trainer
-
-
-def train(config: TalkerTrainerConfig) -> TalkerTrainer:
-    trainer = start(config)
-    trainer.train()
-    return trainer
-
-
-def weights(trainer: TalkerTrainer) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in trainer.pipeline.model.state_dict().items()}
 
 
 def test_a_start_writes_a_self_contained_run(data: Path, tmp_path: Path):

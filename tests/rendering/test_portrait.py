@@ -40,6 +40,13 @@ def portrait(driving: DrivingSequence) -> Portrait:
     return portrait
 
 
+def without_caches(portrait: Portrait, driving: DrivingSequence) -> Portrait:
+    """The same portrait before its first picture."""
+    same = Portrait(portrait.config, driving, OPS)
+    same.load_state_dict(portrait.state_dict())
+    return same
+
+
 def camera(driving: DrivingSequence, frame: int = 0, size: int = SIZE) -> Cameras:
     pose = torch.from_numpy(driving.track.camera_to_worlds[frame : frame + 1])
     seen = driving.camera.resized((size, size))
@@ -98,8 +105,7 @@ def test_caches_change_no_picture(portrait: Portrait, driving: DrivingSequence):
     first = portrait.around(3, camera(driving)).torso
     for view, frame in ((camera(driving), 5), (camera(driving, size=SIZE // 2), 5), (camera(driving), 3)):
         kept = portrait.around(frame, view).torso
-        portrait._kept.clear()
-        assert torch.equal(kept, portrait.around(frame, view).torso)
+        assert torch.equal(kept, without_caches(portrait, driving).around(frame, view).torso)
     assert torch.equal(kept, first)
     # Once the network learns, nothing of before is shown.
     optimizer = FusedAdamConfig(lr=0.1).setup(list(portrait.torso.motion_net.parameters()))
@@ -115,9 +121,9 @@ def test_caches_change_no_picture(portrait: Portrait, driving: DrivingSequence):
     assert bool((brighter > room).any())
     learned = portrait.around(3, camera(driving)).torso
     assert not torch.equal(learned, first)
-    portrait._kept.clear()
-    assert torch.equal(learned, portrait.around(3, camera(driving)).torso)
-    assert torch.equal(brighter, portrait.around(3, camera(driving)).background)
+    fresh = without_caches(portrait, driving).around(3, camera(driving))
+    assert torch.equal(learned, fresh.torso)
+    assert torch.equal(brighter, fresh.background)
 
 
 def test_a_head_held_still_holds_its_torso(portrait: Portrait, driving: DrivingSequence):

@@ -32,7 +32,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Any:
     model.splats.num_gaussians = COUNT
     torch.manual_seed(0)
     pipeline = config.setup(device="cpu", test_mode="val")
-    pipeline.model._fit_to_clip(pipeline.datamanager.train_dataset)
+    pipeline.model.fit_to_clip(pipeline.datamanager.train_dataset)
     return pipeline
 
 
@@ -65,7 +65,7 @@ def test_a_patch_is_a_part_of_the_picture(pipeline: Any) -> None:
         outputs = model(rays)
     frame, (_, row, column) = int(batch["frames"][0]), batch["indices"][0].tolist()
     camera = manager.train_dataset.cameras[int(batch["indices"][0, 0])].to("cpu").flatten()
-    conditions = model._conditions(torch.tensor([frame]), camera.camera_to_worlds)
+    conditions = model.conditions(torch.tensor([frame]), camera.camera_to_worlds)
     whole = model.head.picture(camera, conditions, model.pose_refinement.of_frames(torch.tensor([frame])).detach())
     expected = whole["head"][row : row + 16, column : column + 16]
     # Projections are linearised a little differently at the rim of a patch.

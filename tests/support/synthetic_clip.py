@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from ntalker_ns.face.mesh_indices import FACE_OVAL, MESH
+from support.tiny_clip import write_transforms
 
 RADII = np.array([0.55, 0.65, 0.8])
 KEYPOINTS = {
@@ -119,23 +120,7 @@ def write_clip(folder: Path, num_frames: int = 22, size: int = 64, channels: int
     cv2.imwrite(str(folder / "background.png"), plate(size)[..., ::-1])
     np.save(folder / "landmarks.npy", np.array(landmarks, np.float32))
     write_features(folder, rng.normal(size=(num_frames, 16, channels)).astype(np.float32))
-    meta = {
-        "format": "ntalker",
-        "format_version": 1,
-        "camera_model": "OPENCV",
-        "w": size,
-        "h": size,
-        "fl_x": focal,
-        "fl_y": focal,
-        "cx": centre[0],
-        "cy": centre[1],
-        "fps": 25.0,
-        "feature_extractor": "mel",
-        "tracking": {},
-        "source": {},
-        "frames": frames,
-    }
-    (folder / "transforms.json").write_text(json.dumps(meta))
+    write_transforms(folder, size, focal, "mel", frames)
     return folder
 
 

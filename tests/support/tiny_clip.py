@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -65,23 +66,7 @@ def write_tiny_clip(folder: Path, frames: int = 22, size: int = 40, channels: in
     track = np.random.default_rng(0).normal(0.0, 0.05, (frames, 16, channels)).astype(np.float32)
     track[:, :, 0] = loudness[:, None]
     save_features(folder / "audio_features", track, FeatureInfo(extractor, None, channels))
-    meta = {
-        "format": "ntalker",
-        "format_version": 1,
-        "camera_model": "OPENCV",
-        "w": size,
-        "h": size,
-        "fl_x": focal,
-        "fl_y": focal,
-        "cx": size / 2,
-        "cy": size / 2,
-        "fps": 25.0,
-        "feature_extractor": extractor,
-        "tracking": {"residual_px": 0.0, "rotation_jitter_deg": 0.0},
-        "source": {},
-        "frames": records,
-    }
-    (folder / "transforms.json").write_text(json.dumps(meta))
+    write_transforms(folder, size, focal, extractor, records)
     return folder
 
 
@@ -147,3 +132,32 @@ def bounds(mask: np.ndarray) -> list[float]:
 def write_picture(path: Path, picture: np.ndarray) -> None:
     """Writes labels or an RGB picture."""
     cv2.imwrite(str(path), picture[..., ::-1] if picture.ndim == 3 else picture, [cv2.IMWRITE_JPEG_QUALITY, 95])
+
+
+def write_transforms(folder: Path, size: int, focal: float, extractor: str, records: list[dict[str, Any]]) -> None:
+    """Writes transforms.json of square frames whose principal point is their centre.
+
+    Args:
+        folder: of the data set.
+        size: side of the frames in px.
+        focal: length in px.
+        extractor: of the audio features.
+        records: of the frames.
+    """
+    meta = {
+        "format": "ntalker",
+        "format_version": 1,
+        "camera_model": "OPENCV",
+        "w": size,
+        "h": size,
+        "fl_x": focal,
+        "fl_y": focal,
+        "cx": size / 2,
+        "cy": size / 2,
+        "fps": 25.0,
+        "feature_extractor": extractor,
+        "tracking": {"residual_px": 0.0, "rotation_jitter_deg": 0.0},
+        "source": {},
+        "frames": records,
+    }
+    (folder / "transforms.json").write_text(json.dumps(meta))

@@ -11,9 +11,9 @@ from ntalker_ns.edit_pipeline import EditPipelineConfig
 from ntalker_ns.edit_trainer import EditTrainer, EditTrainerConfig
 from ntalker_ns.editing.filters import FilterEditorConfig
 from ntalker_ns.editing.plan import EditConfig
-from ntalker_ns.talker_trainer import TalkerTrainer, TalkerTrainerConfig
+from ntalker_ns.talker_trainer import TalkerTrainer
 from ntalker_ns.training.schedulers import CosineDecayConfig
-from support.tiny_run import tiny_config
+from support.tiny_run import tiny_config, train
 
 FRAMES, SIDE = 5, 16
 TINY_EDIT = {
@@ -58,35 +58,9 @@ def tiny_edit(output_dir: Path, edit: dict[str, Any] | None = None, **overrides:
     return config
 
 
-def start(config: TalkerTrainerConfig) -> Any:
-    """What `ns-train` does up to the first step."""
-    from nerfstudio.utils import writer
-
-    # nerfstudio's writers are global: those of the run before would go on writing.
-    writer.EVENT_WRITERS.clear()
-    writer.EVENT_STORAGE.clear()
-    writer.GLOBAL_BUFFER.clear()
-    config.set_timestamp()
-    config.save_config()
-    torch.manual_seed(config.machine.seed)
-    np.random.seed(config.machine.seed)
-    trainer = config.setup(local_rank=0, world_size=1)
-    trainer.setup()
-    return trainer
-
-
 def train_base(data: Path, output_dir: Path, **overrides: Any) -> TalkerTrainer:
     """A base run that has been trained to its end, barely."""
-    trainer = start(tiny_config(data, output_dir, **overrides))
-    trainer.train()
-    return trainer
-
-
-def train_edit(config: EditTrainerConfig) -> EditTrainer:
-    """An edit, from its start to its end."""
-    trainer = start(config)
-    trainer.train()
-    return trainer
+    return train(tiny_config(data, output_dir, **overrides))
 
 
 def frames_of(trainer: EditTrainer, kind: Any, step: int) -> np.ndarray:

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
 
 from ntalker_ns.field.talker_field import TalkerFieldConfig
@@ -53,3 +55,32 @@ def tiny_config(data: Path, output_dir: Path, **overrides: Any) -> TalkerTrainer
     config = TalkerTrainerConfig(**{**fields, **overrides})
     config.machine.device_type = "cpu"
     return config
+
+
+def start(config: TalkerTrainerConfig) -> Any:
+    """What `ns-train` does up to the first step."""
+    from nerfstudio.utils import writer
+
+    # nerfstudio's writers are global: those of the run before would go on writing.
+    writer.EVENT_WRITERS.clear()
+    writer.EVENT_STORAGE.clear()
+    writer.GLOBAL_BUFFER.clear()
+    config.set_timestamp()
+    config.save_config()
+    torch.manual_seed(config.machine.seed)
+    np.random.seed(config.machine.seed)
+    trainer = config.setup(local_rank=0, world_size=1)
+    trainer.setup()
+    return trainer
+
+
+def train(config: TalkerTrainerConfig) -> Any:
+    """The trainer of a run, after its last step."""
+    trainer = start(config)
+    trainer.train()
+    return trainer
+
+
+def weights(trainer: Any) -> dict[str, torch.Tensor]:
+    """A copy of the state of a trainer's model."""
+    return {name: value.clone() for name, value in trainer.pipeline.model.state_dict().items()}

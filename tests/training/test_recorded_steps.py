@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.method_configs import ntalker_base_small
+from ntalker_ns.talker_pipeline import TalkerPipeline
 from ntalker_ns.training import recorded_steps, transfers
 from ntalker_ns.training.recorded_steps import AFTER, KEPT, RecordedSteps, tensors_in
 
@@ -75,24 +76,26 @@ class Double(nn.Module):
         super().__init__()
         self.asked = 0
 
-    def ask(self, bundle: Any, batch: dict[str, Any]) -> Any:
+    def ask(self, bundle: RayBundle, batch: dict[str, Any]) -> Any:
         self.asked += 1
-        return {}, {"loss": 2.0 * bundle["x"].sum() + batch["y"].sum()}, {}
+        return {}, {"loss": 2.0 * bundle.origins[:, 0].sum() + batch["y"].sum()}, {}
 
 
-def rays(**values: Tensor) -> Any:
-    return values
+def rays(x: Tensor) -> RayBundle:
+    """Rays whose origins have these x."""
+    origins = x[:, None].repeat(1, 3)
+    return RayBundle(origins=origins, directions=torch.zeros_like(origins), pixel_area=torch.ones(len(x), 1))
 
 
 def test_a_kind_of_step_is_recorded_after_enough_runs(recordings: Recordings) -> None:
     model = Double()
     steps = RecordedSteps(model, model.ask)
     for number in range(3 * AFTER):
-        bundle, batch = rays(x=torch.full((2,), float(number))), {"y": torch.ones(3)}
+        bundle, batch = rays(torch.full((2,), float(number))), {"y": torch.ones(3)}
         told = number % 2
         assert steps(bundle, batch, told)[1]["loss"] == 4.0 * number + 3.0
     assert recordings.made == 2
-    assert steps(rays(x=torch.ones(4)), {"y": torch.ones(3)}, 0)[1]["loss"] == 11.0
+    assert steps(rays(torch.ones(4)), {"y": torch.ones(3)}, 0)[1]["loss"] == 11.0
     assert recordings.made == 2
 
 
@@ -101,7 +104,7 @@ def test_only_recent_recordings_are_kept(recordings: Recordings) -> None:
     steps = RecordedSteps(model, model.ask)
 
     def take(told: int) -> None:
-        steps(rays(x=torch.ones(1)), {"y": torch.ones(1)}, told)
+        steps(rays(torch.ones(1)), {"y": torch.ones(1)}, told)
 
     for told in range(KEPT + 1):
         for _ in range(AFTER):
@@ -155,13 +158,13 @@ def test_a_recorded_step_is_the_eager_one(
     # As on a GPU: sizes are known before, and nothing is read from the device.
     monkeypatch.setattr(transfers, "would_synchronize", lambda tensor: True)
     monkeypatch.setattr(recorded_steps, "AFTER", 2)
-    model, steps = pipeline.model, RecordedSteps(pipeline.model, pipeline._recordable)
+    model, steps = pipeline.model, RecordedSteps(pipeline.model, pipeline.recordable_step)
     for number in range(40):
         bundle, batch = pipeline.datamanager.next_train(number)
         each, options = bundle.counts[0], model.config
         bundle.step.sizes = pipeline.budget.sizes(each, options.max_samples, options.occlusion_interval)
         torch.manual_seed(number)
-        _, expected, _ = pipeline._compute(bundle, batch)
+        _, expected, _ = pipeline.eager_step(bundle, batch)
         wanted = gradients(model, expected)
         torch.manual_seed(number)
         outputs, losses, _ = steps(bundle, batch, (bundle.step.sizes, model.head.field.active_levels))
@@ -198,7 +201,7 @@ def test_torch_records_a_step_and_its_gradients(pipeline: Any, monkeypatch: pyte
 
     def ask(bundle: RayBundle, batch: dict[str, Any]) -> Any:
         torch.manual_seed(0)
-        return pipeline._recordable(bundle, batch)
+        return pipeline.recordable_step(bundle, batch)
 
     bundle, batch = pipeline.datamanager.next_train(0)
     bundle.step.sizes = pipeline.budget.sizes(bundle.counts[0], model.config.max_samples, 1)
@@ -216,16 +219,20 @@ def test_recorded_steps_do_not_accumulate(pipeline: Any, monkeypatch: pytest.Mon
     trainer: Any = SimpleNamespace(config=settings)
     attributes = TrainingCallbackAttributes(optimizers=None, grad_scaler=None, pipeline=pipeline, trainer=trainer)
     pipeline.get_training_callbacks(attributes)
-    monkeypatch.setattr(pipeline, "_steps", RecordedSteps(pipeline.model, pipeline._recordable))
+    recorded = copy.copy(pipeline)
+    recorded.budget = copy.copy(pipeline.budget)
+    monkeypatch.setattr(TalkerPipeline, "device", torch.device("cuda"))
+    recorded.record_steps(True)
+    attributes.pipeline = recorded
     with pytest.raises(NTalkerError, match="record-steps"):
-        pipeline.get_training_callbacks(attributes)
+        recorded.get_training_callbacks(attributes)
     settings.gradient_accumulation_steps.clear()
-    pipeline.get_training_callbacks(attributes)
+    recorded.get_training_callbacks(attributes)
 
 
 def test_steps_are_recorded_on_cuda_only(pipeline: Any) -> None:
     pipeline.record_steps(True)
-    assert pipeline._steps is None
+    assert pipeline.budget.stride == 0.0
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="records on CUDA")
@@ -241,19 +248,14 @@ def test_a_gpu_replays_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     pipeline.record_steps(True)
     for number in range(120):
         bundle, batch = pipeline.datamanager.next_train(number)
-        each, options = bundle.counts[0], pipeline.model.config
-        bundle.step.sizes = pipeline.budget.sizes(each, options.max_samples, options.occlusion_interval)
         with torch.autocast("cuda"):
             torch.manual_seed(number)
-            outputs, losses, _ = pipeline._steps(
-                bundle, batch, (bundle.step.sizes, pipeline.model.head.field.active_levels)
-            )
+            _, losses, _ = pipeline.take_step(bundle, batch)
         found = gradients(pipeline.model, losses)
         torch.manual_seed(number)
         with torch.autocast("cuda"):
-            _, expected, _ = pipeline._compute(bundle, batch)
+            _, expected, _ = pipeline.eager_step(bundle, batch)
         wanted = gradients(pipeline.model, expected)
-        pipeline.budget.note_capacity(each, outputs.get("max_frame_samples"))
         assert losses.keys() == expected.keys() and found.keys() == wanted.keys()
         for name, loss in expected.items():
             torch.testing.assert_close(losses[name], loss, rtol=1e-3, atol=1e-6, msg=name)

@@ -9,10 +9,12 @@ import copy
 import sys
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from nerfstudio.engine.callbacks import TrainingCallbackAttributes
 from support.synthetic_clip import write_clip
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -78,7 +80,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Any:
     model: Any = config.model
     model.occlusion_interval = 1
     model.backend = "triton"
-    model.field.log2_hashmap_size = model.portrait.torso.log2_hashmap_size = 10
+    model.head.field.log2_hashmap_size = model.portrait.torso.log2_hashmap_size = 10
     with pytest.MonkeyPatch.context() as patch:
         # Lets a model on the CPU have Triton's kernels; those imported above are compiled ones all the same.
         patch.setenv("TRITON_INTERPRET", "1")
@@ -121,11 +123,15 @@ def on_device(base: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.parametrize("on_lips", [False, True])
-def test_a_training_step_does_not_synchronise(on_device: Any, on_lips: bool) -> None:
+def test_a_training_step_does_not_synchronise(on_device: Any, on_lips: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline, launched = on_device
     pipeline.datamanager.train_dataset.store()
     # The last step of a lips phase renders lip patches.
-    pipeline._num_steps, pipeline.config.lips.fraction = 1, float(on_lips)
+    monkeypatch.setattr(pipeline.config.lips, "fraction", float(on_lips))
+    trainer: Any = SimpleNamespace(config=SimpleNamespace(max_num_iterations=1, gradient_accumulation_steps={}))
+    pipeline.get_training_callbacks(
+        TrainingCallbackAttributes(optimizers=None, grad_scaler=None, pipeline=pipeline, trainer=trainer)
+    )
     with NoSynchronisation():
         _, losses, metrics = pipeline.get_train_loss_dict(0)
         torch.stack(list(losses.values())).sum().backward()
@@ -159,11 +165,11 @@ def test_a_recordable_step_copies_nothing_from_the_host(on_device: Any, on_lips:
     bundle, batch = pipeline.datamanager.training_rays(512, patches)
     bundle.step.sizes = pipeline.budget.sizes(bundle.counts[0], 8, 1)
     # Before it is recorded, what is known for good is brought to the device.
-    pipeline._recordable(bundle, batch)
+    pipeline.recordable_step(bundle, batch)
     assert "to_device" in launched
     launched.clear()
     with NoSynchronisation(), NoHostTensors():
-        _, losses, _ = pipeline._recordable(bundle, batch)
+        _, losses, _ = pipeline.recordable_step(bundle, batch)
         torch.stack(list(losses.values())).sum().backward()
     assert "occlusion" in losses and "to_device" not in launched and len(launched) > 20
 

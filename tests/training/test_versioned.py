@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from support.tiny_clip import write_tiny_clip
-from support.tiny_edit import start
-from support.tiny_run import tiny_config
+from support.tiny_run import start, tiny_config
 from torch import nn
 
 from ntalker_ns.training import versioned
