@@ -3,7 +3,7 @@
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 
 from ntalker_ns.audio.clock import SAMPLE_RATE
 from ntalker_ns.audio.windows import HOP, windows_of_track
@@ -83,9 +83,13 @@ def speech_level(waveform: Float32[np.ndarray, " samples"]) -> float:
     padded = np.zeros(steps * HOP, np.float64)
     padded[: len(waveform)] = waveform
     power = np.square(padded).reshape(steps, HOP).mean(axis=1)
-    loud = np.percentile(power, 95)
+    return max(QUIETEST, level_of_power(power, float(np.percentile(power, 95))))
+
+
+def level_of_power(power: Float[np.ndarray, " steps"], loud: float) -> float:
+    """The mean power in dBFS of the steps that are within 25 dB of a loud one's."""
     active = power[power >= loud * 10**-2.5]
-    return max(QUIETEST, 10.0 * float(np.log10(max(active.mean(), 1e-20))))
+    return 10.0 * float(np.log10(max(active.mean(), 1e-20)))
 
 
 def spectrogram(waveform: np.ndarray) -> np.ndarray:

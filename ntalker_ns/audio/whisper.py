@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Complex, Float, Float32
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -28,6 +28,12 @@ MAX_STEPS = 1500
 
 CHUNK, CONTEXT = 500, 200
 """Steps kept of each run over a long sound, and computed beside them on either side: 10 s and 4 s."""
+
+FRAME, MEL_HOP = 400, 160
+"""Samples under a window of the spectrogram, and from one to the next."""
+
+RANGE = 8.0
+"""Log10 of the energies that Whisper tells apart, below the loudest of the sound."""
 
 LEVEL = -20.0
 """dBFS that speech is brought to: Whisper's log-mel energies depend on the recording's level."""
@@ -58,11 +64,21 @@ class WhisperEncoder(nn.Module):
         Returns:
             Activations of the last layer at 50 Hz, without Whisper's final normalisation.
         """
-        hidden = F.gelu(self.conv2(F.gelu(self.conv1(mel[None]))))[0].T
+        hidden = self.convolved(mel)
         hidden = hidden + self.get_buffer("positions")[: len(hidden)]
         for layer in self.layers:
             hidden = layer(hidden)
         return hidden
+
+    def convolved(self, mel: Float[Tensor, "80 mel_steps"], padding: int = 1) -> Float[Tensor, "steps width"]:
+        """The two convolutions.
+
+        Args:
+            mel: at 100 Hz.
+            padding: zeros before and after the steps; 0 gives only what depends on none.
+        """
+        hidden = F.gelu(F.conv1d(mel[None], self.conv1.weight, self.conv1.bias, padding=padding))
+        return F.gelu(F.conv1d(hidden, self.conv2.weight, self.conv2.bias, stride=2, padding=padding))[0].T
 
 
 class EncoderLayer(nn.Module):
@@ -92,11 +108,25 @@ class EncoderLayer(nn.Module):
 
     def forward(self, hidden: Float[Tensor, "steps width"]) -> Float[Tensor, "steps width"]:
         """Attention over all steps, then a network on each."""
+        return self.attend(hidden, *self.projections(hidden))
+
+    def projections(self, hidden: Float[Tensor, "steps width"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of steps, each (heads, steps, width / heads)."""
         given = self.self_attn_layer_norm(hidden)
         query, key, value = (
             self.self_attn[name](given).unflatten(-1, (self.heads, -1)).transpose(0, 1)
             for name in ("q_proj", "k_proj", "v_proj")
         )
+        return query, key, value
+
+    def attend(
+        self,
+        hidden: Float[Tensor, "steps width"],
+        query: Float[Tensor, "heads steps channels"],
+        key: Float[Tensor, "heads others channels"],
+        value: Float[Tensor, "heads others channels"],
+    ) -> Float[Tensor, "steps width"]:
+        """The layer's output for steps that attend to others (themselves among them)."""
         attended = F.scaled_dot_product_attention(query, key, value)
         hidden = hidden + self.self_attn["out_proj"](attended.transpose(0, 1).flatten(1))
         return hidden + self.fc2(F.gelu(self.fc1(self.final_layer_norm(hidden))))
@@ -116,10 +146,26 @@ def log_mel(waveform: Float32[np.ndarray, " samples"]) -> Float[Tensor, "80 mel_
         waveform: mono, 16 kHz, at least 13 ms.
     """
     samples = torch.from_numpy(np.pad(waveform, (0, -len(waveform) % HOP)))
-    spectrum = torch.stft(samples, 400, 160, window=torch.hann_window(400), return_complex=True)
-    power = spectrum[:, :-1].abs().square()
-    energies = (_filters() @ power).clamp(min=1e-10).log10()
-    return (energies.clamp(min=float(energies.max()) - 8.0) + 4.0) / 4.0
+    spectrum = torch.stft(samples, FRAME, MEL_HOP, window=torch.hann_window(FRAME), return_complex=True)
+    energies = mel_energies(spectrum[:, :-1])
+    return normalised(energies, float(energies.max()) - RANGE)
+
+
+def mel_energies(
+    spectrum: Complex[Tensor, "201 mel_steps"], gain: Tensor | float = 0.0
+) -> Float[Tensor, "80 mel_steps"]:
+    """Logarithms to base 10 of the energies of Whisper's mel bands, at least -10.
+
+    Args:
+        spectrum: of windows of `FRAME` samples.
+        gain: what is added, one number or one for each window.
+    """
+    return ((_filters() @ spectrum.abs().square()).clamp(min=1e-20).log10() + gain).clamp(min=-10.0)
+
+
+def normalised(energies: Float[Tensor, "80 mel_steps"], floor: float) -> Float[Tensor, "80 mel_steps"]:
+    """What Whisper takes for log-mel energies, those below a floor raised to it."""
+    return (energies.clamp(min=floor) + 4.0) / 4.0
 
 
 @lru_cache(maxsize=1)
@@ -145,6 +191,11 @@ class WhisperFeatures:
             projection: to components of unit variance on speech.
         """
         self._encoder, self._mean, self._projection = encoder, mean, projection
+
+    @property
+    def encoder(self) -> WhisperEncoder:
+        """The network before the projection."""
+        return self._encoder
 
     @property
     def channels(self) -> int:
@@ -186,8 +237,12 @@ class WhisperFeatures:
             stop = min(steps, start + chunk)
             first, last = max(0, start - context), min(steps, stop + context)
             activations = self._encoder(mel[:, 2 * first : 2 * last])[start - first : stop - first]
-            kept.append((activations - self._mean) @ self._projection)
+            kept.append(self.project(activations))
         return torch.cat(kept).numpy()
+
+    def project(self, activations: Float[Tensor, "steps width"]) -> Float[Tensor, "steps channels"]:
+        """The principal components of activations."""
+        return (activations - self._mean) @ self._projection
 
 
 def at_level(waveform: Float32[np.ndarray, " samples"]) -> Float32[np.ndarray, " samples"]:

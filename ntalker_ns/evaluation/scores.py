@@ -21,8 +21,13 @@ from ntalker_ns.evaluation.metrics.syncnet import SyncNet, sync_score
 from ntalker_ns.evaluation.metrics.warping import Flow, warping_errors
 from ntalker_ns.evaluation.metrics.weights import Unavailable
 from ntalker_ns.media.pixels import from_uint8
+from ntalker_ns.media.video_reader import FPS
+from ntalker_ns.speech.offset import sync_curve
 
 Loaded = TypeVar("Loaded")
+
+LEAST_SPOKEN = 40
+"""Frames with a face that a comparison of mouth and sound needs."""
 
 REGION_KEYS = {"full": "psnr", "head": "psnr_head", "face": "psnr_face", "lips": "psnr_lips"}
 
@@ -131,6 +136,20 @@ def sync(take: Take, scene: Scene) -> Found:
     return Found(dict(zip(names, (score.confidence, score.distance, float(score.offset)), strict=True)))
 
 
+def spoken(take: Take, scene: Scene) -> Found:
+    """Agreement of the mouth with what the prior over speakers predicts from the sound."""
+    if take.sound is None:
+        raise Unavailable("there is no sound")
+    openings = mouth_openings(take.points[..., :2])
+    if np.isfinite(openings).sum() < LEAST_SPOKEN:
+        raise Unavailable(f"fewer than {LEAST_SPOKEN} frames show a face")
+    curve = sync_curve(take.sound.astype(np.float32), openings)
+    values = {"spoken_peak": curve.peak}
+    if curve.is_confident:
+        values["spoken_offset"] = 1000.0 / FPS * curve.lag
+    return Found(values)
+
+
 def direction(take: Take, scene: Scene) -> Found:
     """CLIP direction from the frames before."""
     if take.captions is None:
@@ -206,6 +225,7 @@ def speed(take: Take, scene: Scene) -> Found:
 
 ALONE: tuple[tuple[Sequence[catalogue.Metric], Group], ...] = (
     (catalogue.SYNC, sync),
+    (catalogue.SPOKEN, spoken),
     (catalogue.WARPING, warping),
     (catalogue.HEAD, head),
     (catalogue.FACES, faces),

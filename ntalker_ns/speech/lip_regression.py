@@ -157,17 +157,18 @@ def cross_validated(
 
 
 def gains(
-    predicted: Float[Tensor, "frames lip_dim"], shapes: Float[Tensor, "frames lip_dim"]
+    predicted: Float[Tensor, "frames lip_dim"], shapes: Float[Tensor, "frames lip_dim"], restored: float = 0.5
 ) -> Float[Tensor, "lip_dim"]:
     """The factors by which predicted shapes are multiplied.
 
     The prediction of least error moves too little, the less the audio explains; one that moves as much as the true lips
-    has larger errors. This is the geometric mean of both: the root of the ratio of the true standard deviation to the
-    predicted one.
+    has larger errors.
 
     Args:
         predicted: of `cross_validated`.
         shapes: the true ones, less their mean.
+        restored: exponent of the ratio of the true standard deviation to the predicted one: 0 for the least error, 1
+            for the true amplitude, 0.5 for the geometric mean of both.
     """
     true, moved = shapes.std(dim=0, correction=0), predicted.std(dim=0, correction=0)
-    return torch.where(moved > 0, (true / moved).sqrt().clamp(1.0, MAX_GAIN), 1.0)
+    return torch.where(moved > 0, (true / moved).pow(restored).clamp(1.0, MAX_GAIN), 1.0)

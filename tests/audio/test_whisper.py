@@ -9,18 +9,9 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder as Refer
 from ntalker_ns.audio.whisper import WhisperEncoder, at_level, load_whisper, log_mel, sinusoids
 from ntalker_ns.demo.speech import NEW_TEXT, write_speech
 from ntalker_ns.media.sound import read_audio
+from tests.support.sounds import speechlike
 
 SECONDS_30 = 30 * 16000
-
-
-def speechlike(seconds: float, seed: int = 0) -> np.ndarray:
-    """Harmonics of 120 Hz, switched on and off, over a little noise."""
-    rng = np.random.default_rng(seed)
-    time = np.arange(round(seconds * 16000)) / 16000
-    voice = sum(np.sin(2 * np.pi * 120 * k * time + k) / k for k in range(1, 20))
-    return (0.1 * voice * (np.sin(2 * np.pi * 3 * time) > 0) + 0.002 * rng.standard_normal(len(time))).astype(
-        np.float32
-    )
 
 
 @pytest.fixture(scope="module")

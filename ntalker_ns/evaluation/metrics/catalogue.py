@@ -39,6 +39,25 @@ SYNC = (
     Metric("sync_distance", "Sync distance (LSE-D)", "", "lower", 2, "SyncNet's least distance over the offsets."),
     Metric("sync_offset", "Sync offset", "frames", "zero", 0, "Where it lies; positive: the sound is early."),
 )
+SPOKEN = (
+    Metric(
+        "spoken_peak",
+        "Lips and their sound, correlation",
+        "",
+        "higher",
+        2,
+        "Pearson correlation of the measured mouth opening with the one that the prior over speakers predicts from the "
+        "sound, at the offset where it is highest within 320 ms. Needs no weights but the package's own.",
+    ),
+    Metric(
+        "spoken_offset",
+        "  where it is highest",
+        "ms",
+        "zero",
+        0,
+        "That offset, relative to people who are in step; positive: the mouth is late. None where no peak stands out.",
+    ),
+)
 DIRECTION = (
     Metric(
         "clip_direction",
@@ -150,6 +169,6 @@ SPEED = (
     Metric("peak_memory", "Peak memory, rendering", "GiB", "lower", 2, "GPU memory, or the process's without a GPU."),
 )
 
-METRICS: tuple[Metric, ...] = SYNC + DIRECTION + IDENTITY + WARPING + FIDELITY + LIPS + HEAD + FACES + SPEED
+METRICS: tuple[Metric, ...] = SYNC + SPOKEN + DIRECTION + IDENTITY + WARPING + FIDELITY + LIPS + HEAD + FACES + SPEED
 """In the order of the tables."""
 BY_KEY = {metric.key: metric for metric in METRICS}

@@ -11,12 +11,14 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ntalker_ns.audio import whisper as whisper_features
+from ntalker_ns.audio import whisper_stream
 from ntalker_ns.console import track
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.speech import prior as lip_prior
 from ntalker_ns.speech.training import prior as training
 from ntalker_ns.speech.training import whisper
 from ntalker_ns.speech.training.bank import read_bank
+from ntalker_ns.speech.training.completion import completions
 
 
 @dataclass
@@ -73,17 +75,37 @@ class MakePrior:
         _write(tensors, self.output)
 
 
+@dataclass
+class MakeStream:
+    """Learn what whole windows of Whisper features are, from what a stream has heard of them."""
+
+    bank: Path
+    """Folder of the bank: .npz files with sound and landmarks of talking people."""
+    leave_out: tuple[str, ...] = ()
+    """Names of clips that are not used, such as those that heads are tested on."""
+    output: Path = whisper_stream.WEIGHTS
+    """File to write."""
+
+    def main(self) -> None:
+        """Learns and writes."""
+        _write(completions(read_bank(self.bank, self.leave_out), whisper_features.load_whisper()), self.output)
+
+
 def _write(tensors: dict[str, Tensor], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(save(tensors))
     print(f"Wrote {path} ({path.stat().st_size / 1e6:.1f} MB).")
 
 
-Command = Annotated[MakeWhisper, tyro.conf.subcommand("whisper")] | Annotated[MakePrior, tyro.conf.subcommand("prior")]
+Command = (
+    Annotated[MakeWhisper, tyro.conf.subcommand("whisper")]
+    | Annotated[MakePrior, tyro.conf.subcommand("prior")]
+    | Annotated[MakeStream, tyro.conf.subcommand("stream")]
+)
 
 if __name__ == "__main__":
     command = tyro.cli(Command, description=__doc__)  # type: ignore[arg-type]
-    assert isinstance(command, (MakeWhisper, MakePrior))
+    assert isinstance(command, (MakeWhisper, MakePrior, MakeStream))
     try:
         command.main()
     except NTalkerError as error:
