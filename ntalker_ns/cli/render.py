@@ -23,6 +23,12 @@ class Render:
     audio: Path | None = None
     """Speech: a sound or video file of any format and rate. May be left out with --camera-path: the head then replays
     its own clip, in silence."""
+    text: str | None = None
+    """Words to speak instead of --audio, by eSpeak NG: clear, but not a human voice. For better ones give the sound of
+    any speech program."""
+    voice: str = "en-us+f3"
+    """eSpeak NG's voice for --text: a language such as de, fr, es or cmn, with a variant after "+" (m1 to m7, f1 to
+    f4)."""
     audio_features: Path | None = None
     """Features of --audio as a .npy file, for heads trained on your own features: (frames, 16, C) at 25 fps or
     (steps, C) at 50 Hz. By default the run's own extractor computes them."""
@@ -89,8 +95,10 @@ class Render:
         from ntalker_ns.media.video_writer import check_output
         from ntalker_ns.rendering.background import Background
 
-        if self.audio is None and self.camera_path is None:
-            raise NTalkerError("Give --audio with speech, or --camera-path to look around in silence.")
+        if self.audio is None and self.text is None and self.camera_path is None:
+            raise NTalkerError("Give --audio with speech, --text to speak, or --camera-path to look around in silence.")
+        if self.audio is not None and self.text is not None:
+            raise NTalkerError("Give --audio or --text, not both.")
         if self.audio is None and self.audio_features is not None:
             raise NTalkerError("--audio-features needs the sound that belongs to them: give --audio too.")
         Background.parse(self.background)
@@ -106,7 +114,18 @@ class Render:
             if path is not None and not path.is_file():
                 raise NTalkerError(f"There is no file at '{path}'.")
         check_output(self.output, self._is_transparent(), given)
+        if self.text is not None:
+            return _spoken(self.text, self.voice)
         return None if self.audio is None else read_sound(self.audio)
 
     def _is_transparent(self) -> bool:
         return self.background == "transparent"
+
+
+def _spoken(text: str, voice: str) -> "Sound":
+    from ntalker_ns.demo.speech import synthesize
+    from ntalker_ns.media.sound import Sound
+
+    if not text.strip():
+        raise NTalkerError("--text is empty: give words to speak.")
+    return Sound.of_waveform(*synthesize(text, voice))

@@ -247,6 +247,27 @@ def test_a_transparent_head_is_written_as_pictures(run: Path, speech: Path, tmp_
         np.testing.assert_allclose(part[..., :3] * part[..., 3:], outputs[name].numpy(), atol=1.2 / 255)
 
 
+def test_a_text_is_spoken(run: Path, tmp_path: Path):
+    Render(run, tmp_path / "out.mp4", text="Guten Abend.", voice="de", size=16).main()
+    seconds = len(read_audio(tmp_path / "out.mp4")) / 16000
+    assert 0.5 < seconds < 3.0
+    assert len(decoded(tmp_path / "out.mp4")) == pytest.approx(25 * seconds, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"text": "Good evening.", "voice": "klingon-x"}, "no voice named 'klingon-x'"),
+        ({"text": "  "}, "--text is empty"),
+        ({"text": "Good evening.", "audio": Path("speech.wav")}, "not both"),
+    ],
+)
+def test_a_text_that_cannot_be_spoken_is_said(run: Path, tmp_path: Path, options: dict[str, Any], message: str):
+    with pytest.raises(NTalkerError, match=message):
+        Render(run, tmp_path / "out.mp4", **options).main()
+    assert not list(tmp_path.iterdir())
+
+
 def test_faults_are_one_sentence_and_leave_nothing(run: Path, speech: Path, tmp_path: Path):
     out = tmp_path / "new" / "out.mp4"
     (tmp_path / "silent.mp4").write_text("not a video")
