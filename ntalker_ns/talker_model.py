@@ -97,6 +97,7 @@ class TalkerModel(Model):
         The features stay out of the state dict: their length changes with the audio.
         """
         self.driving = sequence
+        self._shown_lips: Tensor | None = None
         self._features = torch.from_numpy(sequence.track.features)
         self._eyes = self._shown_eyes = DeviceCopy(torch.from_numpy(sequence.track.eye_openness))
         self._lip_shapes = DeviceCopy(torch.from_numpy(sequence.track.lip_shapes))
@@ -113,6 +114,18 @@ class TalkerModel(Model):
             NTalkerError: it is none of these.
         """
         self._shown_eyes = DeviceCopy(torch.from_numpy(controlled(self.driving, self.driving, eyes).track.eye_openness))
+
+    def show_face(self, lips: Float[Tensor, " lip_dim"], openness: float) -> None:
+        """Sets lips and eyes of rendered pictures, whatever their time: for speech that arrives in a stream.
+
+        `set_driving` takes it back.
+
+        Args:
+            lips: the lip shape, in the units of the driving sequence's.
+            openness: of the eyes, 0 to 1.
+        """
+        self._shown_lips = to_device(lips, self.device)
+        self._shown_eyes = DeviceCopy(torch.full((len(self.driving),), openness))
 
     def get_param_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by learning rate: the head's, torso, background and poses."""
@@ -174,7 +187,9 @@ class TalkerModel(Model):
         self.head.adapt(self.conditions(trained[torch.randint(len(trained), (1,))]), optimizers)
 
     def _predicted_lips(self, frames: Int[Tensor, "frames"]) -> Float[Tensor, "frames lip_dim"]:
-        """Lip shapes predicted from the audio at frames of the driving sequence."""
+        """Lip shapes predicted from the audio at frames of the driving sequence, or those of `show_face`."""
+        if self._shown_lips is not None:
+            return self._shown_lips.expand(len(frames), -1)
         return self.lip_model.lip_shapes(to_device(self._features[frames], self.device))
 
     def _measured_lips(self, frames: Int[Tensor, "frames"]) -> Float[Tensor, "frames lip_dim"]:

@@ -158,7 +158,7 @@ def _can_encode(name: str) -> bool:
 
 
 def _speech() -> Iterator[Finding]:
-    from ntalker_ns.demo.speech import synthesize
+    from ntalker_ns.media.espeak import synthesize
 
     samples, sample_rate = synthesize("Yes.")
     yield Finding("speech synthesis", "ok", f"eSpeak NG at {sample_rate} Hz, said {len(samples) / sample_rate:.1f} s")

@@ -123,7 +123,7 @@ class Render:
 
 
 def _spoken(text: str, voice: str) -> "Sound":
-    from ntalker_ns.demo.speech import synthesize
+    from ntalker_ns.media.espeak import synthesize
     from ntalker_ns.media.sound import Sound
 
     if not text.strip():

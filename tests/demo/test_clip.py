@@ -12,8 +12,9 @@ from scipy.spatial.transform import Rotation
 from ntalker_ns.demo.clip import FPS, draw_frame
 from ntalker_ns.demo.motion import Motion, blinks, make_motion, mouth_opening_of_speech
 from ntalker_ns.demo.photograph import load_portrait
-from ntalker_ns.demo.speech import NEW_TEXT, TRAINING_TEXT, speech_of_length, synthesize
+from ntalker_ns.demo.speech import NEW_TEXT, TRAINING_TEXT, speech_of_length
 from ntalker_ns.errors import NTalkerError
+from ntalker_ns.media.espeak import synthesize
 
 RATE = 16000
 

@@ -1,0 +1,111 @@
+// The WebSocket to the server, opened again whenever it breaks; and the call by WebRTC that it can set up.
+
+const SOUND = 1;
+const PICTURE = 2;
+const HEADER = 12;
+
+const token = new URLSearchParams(location.hash.slice(1)).get("token");
+const query = (extra) => new URLSearchParams({ ...extra, ...(token ? { token } : {}) }).toString();
+
+export class Connection {
+  /** @param handlers message(object), sound(index, heard, samples), picture(index, heard, bytes), lost() */
+  constructor(handlers) {
+    this.handlers = handlers;
+    this.session = null;
+    this.wait = 250;
+    this.open();
+  }
+
+  open() {
+    const scheme = location.protocol === "https:" ? "wss" : "ws";
+    this.socket = new WebSocket(`${scheme}://${location.host}/ws?${query({})}`);
+    this.socket.binaryType = "arraybuffer";
+    this.socket.onmessage = ({ data }) => (typeof data === "string" ? this.text(JSON.parse(data)) : this.binary(data));
+    this.socket.onclose = () => {
+      this.session = null;
+      this.handlers.lost();
+      setTimeout(() => this.open(), this.wait);
+      this.wait = Math.min(2 * this.wait, 4000);
+    };
+  }
+
+  text(message) {
+    if (message.type === "welcome") {
+      this.session = message.session;
+      this.wait = 250;
+    }
+    this.handlers.message(message);
+  }
+
+  binary(data) {
+    const view = new DataView(data);
+    const [index, heard] = [view.getUint32(4, true), view.getUint32(8, true)];
+    if (view.getUint8(0) === PICTURE) return this.handlers.picture(index, heard, data.slice(HEADER));
+    if (view.getUint8(0) !== SOUND) return;
+    const pcm = new Int16Array(data.slice(HEADER));
+    this.handlers.sound(index, heard, pcm.length ? Float32Array.from(pcm, (value) => value / 32768) : null);
+  }
+
+  send(message) {
+    if (this.session === null || this.socket.readyState !== WebSocket.OPEN) return;
+    this.socket.send(ArrayBuffer.isView(message) ? message : JSON.stringify(message));
+  }
+
+  /** Posts to the server; the answer, or an error with its sentence. */
+  async post(path, body, type = "application/json") {
+    const headers = { "Content-Type": type, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
+    const session = this.session === null ? {} : { session: this.session };
+    const response = await fetch(`${path}?${new URLSearchParams(session)}`, { method: "POST", headers, body });
+    const text = await response.text();
+    let answer = {};
+    try {
+      answer = JSON.parse(text);
+    } catch {
+      answer = { error: text.trim() };
+    }
+    if (!response.ok) throw new Error(answer.error || `The server answered ${response.status}.`);
+    return answer;
+  }
+}
+
+/** Sound and pictures by WebRTC into a video element. Fails where no connection comes about. */
+export async function call(connection, video, patience = 5000) {
+  const peer = new RTCPeerConnection();
+  const stream = new MediaStream();
+  peer.addTransceiver("audio", { direction: "recvonly" });
+  peer.addTransceiver("video", { direction: "recvonly" });
+  peer.ontrack = ({ track }) => stream.addTrack(track);
+  try {
+    await peer.setLocalDescription(await peer.createOffer());
+    await gathered(peer);
+    const { sdp, type } = peer.localDescription;
+    await peer.setRemoteDescription(await connection.post("/offer", JSON.stringify({ sdp, type })));
+    await connected(peer, patience);
+  } catch (error) {
+    peer.close();
+    connection.send({ type: "hang up" });
+    throw error;
+  }
+  video.srcObject = stream;
+  await video.play().catch(() => {});
+  return peer;
+}
+
+function gathered(peer) {
+  if (peer.iceGatheringState === "complete") return Promise.resolve();
+  return new Promise((resolve) => {
+    peer.addEventListener("icegatheringstatechange", () => peer.iceGatheringState === "complete" && resolve());
+    setTimeout(resolve, 2000);
+  });
+}
+
+function connected(peer, patience) {
+  return new Promise((resolve, reject) => {
+    const fail = () => reject(new Error("WebRTC does not connect here: the WebSocket goes on."));
+    setTimeout(fail, patience);
+    peer.addEventListener("connectionstatechange", () => {
+      if (peer.connectionState === "connected") resolve();
+      if (peer.connectionState === "failed") fail();
+    });
+  });
+}

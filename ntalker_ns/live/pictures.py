@@ -1,0 +1,144 @@
+"""Pictures of any head for a live session, and the size of them that a machine keeps up with."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float32, UInt8
+
+from ntalker_ns.console import progress_bar
+from ntalker_ns.driving.cameras import sequence_cameras
+from ntalker_ns.live.stage import Look, Stage
+from ntalker_ns.media.pixels import to_uint8
+from ntalker_ns.media.video_reader import FPS
+from ntalker_ns.rendering.background import Background
+
+SIZES = (512, 384, 256, 192, 128)
+"""Longest sides of pictures, px, from which `fitting_size` chooses."""
+QUALITY = 85
+"""Of JPEG pictures, 0 to 100."""
+WARM, TIMED = 2, 6
+"""Pictures of a size that are rendered before, and while, the clock runs."""
+
+
+class Pictures(Protocol):
+    """What an engine asks of a head."""
+
+    edited: bool
+    """Whether it has a refinement network."""
+
+    def jpeg(self, look: Look, frame: int, lips: Float32[np.ndarray, " lip_dim"], openness: float) -> bytes:
+        """A compressed picture, see `HeadPictures.render`."""
+        ...
+
+
+class HeadPictures:
+    """Renders a head as sessions want it: it asks a model for pictures of a camera only, so any head will do."""
+
+    def __init__(self, model: Any, stage: Stage, size: int) -> None:
+        """
+        Args:
+            model: of a run; it is driven by the stage's sequence from now on.
+            stage: poses and eyes.
+            size: longest side of the pictures, px.
+        """
+        self._model = model
+        self.edited = hasattr(model, "refinement_weight")
+        self._trained_weight = float(model.refinement_weight.value) if self.edited else None
+        self._stage = stage
+        self._backgrounds = {"plate": Background()}
+        model.set_driving(stage.sequence)
+        self.resize(size)
+
+    def resize(self, size: int) -> None:
+        """Sets the longest side of the pictures, px."""
+        self.size = size
+        self._cameras = sequence_cameras(self._stage.sequence, size=size, enlarge=True)
+
+    def render(
+        self, look: Look, frame: int, lips: Float32[np.ndarray, " lip_dim"], openness: float
+    ) -> UInt8[np.ndarray, "h w 3"]:
+        """A picture.
+
+        Args:
+            look: background and refinement.
+            frame: of the stage's sequence.
+            lips: the lip shape.
+            openness: of the eyes, 0 to 1.
+        """
+        model = self._model
+        model.portrait.choice = self._background(look.background)
+        if self.edited:
+            model.refinement_weight.value = self._trained_weight if look.refinement is None else look.refinement
+        model.show_face(torch.from_numpy(lips), openness)
+        return to_uint8(model.get_outputs_for_camera(self._cameras[frame : frame + 1])["rgb"])
+
+    def jpeg(self, look: Look, frame: int, lips: Float32[np.ndarray, " lip_dim"], openness: float) -> bytes:
+        """The same, compressed."""
+        return compressed(self.render(look, frame, lips, openness))
+
+    def _background(self, name: str) -> Background:
+        if name != "plate":
+            red, green, blue = (int(name[i : i + 2], 16) / 255.0 for i in (1, 3, 5))
+            return Background("colour", (red, green, blue))
+        return self._backgrounds["plate"]
+
+
+def compressed(picture: UInt8[np.ndarray, "h w 3"]) -> bytes:
+    """A picture as JPEG."""
+    import cv2
+
+    return cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What a machine keeps up with."""
+
+    size: int
+    """Longest side of the pictures, px."""
+    rate: float
+    """Pictures per second, rendered and compressed."""
+
+    def __str__(self) -> str:
+        kept = f"{self.rate:.0f} frames/s"
+        enough = "" if self.rate >= FPS else f", fewer than {FPS}: pictures are left out, the sound is not"
+        return f"{self.size} px: this machine keeps {kept}{enough}."
+
+
+def measured_speed(picture: Callable[[int], None], size: int) -> Speed:
+    """How many pictures of a size are rendered per second.
+
+    Args:
+        picture: renders the picture of a frame.
+        size: for the answer.
+    """
+    for frame in range(WARM):
+        picture(frame)
+    seconds = []
+    for frame in range(WARM, WARM + TIMED):
+        begin = time.perf_counter()
+        picture(frame)
+        seconds.append(time.perf_counter() - begin)
+    return Speed(size, 1.0 / max(median(seconds), 1e-6))
+
+
+def fitting_size(speed_at: Callable[[int], Speed], sizes: tuple[int, ...] = SIZES, rate: float = FPS) -> Speed:
+    """The largest size that keeps a rate, or the smallest one where none does.
+
+    Args:
+        speed_at: measures a size.
+        sizes: descending.
+        rate: pictures per second.
+    """
+    with progress_bar() as bar:
+        task = bar.add_task("Trying picture sizes", total=len(sizes))
+        for size in sizes[:-1]:
+            if (speed := speed_at(size)).rate >= rate:
+                return speed
+            bar.update(task, advance=1)
+        return speed_at(sizes[-1])

@@ -1,0 +1,122 @@
+"""How a live head is held and looks while nobody drives it: every pose that a look can choose, in one sequence."""
+
+import re
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, get_args
+
+import numpy as np
+from jaxtyping import Float
+
+from ntalker_ns.audio.clock import frame_times
+from ntalker_ns.driving.controls import blinks, rest_frame, sway, usual_openness, with_motion
+from ntalker_ns.driving.sequence import DrivingSequence, Track
+from ntalker_ns.errors import NTalkerError
+from ntalker_ns.media.frame_indices import longest_run
+
+Pose = Literal["sway", "clip", "still"]
+Eyes = Literal["blink", "clip", "open"]
+
+SWAY_SECONDS, BLINK_SECONDS = 60, 600
+"""Length of the motion and of the blinks that are played again and again, s."""
+
+COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
+
+
+@dataclass(frozen=True)
+class Look:
+    """What somebody may choose of a head."""
+
+    pose: Pose = "sway"
+    """Small motion like the person's own, the clip's back and forth, or none."""
+    eyes: Eyes = "blink"
+    """Blinks at random, the clip's, or open."""
+    background: str = "plate"
+    """The clip's, or a colour as #rrggbb."""
+    refinement: float | None = None
+    """Weight of an edited head's refinement network, 0 to 1; None: as it was trained."""
+
+    def changed(self, wanted: Any, edited: bool) -> "Look":
+        """The look with some of its fields changed by somebody who is not trusted.
+
+        Args:
+            wanted: values by name.
+            edited: whether the head is an edited one.
+
+        Raises:
+            NTalkerError: there is no such field, or it cannot have the value.
+        """
+        names = {field.name for field in fields(self)}
+        if not isinstance(wanted, dict) or not wanted.keys() <= names:
+            raise NTalkerError(f"A look has {', '.join(sorted(names))}.")
+        look = replace(self, **wanted)
+        for name, choices in (("pose", get_args(Pose)), ("eyes", get_args(Eyes))):
+            if getattr(look, name) not in choices:
+                raise NTalkerError(f"{name} is one of {', '.join(choices)}.")
+        background, weight = look.background, look.refinement
+        if not isinstance(background, str) or not (background == "plate" or COLOUR.fullmatch(background)):
+            raise NTalkerError("background is plate or a colour as #rrggbb.")
+        if weight is not None:
+            if not edited:
+                raise NTalkerError("refinement is for edited heads, and this is none.")
+            if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0.0 <= weight <= 1.0:
+                raise NTalkerError("refinement is a number from 0 to 1.")
+        return look
+
+
+class Stage:
+    """The poses of a head, by look and time, as frames of one driving sequence that a model is given once."""
+
+    def __init__(self, clip: DrivingSequence, seed: int = 0) -> None:
+        """
+        Args:
+            clip: the head's own sequence.
+            seed: of sway and blinks.
+        """
+        start, length = longest_run(clip.track.is_train)
+        rest = rest_frame(clip)
+        swaying = clip.take(np.full(round(SWAY_SECONDS * clip.fps), rest))
+        swaying = with_motion(swaying, clip, sway(clip, len(swaying), seed))
+        parts: dict[Pose, Track] = {
+            "clip": clip.track.take(np.arange(start, start + length)),
+            "sway": swaying.track,
+            "still": clip.track.take(np.array([rest])),
+        }
+        self.sequence = replace(clip, track=_joined(list(parts.values())))
+        """What the model is driven by."""
+        lengths = [len(part) for part in parts.values()]
+        firsts = np.cumsum([0, *lengths])
+        self._spans = {pose: (int(firsts[i]), lengths[i]) for i, pose in enumerate(parts)}
+        openness = usual_openness(clip)
+        self._eyes: dict[Eyes, Float[np.ndarray, " n"]] = {
+            "clip": parts["clip"].eye_openness,
+            "blink": blinks(round(BLINK_SECONDS * clip.fps), clip.fps, openness, seed),
+            "open": np.array([openness], np.float32),
+        }
+
+    def frame(self, look: Look, tick: int) -> int:
+        """The frame of `sequence` that is shown at a frame of time, counted from 0."""
+        first, length = self._spans[look.pose]
+        return first + mirrored(tick, length)
+
+    def openness(self, look: Look, tick: int) -> float:
+        """How open the eyes are, 0 to 1."""
+        eyes = self._eyes[look.eyes]
+        return float(eyes[mirrored(tick, len(eyes))])
+
+
+def mirrored(tick: int, length: int) -> int:
+    """One number of `ntalker_ns.audio.clock.mirrored_replay`: the frame that a replay back and forth shows."""
+    phase = tick % max(1, 2 * (length - 1))
+    return min(phase, 2 * (length - 1) - phase)
+
+
+def _joined(tracks: list[Track]) -> Track:
+    """Tracks one after the other. Their audio is left out: a live head has its own."""
+    arrays = {
+        field.name: np.concatenate([getattr(track, field.name) for track in tracks])
+        for field in fields(Track)
+        if field.name not in ("features", "times")
+    }
+    count = sum(len(track) for track in tracks)
+    features = np.zeros((count, *tracks[0].features.shape[1:]), np.float32)
+    return Track(**arrays, times=frame_times(count), features=features)

@@ -1,0 +1,170 @@
+"""The page in a real browser: it plays, listens, is interrupted, changes its look, and comes back with the server."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.browser import a_browser, until
+from support.live_head import drawn_engine
+
+from ntalker_ns.live.engine import Engine
+from ntalker_ns.live.guard import Guard
+from ntalker_ns.live.server import LiveServer, run_server
+from ntalker_ns.media.sound import write_wav
+
+RATE = 16000
+RED_GREEN_BLUE = "[...document.getElementById('picture').getContext('2d').getImageData(2, 2, 1, 1).data].slice(0, 3)"
+
+
+@contextmanager
+def served(engine: Engine, port: int = 0) -> Iterator[int]:
+    """A server in a thread of its own; yields its port."""
+    loop, over, ready = asyncio.new_event_loop(), asyncio.Event(), threading.Event()
+    ports: list[int] = []
+
+    def started(port: int) -> None:
+        ports.append(port)
+        ready.set()
+
+    server = LiveServer(engine, Guard(), "en-us+f3", "anna")
+    serving = run_server(server, "127.0.0.1", port, started, over)
+    thread = threading.Thread(target=loop.run_until_complete, args=(serving,))
+    thread.start()
+    assert ready.wait(10)
+    yield ports[0]
+    loop.call_soon_threadsafe(over.set)
+    thread.join()
+    loop.close()
+
+
+@pytest.fixture(scope="module")
+def microphone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Half a second of a tone and half a second of silence."""
+    path = tmp_path_factory.mktemp("microphone") / "tone.wav"
+    time = np.arange(RATE // 2) / RATE
+    write_wav(path, np.concatenate([0.7 * np.sin(2 * np.pi * 300 * time), np.zeros(RATE // 2)]).astype(np.float32))
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser(microphone: Path) -> Iterator[Any]:
+    with a_browser(microphone) as browser:
+        yield browser
+
+
+def opened(browser: Any, port: int) -> Any:
+    page = browser.new_page(viewport={"width": 1180, "height": 820})
+    page.faults = []
+    page.on("pageerror", lambda error: page.faults.append(str(error)))
+    page.goto(f"http://127.0.0.1:{port}/")
+    return page
+
+
+def test_it_plays_what_is_typed_and_is_interrupted(browser: Any):
+    with drawn_engine(0.01) as engine, served(engine) as port:
+        page = opened(browser, port)
+        until(page, "figures.pictures > 10")
+        assert page.evaluate(RED_GREEN_BLUE) == pytest.approx([40, 40, 90], abs=6)
+        page.fill("#text", "This is a sentence that takes a while, and nobody will ever hear its end, or will they?")
+        page.press("#text", "Enter")
+        until(page, "figures.speaking && figures.soundBytes > 30000")
+        assert page.inner_text("#sound") == "Sound is on"
+        page.click("#interrupt")
+        assert until(page, "figures.interruptMs") < 2000
+        until(page, "!figures.speaking")
+        spoken = page.evaluate("figures.soundBytes")
+        page.wait_for_timeout(400)
+        assert page.evaluate("figures.soundBytes") == spoken
+        before = page.evaluate("figures.pictures")
+        until(page, f"figures.pictures > {before} + 5")
+        assert page.faults == []
+        page.close()
+
+
+def test_the_microphone_and_a_file_are_spoken(browser: Any, microphone: Path):
+    with drawn_engine(0.01) as engine, served(engine) as port:
+        page = opened(browser, port)
+        until(page, "figures.session")
+        box = page.locator("#talk").bounding_box()
+        page.mouse.move(box["x"] + 9, box["y"] + 9)
+        page.mouse.down()
+        until(page, "figures.delays.length > 20")
+        assert page.evaluate("figures.soundBytes") > 10000
+        page.mouse.up()
+        until(page, "!figures.speaking")
+        page.set_input_files("#file", microphone)
+        until(page, "document.getElementById('message').textContent === 'tone.wav: 1.0 s'")
+        until(page, "figures.speaking")
+        assert page.faults == []
+        page.close()
+
+
+def test_a_background_a_snapshot_and_a_recording(browser: Any, tmp_path: Path):
+    with drawn_engine(0.01, edited=True) as engine, served(engine) as port:
+        page = opened(browser, port)
+        until(page, "figures.pictures > 5")
+        assert page.is_visible("#refinement")
+        page.fill("#colour", "#ff0000")
+        until(page, f"{RED_GREEN_BLUE}[0] > 240")
+        with page.expect_download() as snapshot:
+            page.click("#snapshot")
+        snapshot.value.save_as(tmp_path / "head.png")
+        assert (tmp_path / "head.png").read_bytes()[1:4] == b"PNG"
+        page.click("#record")
+        page.wait_for_timeout(800)
+        with page.expect_download() as recording:
+            page.click("#record")
+        name = recording.value.suggested_filename
+        recording.value.save_as(tmp_path / name)
+        assert (tmp_path / name).stat().st_size > 1000
+        assert page.faults == []
+        page.close()
+
+
+def test_a_second_browser_waits_and_is_told_so(browser: Any):
+    with drawn_engine(0.01) as engine, served(engine) as port:
+        first, second = opened(browser, port), None
+        until(first, "figures.session")
+        second = opened(browser, port)
+        until(second, "document.getElementById('notice').textContent.includes('You are number 1 in the queue')")
+        first.close()
+        until(second, "figures.session && figures.pictures > 5")
+        second.close()
+
+
+def test_it_comes_back_when_the_server_does(browser: Any):
+    with drawn_engine(0.01) as engine:
+        with served(engine) as port:
+            page = opened(browser, port)
+            until(page, "figures.pictures > 5")
+        until(page, "document.getElementById('notice').textContent.startsWith('The server does not answer')")
+        with served(engine, port):
+            until(page, "figures.session !== null")
+            shown = page.evaluate("figures.pictures")
+            until(page, f"figures.pictures > {shown} + 5")
+            assert page.inner_text("#notice") == ""
+            page.close()
+
+
+def test_webrtc_plays_where_it_connects_and_the_websocket_goes_on_where_not(browser: Any):
+    with drawn_engine(0.01) as engine, served(engine) as port:
+        page = opened(browser, port)
+        until(page, "figures.pictures > 5")
+        page.select_option("#media", "webrtc")
+        over = until(
+            page,
+            "!document.getElementById('video').hidden ? 'call' : "
+            "document.getElementById('message').textContent.includes('WebRTC does not connect') ? 'socket' : ''",
+        )
+        if over == "call":
+            until(page, "document.getElementById('video').getVideoPlaybackQuality().totalVideoFrames > 10")
+            page.select_option("#media", "ws")
+        shown = page.evaluate("figures.pictures")
+        until(page, f"figures.pictures > {shown} + 5")
+        assert page.faults == []
+        page.close()
