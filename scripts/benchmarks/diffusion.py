@@ -86,7 +86,7 @@ def measure_diffusion(sizes: DiffusionSizes, device: torch.device, folder: Path)
         device: where; on CUDA the network computes in float16.
         folder: for files of the tokenizer.
     """
-    editor = InstructPix2Pix(InstructPix2PixConfig())
+    editor = InstructPix2Pix(InstructPix2PixConfig(size=sizes.side))
     editor.pipeline = random_pipeline(device, editor.config.dtype_on(device), folder, sizes.width_fraction)
     speeds = {}
     for count in track(sizes.batches, "Editing"):
