@@ -27,11 +27,13 @@ def on_gpu(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
 @pytest.mark.slow
 def test_every_section_writes_its_figures(tmp_path: Path):
     data, output = write_tiny_clip(tmp_path / "data"), tmp_path / "figures"
-    done = on_gpu(str(data), str(output), "base", "frames", "ip2p", "edit")
+    done = on_gpu(str(data), str(output), "base", "splat", "frames", "ip2p", "edit")
     assert done.returncode == 0, done.stdout + done.stderr
     found = {path.stem: json.loads(path.read_text())["sections"] for path in output.glob("*.json")}
     assert {name: list(each) for name, each in found.items()} == {
         "base": ["curve", "step"],
+        "splat": ["curve", "gaussians"],
+        "splat_frames": ["frames"],
         "frames": ["frames"],
         "ip2p": ["editor"],
         "edit": ["edit"],
