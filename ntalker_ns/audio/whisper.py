@@ -32,6 +32,9 @@ CHUNK, CONTEXT = 500, 200
 FRAME, MEL_HOP = 400, 160
 """Samples under a window of the spectrogram, and from one to the next."""
 
+BLOCK = 1000
+"""Windows whose spectra are computed at a time."""
+
 RANGE = 8.0
 """Log10 of the energies that Whisper tells apart, below the loudest of the sound."""
 
@@ -145,9 +148,10 @@ def log_mel(waveform: Float32[np.ndarray, " samples"]) -> Float[Tensor, "80 mel_
     Args:
         waveform: mono, 16 kHz, at least 13 ms.
     """
-    samples = torch.from_numpy(np.pad(waveform, (0, -len(waveform) % HOP)))
-    spectrum = torch.stft(samples, FRAME, MEL_HOP, window=torch.hann_window(FRAME), return_complex=True)
-    energies = mel_energies(spectrum[:, :-1])
+    padded = np.pad(np.pad(waveform, (0, -len(waveform) % HOP)), FRAME // 2, mode="reflect")
+    frames = torch.from_numpy(padded).unfold(0, FRAME, MEL_HOP)[:-1]
+    # In blocks: the spectra of an hour would take a gigabyte.
+    energies = torch.cat([mel_energies(torch.fft.rfft(each * _window()).T) for each in frames.split(BLOCK)], dim=1)
     return normalised(energies, float(energies.max()) - RANGE)
 
 
@@ -166,6 +170,11 @@ def mel_energies(
 def normalised(energies: Float[Tensor, "80 mel_steps"], floor: float) -> Float[Tensor, "80 mel_steps"]:
     """What Whisper takes for log-mel energies, those below a floor raised to it."""
     return (energies.clamp(min=floor) + 4.0) / 4.0
+
+
+@lru_cache(maxsize=1)
+def _window() -> Float[Tensor, "400"]:
+    return torch.hann_window(FRAME)
 
 
 @lru_cache(maxsize=1)
