@@ -57,7 +57,7 @@ def _arrays(picture: MovingPicture) -> tuple[Any, ...]:
 
 
 @lean
-def _between(place, last):
+def _corner(place, last):
     """The node before a place in units of nodes, and how far behind it the place lies."""
     inside = min(max(place, _ZERO), np.float32(last))
     node = min(np.int32(inside), max(last - 1, 0))
@@ -65,60 +65,71 @@ def _between(place, last):
 
 
 @lean
-def _corners(values, column, right, row, down, channel):
-    """Bilinear between four nodes."""
-    next_column, next_row = min(column + 1, values.shape[1] - 1), min(row + 1, values.shape[0] - 1)
-    upper = values[row, column, channel] * (_ONE - right) + values[row, next_column, channel] * right
-    lower = values[next_row, column, channel] * (_ONE - right) + values[next_row, next_column, channel] * right
-    return upper * (_ONE - down) + lower * down
+def _sources(texture, shifts, columns, y, margin, found):
+    """Writes the columns and rows of the texture, with fractions, that a row of pixels shows: (2, width)."""
+    row, down = _corner(y * np.float32(shifts.shape[0] - 1), shifts.shape[0] - 1)
+    below = min(row + 1, shifts.shape[0] - 1)
+    last = shifts.shape[1] - 1
+    scale = _ONE / (_ONE + np.float32(2.0) * margin)
+    for j in range(len(columns)):
+        left, right = _corner(columns[j] * np.float32(last), last)
+        after = min(left + 1, last)
+        for axis in range(2):
+            upper = shifts[row, left, axis] * (_ONE - right) + shifts[row, after, axis] * right
+            lower = shifts[below, left, axis] * (_ONE - right) + shifts[below, after, axis] * right
+            place = columns[j] if axis == 0 else y
+            place = (place + upper * (_ONE - down) + lower * down + margin) * scale
+            found[axis, j] = place * np.float32(texture.shape[1 - axis]) - _HALF
 
 
 @lean
-def _source(texture, shifts, x, y, margin):
-    """Column and row of the texture, and the parts behind them, that a place shows."""
-    column, right = _between(x * np.float32(shifts.shape[1] - 1), shifts.shape[1] - 1)
-    row, down = _between(y * np.float32(shifts.shape[0] - 1), shifts.shape[0] - 1)
-    scale = _ONE / (_ONE + np.float32(2.0) * margin)
-    u = (x + _corners(shifts, column, right, row, down, 0) + margin) * scale
-    v = (y + _corners(shifts, column, right, row, down, 1) + margin) * scale
-    column, right = _between(u * np.float32(texture.shape[1]) - _HALF, texture.shape[1] - 1)
-    row, down = _between(v * np.float32(texture.shape[0]) - _HALF, texture.shape[0] - 1)
-    return column, right, row, down
+def _look_up(texture, u, v, found):
+    """Writes the texture's four channels at a place, bilinear."""
+    column, right = _corner(u, texture.shape[1] - 1)
+    row, down = _corner(v, texture.shape[0] - 1)
+    after, below = min(column + 1, texture.shape[1] - 1), min(row + 1, texture.shape[0] - 1)
+    one, two = (_ONE - right) * (_ONE - down), right * (_ONE - down)
+    three, four = (_ONE - right) * down, right * down
+    for channel in range(4):
+        found[channel] = (
+            one * texture[row, column, channel]
+            + two * texture[row, after, channel]
+            + three * texture[below, column, channel]
+            + four * texture[below, after, channel]
+        )
 
 
 @piecewise
 def _move(texture, shifts, columns, rows, margin, found, counter):
     """Writes the picture as it is seen."""
+    sources = np.empty((2, len(columns)), np.float32)
     while True:
         first = take(counter) * ROWS
         if first >= len(rows):
             break
         for i in range(first, min(first + ROWS, len(rows))):
+            _sources(texture, shifts, columns, rows[i], margin, sources)
             for j in range(len(columns)):
-                column, right, row, down = _source(texture, shifts, columns[j], rows[i], margin)
-                for channel in range(4):
-                    found[i, j, channel] = _corners(texture, column, right, row, down, channel)
+                _look_up(texture, sources[0, j], sources[1, j], found[i, j])
 
 
 @piecewise
 def _compose(texture, shifts, columns, rows, margin, head, opacity, background, found, counter):
     """Writes the pixels of a frame."""
+    sources, seen = np.empty((2, len(columns)), np.float32), np.empty(4, np.float32)
     while True:
         first = take(counter) * ROWS
         if first >= len(rows):
             break
         for i in range(first, min(first + ROWS, len(rows))):
+            _sources(texture, shifts, columns, rows[i], margin, sources)
             for j in range(len(columns)):
-                passed, covered = _ONE - opacity[i, j], _ZERO
-                column, right, row, down = np.int32(0), _ZERO, np.int32(0), _ZERO
-                seen = opacity[i, j] < OPAQUE
-                if seen:
-                    column, right, row, down = _source(texture, shifts, columns[j], rows[i], margin)
-                    covered = _corners(texture, column, right, row, down, 3)
+                passed = _ONE - opacity[i, j]
+                seen[:] = _ZERO
+                if opacity[i, j] < OPAQUE:
+                    _look_up(texture, sources[0, j], sources[1, j], seen)
+                through = passed * (_ONE - seen[3])
                 for channel in range(3):
-                    value = head[i, j, channel]
-                    if seen:
-                        around = _corners(texture, column, right, row, down, channel)
-                        value += passed * (around + (_ONE - covered) * background[i, j, channel])
+                    value = head[i, j, channel] + passed * seen[channel] + through * background[i, j, channel]
                     value = min(max(value, _ZERO), _ONE)
                     found[i, j, channel] = np.uint8(value * _LEVELS + _HALF)
