@@ -58,7 +58,7 @@ def _parsers() -> dict[str, Any]:
     from nerfstudio.scripts.viewer.run_viewer import RunViewer
 
     from ntalker_ns.cli.main import Commands
-    from scripts.benchmarks.held_out_speech import Heads, Regression
+    from scripts.benchmarks.held_out_speech import Heads, Regression, Stream
     from scripts.benchmarks.languages import Languages
     from scripts.benchmarks.portrait import PortraitSheet
     from scripts.benchmarks.run import Benchmark
@@ -70,6 +70,7 @@ def _parsers() -> dict[str, Any]:
         "portrait": PortraitSheet,
         "held_out_speech heads": Heads,
         "held_out_speech regression": Regression,
+        "held_out_speech stream": Stream,
         "languages": Languages,
     }
     return {**ours, **stock, **{f"python -m scripts.benchmarks.{name}": command for name, command in measured.items()}}

@@ -1,10 +1,12 @@
 """How well lips follow speech that was held out, cross-validated over the parts of a clip.
 
 `regression` (seconds): the audio-to-lips regression alone, each part predicted from what the others teach.
+`stream` (a minute): the same, with the features of a stream, by its look-ahead.
 `heads`: three heads, each trained on two thirds of the frames and rendered on the third.
 
 Examples:
     python -m scripts.benchmarks.held_out_speech regression --data data/anna data/ben
+    python -m scripts.benchmarks.held_out_speech stream --data data/anna
     python -m scripts.benchmarks.held_out_speech heads --data data/anna --steps 900
 """
 
@@ -20,12 +22,15 @@ import torch
 import tyro
 from jaxtyping import Float
 
+from ntalker_ns.audio.whisper_stream import STEPS_AHEAD, WhisperStream
 from ntalker_ns.cli.run import run_command
 from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation.metrics.lips import LipSync, lip_sync
+from ntalker_ns.media.sound import read_audio
 from ntalker_ns.speech.lip_model import create_lip_model
 from ntalker_ns.speech.lip_regression import GUARD
+from ntalker_ns.speech.offset import shifted, sync_curve
 from ntalker_ns.speech.silence import silence_examples
 from ntalker_ns.talker_dataparser import TalkerDataParserConfig, read_training_clip
 
@@ -56,6 +61,31 @@ class Regression:
             rows.append((folder.name, *(f"{figure:.2f}" for figure in figures)))
         columns = ("clip", "s", "squared error of shapes / variance", "mouth opening: correlation", "amplitude")
         print_table("Lips predicted from audio", columns, rows)
+
+
+@dataclass
+class Stream:
+    """Predict the lip shapes of each part of clips from what the other parts teach and a stream has heard."""
+
+    data: tuple[Path, ...]
+    """Data sets with whisper features."""
+    parts: int = 5
+    """Number of parts of each clip."""
+
+    def main(self) -> None:
+        """Fits, predicts, prints the table."""
+        rows = []
+        for folder in self.data:
+            _, sequence = read_training_clip(TalkerDataParserConfig(data=folder))
+            sound = in_step(folder, sequence)
+            for look_ahead in STEPS_AHEAD:
+                shapes = predicted_shapes(sequence, self.parts, streamed(sound, look_ahead, len(sequence)))
+                error = relative_error(shapes, sequence.track.lip_shapes)
+                sync = lip_sync(predicted_openings(shapes, sequence), sequence.track.mouth_opening)
+                figures = (error, sync.correlation, sync.amplitude_ratio)
+                rows.append((folder.name, f"{look_ahead}", *(f"{figure:.2f}" for figure in figures), f"{sync.lag}"))
+        columns = ("clip", "ms", "squared error of shapes / variance", "mouth opening: correlation", "amplitude", "lag")
+        print_table("Lips predicted from a stream, by its look-ahead", columns, rows)
 
 
 @dataclass
@@ -116,22 +146,40 @@ class Heads:
         return trained
 
 
-def predicted_shapes(sequence: DrivingSequence, parts: int) -> Float[np.ndarray, "n 6"]:
+def in_step(folder: Path, sequence: DrivingSequence) -> Float[np.ndarray, " samples"]:
+    """A data set's sound, moved to where its mouth movements are, as its features were."""
+    sound = read_audio(folder / "audio.wav")
+    sync = sync_curve(sound, sequence.track.mouth_opening)
+    return shifted(sound, sync.lag) if sync.is_confident else sound
+
+
+def streamed(sound: Float[np.ndarray, " samples"], look_ahead: int, frames: int) -> Float[np.ndarray, "n 16 channels"]:
+    """A stream's windows of so many frames; the last one again for those that the sound lacks."""
+    stream = WhisperStream(look_ahead)
+    windows = np.concatenate([stream.push(sound), stream.flush()])
+    return windows[np.minimum(np.arange(frames), len(windows) - 1)]
+
+
+def predicted_shapes(
+    sequence: DrivingSequence, parts: int, heard: Float[np.ndarray, "n 16 channels"] | None = None
+) -> Float[np.ndarray, "n 6"]:
     """The lip shapes of each part, predicted from the others without the frames next to it.
 
     Args:
         sequence: of a clip.
         parts: their number.
+        heard: windows that shapes are predicted from; None takes those that they are learned from.
     """
     track, frames = sequence.track, np.arange(len(sequence))
     predicted = np.zeros_like(track.lip_shapes)
     features, shapes = torch.from_numpy(track.features), torch.from_numpy(track.lip_shapes)
+    given = features if heard is None else torch.from_numpy(heard)
     for part in np.array_split(frames, parts):
         others = frames[(frames < part[0] - GUARD) | (frames > part[-1] + GUARD)]
         silence = silence_examples(sequence.feature_info, track.lip_shapes[others], track.mouth_opening[others])
         regression = create_lip_model(sequence.feature_info, sequence.rig.lip_basis, len(others))
         regression.fit(features[others], shapes[others], silence)
-        predicted[part] = regression.lip_shapes(features[part]).numpy()
+        predicted[part] = regression.lip_shapes(given[part]).numpy()
     return predicted
 
 
@@ -178,7 +226,11 @@ def print_table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]
     Console().print(table)
 
 
-Commands = Annotated[Regression, tyro.conf.subcommand("regression")] | Annotated[Heads, tyro.conf.subcommand("heads")]
+Commands = (
+    Annotated[Regression, tyro.conf.subcommand("regression")]
+    | Annotated[Stream, tyro.conf.subcommand("stream")]
+    | Annotated[Heads, tyro.conf.subcommand("heads")]
+)
 
 if __name__ == "__main__":
     sys.exit(run_command(tyro.cli(Commands)))  # type: ignore[arg-type]
