@@ -22,7 +22,7 @@ PLAIN = [
     ["ns-render", "camera-path"],
     ["ns-viewer"],
 ]
-METHODS = ["ntalker-base", "ntalker-base-small", "ntalker-edit", "ntalker-edit-small"]
+METHODS = [f"ntalker-{kind}" for kind in ("base", "base-small", "edit", "edit-small", "splat", "splat-small")]
 # Named already, and still to come.
 PENDING = {"scripts/examples/"}
 

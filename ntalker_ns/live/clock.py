@@ -24,11 +24,14 @@ class SoundClock:
         self._reported = False
 
     def report(self, position: float) -> None:
-        """Takes the listener's word for where it is.
+        """Takes the listener's word for where it is. A word from before the last one, or from before a jump, is late:
+        sound does not go back.
 
         Args:
             position: seconds of sound played.
         """
+        if position < self._position:
+            return
         self._position, self._at, self._reported = position, self._now(), True
 
     def jump(self, position: float) -> None:

@@ -79,3 +79,17 @@ def test_the_clock_goes_on_between_reports_and_waits_for_a_listener_that_stands_
     assert clock.position() == pytest.approx(58.3)
     now += 60.0
     assert clock.position() == 58.0 + PATIENCE
+
+
+def test_late_reports_do_not_turn_the_clock_back():
+    now = 0.0
+    clock = SoundClock(lambda: now)
+    clock.report(10.0)
+    clock.jump(12.0)
+    now = 0.1
+    clock.report(10.1)
+    assert clock.position() == pytest.approx(12.1)
+    clock.report(0.0)
+    assert clock.position() == pytest.approx(12.1)
+    clock.report(12.05)
+    assert clock.position() == pytest.approx(12.05)

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.browser import a_browser, until
+from support.browser import a_browser
 from support.live_head import drawn_engine
 
 from ntalker_ns.live.engine import Engine
 from ntalker_ns.live.guard import Guard
 from ntalker_ns.live.server import LiveServer, run_server
 from ntalker_ns.media.sound import write_wav
+from scripts.benchmarks.live import until
 
 RATE = 16000
 RED_GREEN_BLUE = "[...document.getElementById('picture').getContext('2d').getImageData(2, 2, 1, 1).data].slice(0, 3)"
@@ -68,8 +69,10 @@ def opened(browser: Any, port: int) -> Any:
 def test_it_plays_what_is_typed_and_is_interrupted(browser: Any):
     with drawn_engine(0.01) as engine, served(engine) as port:
         page = opened(browser, port)
-        until(page, "figures.pictures > 10")
+        until(page, "figures.pictures > 1")
         assert page.evaluate(RED_GREEN_BLUE) == pytest.approx([40, 40, 90], abs=6)
+        # The sound begins where the pictures are by now, not at the beginning.
+        until(page, "figures.pictures > 60")
         page.fill("#text", "This is a sentence that takes a while, and nobody will ever hear its end, or will they?")
         page.press("#text", "Enter")
         until(page, "figures.speaking && figures.soundBytes > 30000")

@@ -1,7 +1,5 @@
 """A headless Chromium for tests of pages."""
 
-import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,20 +7,7 @@ from typing import Any
 
 import pytest
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--enable-unsafe-swiftshader",
-    "--use-gl=angle",
-    "--use-angle=swiftshader",
-    "--use-fake-ui-for-media-stream",
-    "--use-fake-device-for-media-stream",
-]
+from scripts.benchmarks import live
 
 
 @contextmanager
@@ -32,22 +17,8 @@ def a_browser(microphone: Path) -> Iterator[Any]:
     Args:
         microphone: a wav file that its microphone plays again and again.
     """
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    program = live.chromium()
     if program is None:
         pytest.skip("there is no chromium: apt install chromium, and the live page is tested too")
-    from playwright.sync_api import sync_playwright
-
-    flags = [*FLAGS, f"--use-file-for-fake-audio-capture={microphone}"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=flags)
+    with live.a_browser(program, microphone) as browser:
         yield browser
-        browser.close()
-
-
-def until(page: Any, expression: str, seconds: float = 20.0) -> Any:
-    """Waits until an expression of a page is true; its content security policy forbids Playwright's own way."""
-    end = time.monotonic() + seconds
-    while not (value := page.evaluate(expression)):
-        assert time.monotonic() < end, f"{expression}: {value}; {page.evaluate('JSON.stringify(figures)')}"
-        time.sleep(0.03)
-    return value

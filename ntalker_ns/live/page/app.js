@@ -6,9 +6,24 @@ const byId = (id) => document.getElementById(id);
 const [canvas, video, notice, light, message] = ["picture", "video", "notice", "light", "message"].map(byId);
 const RATE = 16000;
 
-/** What tests and the line under the picture read. */
-const figures = { pictures: 0, soundBytes: 0, shownAt: [], delays: [], speaking: false, interruptMs: null, session: null };
+/** What tests and the line under the picture read; lists hold the newest. */
+const figures = {
+  pictures: 0,
+  soundBytes: 0,
+  shownAt: [], // ms
+  delays: [], // ms from the microphone to the picture
+  late: [], // ms by which the sound was ahead of the picture shown with it
+  speaking: false,
+  interruptMs: null,
+  session: null,
+};
 window.figures = figures;
+const KEPT = 500;
+
+function keep(list, value) {
+  list.push(value);
+  if (list.length > KEPT) list.shift();
+}
 
 const player = new Player(canvas);
 let peer = null;
@@ -17,11 +32,11 @@ let captured = []; // when samples of the microphone were recorded: [samples so 
 let base = null; // samples heard before the microphone spoke
 let interruptedAt = null;
 
-player.onshown = ({ index, heard }) => {
+player.onshown = ({ index, heard, late }) => {
   const now = performance.now();
   figures.pictures++;
-  figures.shownAt.push(now);
-  if (figures.shownAt.length > 50) figures.shownAt.shift();
+  keep(figures.shownAt, now);
+  keep(figures.late, 40 * late);
   if (interruptedAt !== null && index >= player.first) {
     figures.interruptMs = now - interruptedAt;
     interruptedAt = null;
@@ -34,7 +49,7 @@ function measureDelay(sample, now) {
   while (captured.length > 1 && captured[1][0] <= sample) captured.shift();
   if (!captured.length || sample < captured[0][0] || sample <= 0) return;
   const recorded = captured[0][1] - (1000 * (captured[0][0] - sample)) / RATE;
-  figures.delays.push(now - recorded);
+  keep(figures.delays, now - recorded);
 }
 
 const connection = new Connection({
@@ -105,7 +120,8 @@ async function attempt(work, doing, done = "") {
 setInterval(() => {
   const position = player.position();
   if (position !== null && !peer) connection.send({ type: "played", block: position });
-  const { shownAt, delays } = figures;
+  const delays = figures.delays;
+  const shownAt = figures.shownAt.slice(-50);
   const rate = shownAt.length > 1 ? (1000 * (shownAt.length - 1)) / (shownAt.at(-1) - shownAt[0]) : 0;
   const recent = delays.slice(-50).sort((a, b) => a - b);
   const delay = recent.length ? ` · ${Math.round(recent[recent.length >> 1])} ms from microphone to picture` : "";

@@ -41,6 +41,9 @@ export class Player {
       this.node.connect(this.gain).connect(this.audio.destination);
     }
     await this.audio.resume();
+    if (!this.muted) return;
+    // The sound goes on with the next block that comes: where it is told to begin, it says that it is.
+    this.node.port.postMessage({ cleared: this.newest + 1 });
     this.muted = false;
   }
 
@@ -49,7 +52,6 @@ export class Player {
     this.muted = true;
     const position = this.position();
     this.place = position === null ? null : { position, time: performance.now() / 1000 };
-    this.node?.port.postMessage({ cleared: 0 });
     await this.audio?.suspend();
   }
 
