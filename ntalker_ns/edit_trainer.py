@@ -34,6 +34,7 @@ from ntalker_ns.editing.editor import check_instruction
 from ntalker_ns.editing.filters import FilterEditorConfig
 from ntalker_ns.editing.frames import Supervision, edit_indices
 from ntalker_ns.editing.instruct_pix2pix import InstructPix2PixConfig
+from ntalker_ns.editing.picture_editor import PictureEditorConfig
 from ntalker_ns.editing.plan import EditConfig, EditPlan, EditRegion, make_plan
 from ntalker_ns.editing.presets import EditPreset, load_preset
 from ntalker_ns.editing.store import EditStore
@@ -60,8 +61,9 @@ AnyEditorConfig = (
     Annotated[InstructPix2PixConfig, tyro.conf.subcommand("ip2p")]
     | Annotated[DiffusersEditorConfig, tyro.conf.subcommand("diffusers")]
     | Annotated[FilterEditorConfig, tyro.conf.subcommand("filter")]
+    | Annotated[PictureEditorConfig, tyro.conf.subcommand("picture")]
 )
-"""At the end of a command: editor:ip2p, editor:diffusers or editor:filter, followed by its options."""
+"""At the end of a command: editor:ip2p, editor:diffusers, editor:filter or editor:picture, followed by its options."""
 
 
 @dataclass
@@ -151,7 +153,7 @@ class EditTrainerConfig(TalkerTrainerConfig):
             # The preset's captions may be wrong for another instruction.
             if self.instruction == preset.instruction:
                 self.captions = self.captions or (preset.caption_before, preset.caption_after)
-        self.instruction = check_instruction(self.instruction)
+        self.instruction = check_instruction(self.instruction or self.editor.default_instruction())
         if self.audio is not None:
             self.audio = absolute(self.audio)
             if not self.audio.is_file():
@@ -366,6 +368,11 @@ class EditTrainer(TalkerTrainer):
         """See `HeadInTraining`; only this holds the lock, so that the viewer renders between the frames."""
         with self.train_lock:
             return self.pipeline.render(camera)
+
+    def surface(self, camera: Any, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """See `HeadInTraining`."""
+        with self.train_lock:
+            return self.pipeline.model.surface(camera, outputs)  # type: ignore[operator]
 
     def supervise(self, supervision: Supervision) -> None:
         """See `HeadInTraining`."""

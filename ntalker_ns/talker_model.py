@@ -34,6 +34,7 @@ from ntalker_ns.rendering.head import FaceInputs, Head
 from ntalker_ns.rendering.losses import STEP, StepOutputs, portrait_losses
 from ntalker_ns.rendering.portrait import Portrait, PortraitConfig, SurroundingsKind
 from ntalker_ns.rendering.splat_head import SplatConfig, SplatHead
+from ntalker_ns.rendering.surface import seen_surface
 from ntalker_ns.speech.lip_model import create_lip_model
 from ntalker_ns.speech.silence import silence_examples
 from ntalker_ns.training.threads import keep_freed_memory, limit_threads
@@ -357,6 +358,22 @@ class TalkerModel(Model):
                 head, opacity, portrait.torso_picture(frame, camera), portrait.background(camera)
             )
             return levels.cpu().numpy()
+
+    @torch.no_grad()
+    def surface(self, camera: Cameras, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Which point of the head each pixel of a picture shows.
+
+        Args:
+            camera: of the picture.
+            outputs: of `get_outputs_for_camera`.
+
+        Returns:
+            See `rendering.surface.Surface`: canonical (H, W, 3) and mouth (H, W, 1).
+        """
+        camera = camera.to("cpu").flatten()
+        conditions, correction = self._shown(self._frame_of(camera), camera)
+        found = seen_surface(self.head, camera, conditions, correction, outputs)
+        return {"canonical": found.canonical, "mouth": found.mouth}
 
     def get_image_metrics_and_images(
         self, outputs: dict[str, Tensor], batch: dict[str, Any]

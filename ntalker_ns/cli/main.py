@@ -12,6 +12,7 @@ from ntalker_ns.cli.evaluate import Evaluate
 from ntalker_ns.cli.experiment import RunExperiment
 from ntalker_ns.cli.export import Export
 from ntalker_ns.cli.live import Live
+from ntalker_ns.cli.frame import WriteFrame
 from ntalker_ns.cli.process import Process
 from ntalker_ns.cli.render import Render
 from ntalker_ns.cli.run import run_command
@@ -20,6 +21,7 @@ Commands = (
     Annotated[Process, tyro.conf.subcommand("process")]
     | Annotated[Render, tyro.conf.subcommand("render")]
     | Annotated[Live, tyro.conf.subcommand("live")]
+    | Annotated[WriteFrame, tyro.conf.subcommand("frame")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[RunExperiment, tyro.conf.subcommand("experiment")]

@@ -26,12 +26,14 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
 from ntalker_ns.console import progress_bar, track
+from ntalker_ns.driving.cameras import sequence_cameras
 from ntalker_ns.driving.sequence import DrivingSequence
-from ntalker_ns.editing.editor import Editor
+from ntalker_ns.editing.editor import Editor, SurfaceEditor
 from ntalker_ns.editing.frames import EditFrames, Supervision, lip_masks
 from ntalker_ns.editing.memory import MovableHead, head_restored, in_batches
 from ntalker_ns.editing.plan import EditPlan, EditRegion, Update
 from ntalker_ns.editing.store import EditStore, Kind, mask_to_picture
+from ntalker_ns.editing.views import FrameView, view_of
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.media.contact_sheet import grid, write_picture
 from ntalker_ns.media.frame_indices import evenly_spaced
@@ -48,6 +50,10 @@ class HeadInTraining(MovableHead, Protocol):
 
     def render(self, camera: Cameras) -> dict[str, Tensor]:
         """Renders a picture from the head as it is now; see `EditModel.get_outputs_for_camera`."""
+        ...
+
+    def surface(self, camera: Cameras, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Which points of the head a rendered picture shows; see `TalkerModel.surface`."""
         ...
 
     def supervise(self, supervision: Supervision) -> None:
@@ -68,7 +74,7 @@ class DatasetUpdate:
     """The loop and what it works on."""
 
     head: HeadInTraining
-    editor: Editor
+    editor: Editor | SurfaceEditor
     batch_size: int
     """Frames per batch of the editor."""
     device: torch.device
@@ -99,6 +105,8 @@ class DatasetUpdate:
 
         # 2. Render the N frames from the unedited head, once. They are also the lip-edge loss's reference.
         frames = self.unedited_frames()
+        if isinstance(self.editor, SurfaceEditor):
+            self.editor.prepare(self._look, self.driving, max(frames.size), self.store.folder)
 
         # 3. Supervise: from now on, training steps take patches of `frames.edited`.
         frames.edited = self.newest_edited(frames, start)
@@ -207,18 +215,22 @@ class DatasetUpdate:
         self.head.wait_while_paused()
         kind: Kind = "before" if update.step > 0 else "base"
         rendered = np.stack([self.store.get(kind, self.index(i), update.step) for i in batch])
-        conditions = None if update.is_whole else self._to_tensor(frames.unedited[list(batch)])
-        seeds = self.plan.seeds(tuple(map(self.index, batch)))
-        edited = self.editor.edit(self._to_tensor(rendered), self.instruction, update.strength, seeds, conditions)
-        if not bool(torch.isfinite(edited).all()):
+        if isinstance(self.editor, SurfaceEditor):
+            views = [self._view(self.cameras[i : i + 1], frames.unedited[i]) for i in batch]
+            edited = self.editor.edit_views(from_uint8(rendered), views)
+        else:
+            conditions = None if update.is_whole else self._to_tensor(frames.unedited[list(batch)])
+            seeds = self.plan.seeds(tuple(map(self.index, batch)))
+            made = self.editor.edit(self._to_tensor(rendered), self.instruction, update.strength, seeds, conditions)
+            edited = made.permute(0, 2, 3, 1).float().cpu().numpy()
+        if not np.isfinite(edited).all():
             raise NTalkerError(
                 "The editor's pictures are not finite, as happens when half precision overflows: use "
                 "--editor.precision bf16 or fp32."
             )
         for i, picture in zip(batch, edited, strict=True):
             region = frames.region(i, self.region)
-            unedited = from_uint8(frames.unedited[i])
-            target = region * picture.permute(1, 2, 0).float().cpu().numpy() + (1.0 - region) * unedited
+            target = region * picture + (1.0 - region) * from_uint8(frames.unedited[i])
             self.store.put("edited", self.index(i), update.step, to_uint8(target))
 
     def write_sheet(self, name: str, step: int, frames: EditFrames) -> None:
@@ -262,6 +274,21 @@ class DatasetUpdate:
 
     def _render(self, i: int) -> dict[str, Tensor]:
         return self.head.render(self.cameras[i : i + 1])
+
+    def _look(self, frame: int, size: int) -> FrameView:
+        """A frame of the driving sequence from the head as it is now; see `Look`."""
+        return self._view(sequence_cameras(self.driving, np.array([frame]), size, enlarge=True), None)
+
+    def _view(self, camera: Cameras, unedited: UInt8[np.ndarray, "h w 3"] | None) -> FrameView:
+        """What a camera sees of the head as it is now; its opacities stay those of the unedited head.
+
+        Args:
+            camera: one, with a time.
+            unedited: picture of the unedited head; None: the head is not edited yet.
+        """
+        outputs = self.head.render(camera)
+        picture = to_uint8(outputs["field_rgb"]) if unedited is None else unedited
+        return view_of(from_uint8(picture), outputs, self.head.surface(camera, outputs))
 
     def _to_tensor(self, pictures: UInt8[np.ndarray, "n h w 3"]) -> Float[Tensor, "n 3 h w"]:
         return from_uint8(torch.from_numpy(pictures).permute(0, 3, 1, 2).to(self.device))

@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from jaxtyping import Float
+import numpy as np
+from jaxtyping import Float, Float32
 from nerfstudio.configs.base_config import InstantiateConfig
 from torch import Tensor
 
+from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.editing.plan import Strength
+from ntalker_ns.editing.views import FrameView, Look
 from ntalker_ns.errors import NTalkerError
 
 
@@ -47,6 +51,40 @@ class Editor(Protocol):
         ...
 
 
+@runtime_checkable
+class SurfaceEditor(Protocol):
+    """Edits frames by what is known of the head's surface: which point of it each pixel shows."""
+
+    def prepare(self, look: Look, driving: DrivingSequence, size: int, folder: Path) -> None:
+        """Makes ready, before the first training step or where an interrupted edit is resumed.
+
+        Args:
+            look: renders frames. Before the first step this is the unedited head; what depends on it is stored.
+            driving: drives the head.
+            size: longest side of the frames that are edited, px.
+            folder: of stored files.
+        """
+        ...
+
+    def edit_views(
+        self, frames: Float32[np.ndarray, "n h w 3"], views: Sequence[FrameView]
+    ) -> Float32[np.ndarray, "n h w 3"]:
+        """Edits a batch of frames.
+
+        Args:
+            frames: [0, 1]; from the head as it is now.
+            views: the same frames of the unedited head.
+
+        Returns:
+            RGB in [0, 1].
+        """
+        ...
+
+    def unload(self) -> None:
+        """See `Editor.unload`."""
+        ...
+
+
 EXECUTION_FIELDS = frozenset({"_target", "batch_size", "precision", "device", "save_memory"})
 """Fields of an editor's configuration that affect how it runs, but not its results beyond rounding."""
 
@@ -69,6 +107,10 @@ class EditorConfig(InstantiateConfig):
     def describe(self, instruction: str) -> str:
         """The editor and its use of guidance and steps, in one sentence for the log."""
         raise NotImplementedError
+
+    def default_instruction(self) -> str:
+        """What stands in place of an instruction where none is given; empty: one is needed."""
+        return ""
 
     def result_settings(self) -> dict[str, Any]:
         """The settings that edited pictures depend on, by name: they must not change within an edit."""

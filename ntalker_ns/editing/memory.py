@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from nerfstudio.utils.rich_utils import CONSOLE
 
-from ntalker_ns.editing.editor import Editor
+from ntalker_ns.editing.editor import Editor, SurfaceEditor
 from ntalker_ns.errors import NTalkerError
 
 
@@ -26,7 +26,7 @@ class MovableHead(Protocol):
 
 
 @contextmanager
-def head_restored(head: MovableHead, editor: Editor) -> Iterator[None]:
+def head_restored(head: MovableHead, editor: Editor | SurfaceEditor) -> Iterator[None]:
     """Moves the head back to its device after the block, if it had to leave it for the editor."""
     device = head.head_device
     try:

@@ -153,6 +153,16 @@ def landmark_set(num_points: int) -> LandmarkSet:
     raise NTalkerError(f"Landmarks must be mediapipe's 478 points or iBUG's 68, not {num_points}.")
 
 
+def lip_contours(count: int) -> tuple[slice, slice]:
+    """Where the outer and the inner edge of the lips are among the landmarks of lips and jaw, as closed contours.
+
+    Args:
+        count: how many landmarks of lips and jaw there are.
+    """
+    outer, inner = (len(OUTER_LIPS), len(INNER_LIPS)) if count == len(MESH.lips) else (12, 8)
+    return slice(0, outer), slice(outer, outer + inner)
+
+
 # How the demo's animation moves the mesh.
 
 LOWER_LIP_ROWS = (

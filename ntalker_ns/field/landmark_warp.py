@@ -7,7 +7,7 @@ show (teeth and tongue behind lips that part) is left to the field, which is con
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ntalker_ns.kernels.types import Landmarks
@@ -46,3 +46,17 @@ class LandmarkWarp(nn.Module):
         """
         motion = (shapes.to(self.basis) @ self.basis.flatten(start_dim=1)).view(-1, *self.positions.shape)
         return Landmarks(self.positions + motion, motion, self.softness)
+
+
+def inside_contour(points: Float[Tensor, "points 2"], contour: Float[Tensor, "corners 2"]) -> Bool[Tensor, "points"]:
+    """Whether points lie inside a closed contour: a ray to the right crosses it an odd number of times.
+
+    Args:
+        points: x and y.
+        contour: its corners, in order.
+    """
+    (x0, y0), (x1, y1) = contour.T, contour.roll(-1, dims=0).T
+    x, y = points[:, :1], points[:, 1:]
+    spans = (y0 > y) != (y1 > y)
+    rise = torch.where(y1 == y0, 1.0, y1 - y0)
+    return (spans & (x < x0 + (y - y0) / rise * (x1 - x0))).sum(dim=1) % 2 == 1

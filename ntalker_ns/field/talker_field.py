@@ -178,7 +178,7 @@ class TalkerField(nn.Module):
         gated = spoken.of(gate)
         # Half precision is for the networks: it would round positions to cells of the grid.
         with torch.autocast(positions.device.type, enabled=False):
-            shift, closed = self.ops.inverse_warp(positions, gate, frames.counts, self._face(frames))
+            shift, closed = self.ops.inverse_warp(positions, gate, frames.counts, self.face(frames))
             canonical = torch.add(shift.add_(1.0).mul_(0.5), positions, alpha=0.5)
         space = self._without_details(self.space_grid(canonical, self.active_levels), closed, frames.counts)
         # Where the gate is zero the audio coordinate is the origin, so that its network is evaluated only inside.
@@ -193,7 +193,7 @@ class TalkerField(nn.Module):
         return self.density_net(space, frames.speech_code, frames.counts, gate, audio), motion
 
     @torch.no_grad()
-    def _face(self, frames: FrameConditions) -> FaceState:
+    def face(self, frames: FrameConditions) -> FaceState:
         """The frames' faces."""
         return FaceState(
             brow_gate=self.brow_gate,
@@ -253,7 +253,7 @@ class TalkerField(nn.Module):
         networks = (self.audio_coordinate_net, self.density_net, self.color_net)
         parts = FieldParts(
             speech_gate=self.speech_gate,
-            face=self._face(frames),
+            face=self.face(frames),
             lid_features=self._lid_features,
             space_grid=self.space_grid.parts(self.active_levels),
             audio_grid=self.audio_grid.parts(),

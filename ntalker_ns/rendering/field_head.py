@@ -18,6 +18,7 @@ from ntalker_ns.field.pose_refinement import CachedPoseMap, PoseRefinement
 from ntalker_ns.field.talker_field import FrameConditions, TalkerField, TalkerFieldConfig
 from ntalker_ns.kernels.ops import Ops
 from ntalker_ns.kernels.ragged import compact
+from ntalker_ns.kernels.types import FaceState, Gate
 from ntalker_ns.rendering.depth_prior import OPAQUE, stratified_rays
 from ntalker_ns.rendering.head import FaceInputs, Head
 from ntalker_ns.rendering.head_renderer import HeadRenderer
@@ -240,6 +241,16 @@ class FieldHead(Head):
         key = (lens(camera), *numbers, written, self.field.picture_type)
         outputs = self.static_camera.render(key, len(rays), self._mouth.device, render)
         return {name: values.view(shape) for name, values in outputs.items()}
+
+    def face(self, conditions: FrameConditions) -> tuple[Gate, FaceState]:
+        """The field's gate of speech, and its landmarks and lids."""
+        return self.field.speech_gate, self.field.face(conditions)
+
+    def empty_depth(self, camera: Cameras) -> Float[Tensor, "height width 1"]:
+        """Where rays leave the box."""
+        rays = camera_rays(camera, self._mouth.device)
+        flat = rays.flatten()
+        return self.ops.intersect_box(flat.origins, flat.directions)[1].view(*rays.origins.shape[:2], 1)
 
     def losses(self, step: StepOutputs, batch: Mapping[str, Any]) -> dict[str, Float[Tensor, ""]]:
         """See `field_losses`."""

@@ -16,6 +16,8 @@ from torch.optim import Optimizer
 from ntalker_ns.data.training_rays import TrainingRays
 from ntalker_ns.face.shell import FaceShell
 from ntalker_ns.field.pose_refinement import PoseRefinement
+from ntalker_ns.kernels.ops import Ops
+from ntalker_ns.kernels.types import FaceState, Gate
 from ntalker_ns.rendering.losses import StepOutputs
 
 
@@ -35,6 +37,8 @@ class FaceInputs:
 class Head(nn.Module, ABC):
     """A head without torso and background. All colours are premultiplied by opacity."""
 
+    ops: Ops
+    """Computes it."""
     trains_on_pictures: ClassVar[bool]
     """Whether a step's rays must be all pixels of rectangles (`StepInputs.windows`)."""
 
@@ -96,6 +100,22 @@ class Head(nn.Module, ABC):
 
         Returns:
             head (3 channels), accumulation (its opacity), depth in world units, and what else it has to show.
+        """
+
+    @abstractmethod
+    def face(self, conditions: Any) -> tuple[Gate, FaceState]:
+        """Where speech acts, and how the faces of frames depart from the mean face, see `Ops.inverse_warp`.
+
+        Args:
+            conditions: of the frames.
+        """
+
+    @abstractmethod
+    def empty_depth(self, camera: Cameras) -> Float[Tensor, "height width 1"]:
+        """What `picture` gives as depth where there is no head.
+
+        Args:
+            camera: one flat camera, on the host.
         """
 
     def seen(

@@ -21,7 +21,7 @@ from ntalker_ns.field.pose_refinement import PoseRefinement
 from ntalker_ns.field.torso_field import pose_features
 from ntalker_ns.kernels.ops import Ops
 from ntalker_ns.kernels.reference.poses import rotation_matrices
-from ntalker_ns.kernels.types import Gaussians, Raster, SplatView
+from ntalker_ns.kernels.types import FaceState, Gate, Gaussians, Raster, SplatView
 from ntalker_ns.media.pixels import from_uint8
 from ntalker_ns.rendering.head import FaceInputs, Head
 from ntalker_ns.rendering.losses import FaceSurface, StepOutputs
@@ -287,6 +287,17 @@ class SplatHead(Head):
         """
         view = self._view(camera, correction)
         return head_layers(self.ops.rasterise(self._moved(conditions, 0), view), view)
+
+    def face(self, conditions: SplatConditions) -> tuple[Gate, FaceState]:
+        """The Gaussians' gate of speech, and their landmarks and lids."""
+        rig, controls = self.sequence.rig, conditions.controls
+        lips, brows, closed = controls.split([len(rig.lip_basis), len(rig.brow_basis), 1], dim=1)
+        return self.gaussians.speech_gate, self.gaussians.face(lips, brows, 1.0 - closed.squeeze(1))
+
+    def empty_depth(self, camera: Cameras) -> Float[Tensor, "height width 1"]:
+        """The same for all pixels."""
+        view = self._view(camera, None)
+        return (view.world_to_camera[:, 3].norm() + FAR / math.sqrt(3.0)).expand(view.height, view.width, 1)
 
     @torch.no_grad()
     def seen(

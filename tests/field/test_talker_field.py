@@ -3,12 +3,14 @@
 from dataclasses import replace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from support.made_up_lids import open_lids
 
 from ntalker_ns.face.rig import Rig
+from ntalker_ns.field.landmark_warp import inside_contour
 from ntalker_ns.field.mlp import FrameMLP, truncated_exp
 from ntalker_ns.field.talker_field import FrameConditions, TalkerField, TalkerFieldConfig
 from ntalker_ns.kernels.backend import Backend
@@ -214,3 +216,14 @@ def test_masked_samples_give_the_numbers_of_compacted_ones(monkeypatch: pytest.M
     for one, other in zip(run(), expected, strict=True):
         torch.testing.assert_close(one, other)
     assert 0 < int((expected[2] > 0).sum()) < 110
+
+
+def test_inside_contour_agrees_with_opencv() -> None:
+    rng = np.random.default_rng(0)
+    angles = np.sort(rng.random(12)) * 2 * np.pi
+    contour = (rng.uniform(0.3, 1.0, 12)[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)).astype("f4")
+    points = rng.uniform(-1, 1, (300, 2)).astype("f4")
+    expected = [cv2.pointPolygonTest(contour, tuple(map(float, point)), False) > 0 for point in points]
+    found = inside_contour(torch.from_numpy(points), torch.from_numpy(contour))
+    assert 30 < sum(expected) < 270
+    assert found.tolist() == expected
