@@ -11,8 +11,8 @@ from ntalker_ns.cli.doctor import Doctor
 from ntalker_ns.cli.evaluate import Evaluate
 from ntalker_ns.cli.experiment import RunExperiment
 from ntalker_ns.cli.export import Export
-from ntalker_ns.cli.live import Live
 from ntalker_ns.cli.frame import WriteFrame
+from ntalker_ns.cli.live import Live
 from ntalker_ns.cli.process import Process
 from ntalker_ns.cli.render import Render
 from ntalker_ns.cli.run import run_command

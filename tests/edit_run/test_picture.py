@@ -7,8 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from support.tiny_clip import write_tiny_clip
-from support.tiny_edit import frames_of, tiny_edit, train_base
+from support.tiny_edit import frames_of, tiny_edit
 from support.tiny_run import train
 
 from ntalker_ns.cli.frame import WriteFrame
@@ -19,16 +18,6 @@ from ntalker_ns.errors import NTalkerError
 from ntalker_ns.talker_trainer import TalkerTrainer
 
 PAINT = np.array([0.25, -0.1, 0.0])
-
-
-@pytest.fixture(scope="module")
-def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("outputs")
-
-
-@pytest.fixture(scope="module")
-def base(outputs: Path) -> TalkerTrainer:
-    return train_base(write_tiny_clip(outputs.parent / "anna"), outputs, max_num_iterations=60)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +32,7 @@ def picture(base: TalkerTrainer, outputs: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def edit(outputs: Path, picture: Path) -> EditTrainer:
+def painted(outputs: Path, picture: Path) -> EditTrainer:
     config = tiny_edit(outputs, instruction="", editor=PictureEditorConfig(picture=(picture,), frame=(5,)))
     return train(config)
 
@@ -60,34 +49,34 @@ def test_the_frame_is_a_rendering_and_remembers_its_camera(base: TalkerTrainer, 
     assert not (tmp_path / "other.png").exists()
 
 
-def test_all_frames_take_the_change(edit: EditTrainer):
-    unedited, edited = (frames_of(edit, kind, step) / 255.0 for kind, step in (("base", 0), ("edited", 10)))
+def test_all_frames_take_the_change(painted: EditTrainer):
+    unedited, edited = (frames_of(painted, kind, step) / 255.0 for kind, step in (("base", 0), ("edited", 10)))
     expected = np.clip(unedited + PAINT, 0, 1)
     assert np.abs(edited - expected).mean() < 0.03
     assert np.abs(edited - expected).mean() < 0.3 * np.abs(edited - unedited).mean()
 
 
-def test_the_head_learns_it(edit: EditTrainer):
-    edited, unedited = (frames_of(edit, kind, step) / 255.0 for kind, step in (("edited", 10), ("base", 0)))
-    update = edit.dataset_update
+def test_the_head_learns_it(painted: EditTrainer):
+    edited, unedited = (frames_of(painted, kind, step) / 255.0 for kind, step in (("edited", 10), ("base", 0)))
+    update = painted.dataset_update
     rendered = np.stack(
-        [edit.render(update.cameras[i : i + 1])["field_rgb"].cpu().numpy() for i in range(len(unedited))]
+        [painted.render(update.cameras[i : i + 1])["field_rgb"].cpu().numpy() for i in range(len(unedited))]
     )
     assert np.square(rendered - edited).mean() < 0.7 * np.square(unedited - edited).mean()
-    assert edit.config.instruction == "As in edited.png"
+    assert painted.config.instruction == "As in edited.png"
 
 
-def test_a_resumed_edit_compares_with_the_unedited_frame(edit: EditTrainer, outputs: Path, picture: Path):
+def test_a_resumed_edit_compares_with_the_unedited_frame(painted: EditTrainer, outputs: Path, picture: Path):
     """The head is edited by now: its renders are not what the picture was made from."""
     config = tiny_edit(
         outputs,
         instruction="",
         editor=PictureEditorConfig(picture=(picture,), frame=(5,)),
-        load_dir=edit.checkpoint_dir,
+        load_dir=painted.checkpoint_dir,
         max_num_iterations=26,
     )
     resumed = train(config)
-    first, second = (np.load(run.dataset_update.store.folder / "picture-0.npz") for run in (edit, resumed))
+    first, second = (np.load(run.dataset_update.store.folder / "picture-0.npz") for run in (painted, resumed))
     np.testing.assert_array_equal(first["picture"], second["picture"])
 
 
@@ -107,7 +96,7 @@ def test_the_surface_of_a_picture_is_where_its_camera_sees_it(base: TalkerTraine
     camera = base.pipeline.datamanager.eval_dataset.cameras[0:1]  # type: ignore[attr-defined]
     outputs = model.get_outputs_for_camera(camera)
     surface = model.surface(camera, outputs)
-    shown = outputs["accumulation"][..., 0] > 0.95
+    shown = outputs["accumulation"][..., 0] > 0.3
     assert int(shown.sum()) > 100
     # Brows, lids and lips move points by little; the camera sees all of them where they are.
     points = surface["canonical"][shown].cpu()

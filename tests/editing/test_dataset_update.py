@@ -36,6 +36,9 @@ class Head:
         half = torch.full((HEIGHT, WIDTH, 1), 0.5)
         return {"rgb": picture, "field_rgb": picture, "head_opacity": half, "torso_opacity": half}
 
+    def surface(self, camera: Any, outputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        raise AssertionError
+
     def supervise(self, supervision: Any) -> None:
         self.events.append("supervise")
         self.supervision = supervision
