@@ -1,6 +1,6 @@
 """The edited head: a talking head trained on edited frames, with a refinement network."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from ntalker_ns.refinement.losses import (
 )
 from ntalker_ns.refinement.network import RefinementNetwork, refine
 from ntalker_ns.refinement.vgg import VGGFeatures, load_vgg
+from ntalker_ns.rendering.look import OWN, Look
 from ntalker_ns.rendering.losses import STEP
 from ntalker_ns.rendering.portrait import SurroundingsKind
 from ntalker_ns.talker_model import TalkerModel, TalkerModelConfig, samples_per_ray
@@ -71,7 +72,12 @@ class EditModel(TalkerModel):
         self.discriminator = PatchDiscriminator(self.config.discriminator_channels)
         # Outside of the module tree: VGG's weights do not belong in checkpoints.
         self._outside: dict[str, VGGFeatures] = {}
-        self.refinement_weight = ViewerSlider("Refinement weight", self.config.refinement_weight, 0.0, 1.0, 0.01)
+        self.refinement_weight = self.config.refinement_weight
+        self.panel_weight = ViewerSlider("Refinement weight", self.config.refinement_weight, 0.0, 1.0, 0.01)
+
+    def panel(self) -> Look:
+        """See `TalkerModel.panel`."""
+        return replace(super().panel(), refinement_weight=float(self.panel_weight.value))
 
     def get_param_groups(self) -> dict[str, list[nn.Parameter]]:
         """The base's, refinement and discriminator; frame codes and pose corrections are not trained."""
@@ -110,9 +116,10 @@ class EditModel(TalkerModel):
         frames: Int[Tensor, "frames"],
         poses: Float[Tensor, "frames 3 4"] | None = None,
         from_clip: bool | None = None,
+        look: Look = OWN,
     ) -> Any:
         """The conditions of rendering, in training too."""
-        return super().conditions(frames, poses, from_clip=False)
+        return super().conditions(frames, poses, from_clip=False, look=look)
 
     def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Any]:
         """Renders, refines and classifies a square patch of one frame.
@@ -176,7 +183,11 @@ class EditModel(TalkerModel):
 
     @torch.no_grad()
     def get_outputs_for_camera(
-        self, camera: Cameras, obb_box: OrientedBox | None = None, surroundings: SurroundingsKind = "learned"
+        self,
+        camera: Cameras,
+        obb_box: OrientedBox | None = None,
+        surroundings: SurroundingsKind = "learned",
+        look: Look = OWN,
     ) -> dict[str, Tensor]:
         """Renders a whole picture.
 
@@ -184,20 +195,22 @@ class EditModel(TalkerModel):
             camera: see `TalkerModel.get_outputs_for_camera`.
             obb_box: not used.
             surroundings: what is around the head.
+            look: background, eyes and refinement weight to show instead of the run's own.
 
         Returns:
             As of the base, but rgb is refined with the current refinement weight (backgrounds other than the plate are
             not refined); the unrefined picture is field_rgb (H, W, 3).
         """
-        outputs = super().get_outputs_for_camera(camera, obb_box, surroundings)
+        outputs = super().get_outputs_for_camera(camera, obb_box, surroundings, look)
         rgb = outputs["rgb"].float()
         planes = rgb.permute(2, 0, 1)[None]
-        final = refine(self.refinement, planes, float(self.refinement_weight.value))
+        weight = self.refinement_weight if look.refinement_weight is None else look.refinement_weight
+        final = refine(self.refinement, planes, weight)
         outputs["field_rgb"] = outputs["rgb"]
         if final is planes:
             return outputs
         refined = final[0].permute(1, 2, 0).clamp(0.0, 1.0)
-        if self.portrait.choice.kind != "plate" and surroundings == "learned":
+        if (look.background or self.portrait.choice).kind != "plate" and surroundings == "learned":
             # A background chosen by the user is not part of the edit.
             around = (1.0 - outputs["head_opacity"]) * (1.0 - outputs["torso_opacity"])
             refined = torch.lerp(refined, rgb, around)
@@ -206,7 +219,7 @@ class EditModel(TalkerModel):
     @torch.no_grad()
     def video_frame(self, camera: Cameras) -> UInt8[np.ndarray, "height width 3"]:
         """See `TalkerModel.video_frame`; refined, unless the weight is 0."""
-        if float(self.refinement_weight.value) == 0.0:
+        if self.refinement_weight == 0.0:
             return super().video_frame(camera)
         return to_uint8(self.get_outputs_for_camera(camera)["rgb"])
 

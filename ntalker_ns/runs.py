@@ -241,7 +241,7 @@ def set_refinement_weight(model: Any, weight: float) -> None:
         raise NTalkerError(f"--refinement-weight {weight:g} is not between 0 and 1.")
     if not hasattr(model, "refinement_weight"):
         raise NTalkerError("--refinement-weight is for edited heads (ntalker-edit); this run is none: leave it out.")
-    model.refinement_weight.value = weight
+    model.refinement_weight = weight
 
 
 def configured(method: str, options: Mapping[str, Any], **fields: Any) -> Any:

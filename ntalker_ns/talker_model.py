@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -28,9 +28,11 @@ from ntalker_ns.face.shell import FaceShell
 from ntalker_ns.field.pose_refinement import PoseRefinement
 from ntalker_ns.kernels.backend import Backend
 from ntalker_ns.kernels.ops import Ops
+from ntalker_ns.rendering.background import Background
 from ntalker_ns.rendering.depth_prior import stratified_rays
 from ntalker_ns.rendering.field_head import FieldHead, FieldHeadConfig
 from ntalker_ns.rendering.head import FaceInputs, Head
+from ntalker_ns.rendering.look import OWN, Look
 from ntalker_ns.rendering.losses import STEP, StepOutputs, portrait_losses
 from ntalker_ns.rendering.portrait import Portrait, PortraitConfig, SurroundingsKind
 from ntalker_ns.rendering.splat_head import SplatConfig, SplatHead
@@ -88,7 +90,8 @@ class TalkerModel(Model):
         poses[torch.from_numpy(track.replay)] = torch.from_numpy(track.camera_to_worlds)
         self.pose_refinement = PoseRefinement(poses)
         self.portrait = Portrait(self.config.portrait, sequence, self.ops)
-        self.controls = PortraitControls(self.config.portrait.background, self.portrait.set_background, self.set_eyes)
+        self._panel = OWN
+        self.controls = PortraitControls(self.config.portrait.background, self._show_background, self._show_eyes)
         self._warned_no_time = False
         self.set_driving(sequence)
 
@@ -104,17 +107,20 @@ class TalkerModel(Model):
         self._lip_shapes = DeviceCopy(torch.from_numpy(sequence.track.lip_shapes))
         self._brow_shapes = DeviceCopy(torch.from_numpy(sequence.track.brow_shapes))
         self.portrait.set_driving(sequence)
+        self.controls.show_eyes()
 
-    def set_eyes(self, eyes: str) -> None:
-        """Sets the eyes of rendered pictures; training keeps the clip's.
+    def _show_background(self, background: str) -> None:
+        """The panel's choice, see `Background.parse`."""
+        self._panel = replace(self._panel, background=Background.parse(background))
 
-        Args:
-            eyes: `replay`, `blink`, or an openness from 0 to 1.
+    def _show_eyes(self, eyes: str) -> None:
+        """The panel's choice: `replay`, `blink`, or an openness from 0 to 1."""
+        shown = controlled(self.driving, self.driving, eyes).track.eye_openness
+        self._panel = replace(self._panel, eyes=DeviceCopy(torch.from_numpy(shown)))
 
-        Raises:
-            NTalkerError: it is none of these.
-        """
-        self._shown_eyes = DeviceCopy(torch.from_numpy(controlled(self.driving, self.driving, eyes).track.eye_openness))
+    def panel(self) -> Look:
+        """What the viewer's panel shows. Pictures for anything else are rendered without it."""
+        return self._panel
 
     def show_face(self, lips: Float[Tensor, " lip_dim"], openness: float) -> None:
         """Sets lips and eyes of rendered pictures, whatever their time: for speech that arrives in a stream.
@@ -187,8 +193,12 @@ class TalkerModel(Model):
         trained = self._trained_frames()
         self.head.adapt(self.conditions(trained[torch.randint(len(trained), (1,))]), optimizers)
 
-    def _predicted_lips(self, frames: Int[Tensor, "frames"]) -> Float[Tensor, "frames lip_dim"]:
-        """Lip shapes predicted from the audio at frames of the driving sequence, or those of `show_face`."""
+    def predicted_lips(self, frames: Int[Tensor, "frames"]) -> Float[Tensor, "frames lip_dim"]:
+        """Lip shapes predicted from the audio, or those of `show_face`.
+
+        Args:
+            frames: of the driving sequence, on the host.
+        """
         if self._shown_lips is not None:
             return self._shown_lips.expand(len(frames), -1)
         return self.lip_model.lip_shapes(to_device(self._features[frames], self.device))
@@ -203,21 +213,23 @@ class TalkerModel(Model):
         frames: Int[Tensor, "frames"],
         poses: Float[Tensor, "frames 3 4"] | None = None,
         from_clip: bool | None = None,
+        look: Look = OWN,
     ) -> Any:
         """The head's conditions for frames.
 
         Args:
             frames: of the driving sequence, on the host; in training maybe on the device.
             poses: of the cameras, on the host; None: the sequence's own.
-            from_clip: whether lips, eyes and appearance are the clip's, instead of predicted lips, chosen eyes and the
-                appearance that follows from the pose; None: in training.
+            from_clip: whether lips and appearance are the clip's, instead of predicted lips and the appearance that
+                follows from the pose; None: in training.
+            look: its eyes replace the sequence's.
         """
         from_clip = self.training if from_clip is None else from_clip
         indices = to_device(frames, self.device)
-        lips = self._measured_lips(frames) if from_clip else self._predicted_lips(frames)
+        lips = self._measured_lips(frames) if from_clip else self.predicted_lips(frames)
         if poses is None and not from_clip:
             poses = torch.from_numpy(self.driving.track.camera_to_worlds[frames.numpy()])
-        eyes = (self._eyes if from_clip else self._shown_eyes).on(self.device)[indices][:, None]
+        eyes = (look.eyes or (self._eyes if from_clip else self._shown_eyes)).on(self.device)[indices][:, None]
         brows = self._brow_shapes.on(self.device)[indices]
         face = FaceInputs(lips, brows, eyes, indices if from_clip or poses is None else poses)
         return self.head.conditions(face, self.pose_refinement)
@@ -305,7 +317,11 @@ class TalkerModel(Model):
 
     @torch.no_grad()
     def get_outputs_for_camera(
-        self, camera: Cameras, obb_box: OrientedBox | None = None, surroundings: SurroundingsKind = "learned"
+        self,
+        camera: Cameras,
+        obb_box: OrientedBox | None = None,
+        surroundings: SurroundingsKind = "learned",
+        look: Look = OWN,
     ) -> dict[str, Tensor]:
         """Renders a whole picture.
 
@@ -313,6 +329,7 @@ class TalkerModel(Model):
             camera: one camera; its time in [0, 1] is the place in the driving sequence (0 without one).
             obb_box: not used; the head fits its box.
             surroundings: torso and background around the head; with `clip`, errors are those of the head alone.
+            look: background and eyes to show instead of the run's own.
 
         Returns:
             rgb (H, W, 3) and its opacity (H, W, 1); its layers head, torso and background (H, W, 3), each
@@ -321,13 +338,13 @@ class TalkerModel(Model):
             head's opacity again, by nerfstudio's name) and audio_motion (H, W, 1).
         """
         with limit_threads(self.device.type):
-            return self._picture(camera.to("cpu").flatten(), surroundings)
+            return self._picture(camera.to("cpu").flatten(), surroundings, look)
 
-    def _picture(self, camera: Cameras, surroundings: SurroundingsKind) -> dict[str, Tensor]:
+    def _picture(self, camera: Cameras, surroundings: SurroundingsKind, look: Look) -> dict[str, Tensor]:
         """`get_outputs_for_camera` of one flat camera on the host, where its numbers are read."""
         frame = self._frame_of(camera)
-        around = self.portrait.around(frame, camera, surroundings)
-        outputs = self.head.picture(camera, *self._shown(frame, camera))
+        around = self.portrait.around(frame, camera, surroundings, look.background)
+        outputs = self.head.picture(camera, *self._shown(frame, camera, look))
         opacity = outputs["head_opacity"] = outputs["accumulation"]
         # rgb first: the viewer shows the first output.
         outputs = {"rgb": outputs["head"] + (1.0 - opacity) * around.colour} | outputs
@@ -337,11 +354,11 @@ class TalkerModel(Model):
         """The frame of the driving sequence at a camera's time."""
         return int(self.frames_of_times(torch.tensor([[self._time_of(camera)]]))[0])
 
-    def _shown(self, frame: int, camera: Cameras) -> tuple[Any, Float[Tensor, "1 6"] | None]:
+    def _shown(self, frame: int, camera: Cameras, look: Look = OWN) -> tuple[Any, Float[Tensor, "1 6"] | None]:
         """Conditions of the head and the correction of its pose, as a camera sees a frame."""
         pose = camera.camera_to_worlds
         correction = self.pose_refinement.of_pose(pose[0]) if self.config.refine_poses else None
-        return self.conditions(torch.tensor([frame]), pose), correction
+        return self.conditions(torch.tensor([frame]), pose, look=look), correction
 
     @torch.no_grad()
     def video_frame(self, camera: Cameras) -> UInt8[np.ndarray, "height width 3"]:

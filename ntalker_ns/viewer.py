@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
@@ -16,7 +16,9 @@ from ntalker_ns.errors import NTalkerError
 from ntalker_ns.rendering.background import HELP
 
 if TYPE_CHECKING:
+    from nerfstudio.cameras.cameras import Cameras
     from nerfstudio.viewer.viewer import Viewer
+    from torch import Tensor
 
 VIEWER_SCALE = 10.0
 """Lengths in the viewer's scene over lengths in the world (nerfstudio's VISER_NERFSTUDIO_SCALE_RATIO)."""
@@ -72,8 +74,29 @@ class PortraitControls(nn.Module):
         self._set_eyes(str(self.openness.value) if self.eyes.value == "fixed" else self.eyes.value)
 
 
+class ShownHead:
+    """A model as the viewer renders it: with what the panel shows, which nothing else may see."""
+
+    def __init__(self, model: Any) -> None:
+        """
+        Args:
+            model: a `TalkerModel`.
+        """
+        self._model = model
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else is the model's."""
+        return getattr(self._model, name)
+
+    def get_outputs_for_camera(self, camera: "Cameras", obb_box: Any = None) -> "dict[str, Tensor]":
+        """See `TalkerModel.get_outputs_for_camera`."""
+        return self._model.get_outputs_for_camera(camera, obb_box=obb_box, look=self._model.panel())
+
+
 class StartInFront(ViewerControl):
     """Starts every browser in front of the face; nerfstudio starts inside the head, behind the training cameras.
+
+    Only the viewer gets the model with what its panel shows.
 
     The head is fixed in the world, so the training cameras surround the viewer's own: none is drawn. nerfstudio's
     viewer finds this as an attribute of the pipeline.
@@ -95,6 +118,7 @@ class StartInFront(ViewerControl):
         super()._setup(viewer)
         # `ns-viewer` ignores the saved viewer configuration (`method_configs`).
         viewer.config = replace(viewer.config, max_num_display_images=0)
+        viewer.get_model = lambda: ShownHead(viewer.pipeline.model)  # type: ignore[method-assign, return-value]
         viewer.viser_server.on_client_connect(self.place)
 
     def place(self, client: ClientHandle) -> None:

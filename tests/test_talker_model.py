@@ -13,11 +13,13 @@ import torch
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.engine.callbacks import TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.engine.trainer import Trainer
+from support.panel import choose
 from support.untrained_head import pipeline_config, untrained
 
 from ntalker_ns import talker_model, talker_trainer
 from ntalker_ns.face.shell import FaceShell
 from ntalker_ns.speech.silence import silence_examples
+from ntalker_ns.viewer import ShownHead
 
 
 @pytest.fixture(scope="module")
@@ -82,17 +84,27 @@ def test_light_follows_the_camera_and_not_the_clip(pipeline: Any) -> None:
     torch.testing.assert_close(codes[:1], model.conditions(torch.tensor([5])).appearance)
 
 
-def test_chosen_eyes_apply_to_rendering_only(pipeline: Any) -> None:
-    model, frames = pipeline.model, torch.tensor([0, 5])
-    clip = torch.from_numpy(model.driving.track.eye_openness)[frames]
-    model.set_eyes("0.25")
-    model.eval()
-    assert model.conditions(frames).eye_openness.flatten().tolist() == [0.25, 0.25]
-    model.train()
-    torch.testing.assert_close(model.conditions(frames).eye_openness[:, 0], clip)
-    model.eval()
-    model.set_eyes("replay")
-    torch.testing.assert_close(model.conditions(frames).eye_openness[:, 0], clip)
+def test_what_the_panel_shows_is_seen_in_the_viewer_alone(pipeline: Any) -> None:
+    model, controls, shown = pipeline.model, pipeline.model.controls, ShownHead(pipeline.model)
+    pipeline.eval()
+    held_out = [next(iter(pipeline.datamanager.fixed_indices_eval_dataloader))]
+    before, scores = model.get_outputs_for_camera(camera(pipeline)), pipeline.get_average_image_metrics(held_out, "")
+    pipeline.eval()
+    try:
+        choose(controls.background, "white")
+        choose(controls.openness, 0.0)
+        choose(controls.eyes, "fixed")
+        assert (shown.get_outputs_for_camera(camera(pipeline))["background"] == 1.0).all()
+        model.set_driving(model.driving)  # The choice outlives new audio.
+        assert model.panel().eyes.host.unique().tolist() == [0.0]
+        after = model.get_outputs_for_camera(camera(pipeline))
+        assert all(torch.equal(after[name], value) for name, value in before.items())
+        rescored = pipeline.get_average_image_metrics(held_out, "")
+        assert all(rescored[name] == value for name, value in scores.items() if name.endswith(("psnr", "ssim")))
+    finally:
+        choose(controls.background, "plate")
+        choose(controls.eyes, "replay")
+    assert shown.device == model.device
 
 
 def test_appearance_follows_the_pose(pipeline: Any) -> None:

@@ -1,12 +1,11 @@
 """The viewer's elements: found by nerfstudio, and doing what they say."""
 
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from nerfstudio.viewer.utils import parse_object
 from nerfstudio.viewer.viewer_elements import ViewerElement
+from support.panel import choose
 from torch import nn
 
 from ntalker_ns.rendering.background import Background
@@ -25,12 +24,6 @@ def controls(asked: list[str]) -> PortraitControls:
         asked.append(text)
 
     return PortraitControls("plate", set_background, asked.append)
-
-
-def choose(element: Any, value: Any) -> None:
-    """What the viewer does when a user changes an element."""
-    element.gui_handle = SimpleNamespace(value=value)
-    element.cb_hook(element)
 
 
 def test_the_viewer_finds_the_controls_and_checkpoints_do_not(controls: PortraitControls):

@@ -162,13 +162,16 @@ class Portrait(nn.Module):
         return self._kept[name][1]
 
     @torch.no_grad()
-    def around(self, frame: int, camera: Cameras, kind: SurroundingsKind = "learned") -> Surroundings:
+    def around(
+        self, frame: int, camera: Cameras, kind: SurroundingsKind = "learned", chosen: Background | None = None
+    ) -> Surroundings:
         """Torso and background as a camera sees them.
 
         Args:
             frame: of the driving sequence.
             camera: one flat camera, on the host; its pose is not used: free cameras do not move the torso.
-            kind: learned, with the chosen background, or the clip's.
+            kind: learned, with a background, or the clip's.
+            chosen: the background; None: that of `set_background`.
 
         Returns:
             Layers of shape (height, width, channels).
@@ -178,8 +181,9 @@ class Portrait(nn.Module):
             full = torch.ones_like(true[..., :1])
             return Surroundings(true, full, torch.zeros_like(true), full)
         torso, opacity = self.ops.moved_picture(self.torso_picture(frame, camera)).split([3, 1], dim=-1)
-        background = self.background(camera)
-        present = torch.full_like(background[..., :1], float(self.choice.kind != "transparent"))
+        choice = self.choice if chosen is None else chosen
+        background = self.background(camera, choice)
+        present = torch.full_like(background[..., :1], float(choice.kind != "transparent"))
         return Surroundings(torso, opacity, background * present, present)
 
     @torch.no_grad()
@@ -206,13 +210,14 @@ class Portrait(nn.Module):
         return columns_of(self.image_plane.sequence.camera, camera, self.device)
 
     @torch.no_grad()
-    def background(self, camera: Cameras) -> Float[Tensor, "height width 3"]:
-        """The chosen background as a camera sees it, in [0, 1]; black where it is transparent.
+    def background(self, camera: Cameras, chosen: Background | None = None) -> Float[Tensor, "height width 3"]:
+        """A background as a camera sees it, in [0, 1]; black where it is transparent.
 
         Args:
             camera: as of `around`.
+            chosen: the background; None: that of `set_background`.
         """
-        choice = self.choice
+        choice = self.choice if chosen is None else chosen
         if choice.picture is not None:
             return self.image_plane.cover(choice.picture, camera, self.device)
         if choice.kind == "plate":

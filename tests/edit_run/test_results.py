@@ -81,7 +81,7 @@ def test_an_edit_loads_where_neither_base_nor_data_are(edit: EditTrainer, tmp_pa
     picture = model.get_outputs_for_camera(edit.dataset_update.cameras[1:2])["rgb"]
     torch.testing.assert_close(picture, render(edit, 1)["rgb"])
     assert (model.get_outputs_for_camera(edit.dataset_update.cameras[1:2])["field_rgb"] - picture).abs().max() > 1e-4
-    model.refinement_weight.value = 0.0
+    model.refinement_weight = 0.0
     outputs = model.get_outputs_for_camera(edit.dataset_update.cameras[1:2])
     assert torch.equal(outputs["rgb"], outputs["field_rgb"])
 
