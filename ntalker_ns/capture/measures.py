@@ -5,6 +5,7 @@ from jaxtyping import Float
 
 from ntalker_ns.capture.tracking import Track
 from ntalker_ns.face import mesh_indices
+from ntalker_ns.face.eyelids import openness_of_gaps
 
 
 def head_points(track: Track, landmarks: Float[np.ndarray, "n points 2"]) -> Float[np.ndarray, "n points 3"]:
@@ -26,10 +27,7 @@ def head_points(track: Track, landmarks: Float[np.ndarray, "n points 2"]) -> Flo
 
 
 def eye_openness(points: Float[np.ndarray, "n 478 3"]) -> Float[np.ndarray, "n"]:
-    """How open the eyes are, from 0 (closed) to 1 (as open as they usually are in this clip).
-
-    The gap between the lids, normalised over the clip: its 85th percentile is open. Closed is the smallest gap seen if
-    the person blinks at all, else 30% of the open one, so that a clip without a blink does not turn noise into blinks.
+    """How open the eyes are, see `openness_of_gaps`.
 
     Args:
         points: landmarks in head axes; NaN rows are interpolated.
@@ -38,10 +36,7 @@ def eye_openness(points: Float[np.ndarray, "n 478 3"]) -> Float[np.ndarray, "n"]
         One number per frame.
     """
     gaps = [_gap(points, upper, lower) for upper, lower in mesh_indices.RIGHT_EYELIDS + mesh_indices.LEFT_EYELIDS]
-    gap = _bridge(np.mean(gaps, axis=0))
-    opened = float(np.percentile(gap, 85))
-    closed = min(float(np.percentile(gap, 0.5)), 0.3 * opened)
-    return np.clip((gap - closed) / max(opened - closed, 1e-9), 0.0, 1.0)
+    return openness_of_gaps(_bridge(np.mean(gaps, axis=0)))
 
 
 def mouth_opening(points: Float[np.ndarray, "n 478 3"]) -> Float[np.ndarray, "n"]:

@@ -19,6 +19,7 @@ from ntalker_ns.data.clip import Clip, read_json
 from ntalker_ns.data.head_removal import BACKGROUND, HEAD, LIPS, MOUTH_INTERIOR, TORSO
 from ntalker_ns.data.images import polygon_mask, read_picture
 from ntalker_ns.errors import NTalkerError, in_words
+from ntalker_ns.face.eyelids import openness_of_gaps
 from ntalker_ns.face.mesh_indices import (
     IBUG,
     IBUG_CHIN,
@@ -48,6 +49,8 @@ extractors computes have its name; for `aud` and `aud_ds` (DeepSpeech or others)
 
 BLUE, GREEN, RED = 0, 1, 2
 """Channels of a picture in OpenCV's order."""
+MISSING_ROWS = 5
+"""Frames at the end of a clip that may lack features: sound often ends a little earlier than the picture."""
 BLINK_SCALE = 2.0
 """AU45 intensity (0 to 5) at which the eye counts as closed."""
 
@@ -100,8 +103,28 @@ class RadNerfClip(Clip):
         name = name or self.default_features
         path = self.folder / f"{name}.npy"
         rows = read_feature_rows(path)
+        check_rows(path, len(rows), self.feature_rows)
         windows = np.asarray(rows[np.minimum(self.feature_rows, len(rows) - 1)], np.float32)
         return windows, _feature_info(name, windows)
+
+
+def check_rows(path: Path, rows: int, of_frames: Int64[np.ndarray, " n"]) -> None:
+    """Makes sure that a file has rows for the frames, but for a few at the end: the last one is then repeated.
+
+    Args:
+        path: of the file, for the message.
+        rows: that it has.
+        of_frames: the row that belongs to each frame.
+
+    Raises:
+        NTalkerError: more are missing, as where the file is of another frame rate or clip.
+    """
+    missing = int((of_frames >= rows).sum())
+    if missing > MISSING_ROWS:
+        raise NTalkerError(
+            f"{path} has {rows} rows, and {missing} of the {len(of_frames)} frames have none (the last needs row "
+            f"{int(of_frames.max())}): extract it again from this clip, at {FPS} frames a second."
+        )
 
 
 def _feature_info(name: str, windows: np.ndarray) -> FeatureInfo:
@@ -249,13 +272,12 @@ def _eye_openness(path: Path, ids: list[int], landmarks: Float[np.ndarray, "n 68
     """1 open to 0 closed: from the blink action unit (AU45) where it was measured, else from the lids' distance."""
     if path.is_file():
         blink = _read_blink(path)
+        check_rows(path, len(blink), np.array(ids))
         return (1 - np.clip(blink[np.minimum(ids, len(blink) - 1)], 0, BLINK_SCALE) / BLINK_SCALE).astype(np.float32)
     (upper, lower), (right, left) = np.array(IBUG_LID_PAIRS).T, np.array([edge.upper[::3] for edge in IBUG.eyes]).T
     widths = np.linalg.norm(landmarks[:, right] - landmarks[:, left], axis=2).mean(axis=1)
     gaps = np.linalg.norm(landmarks[:, upper] - landmarks[:, lower], axis=2).mean(axis=1)
-    ratio = gaps / np.maximum(widths, 1e-6)
-    low, high = np.percentile(ratio, [1, 90])
-    return np.clip((ratio - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
+    return openness_of_gaps(gaps / np.maximum(widths, 1e-6)).astype(np.float32)
 
 
 def _read_blink(path: Path) -> Float[np.ndarray, " rows"]:

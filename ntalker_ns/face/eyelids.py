@@ -13,6 +13,24 @@ LEAST_WIDTH = 1e-3
 """Least width of an eye in world units, so that coinciding landmarks do not divide by zero."""
 SKIN = 0.8
 """Fraction of the way from an open lid to the brow on which the skin moves with the lid."""
+OPEN, CLOSED = 85, 0.5
+"""Percentiles of the gap between the lids over a clip that are open and closed."""
+LEAST_BLINK = 0.3
+"""Gap up to which eyes count as closed, in units of the open one, where none is smaller: noise is no blink."""
+
+
+def openness_of_gaps(gaps: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """How open the eyes are, from 0 (closed) to 1 (as open as they usually are in this clip).
+
+    The gap between the lids, normalised over the clip: its 85th percentile is open. Closed is the smallest gap seen if
+    the person blinks at all, else 30% of the open one, so that a clip without a blink does not turn noise into blinks.
+
+    Args:
+        gaps: between the lids in each frame, in any unit.
+    """
+    opened = float(np.percentile(gaps, OPEN))
+    closed = min(float(np.percentile(gaps, CLOSED)), LEAST_BLINK * opened)
+    return np.clip((gaps - closed) / max(opened - closed, 1e-9), 0.0, 1.0)
 
 
 def lid_curves(face: PosedLandmarks, openness: Float[np.ndarray, " n"]) -> Float[np.ndarray, "2 columns 4"]:

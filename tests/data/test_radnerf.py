@@ -244,6 +244,17 @@ def test_without_action_units_eyes_come_from_landmarks(folder):
     assert read_clip(folder).eye_openness.argmin() == 5
 
 
+def test_without_a_blink_noise_of_the_landmarks_is_none(folder):
+    rng = np.random.default_rng(0)
+    for path in (folder / "ori_imgs").glob("*.lms"):
+        points = np.loadtxt(path)
+        for upper, lower in ((37, 41), (38, 40), (43, 47), (44, 46)):
+            gap = points[lower] - points[upper]
+            points[lower] += 0.03 * rng.normal() * gap
+        np.savetxt(path, points, "%f")
+    assert read_clip(folder).eye_openness.min() > 0.8
+
+
 def test_frames_without_landmarks_are_bridged(folder):
     (folder / "ori_imgs/7.lms").unlink()
     clip = read_clip(folder)
@@ -291,6 +302,11 @@ def rewrite(folder: Path, edit) -> None:
         (lambda folder: rewrite(folder, lambda meta: meta["frames"][0].pop("img_id")), "img_id"),
         (lambda folder: np.save(folder / "aud_eo.npy", np.zeros((20, 16), np.int64)), "shape"),
         (lambda folder: np.save(folder / "aud_eo.npy", np.zeros((20, 5, 44), np.float32)), "5 steps"),
+        (
+            lambda folder: np.save(folder / "aud_eo.npy", np.zeros((8, 16, 44), np.float32)),
+            r"has 8 rows, and 7 of the 12 frames have none \(the last needs row 14\)",
+        ),
+        (lambda folder: (folder / "au.csv").write_text("AU45_r\n1\n0\n"), "au.csv has 2 rows, and 12 of the 12"),
     ],
 )
 def test_broken_data_sets_end_in_a_sentence(folder, edit, message):
