@@ -8,7 +8,8 @@
 - `NonBlockingGradScaler` hides the scale of the loss; reading it, twice per step, waits for the GPU.
 
 Elsewhere: `TalkerPipeline` wraps the model for several processes on CPUs, since nerfstudio's wrapper needs CUDA;
-`viewer.StartInFront` places the viewer's camera, since nerfstudio's starts inside the head.
+`viewer.StartInFront` places the viewer's camera, since nerfstudio's starts inside the head, and gives the viewer alone
+a model that shows its panel's choices: nerfstudio renders training frames and views through the same method.
 """
 
 import dataclasses
@@ -36,7 +37,7 @@ from ntalker_ns.training.schedulers import CosineDecayConfig
 
 
 def print_as_sentence(explain: Callable[[BaseException], str | None] = lambda error: None) -> None:
-    """Makes an uncaught `NTalkerError` end a program with its sentence and exit code 1, instead of a traceback.
+    """Makes an uncaught `NTalkerError` end a program with its sentence and exit code 1, and Ctrl-C with a word.
 
     For the `ns-*` commands, whose entry points are not ours. Every other exception is shown as before.
 
@@ -47,7 +48,9 @@ def print_as_sentence(explain: Callable[[BaseException], str | None] = lambda er
 
     def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
         sentence = str(error) if isinstance(error, NTalkerError) else explain(error)
-        if sentence is not None:
+        if isinstance(error, KeyboardInterrupt):
+            print("Interrupted.", file=sys.stderr)
+        elif sentence is not None:
             print(f"Error: {sentence}", file=sys.stderr)
         else:
             previous(kind, error, traceback)

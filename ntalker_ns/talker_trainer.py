@@ -1,11 +1,18 @@
 """Trainer: self-contained runs, atomic checkpoints, exact resumption."""
 
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
 import tyro
 from nerfstudio.configs.base_config import ViewerConfig
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
 from nerfstudio.engine.trainer import Trainer
 from nerfstudio.utils.decorators import check_main_thread
 from nerfstudio.utils.rich_utils import CONSOLE
@@ -21,8 +28,11 @@ from ntalker_ns.run_folder import (
 )
 from ntalker_ns.stock import SelfContainedRunConfig
 from ntalker_ns.talker_pipeline import TalkerPipeline, TalkerPipelineConfig
+from ntalker_ns.training.interruption import Interrupted, Interruption, interruptible
 from ntalker_ns.training.threads import limit_threads
 from ntalker_ns.training.versioned import count_writes
+
+UNTRAINED = "Interrupted before the first step: nothing is kept."
 
 
 @dataclass
@@ -44,6 +54,8 @@ class TalkerTrainerConfig(SelfContainedRunConfig):
     """Which visualiser to use. Held-out frames are scored during training with every choice but "viewer"."""
     pipeline: TalkerPipelineConfig = field(default_factory=TalkerPipelineConfig)
     """Pipeline configuration."""
+    minutes_per_save: float = 10.0
+    """Minutes after which a checkpoint is written, beside those of --steps-per-save."""
     viewer: ViewerConfig = field(default_factory=lambda: ViewerConfig(quit_on_train_completion=True))
     """Viewer configuration. Training ends when it is done; ns-viewer shows the run afterwards."""
     version: Annotated[str, tyro.conf.Suppress] = __version__
@@ -70,27 +82,77 @@ class TalkerTrainer(Trainer):
         self.grad_scaler = stock.NonBlockingGradScaler(enabled=self.use_grad_scaler)
 
     def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
-        """Builds everything; removes the run folder if that raises an `NTalkerError`.
+        """Builds everything; removes the run folder if that is interrupted or raises an `NTalkerError`.
 
         Args:
             test_mode: which frames the data manager takes for evaluation.
         """
         self._resumed: dict[str, Any] | None = None
+        self._last_step: int | None = None
+        self._saved_at = time.monotonic()
+        self.interruption = Interruption()
         try:
-            super().setup(test_mode)
-        except NTalkerError:
+            with interruptible() if self.world_size == 1 else nullcontext():
+                super().setup(test_mode)
+        except (NTalkerError, Interrupted) as error:
             discard_start(self.base_dir, self.checkpoint_dir)
+            if isinstance(error, Interrupted):
+                print(UNTRAINED, file=sys.stderr)
             raise
+        self.callbacks.append(TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], self._after_step))
         for optimizer in self.optimizers.optimizers.values():
             # Whichever the user configured: fused ones do not raise their parameters' versions.
             count_writes(optimizer)
 
     def train(self) -> None:
-        """Trains up to `max_num_iterations`."""
+        """Trains up to `max_num_iterations`.
+
+        Raises:
+            Interrupted: by Ctrl-C or SIGTERM; all steps done are saved, and how to go on is said.
+        """
         if self._resumed is not None:
             self._restore(self._resumed)
         stock.lend_remaining_steps(self)
-        super().train()
+        if self.world_size > 1:
+            # The processes would not stop after the same step.
+            super().train()
+            return
+        with interruptible() as self.interruption:
+            try:
+                super().train()
+            except Interrupted:
+                self._leave()
+                raise
+
+    def _after_step(self, step: int) -> None:
+        """Saves if it is time to, and stops if that was asked."""
+        self._last_step = step
+        self.interruption.in_steps = True
+        self.interruption.check()
+        if time.monotonic() - self._saved_at > 60.0 * self.config.minutes_per_save:
+            self.save_checkpoint(step)
+
+    def _train_complete_viewer(self) -> None:
+        """Shows the trained head until Ctrl-C."""
+        self.interruption.in_steps = False
+        super()._train_complete_viewer()
+
+    def _leave(self) -> None:
+        """Saves an interrupted run, and says how to go on."""
+        if self.training_state == "completed":
+            return
+        if self._last_step is not None:
+            self.save_checkpoint(self._last_step)
+        if not (self.checkpoint_dir.is_dir() and any(self.checkpoint_dir.iterdir())):
+            discard_start(self.base_dir, self.checkpoint_dir)
+            print(UNTRAINED, file=sys.stderr)
+            return
+        done = self._start_step if self._last_step is None else self._last_step + 1
+        print(
+            f"Interrupted after {done} of {self.config.max_num_iterations} steps, which are saved. To go on: "
+            f"{resuming_command(str(self.config.method_name), sys.argv, self.checkpoint_dir)}",
+            file=sys.stderr,
+        )
 
     def train_iteration(self, step: int) -> Any:
         """A training step, on the free cores.
@@ -159,6 +221,35 @@ class TalkerTrainer(Trainer):
             "training": {"random": random_state(), "pipeline": self.pipeline.training_state()},
         }
         write_checkpoint(state, path, scratch=self.base_dir / "checkpoint.part")
+        self._saved_at = time.monotonic()
         if self.config.save_only_latest_checkpoint:
             for older in set(self.checkpoint_dir.glob("step-*.ckpt")) - {path}:
                 older.unlink()
+
+
+def resuming_command(method: str, arguments: Sequence[str], checkpoints: Path) -> str:
+    """What continues an interrupted run.
+
+    Args:
+        method: its name.
+        arguments: of the program that was interrupted, its name first.
+        checkpoints: the run's folder of them.
+    """
+    typed = list(arguments[1:])
+    if typed[:1] != [method]:
+        return f"train with --load-dir {shlex.quote(str(checkpoints))}."
+    # The options of a trainer come before those of its sub-commands.
+    for option in ("--load-dir", "--load-checkpoint", "--load-step"):
+        typed = _without(typed, option)
+    return shlex.join(["ns-train", method, "--load-dir", str(checkpoints), *typed[1:]])
+
+
+def _without(typed: list[str], option: str) -> list[str]:
+    """Arguments without an option and its value."""
+    names = (option, option.replace("-", "_").replace("__", "--", 1))
+    kept, skip = [], False
+    for each in typed:
+        if not skip and not each.startswith(tuple(f"{name}=" for name in names)) and each not in names:
+            kept.append(each)
+        skip = not skip and each in names
+    return kept

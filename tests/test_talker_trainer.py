@@ -1,6 +1,8 @@
 """Starting, saving and resuming runs on a made-up clip."""
 
 import shutil
+import signal
+import sys
 from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,8 @@ from support.tiny_run import start, tiny_config, train, weights
 from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.run_folder import discard_start, find_checkpoint, read_checkpoint
-from ntalker_ns.talker_trainer import TalkerTrainer, TalkerTrainerConfig
+from ntalker_ns.talker_trainer import TalkerTrainer, TalkerTrainerConfig, resuming_command
+from ntalker_ns.training.interruption import Interrupted
 from ntalker_ns.training.schedulers import CosineDecayConfig
 
 
@@ -250,3 +253,53 @@ def test_training_evaluates_and_quits_at_its_end():
     assert config.viewer.quit_on_train_completion
     assert config.is_viewer_enabled()
     assert config.is_tensorboard_enabled()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_saves_and_says_how_to_go_on(
+    data: Path, tmp_path: Path, number: signal.Signals, monkeypatch: Any, capsys: pytest.CaptureFixture[str]
+):
+    before = signal.getsignal(number)
+    whole = train(tiny_config(data, tmp_path / "whole", max_num_iterations=6))
+    broken = start(tiny_config(data, tmp_path / "broken", max_num_iterations=6))
+    step = TalkerTrainer.train_iteration
+    monkeypatch.setattr(
+        TalkerTrainer,
+        "train_iteration",
+        lambda self, at: (signal.raise_signal(number) if at == 3 else None, step(self, at))[1],
+    )
+    monkeypatch.setattr(sys, "argv", ["ns-train", "ntalker-base-small", "--data", "a b", "--load-dir=old"])
+    with pytest.raises(Interrupted) as ended:
+        broken.train()
+    monkeypatch.undo()
+    assert ended.value.code == 128 + number
+    said = capsys.readouterr().err
+    assert "Interrupted after 4 of 6 steps" in said and "Traceback" not in said
+    assert f"ns-train ntalker-base-small --load-dir {broken.checkpoint_dir} --data 'a b'" in said
+    assert signal.getsignal(number) is before
+    resumed = train(tiny_config(data, tmp_path / "resumed", max_num_iterations=6, load_dir=broken.checkpoint_dir))
+    for name, value in weights(whole).items():
+        assert torch.equal(weights(resumed)[name], value), name
+
+
+def test_a_run_interrupted_before_its_first_step_is_removed(data: Path, tmp_path: Path, monkeypatch: Any):
+    trainer = start(tiny_config(data, tmp_path / "runs"))
+    monkeypatch.setattr(TalkerTrainer, "train_iteration", lambda self, step: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(Interrupted):
+        trainer.train()
+    assert list(tmp_path.rglob("config.yml")) + list(tmp_path.rglob("driving")) == []
+
+
+def test_the_command_that_goes_on_loads_once():
+    old = ["ns-train", "m", "--load-step", "3", "--edit.epochs", "2", "--load-dir", "x", "editor:filter"]
+    assert resuming_command("m", old, Path("y")) == "ns-train m --load-dir y --edit.epochs 2 editor:filter"
+    assert resuming_command("m", ["python", "train.py"], Path("y z")) == "train with --load-dir 'y z'."
+
+
+def test_checkpoints_are_written_by_time_too(data: Path, tmp_path: Path, monkeypatch: Any):
+    saved: list[int] = []
+    save = TalkerTrainer.save_checkpoint
+    monkeypatch.setattr(TalkerTrainer, "save_checkpoint", lambda self, step: (saved.append(step), save(self, step))[1])
+    train(tiny_config(data, tmp_path, max_num_iterations=3, minutes_per_save=0.0))
+    assert saved == [0, 1, 2, 2]
+    assert TalkerTrainerConfig().minutes_per_save <= 10.0

@@ -105,6 +105,21 @@ def _kernels() -> Iterator[Finding]:
         yield Finding(f"  {operation}", "ok", found)
 
 
+def _code_cache() -> Iterator[Finding]:
+    from ntalker_ns.training.code_cache import provide_code_cache
+
+    folder = provide_code_cache()
+    if folder is None:
+        yield Finding("compiled code", "ok", "kept in the user's cache or beside the kernels")
+    else:
+        yield Finding(
+            "compiled code",
+            "optional",
+            f"kept in {folder}: the home cannot be written to, or NUMBA_CACHE_DIR is set. Kernels are compiled again, "
+            "for a minute or two, when that is emptied",
+        )
+
+
 def _faster_backend(chosen: str, device: str) -> str:
     """Why nothing faster than this backend is used."""
     from ntalker_ns.kernels.backend import unavailable
@@ -203,6 +218,7 @@ CHECKS: dict[str, Callable[[], Iterator[Finding]]] = {
     "python": _python,
     "torch": _torch,
     "kernels": _kernels,
+    "compiled code": _code_cache,
     "mediapipe": _mediapipe,
     "video and sound": _codecs,
     "speech synthesis": _speech,

@@ -1,15 +1,14 @@
 """Runs a command so that users see sentences, not tracebacks."""
 
+import errno
 import signal
 import sys
-import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 from typing import Protocol, runtime_checkable
 
 from ntalker_ns.errors import NTalkerError
+from ntalker_ns.training.code_cache import provide_code_cache
+from ntalker_ns.training.interruption import interruptible
 
 DEVELOPING = sys.flags.dev_mode
 """Whether errors of files keep their traceback: Python's own development mode (PYTHONDEVMODE=1)."""
@@ -37,12 +36,17 @@ def run_command(command: Command) -> int:
     for module in ("nerfstudio", "torch"):
         for category in (FutureWarning, DeprecationWarning, UserWarning):
             warnings.filterwarnings("ignore", category=category, module=rf"{module}(\.|$)")
+    # Before anything imports numba or librosa.
+    provide_code_cache()
     try:
-        with _ended_in_order():
+        # SIGTERM ends the process as an exception does: hidden folders and half-written videos are removed.
+        with interruptible((signal.SIGTERM,)):
             command.main()
     except NTalkerError as error:
         return _failed(f"{error}")
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) and error.filename is None:
+            return _failed("The disk is full: make room, or write elsewhere.")
         # A disk that is full or a folder that is closed by now; an error without a file is a fault of ours.
         if error.filename is None or DEVELOPING:
             raise
@@ -59,20 +63,3 @@ def _failed(sentence: str) -> int:
 
     Console(stderr=True, soft_wrap=True).print(Text(f"Error: {sentence}", style="red"))
     return 1
-
-
-@contextmanager
-def _ended_in_order() -> Iterator[None]:
-    """Inside, SIGTERM ends the process as an exception does: hidden folders and half-written videos are removed."""
-
-    def end(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield  # Only the main thread hears signals.
-        return
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

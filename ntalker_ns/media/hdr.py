@@ -72,7 +72,7 @@ def _converted(image: UInt16[np.ndarray, "h w 3"], light: Table, gain: Table) ->
 
 
 # numpy takes 0.2 s for a frame of 1080 lines, this a fifth of that, and a clip is read twice.
-@njit(cache=True)
+@njit
 def _convert(image, light, gain, codes, converted):
     """Writes the converted picture."""
     steps = np.float32(LEVELS)
