@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Int64
 from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
@@ -56,6 +56,11 @@ class EditPipeline(TalkerPipeline):
     def drive(self, sequence: DrivingSequence) -> None:
         """Drives the head by another sequence while it is edited."""
         self._talker().set_driving(sequence)
+
+    @torch.no_grad()
+    def lip_shapes(self, frames: Int64[np.ndarray, " n"]) -> Float[np.ndarray, "n lip_dim"]:
+        """The lip shapes that the head shows at frames of its driving sequence, predicted from the audio."""
+        return self._talker().predicted_lips(torch.from_numpy(frames)).cpu().numpy()
 
     def plate(self, camera: Cameras) -> Float32[np.ndarray, "h w 3"]:
         """The background without the person, as seen by a camera at the position of the clip's."""

@@ -15,16 +15,17 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 import tyro
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from nerfstudio.utils.decorators import check_main_thread
 from nerfstudio.utils.rich_utils import CONSOLE
 from numpy import ndarray
 from torch import Tensor
 
 from ntalker_ns.driving.cameras import sequence_cameras
-from ntalker_ns.driving.new_audio import new_features, sequence_for_audio
+from ntalker_ns.driving.new_audio import sequence_for_audio
 from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.edit_model import EditModelConfig
 from ntalker_ns.edit_pipeline import EditPipeline, EditPipelineConfig
@@ -39,6 +40,7 @@ from ntalker_ns.editing.plan import EditConfig, EditPlan, EditRegion, make_plan
 from ntalker_ns.editing.presets import EditPreset, load_preset
 from ntalker_ns.editing.store import EditStore
 from ntalker_ns.errors import NTalkerError
+from ntalker_ns.media.output_paths import partial_path
 from ntalker_ns.run_folder import (
     DRIVING_FOLDER,
     Run,
@@ -107,6 +109,8 @@ class EditTrainerConfig(TalkerTrainerConfig):
         if self.checkpoint_to_resume() is not None:
             self._complete_from(source.config)
         preset = self._resolve_instruction()
+        if self.max_num_iterations and self.checkpoint_to_resume() is None:
+            self.edit = dataclasses.replace(self.edit, scaled_steps=self.max_num_iterations)
         plan = make_plan(self.edit, preset and preset.guidance, preset and preset.steps)
         # The saved run records the bounds, wherever they came from.
         self.edit = dataclasses.replace(self.edit, guidance=plan.bounds[0], steps=plan.bounds[1])
@@ -117,9 +121,16 @@ class EditTrainerConfig(TalkerTrainerConfig):
             )
         self.editor.check(self.instruction)
         self._adopt(source)
-        edit_indices(self.edit.num_frames, self._num_driving_frames(source))
+        self.edit = self.edit.fitted(len(self.editable(self._sequence(source.driving()))))
+        plan = self.plan()
         self.max_num_iterations = self.max_num_iterations or plan.total_steps
         super().set_timestamp()
+        if plan.dropped:
+            numbers = ", ".join(map(str, plan.dropped))
+            CONSOLE.print(
+                f"[yellow]Too few steps for {self.edit.updates} updates: number {numbers} would fall on the step of a "
+                "stronger one and is not made. Give more --max-num-iterations or --edit.epochs.[/yellow]"
+            )
         verb = "Resuming the edit" if isinstance(source.config, type(self)) and self.load_checkpoint else "Editing"
         # `out` prints square brackets of an instruction as they are.
         CONSOLE.out(
@@ -196,9 +207,17 @@ class EditTrainerConfig(TalkerTrainerConfig):
         self.pipeline = dataclasses.replace(self.pipeline, datamanager=datamanager, model=model)
         self.experiment_name = self.experiment_name or source.config.experiment_name
 
-    def _num_driving_frames(self, source: Run) -> int:
-        driving = source.driving()
-        return len(driving) if self.audio is None else len(new_features(driving, self.audio))
+    def _sequence(self, own: DrivingSequence) -> DrivingSequence:
+        """The sequence that drives the head while it is edited: its clip, or new audio."""
+        return own if self.audio is None else sequence_for_audio(own, self.audio)
+
+    def editable(self, driving: DrivingSequence) -> Int64[ndarray, " n"]:
+        """Frames of a driving sequence that may be edited.
+
+        Args:
+            driving: of `_sequence`.
+        """
+        return np.flatnonzero(driving.track.is_train) if self.edit.hold_out else np.arange(len(driving))
 
     def _driving_writer(self) -> Callable[[Path], object]:
         """Copies the source's driving sequence into a folder."""
@@ -241,7 +260,7 @@ def copy_folder(source: Path, target: Path) -> None:
     Raises:
         NTalkerError: it is missing, or the disk is full.
     """
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    unfinished = partial_path(target)
     try:
         shutil.copytree(source, unfinished)
         # A run resumed under its own name has a copy already.
@@ -308,7 +327,7 @@ class EditTrainer(TalkerTrainer):
     def _make_dataset_update(self) -> DatasetUpdate:
         driving = self._driving()
         self.pipeline.drive(driving)
-        indices = edit_indices(self.config.edit.num_frames, len(driving))
+        indices = edit_indices(self.config.edit.frames, self.config.editable(driving))
         cameras = sequence_cameras(driving, indices, self.config.pipeline.datamanager.dataparser.image_size)
         resumed = self.config.checkpoint_to_resume()
         return DatasetUpdate(
@@ -333,8 +352,7 @@ class EditTrainer(TalkerTrainer):
 
     def _driving(self) -> DrivingSequence:
         """The sequence that drives the head while it is edited: its clip, or new audio."""
-        own = DrivingSequence.load(absolute(self.base_dir) / DRIVING_FOLDER)
-        return own if self.config.audio is None else sequence_for_audio(own, self.config.audio)
+        return self.config._sequence(DrivingSequence.load(absolute(self.base_dir) / DRIVING_FOLDER))
 
     def _description(self, indices: Int64[ndarray, " n"]) -> dict[str, Any]:
         """Everything that stored pictures depend on."""
@@ -374,6 +392,10 @@ class EditTrainer(TalkerTrainer):
         with self.train_lock:
             return self.pipeline.model.surface(camera, outputs)  # type: ignore[operator]
 
+    def lip_shapes(self, frames: Int64[ndarray, " n"]) -> Float[ndarray, "n lip_dim"]:
+        """See `HeadInTraining`."""
+        return self.pipeline.lip_shapes(frames)
+
     def supervise(self, supervision: Supervision) -> None:
         """See `HeadInTraining`."""
         self.pipeline.supervision = supervision
@@ -382,6 +404,7 @@ class EditTrainer(TalkerTrainer):
         """See `HeadInTraining`: the viewer's pause button, and `shutdown`."""
         while self.training_state == "paused" and not self.stop_training:
             time.sleep(0.05)
+        self.interruption.check()
         if self.stop_training:
             raise KeyboardInterrupt
 

@@ -62,7 +62,7 @@ def _edit_optimizers(edit: EditConfig, grids: float, networks: float, around: fl
 
 
 LARGE_EDIT = EditConfig()
-SMALL_EDIT = EditConfig(num_frames=24, epochs=18, lip_epochs=6, patch_size=64, lip_patch_size=32)
+SMALL_EDIT = EditConfig(most_frames=24, epochs=18, lip_epochs=6, patch_size=64, lip_patch_size=32)
 
 ntalker_base = MethodSpecification(
     config=TalkerTrainerConfig(

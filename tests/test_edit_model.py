@@ -1,5 +1,6 @@
 """The edited head: patches equal pictures, terms of the loss, refinement."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from nerfstudio.engine.callbacks import TrainingCallbackAttributes, TrainingCallbackLocation
+from support.panel import choose
 from support.tiny_clip import write_tiny_clip
 from support.tiny_edit import render, tiny_edit, train_base
 from support.tiny_run import start
@@ -16,12 +18,14 @@ from ntalker_ns.edit_model import EditModel, as_picture
 from ntalker_ns.edit_trainer import EditTrainer, edited_model_config
 from ntalker_ns.editing.frames import EditFrames, Supervision, edit_indices, lip_masks
 from ntalker_ns.errors import NTalkerError
+from ntalker_ns.face.mesh_indices import lip_contours
 from ntalker_ns.refinement.losses import lip_edge_loss, perceptual_loss, style_loss
 from ntalker_ns.refinement.vgg import VGGFeatures, vgg_layers
 from ntalker_ns.rendering.losses import STEP, occlusion_prior
 from ntalker_ns.runs import set_refinement_weight
 from ntalker_ns.talker_trainer import TalkerTrainer
 from ntalker_ns.training.step_budget import StepSizes
+from ntalker_ns.viewer import BACKGROUNDS, EYES, ShownHead
 
 SIDE = 12
 
@@ -195,6 +199,37 @@ def test_the_refinement_weight_mixes_rendered_and_refined_picture(trainer: EditT
     assert (pictures[1.0]["rgb"] - pictures[0.0]["rgb"]).abs().max() > 1e-3
 
 
+def panel_settings(model: EditModel) -> Iterator[tuple[Any, Any]]:
+    """Every element of the viewer's panel, and the values it can take."""
+    controls = model.controls
+    yield from ((controls.background, value) for value in BACKGROUNDS)
+    yield controls.other_background, "#102030"
+    yield from ((controls.openness, value) for value in (0.0, 0.5))
+    yield from ((controls.eyes, value) for value in EYES)
+    yield model.panel_weight, 0.0
+
+
+def test_an_edit_is_the_same_under_every_setting_of_the_panel(trainer: EditTrainer, frames: EditFrames):
+    """Frames to edit, steps and sheets: whoever looks at the training must not change it."""
+    model, camera = head(trainer), trainer.dataset_update.cameras[2:3]
+
+    def step() -> torch.Tensor:
+        torch.manual_seed(0)
+        return model(patch(trainer, frames)[0])["rendered"]
+
+    before, rendered = render(trainer, 2), step()
+    assert {"rgb", "field_rgb"} < before.keys()
+    seen = []
+    for element, value in panel_settings(model):
+        choose(element, value)
+        after = render(trainer, 2)
+        assert all(torch.equal(after[name], each) for name, each in before.items()), (element.name, value)
+        torch.testing.assert_close(step(), rendered)
+        seen.append(ShownHead(model.eval()).get_outputs_for_camera(camera)["rgb"])
+        model.train()
+    assert len({float(each.sum()) for each in seen}) >= 6  # The viewer does show what the panel says.
+
+
 def test_a_chosen_background_is_not_refined(trainer: EditTrainer):
     model = head(trainer)
     set_refinement_weight(model, 1.0)
@@ -233,21 +268,33 @@ def test_an_edit_takes_over_its_bases_configuration(base: TalkerTrainer):
 
 
 def test_frames_are_edit_indices():
-    assert edit_indices(3, 11).tolist() == [0, 5, 10]
-    assert edit_indices(4, 4).tolist() == [0, 1, 2, 3]
-    assert edit_indices(1, 9).tolist() == [0]
-    with pytest.raises(NTalkerError, match=r"--edit\.num-frames 5 is more than the 4 frames"):
-        edit_indices(5, 4)
+    assert edit_indices(3, np.arange(11)).tolist() == [0, 5, 10]
+    assert edit_indices(4, np.arange(4)).tolist() == [0, 1, 2, 3]
+    assert edit_indices(1, np.arange(9)).tolist() == [0]
+    assert edit_indices(2, np.array([3, 5, 8])).tolist() == [3, 8]
 
 
-def test_undetected_lips_are_placed_in_the_lip_box(base: TalkerTrainer):
+def test_what_an_edit_is_measured_on_is_not_edited(base: TalkerTrainer, tmp_path: Path):
     driving: Any = base.pipeline.model.driving
-    indices = np.array([0, 7])
-    masks, detected = lip_masks(np.zeros((2, 20, 20, 3), np.uint8), driving, indices)
-    assert detected == 0
-    for mask, index in zip(masks, indices, strict=True):
+    held_out = np.flatnonzero(~driving.track.is_train)
+    for hold_out in (True, False):
+        trainer = start(tiny_edit(tmp_path, {"hold_out": hold_out, "num_frames": 20}, base=base.base_dir))
+        assert bool(set(trainer.dataset_update.indices) & set(held_out)) is not hold_out
+
+
+def test_lip_masks_are_where_the_lips_are(base: TalkerTrainer):
+    """The rig's outline, moved by the lip shape and projected; here by homogeneous matrices."""
+    driving: Any = base.pipeline.model.driving
+    rig, camera, indices = driving.rig, driving.camera, np.array([0, 7])
+    shapes = driving.track.lip_shapes[indices] + 0.5
+    masks = lip_masks(driving, indices, shapes, camera.size)
+    assert masks.shape == (2, camera.height, camera.width) and masks.dtype == bool
+    for mask, index, shape in zip(masks, indices, shapes, strict=True):
+        flat = (rig.lip_points + np.tensordot(shape, rig.lip_basis, 1))[lip_contours(len(rig.lip_points))[0]]
+        world = np.stack([flat[:, 0], 0 * flat[:, 0] + rig.keypoints["mouth"][1], flat[:, 1], 0 * flat[:, 0] + 1])
+        pose = np.vstack([driving.track.camera_to_worlds[index], [0, 0, 0, 1]]).astype(np.float64)
+        x, y, z, _ = np.diag([1, -1, -1, 1]) @ np.linalg.inv(pose) @ world
+        u, v = camera.fl_x * x / z + camera.cx, camera.fl_y * y / z + camera.cy
         rows, columns = np.nonzero(mask)
-        x0, y0, x1, y1 = driving.track.lip_boxes[index] / 2
-        assert x0 - 1 < columns.min() <= columns.max() < x1 + 1
-        assert y0 - 1 < rows.min() <= rows.max() < y1 + 1
-        assert abs(columns.mean() + 0.5 - (x0 + x1) / 2) < 1
+        for found, expected in ((columns, u), (rows, v)):
+            assert abs(found.min() - expected.min()) < 1.5 and abs(found.max() + 1 - expected.max()) < 1.5

@@ -56,6 +56,10 @@ class HeadInTraining(MovableHead, Protocol):
         """Which points of the head a rendered picture shows; see `TalkerModel.surface`."""
         ...
 
+    def lip_shapes(self, frames: Int64[np.ndarray, " n"]) -> Float[np.ndarray, "n lip_dim"]:
+        """The lip shapes that it shows at frames of its driving sequence."""
+        ...
+
     def supervise(self, supervision: Supervision) -> None:
         """Trains on these patches from now on."""
         ...
@@ -154,7 +158,7 @@ class DatasetUpdate:
             plate=self.plate,
             unedited=unedited,
             opacities=np.stack([self._stored("head"), self._stored("torso")], axis=-1),
-            lips=self._lips(unedited),
+            lips=self._lips((unedited.shape[2], unedited.shape[1])),
             edited=unedited.copy(),
         )
 
@@ -219,7 +223,8 @@ class DatasetUpdate:
             views = [self._view(self.cameras[i : i + 1], frames.unedited[i]) for i in batch]
             edited = self.editor.edit_views(from_uint8(rendered), views)
         else:
-            conditions = None if update.is_whole else self._to_tensor(frames.unedited[list(batch)])
+            original = not update.is_whole or self.editor.edits_original(self.device)
+            conditions = self._to_tensor(frames.unedited[list(batch)]) if original else None
             seeds = self.plan.seeds(tuple(map(self.index, batch)))
             made = self.editor.edit(self._to_tensor(rendered), self.instruction, update.strength, seeds, conditions)
             edited = made.permute(0, 2, 3, 1).float().cpu().numpy()
@@ -262,11 +267,10 @@ class DatasetUpdate:
         """The N unedited frames of a kind."""
         return np.stack([self.store.get(kind, int(index), 0) for index in self.indices])
 
-    def _lips(self, unedited: UInt8[np.ndarray, "n h w 3"]) -> Bool[np.ndarray, "n h w"]:
-        """Lip masks of the unedited frames, computed once."""
+    def _lips(self, size: tuple[int, int]) -> Bool[np.ndarray, "n h w"]:
+        """Lip masks of the unedited frames, of that width and height, computed once."""
         if distributed.rank() == 0 and not all(self.store.has("lips", int(index), 0) for index in self.indices):
-            masks, detected = lip_masks(unedited, self.driving, self.indices)
-            CONSOLE.print(f"Lips found in {detected} of the {len(masks)} unedited frames.")
+            masks = lip_masks(self.driving, self.indices, self.head.lip_shapes(self.indices), size)
             for index, mask in zip(self.indices, masks, strict=True):
                 self.store.put("lips", int(index), 0, mask_to_picture(mask))
         distributed.wait_for_all()

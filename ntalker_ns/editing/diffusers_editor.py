@@ -9,14 +9,14 @@ import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
-from ntalker_ns.editing.plan import Strength
+from ntalker_ns.editing.plan import PAPER_GUIDANCE, Strength
 from ntalker_ns.editing.pretrained import (
     Precision,
     PretrainedEditor,
@@ -27,6 +27,8 @@ from ntalker_ns.editing.pretrained import (
 )
 from ntalker_ns.errors import NTalkerError
 
+OWN_GUIDANCE = {"FluxKontextPipeline": 2.5, "FluxKontextInpaintPipeline": 2.5}
+"""Guidance scales that models recommend, by pipeline, where their code does not say."""
 MULTIPLE = 16
 """Sides of the pictures are multiples of it, as the latent patches of current models require."""
 
@@ -41,9 +43,12 @@ class DiffusersEditorConfig(PretrainedEditorConfig):
     batch_size: int = 1
     """Frames edited at a time, by pipelines known to edit each by itself (FLUX.1 Kontext, InstructPix2Pix, image to
     image); others always get one."""
-    guidance_factor: float = 1.0
-    """The pipeline's guidance scale is s times this: distilled models expect less than InstructPix2Pix (FLUX.1 Kontext
-    2.5 where s ends at 6: 0.4)."""
+    guidance_factor: float | None = None
+    """The pipeline's guidance scale is s times this. None: by the model, whose own guidance is reached where s is 6:
+    0.42 for FLUX.1 Kontext (2.5), 0.67 for Qwen-Image-Edit (4); 1 for others."""
+    condition: Literal["auto", "original", "current"] = "auto"
+    """The picture that the pipeline edits: the head before the edit, or as it is now. auto: the original for pipelines
+    that cannot start from a noised picture, as K edits on top of each other would go too far."""
     size: int | None = 1024
     """Longest side in px to which frames are resized for the editor, and back afterwards; None: no resizing."""
     precision: Precision = "bf16"
@@ -73,7 +78,7 @@ class DiffusersEditor(PretrainedEditor[DiffusersEditorConfig]):
         pictures = [_to_pil(picture) for picture in resized(shown.float(), (height, width))]
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         parameters = call_parameters(pipeline)
-        arguments = mapped_strength(parameters, strength, self.config)
+        arguments = mapped_strength(parameters, strength, self.config, guidance_factor(pipeline, self.config))
         size = {"height": height, "width": width, "max_area": height * width, "_auto_resize": False}
         arguments.update({name: value for name, value in size.items() if name in parameters})
         if takes_batches(pipeline):
@@ -84,6 +89,12 @@ class DiffusersEditor(PretrainedEditor[DiffusersEditorConfig]):
             alone = zip(pictures, generators, strict=True)
             edited = torch.cat([pipeline(**arguments, image=one, generator=own).images for one, own in alone])
         return resized(edited.float().clamp(0.0, 1.0), frames.shape[-2:]).to(frames)
+
+    def edits_original(self, device: torch.device) -> bool:
+        """See `Editor.edits_original`."""
+        if self.config.condition != "auto":
+            return self.config.condition == "original"
+        return "strength" not in call_parameters(self.loaded(device))
 
     def load(self, device: torch.device) -> Any:
         """See `PretrainedEditor.load`."""
@@ -98,7 +109,8 @@ class DiffusersEditor(PretrainedEditor[DiffusersEditorConfig]):
                 f"The pipeline '{self.config.model}' ({type(pipeline).__name__}) takes no "
                 f"{', '.join(sorted(missing))}, so it cannot edit by instruction: check --editor.model."
             )
-        CONSOLE.out(f"{type(pipeline).__name__}: {describe_mapping(parameters, self.config)}.")
+        factor = guidance_factor(pipeline, self.config)
+        CONSOLE.out(f"{type(pipeline).__name__}: {describe_mapping(parameters, factor)}.")
         if self.config.save_memory and device.type == "cuda":
             pipeline.enable_model_cpu_offload(device=device)
             return pipeline
@@ -120,7 +132,24 @@ def takes_batches(pipeline: Any) -> bool:
     return bool(by_arguments) or type(pipeline).__name__ == "FluxKontextPipeline"
 
 
-def mapped_strength(parameters: Mapping[str, Any], strength: Strength, config: DiffusersEditorConfig) -> dict[str, Any]:
+def guidance_factor(pipeline: Any, config: DiffusersEditorConfig) -> float:
+    """The configured factor of the guidance scale, or the one that suits the model.
+
+    Args:
+        pipeline: of diffusers.
+        config: of the editor.
+    """
+    if config.guidance_factor is not None:
+        return config.guidance_factor
+    own = OWN_GUIDANCE.get(type(pipeline).__name__, PAPER_GUIDANCE[1])
+    if _guidance_name(parameters := call_parameters(pipeline)) == "true_cfg_scale":
+        own = parameters["true_cfg_scale"]
+    return own / PAPER_GUIDANCE[1]
+
+
+def mapped_strength(
+    parameters: Mapping[str, Any], strength: Strength, config: DiffusersEditorConfig, factor: float
+) -> dict[str, Any]:
     """s and t as arguments of a pipeline's call.
 
     Guidance: `true_cfg_scale` if it is on by default (Qwen-Image-Edit), with an empty negative prompt; else
@@ -130,12 +159,13 @@ def mapped_strength(parameters: Mapping[str, Any], strength: Strength, config: D
     Args:
         parameters: of `call_parameters`.
         strength: s, t and t_u.
-        config: guidance factors.
+        config: image guidance.
+        factor: of the guidance scale.
     """
     arguments: dict[str, Any] = {"num_inference_steps": strength.steps}
     scale = _guidance_name(parameters)
     if scale is not None:
-        arguments[scale] = strength.guidance * config.guidance_factor
+        arguments[scale] = strength.guidance * factor
     if scale == "true_cfg_scale":
         arguments["negative_prompt"] = " "
     if "image_guidance_scale" in parameters:
@@ -148,11 +178,11 @@ def mapped_strength(parameters: Mapping[str, Any], strength: Strength, config: D
     return arguments
 
 
-def describe_mapping(parameters: Mapping[str, Any], config: DiffusersEditorConfig) -> str:
+def describe_mapping(parameters: Mapping[str, Any], factor: float) -> str:
     """`mapped_strength` for a pipeline, in words."""
     scale = _guidance_name(parameters)
-    factor = "s" if config.guidance_factor == 1.0 else f"{config.guidance_factor:g} s"
-    guidance = f"{factor} is its {scale}" if scale else "it has no guidance scale, so s changes nothing"
+    scaled = "s" if factor == 1.0 else f"{factor:.2g} s"
+    guidance = f"{scaled} is its {scale}" if scale else "it has no guidance scale, so s changes nothing"
     if "strength" in parameters:
         return f"{guidance}; of t_u steps the last t are run, from the noised frame (strength t / t_u)"
     return f"{guidance}; t steps are run from pure noise"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from jaxtyping import Float, Float32
 from nerfstudio.configs.base_config import InstantiateConfig
 from torch import Tensor
@@ -45,6 +46,14 @@ class Editor(Protocol):
             [0, 1], of the frames' size and on their device.
         """
         ...
+
+    def edits_original(self, device: torch.device) -> bool:
+        """Whether its image condition is the frame before the edit in every update, not the head as it is now.
+
+        Args:
+            device: of the frames.
+        """
+        return False
 
     def unload(self) -> None:
         """Frees weights and memory; the next edit loads them again."""

@@ -67,6 +67,10 @@ class FilterEditor:
         """
         self.config = config
 
+    def edits_original(self, device: torch.device) -> bool:
+        """See `Editor.edits_original`: a filter takes the head as it is now, as the paper's editor does."""
+        return False
+
     def unload(self) -> None:
         """See `Editor.unload`; a filter has no weights."""
 

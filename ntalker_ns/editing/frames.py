@@ -9,31 +9,25 @@ from jaxtyping import Bool, Float, Float32, Int64, UInt8
 from nerfstudio.cameras.cameras import Cameras
 
 from ntalker_ns.data import pixel_sampling
-from ntalker_ns.data.images import scaled_boxes
+from ntalker_ns.data.images import polygon_mask, scaled_boxes
 from ntalker_ns.data.training_rays import EditInputs, PixelWindow, TrainingRays
 from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.editing.plan import EditPlan, EditRegion
 from ntalker_ns.errors import NTalkerError
+from ntalker_ns.face.mesh_indices import lip_contours
 from ntalker_ns.media.frame_indices import evenly_spaced
 from ntalker_ns.media.pixels import from_uint8
 from ntalker_ns.training.transfers import to_device
 
-FALLBACK_MOUTH = 0.5
-"""Size of the mouth assumed where no lips are detected, as a fraction of the lip box."""
 
+def edit_indices(count: int, editable: Int64[np.ndarray, " total"]) -> Int64[np.ndarray, " count"]:
+    """Indices of the frames that are edited, evenly spaced over those that may be.
 
-def edit_indices(count: int, total: int) -> Int64[np.ndarray, " count"]:
-    """Indices of the frames that are edited, evenly spaced over the driving sequence.
-
-    Raises:
-        NTalkerError: the sequence has fewer frames.
+    Args:
+        count: how many; at most as many as there are.
+        editable: frames of the driving sequence.
     """
-    if count > total:
-        raise NTalkerError(
-            f"--edit.num-frames {count} is more than the {total} frames that drive the head: give {total} or less, or "
-            "longer audio."
-        )
-    return evenly_spaced(count, total)
+    return editable[evenly_spaced(count, len(editable))]
 
 
 @dataclass
@@ -173,35 +167,30 @@ class NoSupervision:
 
 
 def lip_masks(
-    pictures: UInt8[np.ndarray, "n h w 3"], driving: DrivingSequence, indices: Int64[np.ndarray, " n"]
-) -> tuple[Bool[np.ndarray, "n h w"], int]:
-    """Masks of the lips in rendered pictures, inside their outer outline.
+    driving: DrivingSequence,
+    indices: Int64[np.ndarray, " n"],
+    shapes: Float[np.ndarray, "n lip_dim"],
+    size: tuple[int, int],
+) -> Bool[np.ndarray, "n h w"]:
+    """Masks of the lips in rendered pictures, inside their outer outline: the rig's landmarks, moved by the lip shapes
+    that the head shows, as the frames' cameras see them.
 
     Args:
-        pictures: in temporal order.
-        driving: its lip boxes are used where no face is detected.
+        driving: the person and the cameras.
         indices: of the pictures in the driving sequence.
-
-    Returns:
-        Masks, and the number of pictures with detected lips; the others get an ellipse in the centre of the lip box.
+        shapes: of the lips in them.
+        size: width and height of the pictures in px.
     """
-    from ntalker_ns.capture.landmarks import MEASURED_AT, face_landmarks
-    from ntalker_ns.data.images import polygon_mask
-    from ntalker_ns.face.mesh_indices import OUTER_LIPS
-
-    height, width = pictures.shape[1:3]
-    outlines = face_landmarks(pictures)[:, OUTER_LIPS] * (max(height, width) / MEASURED_AT)
-    scale = width / driving.camera.width, height / driving.camera.height
-    boxes = scaled_boxes(driving.track.lip_boxes[indices], scale)
-    detected = np.isfinite(outlines).all(axis=(1, 2))
-    shapes = [outline if seen else _ellipse(box) for outline, seen, box in zip(outlines, detected, boxes, strict=True)]
-    return np.stack([polygon_mask(shape, (width, height)) for shape in shapes]), int(detected.sum())
-
-
-def _ellipse(box: Float[np.ndarray, "4"]) -> Float[np.ndarray, "32 2"]:
-    angles = np.arange(32) * (2.0 * np.pi / 32)
-    radius = 0.5 * FALLBACK_MOUTH * (box[2:] - box[:2])
-    return 0.5 * (box[:2] + box[2:]) + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    rig, camera = driving.rig, driving.camera.resized(size)
+    outer, _ = lip_contours(len(rig.lip_points))
+    flat = rig.lip_points[outer] + np.einsum("nd,dpc->npc", shapes, rig.lip_basis[:, outer])
+    depth = np.full(flat.shape[:2], rig.keypoints["mouth"][1])
+    points = np.stack([flat[..., 0], depth, flat[..., 1]], axis=-1)
+    poses = driving.track.camera_to_worlds[indices]
+    seen = np.einsum("npi,nij->npj", points - poses[:, None, :, 3], poses[:, :, :3])
+    x = camera.cx - camera.fl_x * seen[..., 0] / seen[..., 2]
+    y = camera.cy + camera.fl_y * seen[..., 1] / seen[..., 2]
+    return np.stack([polygon_mask(outline, size) for outline in np.stack([x, y], axis=-1)])
 
 
 def _planes(colours: Float32[np.ndarray, "pixels 3"], side: int) -> Float32[np.ndarray, "1 3 side side"]:

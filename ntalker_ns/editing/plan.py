@@ -1,10 +1,11 @@
 """The schedule of an edit: which frames are edited when and how strongly, and the patch of each training step."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
 
 import numpy as np
+import tyro
 from jaxtyping import Int64
 
 from ntalker_ns.errors import NTalkerError
@@ -87,8 +88,9 @@ class EditConfig:
     """progressive: all frames are rendered and edited K times, more strongly each time. one-time: once, at the upper
     bounds. iterative: one frame every few steps, at the upper guidance and random steps, with the unedited frame as
     image condition, as in Instruct-NeRF2NeRF."""
-    num_frames: int = 200
-    """N, frames that are edited and trained on, evenly spaced over the driving sequence."""
+    num_frames: int | None = None
+    """N, frames that are edited and trained on, evenly spaced over the driving sequence. None: 200 (24 in
+    ntalker-edit-small), or all there are."""
     updates: int = 3
     """K, dataset updates."""
     guidance: tuple[float, float] | None = None
@@ -109,6 +111,33 @@ class EditConfig:
     """run: all frames start from the same noise, which flickers less; frame: each starts from its own."""
     seed: int = 0
     """Seed of the editor's noise and of the patches."""
+    hold_out: bool = False
+    """Leave out frames that the base was not trained on, to evaluate the edit on them."""
+    most_frames: Annotated[int, tyro.conf.Suppress] = 200
+    """N where num_frames is not given and there are as many."""
+    scaled_steps: Annotated[int | None, tyro.conf.Suppress] = None
+    """Training steps that the epochs are scaled to (--max-num-iterations of the edit's start); None: not scaled."""
+
+    @property
+    def frames(self) -> int:
+        """N."""
+        return self.most_frames if self.num_frames is None else self.num_frames
+
+    def fitted(self, available: int) -> "EditConfig":
+        """The configuration with its number of frames.
+
+        Args:
+            available: frames that there are.
+
+        Raises:
+            NTalkerError: more were asked for.
+        """
+        if self.num_frames is not None and self.num_frames > available:
+            raise NTalkerError(
+                f"--edit.num-frames {self.num_frames} is more than the {available} frames that drive the head: give "
+                f"{available} or less, or longer audio."
+            )
+        return replace(self, num_frames=min(self.frames, available))
 
 
 @dataclass(frozen=True)
@@ -145,7 +174,7 @@ class EditPlan:
     def rounds(self) -> list[int]:
         """First training step of each round on large patches, and of the lip patches."""
         count = max(self.config.updates, 1) if self.config.strategy != "one-time" else 1
-        return [self.config.epochs * i // count * self.config.num_frames for i in range(count + 1)]
+        return [self._scaled(self.config.epochs * i // count * self.config.frames) for i in range(count + 1)]
 
     @property
     def lip_start(self) -> int:
@@ -155,7 +184,22 @@ class EditPlan:
     @property
     def total_steps(self) -> int:
         """Training steps in all."""
-        return self.lip_start + self.config.lip_epochs * self.config.num_frames
+        return self._scaled(self._unscaled_steps)
+
+    @property
+    def dropped(self) -> list[int]:
+        """Numbers of the updates that are not made, because a stronger one falls on the same step."""
+        starts = self.rounds[:-1]
+        return [number + 1 for number, start in enumerate(starts[:-1]) if start == starts[number + 1]]
+
+    @property
+    def _unscaled_steps(self) -> int:
+        return (self.config.epochs + self.config.lip_epochs) * self.config.frames
+
+    def _scaled(self, step: int) -> int:
+        """A step of the plan of whole epochs, in the plan that is scaled to another number of steps."""
+        wanted = self.config.scaled_steps
+        return step if wanted is None else step * wanted // self._unscaled_steps
 
     def on_lips(self, step: int) -> bool:
         """Whether a step trains a lip patch, with the lip-edge loss."""
@@ -175,26 +219,26 @@ class EditPlan:
         numbers = [number for number, first in enumerate(self.rounds[:-1]) if first == step]
         if not numbers:
             return None
-        return Update(numbers[-1] + 1, step, tuple(range(self.config.num_frames)), self.schedule[numbers[-1]])
+        return Update(numbers[-1] + 1, step, tuple(range(self.config.frames)), self.schedule[numbers[-1]])
 
     def _single_update(self, step: int) -> Update | None:
         """The iterative strategy: frames in random order, all equally often."""
         if step % self.config.interval or self.on_lips(step):
             return None
         number = step // self.config.interval
-        frame = self._shuffled(number // self.config.num_frames, "edits")[number % self.config.num_frames]
+        frame = self._shuffled(number // self.config.frames, "edits")[number % self.config.frames]
         guidance, (min_steps, max_steps) = self.bounds
         steps = int(np.random.default_rng([self.config.seed, 2, step]).integers(min_steps, max_steps + 1))
         return Update(number + 1, step, (int(frame),), Strength(guidance[1], steps, max_steps), is_whole=False)
 
     def frame_of(self, step: int, rank: int) -> int:
         """The frame whose patch a process trains on: each epoch takes every frame once, in random order."""
-        epoch, position = divmod(step, self.config.num_frames)
+        epoch, position = divmod(step, self.config.frames)
         return int(self._shuffled(epoch, "patches", rank)[position])
 
     def _shuffled(self, epoch: int, of: Literal["patches", "edits"], rank: int = 0) -> Int64[np.ndarray, " n"]:
         rng = np.random.default_rng([self.config.seed, ("patches", "edits").index(of), rank, epoch])
-        return rng.permutation(self.config.num_frames)
+        return rng.permutation(self.config.frames)
 
     def patch_rng(self, step: int, rank: int) -> np.random.Generator:
         """Generator of the position of a step's patch."""
@@ -226,7 +270,7 @@ def make_plan(
     minimum |= {"patch-size": 16, "lip-patch-size": 16}
     for name, bound in minimum.items():
         value = getattr(config, name.replace("-", "_"))
-        if value < bound:
+        if value is not None and value < bound:
             raise NTalkerError(f"--edit.{name} must be at least {bound}, not {value}.")
     if config.epochs + config.lip_epochs == 0:
         raise NTalkerError("There is nothing to train: give --edit.epochs or --edit.lip-epochs.")

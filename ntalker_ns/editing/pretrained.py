@@ -83,6 +83,10 @@ class PretrainedEditor(Generic[Config]):
             self.pipeline = self.load(device)
         return self.pipeline
 
+    def edits_original(self, device: torch.device) -> bool:
+        """See `Editor.edits_original`."""
+        return False
+
     def unload(self) -> None:
         """See `Editor.unload`."""
         self.pipeline = None

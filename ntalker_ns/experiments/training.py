@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +180,8 @@ def planned_config(plan: RunPlan, data: Path, output_dir: Path, edited: TrainedR
         config.data = data
     else:
         config.base = edited.config
+        # What is measured on held-out frames must not have been edited.
+        config.edit = replace(config.edit, hold_out=True)
     return config
 
 

@@ -56,7 +56,7 @@ class DiffusionSpeeds:
         plan = EditConfig()
         steps = sum(each.steps for each in progressive_schedule(plan.updates, (3.0, 6.0), (10, 20)))
         fastest = min(each.frame_seconds for each in self.speeds.values())
-        return plan.num_frames * steps * fastest / self.sizes.steps
+        return plan.frames * steps * fastest / self.sizes.steps
 
     def to_dict(self) -> dict[str, object]:
         """Plain values."""

@@ -70,7 +70,7 @@ class EditSpeed:
             plan: its frames, updates and epochs.
         """
         steps = plan.epochs * self.large_step + plan.lip_epochs * self.lip_step
-        return plan.num_frames * (steps + plan.updates * self.update_frame)
+        return plan.frames * (steps + plan.updates * self.update_frame)
 
 
 @dataclass(frozen=True)

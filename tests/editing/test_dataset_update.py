@@ -39,6 +39,9 @@ class Head:
     def surface(self, camera: Any, outputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         raise AssertionError
 
+    def lip_shapes(self, frames: np.ndarray) -> np.ndarray:
+        return np.zeros((len(frames), 6))
+
     def supervise(self, supervision: Any) -> None:
         self.events.append("supervise")
         self.supervision = supervision

@@ -14,6 +14,7 @@ from ntalker_ns.editing.diffusers_editor import (
     DiffusersEditorConfig,
     call_parameters,
     describe_mapping,
+    guidance_factor,
     mapped_strength,
     takes_batches,
 )
@@ -43,18 +44,37 @@ class Strengthlike:
 
 
 def test_guidance_and_steps_are_mapped_to_the_arguments_of_each_pipeline():
-    config = DiffusersEditorConfig(guidance_factor=0.5)
+    config = DiffusersEditorConfig()
     kontext, qwen, part = (call_parameters(kind()) for kind in (Kontextlike, Qwenlike, Strengthlike))
-    assert mapped_strength(kontext, STRENGTH, config) == {"num_inference_steps": 15, "guidance_scale": 2.5}
-    assert mapped_strength(qwen, STRENGTH, config) == {
+    assert mapped_strength(kontext, STRENGTH, config, 0.5) == {"num_inference_steps": 15, "guidance_scale": 2.5}
+    assert mapped_strength(qwen, STRENGTH, config, 0.5) == {
         "num_inference_steps": 15,
         "true_cfg_scale": 2.5,
         "negative_prompt": " ",
     }
-    assert mapped_strength(part, STRENGTH, config) == {"num_inference_steps": 20, "strength": 0.75}
-    assert describe_mapping(kontext, config).startswith("0.5 s is its guidance_scale; t steps are run from pure")
-    assert describe_mapping(qwen, DiffusersEditorConfig()).startswith("s is its true_cfg_scale")
-    assert "s changes nothing; of t_u steps the last t" in describe_mapping(part, config)
+    assert mapped_strength(part, STRENGTH, config, 0.5) == {"num_inference_steps": 20, "strength": 0.75}
+    assert describe_mapping(kontext, 0.5).startswith("0.5 s is its guidance_scale; t steps are run from pure")
+    assert describe_mapping(qwen, 1.0).startswith("s is its true_cfg_scale")
+    assert "s changes nothing; of t_u steps the last t" in describe_mapping(part, 0.5)
+
+
+def test_the_guidance_factor_follows_the_model():
+    """Each model's own guidance is reached where s ends, at 6."""
+    import diffusers
+
+    kontext = object.__new__(diffusers.FluxKontextPipeline)  # type: ignore[attr-defined]
+    for pipeline, own in ((kontext, 2.5), (Qwenlike(), 4.0), (Strengthlike(), 6.0)):
+        assert 6.0 * guidance_factor(pipeline, DiffusersEditorConfig()) == pytest.approx(own)
+        assert guidance_factor(pipeline, DiffusersEditorConfig(guidance_factor=0.7)) == 0.7
+
+
+@pytest.mark.parametrize(("kind", "original"), [(Kontextlike, True), (Qwenlike, True), (Strengthlike, False)])
+def test_pipelines_that_cannot_start_from_a_noised_picture_edit_the_original(kind: Any, original: bool):
+    cases: tuple[tuple[Any, bool], ...] = (("auto", original), ("original", True), ("current", False))
+    for condition, expected in cases:
+        editor = DiffusersEditor(DiffusersEditorConfig(condition=condition))
+        editor.pipeline = kind()
+        assert editor.edits_original(torch.device("cpu")) is expected
 
 
 class Referencing:
@@ -95,7 +115,7 @@ def test_exactly_the_last_steps_of_a_schedule_are_run(name: str):
     for full in range(1, 51):
         shell = SimpleNamespace(scheduler=SimpleNamespace(timesteps=torch.arange(full), order=1))
         for steps in range(1, full + 1):
-            given = mapped_strength({"strength": 0.8}, Strength(3.0, steps, full), DiffusersEditorConfig())
+            given = mapped_strength({"strength": 0.8}, Strength(3.0, steps, full), DiffusersEditorConfig(), 1.0)
             timesteps, count = kind.get_timesteps(shell, given["num_inference_steps"], given["strength"], "cpu")
             assert (len(timesteps), count) == (steps, steps), (steps, full)
 

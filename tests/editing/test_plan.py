@@ -137,6 +137,29 @@ def test_fewer_epochs_than_updates_still_end_at_the_upper_bounds():
     assert last.strength == Strength(6.0, 20, 20)
 
 
+@pytest.mark.parametrize("steps", [4, 37, 800, 1234])
+def test_another_number_of_steps_scales_the_rounds(steps: int):
+    config = EditConfig(num_frames=20, epochs=30, lip_epochs=10, scaled_steps=steps)
+    plan = make_plan(config)
+    assert plan.total_steps == steps
+    assert plan.rounds == [steps * part // 4 for part in (0, 1, 2, 3)]
+    assert [update.number for update in plan.updates(0, steps)] == [1, 2, 3] and not plan.dropped
+    assert all(0 <= plan.frame_of(step, 0) < 20 for step in range(steps))
+
+
+def test_updates_for_which_there_are_too_few_steps_are_named():
+    plan = make_plan(EditConfig(num_frames=20, epochs=30, lip_epochs=10, scaled_steps=2))
+    assert [update.number for update in plan.updates(0, 2)] == [2, 3] and plan.dropped == [1]
+
+
+def test_the_number_of_frames_is_at_most_what_there_is_unless_it_was_asked_for():
+    assert EditConfig().fitted(153).frames == 153
+    assert EditConfig().fitted(500).frames == 200
+    assert EditConfig(num_frames=7).fitted(9).frames == 7
+    with pytest.raises(NTalkerError, match=r"--edit\.num-frames 200 is more than the 153 frames"):
+        EditConfig(num_frames=200).fitted(153)
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
