@@ -7,7 +7,7 @@ from jaxtyping import Float
 from ntalker_ns.audio.features import FeatureInfo
 from ntalker_ns.speech.adaptation import AdaptedPrior
 from ntalker_ns.speech.lip_regression import LipRegression
-from ntalker_ns.speech.silence import silent_windows
+from ntalker_ns.speech.silence import most_silent_windows
 
 LipModel = AdaptedPrior | LipRegression
 """Modules with `fit(features, shapes, silence)` and `lip_shapes(features)`, from windows (frames, 16, channels) to
@@ -24,4 +24,4 @@ def create_lip_model(info: FeatureInfo, lip_basis: Float[np.ndarray, "lip_dim po
     """
     if info.extractor == "whisper":
         return AdaptedPrior(info.channels, torch.from_numpy(lip_basis))
-    return LipRegression(info.channels, len(lip_basis), frames + len(silent_windows(info)))
+    return LipRegression(info.channels, len(lip_basis), frames + most_silent_windows(info))

@@ -90,7 +90,7 @@ class LipRegression(nn.Module):
         """
         if silence is not None:
             features, shapes = (torch.cat(pair) for pair in zip((features, shapes), silence, strict=True))
-        kept = evenly_spaced(len(self.examples), len(features))
+        kept = evenly_spaced(min(len(self.examples), len(features)), len(features))
         inputs, shapes = binned(features.double().cpu()[kept]), shapes.double().cpu()[kept]
         mean, deviation = inputs.mean(dim=0), inputs.std(dim=0, correction=0)
         # Inputs that hardly vary in the clip carry no information and must not be amplified.

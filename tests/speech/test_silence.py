@@ -1,12 +1,22 @@
 """Training examples of silence: their features, and the lips that go with them."""
 
+from pathlib import Path
+
 import numpy as np
+import pytest
 import torch
 
 from ntalker_ns.audio import mel
 from ntalker_ns.audio.features import FeatureInfo
 from ntalker_ns.speech.lip_regression import LipRegression
-from ntalker_ns.speech.silence import LOUDNESSES, NOISE_LEVELS, room_sounds, silence_examples, silent_windows
+from ntalker_ns.speech.silence import (
+    LOUDNESSES,
+    NOISE_LEVELS,
+    most_silent_windows,
+    room_sounds,
+    silence_examples,
+    silent_windows,
+)
 
 FRAMES = 40
 INFO = FeatureInfo("mel", None, channels=4)
@@ -52,6 +62,33 @@ def test_a_film_without_pauses_closes_the_mouth_in_silence() -> None:
         regression.fit(torch.from_numpy(features), torch.from_numpy(shapes), silence)
         predicted.append(float(regression.lip_shapes(windows)[0, 0]))
     assert predicted[1] < 0.6 * predicted[0]
+
+
+def test_a_transformers_silence_goes_through_the_extractor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where its weights are; a run keeps its size where they are not."""
+    from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    config = HubertConfig(conv_dim=(4,) * 7, num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2, **sizes)
+    HubertModel(config).save_pretrained(tmp_path)
+    Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(tmp_path)
+    info = FeatureInfo("hubert", str(tmp_path), channels=8)
+    windows = silent_windows(info)
+    count = (1 + 2 * len(NOISE_LEVELS)) * 12
+    assert windows.shape == (count, 16, 8) and torch.isfinite(windows).all()
+    shapes, openings = clip()
+    examples, closed = silence_examples(info, shapes, openings)
+    assert torch.equal(examples, windows) and len(closed) == count
+    elsewhere = FeatureInfo("hubert", "nobody/none", channels=8)
+    assert most_silent_windows(info) == most_silent_windows(elsewhere) == count
+    assert len(silence_examples(elsewhere, shapes, openings)[0]) == 0
+    assert "lips may not close where speech pauses" in capsys.readouterr().out
+    # Fewer examples than there is room for.
+    regression = LipRegression(8, 2, FRAMES + count)
+    features = torch.from_numpy(np.random.default_rng(0).normal(size=(FRAMES, 16, 8)).astype(np.float32))
+    regression.fit(features, torch.from_numpy(np.nan_to_num(shapes)))
+    assert torch.isfinite(regression.lip_shapes(features)).all()
 
 
 def test_whispers_silence_goes_through_the_extractor() -> None:
