@@ -132,8 +132,8 @@ def sync(take: Take, scene: Scene) -> Found:
         raise Unavailable("there is no sound")
     frames = track(take.frames, f"Sync of {take.name}")
     score = sync_score(network, frames, _in_px(take), take.sound)
-    names = ("sync_confidence", "sync_distance", "sync_offset")
-    return Found(dict(zip(names, (score.confidence, score.distance, float(score.offset)), strict=True)))
+    values = {"sync_confidence": score.confidence, "sync_distance": score.distance, "sync_offset": float(score.offset)}
+    return Found(values | {"sync_padded": 100.0 * score.padded})
 
 
 def spoken(take: Take, scene: Scene) -> Found:

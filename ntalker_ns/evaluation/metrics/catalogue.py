@@ -34,10 +34,20 @@ SYNC = (
         "higher",
         2,
         "SyncNet's confidence, the paper's Sync score (Chung and Zisserman, 2016): median less least distance of "
-        "picture and sound over offsets of 15 frames to either side.",
+        "picture and sound over offsets of 15 frames to either side. The face's box is mediapipe's, not that of the "
+        "detector S3FD, which the published pipeline takes.",
     ),
     Metric("sync_distance", "Sync distance (LSE-D)", "", "lower", 2, "SyncNet's least distance over the offsets."),
     Metric("sync_offset", "Sync offset", "frames", "zero", 0, "Where it lies; positive: the sound is early."),
+    Metric(
+        "sync_padded",
+        "  windows against padding",
+        "%",
+        "",
+        0,
+        "Of all comparisons of a window of picture with one of sound, how many are with the zeros that the sound is "
+        "padded with: in a short clip they decide the figures above.",
+    ),
 )
 SPOKEN = (
     Metric(
@@ -96,7 +106,8 @@ WARPING = (
         "lower",
         4,
         "The paper's Eq. 11 (Lei et al., 2023): against the frame before and the first one, warped by optical flow, "
-        "over pixels seen in both; mean absolute difference of RGB in [0, 1], mean over frames. The paper's flow "
+        "over pixels seen in both and away from motion boundaries; "
+        "mean absolute difference of RGB in [0, 1], mean over frames. The paper's flow "
         "is PWC-Net's, here it is that of OpenCV's DIS or torchvision's RAFT (--flow): not comparable with the paper's "
         "numbers.",
     ),

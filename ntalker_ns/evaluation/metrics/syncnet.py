@@ -51,6 +51,12 @@ class SyncScore:
     frames: int
     """Windows compared."""
 
+    @property
+    def padded(self) -> float:
+        """Share of the comparisons, over all offsets, whose sound is padding."""
+        padded = 2 * sum(min(offset, self.frames) for offset in range(1, MAX_OFFSET + 1))
+        return padded / (self.frames * (2 * MAX_OFFSET + 1))
+
 
 class SyncNet(nn.Module):
     """Two towers that bring 0.2 s of sound and five pictures of a face into one space, where what belongs together is

@@ -22,6 +22,9 @@ Flow = Callable[[Picture, Picture], Float32[np.ndarray, "h w 2"]]
 
 AGREEMENT, SLACK = 0.01, 0.5
 """Tolerance of the forward-backward check: a fraction of the squared flow, plus px^2 (Sundaram et al., 2010)."""
+BOUNDARY, BOUNDARY_SLACK = 0.01, 0.002
+"""Squared gradient of the flow above which a pixel lies on a motion boundary: a fraction of the squared flow, plus a
+constant (Sundaram et al., 2010; Ruder et al., 2016, whose masks the paper's source takes)."""
 RAFT_MULTIPLE, RAFT_LEAST = 8, 128
 """Sides that RAFT takes are multiples of 8 and no smaller than 128 px."""
 
@@ -111,7 +114,8 @@ def warp(picture: Float32[np.ndarray, "h w c"], flow: Float32[np.ndarray, "h w 2
 
 
 def visible_in_both(there: Float32[np.ndarray, "h w 2"], back: Float32[np.ndarray, "h w 2"]) -> Bool[np.ndarray, "h w"]:
-    """Where following the flow there and back returns to where it began, inside the picture (M of Eq. 11).
+    """Where following the flow there and back returns to where it began, inside the picture and away from motion
+    boundaries (M of Eq. 11).
 
     Args:
         there: flow from the frame to the other, px.
@@ -124,7 +128,17 @@ def visible_in_both(there: Float32[np.ndarray, "h w 2"], back: Float32[np.ndarra
     returned = warp(back, there)
     missed = np.square(there + returned).sum(axis=-1)
     lengths = np.square(there).sum(axis=-1) + np.square(returned).sum(axis=-1)
-    return inside & (missed < AGREEMENT * lengths + SLACK)
+    return inside & (missed < AGREEMENT * lengths + SLACK) & ~motion_boundaries(there)
+
+
+def motion_boundaries(flow: Float32[np.ndarray, "h w 2"]) -> Bool[np.ndarray, "h w"]:
+    """Where neighbouring pixels move differently: there, flows are wrong.
+
+    Args:
+        flow: px.
+    """
+    gradient = sum(np.square(one) for one in (*np.gradient(flow[..., 0]), *np.gradient(flow[..., 1])))
+    return gradient > BOUNDARY * np.square(flow).sum(axis=-1) + BOUNDARY_SLACK
 
 
 def optical_flow(name: FlowName) -> Flow:

@@ -17,6 +17,7 @@ from ntalker_ns.evaluation.metrics.warping import optical_flow
 from ntalker_ns.evaluation.metrics.weights import Unavailable
 from ntalker_ns.evaluation.report import figures
 from ntalker_ns.evaluation.report.charts import line_chart
+from ntalker_ns.media.output_paths import partial_path
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -119,7 +120,7 @@ def write_report(folder: Path, evaluation: Evaluation) -> None:
 def write_text(path: Path, text: str) -> None:
     """Writes a text file in one piece."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial = partial_path(path)
     try:
         partial.write_text(text, "utf8")
         os.replace(partial, path)

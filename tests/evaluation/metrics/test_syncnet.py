@@ -11,6 +11,7 @@ from ntalker_ns.evaluation.metrics.syncnet import (
     FACE_SIZE,
     MAX_OFFSET,
     SyncNet,
+    SyncScore,
     crop_face,
     embeddings,
     face_boxes,
@@ -184,3 +185,11 @@ def test_boxes_are_medians_over_time_and_bridge_gaps():
 def test_too_short_a_clip_is_unavailable(network: SyncNet):
     with pytest.raises(Unavailable, match="more than 5 frames"):
         sync_score(network, [np.zeros((9, 9, 3), np.uint8)] * 9, np.zeros((9, 478, 2)), np.zeros(5 * 640))
+
+
+@pytest.mark.parametrize(("frames", "padded"), [(1, 30 / 31), (15, 240 / 465), (1000, 240 / 31000)])
+def test_comparisons_with_padding_are_counted(frames: int, padded: float):
+    """One by one: window i of the picture meets sound i + offset, which is padding outside of the clip."""
+    offsets = range(-15, 16)
+    counted = sum(not 0 <= i + offset < frames for offset in offsets for i in range(frames)) / (31 * frames)
+    assert SyncScore(1.0, 1.0, 0, frames).padded == pytest.approx(counted) == pytest.approx(padded)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from ntalker_ns.evaluation.metrics.warping import (
+    motion_boundaries,
     optical_flow,
     pair_error,
     torch_flow,
@@ -104,7 +105,8 @@ def test_only_visible_pixels_count():
         return values
 
     error = pair_error(frame, other, flow)
-    assert not error.visible[:, :10].any() and error.visible[:, 10:].all()
+    # The edge of the motion does not count either.
+    assert not error.visible[:, :11].any() and error.visible[:, 11:].all()
     assert error.mean == 0.0
 
 
@@ -156,3 +158,15 @@ def test_raft_without_weights_is_unavailable_by_name(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("ntalker_ns.evaluation.metrics.weights.answers", lambda address: False)
     with pytest.raises(Unavailable, match="RAFT"):
         optical_flow("raft")
+
+
+def test_motion_boundaries_do_not_count():
+    """A square that moves before a still background: flows beside its edge are wrong in either direction."""
+    there = np.zeros((SIZE, SIZE, 2), np.float32)
+    there[30:60, 30:60, 0] = 4.0
+    boundary = motion_boundaries(there)
+    assert boundary[30:60, [29, 30, 59, 60]].all() and boundary[[29, 30, 59, 60], 30:60].all()
+    assert not boundary[32:58, 32:58].any() and not boundary[:28].any()
+    still = np.zeros_like(there)
+    assert not visible_in_both(there, still)[30:60, 29].any()
+    assert visible_in_both(still, still).all()
