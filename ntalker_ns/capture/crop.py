@@ -11,6 +11,7 @@ from jaxtyping import Float, UInt8
 
 from ntalker_ns.console import quiet_native_logs
 from ntalker_ns.errors import NTalkerError
+from ntalker_ns.media.video_reader import placement
 
 SURVEY_STRIDE = 8
 """Every how many frames the survey looks for faces: a third of a second, in which nobody leaves the picture."""
@@ -45,16 +46,22 @@ class Crop:
 
 @dataclass(frozen=True)
 class Survey:
-    """Where faces are in the sampled source frames."""
+    """Where faces are in the sampled source frames, all brought to the largest size that the clip has."""
 
     width: int
     height: int
+    sizes: int
+    """Different sizes of the pictures: calls change them."""
     frame_count: int
     """Frames of the clip at the steady rate."""
     samples: list[int]
     """Indices of the frames looked at."""
     boxes: list[Float[np.ndarray, "_ 4"]]
     """Per sample: x0, y0, x1, y1 in source px, largest face first."""
+
+    def largest_face(self) -> float:
+        """Height of the largest face in px; 0 where there is none."""
+        return max((float((boxes[:, 3] - boxes[:, 1]).max()) for boxes in self.boxes if len(boxes)), default=0.0)
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,8 @@ class Person:
     """Whether another face is in the crop."""
     together: int
     """Faces of comparable size seen at once."""
+    face: float
+    """Height of the face in the clip's own pixels, brows to chin."""
 
     @classmethod
     def of(cls, survey: Survey, size: int) -> "Person":
@@ -82,30 +91,58 @@ class Person:
         """
         track, together = follow_largest(survey)
         crop = choose_crop(track, survey.width, survey.height, size)
-        return cls(crop, expected_centres(survey, track, crop), is_crowded(survey, track, crop), together)
+        centres, crowded = expected_centres(survey, track, crop), is_crowded(survey, track, crop)
+        return cls(crop, centres, crowded, together, float(np.nanmedian(track[:, 3] - track[:, 1])))
 
 
-def survey_faces(frames: Iterable[UInt8[np.ndarray, "h w 3"]]) -> Survey:
-    """Finds faces, however small, in every `SURVEY_STRIDE`-th frame.
+def survey_faces(frames: Iterable[UInt8[np.ndarray, "h w 3"]], parts: int = 1) -> Survey:
+    """Finds faces in every `SURVEY_STRIDE`-th frame.
 
     Args:
-        frames: the clip's frames in source size.
+        frames: the clip's frames in the sizes that they are stored in.
+        parts: how many times smaller than the picture's shorter side the squares are in which faces are looked for: the
+            detector finds none that are smaller than about a tenth of what it is shown. 1: in the whole picture.
 
     Returns:
         Boxes per sampled frame, and the number of frames.
     """
     from mediapipe.python.solutions import face_detection
 
-    width, height, count, samples, boxes = 0, 0, 0, [], []
+    count, samples, boxes, sizes, own = 0, [], [], set(), []
     with quiet_native_logs():
         detector = face_detection.FaceDetection(model_selection=1, min_detection_confidence=0.5)
     with detector:
         for index, frame in enumerate(frames):
-            (height, width), count = frame.shape[:2], index + 1
+            count, size = index + 1, (frame.shape[1], frame.shape[0])
+            sizes.add(size)
             if index % SURVEY_STRIDE == 0:
                 samples.append(index)
-                boxes.append(_face_boxes(detector, frame))
-    return Survey(width, height, count, samples, boxes)
+                boxes.append(_face_boxes(detector, frame) if parts == 1 else _small_faces(detector, frame, parts))
+                own.append(size)
+    largest = max(sizes, key=lambda size: size[0] * size[1], default=(0, 0))
+    placed = [_placed(each, size, largest) for each, size in zip(boxes, own, strict=True)]
+    return Survey(largest[0], largest[1], len(sizes), count, samples, placed)
+
+
+def _small_faces(detector: Any, frame: UInt8[np.ndarray, "h w 3"], parts: int) -> Float[np.ndarray, "faces 4"]:
+    """Boxes of the faces in overlapping squares of a picture, largest first, each face once."""
+    side = min(frame.shape[:2]) // parts
+    rows, columns = (np.unique(np.r_[0 : length - side : side // 2, length - side]) for length in frame.shape[:2])
+    found: list[np.ndarray] = []
+    for y, x in itertools.product(rows, columns):
+        square = np.ascontiguousarray(frame[y : y + side, x : x + side])
+        found += list(_face_boxes(detector, square) + np.array([x, y, x, y]))
+    kept: list[np.ndarray] = []
+    for box in sorted(found, key=_area, reverse=True):
+        if all(np.linalg.norm(0.5 * (box[:2] + box[2:] - one[:2] - one[2:])) > one[2] - one[0] for one in kept):
+            kept.append(box)
+    return np.array(kept).reshape(-1, 4)
+
+
+def _placed(boxes: Float[np.ndarray, "faces 4"], own: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+    """Boxes in a picture that `fitted` brings to another size."""
+    scale, x, y = placement(own, size)
+    return boxes * scale + np.array([x, y, x, y])
 
 
 def _face_boxes(detector: Any, frame: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "faces 4"]:

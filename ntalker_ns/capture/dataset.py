@@ -1,10 +1,10 @@
 """Writes a data set folder whole or not at all."""
 
+import errno
 import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -15,8 +15,12 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from ntalker_ns.errors import NTalkerError
+from ntalker_ns.media.output_paths import check_room, full_disk, partial_path
 
 JPEG_QUALITY = 95
+BYTES_PER_PIXEL, BYTES_PER_FRAME = 0.25, 82_000
+"""What is stored while a data set is made: a frame's picture and labels; its matte (64 KiB, for a while), landmarks and
+features."""
 FORMAT, FORMAT_VERSION = "ntalker", 1
 TRANSFORMS_FILE = "transforms.json"
 FOLDERS = ("images", "masks", "audio_features")
@@ -44,8 +48,8 @@ class DatasetWriter:
         _check_replaceable(self.output)
         try:
             self.output.parent.mkdir(parents=True, exist_ok=True)
-            self.folder = Path(tempfile.mkdtemp(prefix=f".{self.output.name}.partial-", dir=self.output.parent))
-            self.folder.chmod(0o755)
+            self.folder = partial_path(self.output)
+            self.folder.mkdir()
             for name in FOLDERS:
                 (self.folder / name).mkdir()
         except OSError as error:
@@ -58,6 +62,8 @@ class DatasetWriter:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise full_disk(self.output, "--output-dir") from error
             if kind is None:
                 self._commit()
         except OSError as failure:
@@ -66,6 +72,18 @@ class DatasetWriter:
             ) from failure
         finally:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+    def check_room(self, frames: int, size: int) -> None:
+        """Makes sure that the data set fits on the disk, before the long work.
+
+        Args:
+            frames: their number.
+            size: side in px.
+
+        Raises:
+            NTalkerError: it does not.
+        """
+        check_room(self.output.parent, round(frames * (BYTES_PER_PIXEL * size**2 + BYTES_PER_FRAME)), "--output-dir")
 
     def write_image(self, index: int, image: UInt8[np.ndarray, "s s 3"]) -> None:
         """Stores a frame (RGB) as images/INDEX.jpg."""
@@ -106,7 +124,7 @@ class DatasetWriter:
         (self.folder / TRANSFORMS_FILE).write_text(text + "\n")
 
     def _commit(self) -> None:
-        old = self.folder.with_name(self.folder.name + ".old")
+        old = partial_path(self.output.with_name(f"{self.output.name}-replaced"))
         if self.output.exists():
             os.replace(self.output, old)
         try:
@@ -169,5 +187,7 @@ def _is_our_format(path: Path) -> bool:
 
 
 def _write(path: Path, image: np.ndarray, flags: list[int] | None = None) -> None:
-    if not cv2.imwrite(str(path), image, flags or []):
-        raise NTalkerError(f"{path.name} could not be written to {path.parent}; is the disk full?")
+    # OpenCV's own writing says of a full disk no more than that it failed, and not always that.
+    done, coded = cv2.imencode(path.suffix, image, flags or [])
+    assert done
+    path.write_bytes(coded.tobytes())

@@ -1,5 +1,6 @@
 """What one pass over the cropped frames observes: the person's landmarks and mattes."""
 
+import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,7 +17,7 @@ from ntalker_ns.capture.landmarks import FaceMesh
 from ntalker_ns.capture.matte import RESOLUTION, PersonMatte, smooth_in_time
 from ntalker_ns.console import track as progress
 from ntalker_ns.face.mesh_indices import NUM_POINTS
-from ntalker_ns.media.video_reader import read_frames
+from ntalker_ns.media.video_reader import VideoInfo, read_frames
 
 AHEAD = 8
 """Frames in flight between reading and the slower of the two networks."""
@@ -56,18 +57,21 @@ def matte_file(folder: Path, frames: int) -> Iterator[UInt8[np.ndarray, "n 256 2
     path = folder / "mattes.npy"
     shape = (frames, RESOLUTION, RESOLUTION)
     try:
+        with path.open("wb") as file:
+            # Writing to a mapped file for which the disk has no room ends the program.
+            os.posix_fallocate(file.fileno(), 0, frames * RESOLUTION**2)
         yield np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     finally:
         path.unlink(missing_ok=True)
 
 
 def observe_frames(
-    clip: Path, writer: DatasetWriter, person: Person, mattes: UInt8[np.ndarray, "n 256 256"]
+    clip: VideoInfo, writer: DatasetWriter, person: Person, mattes: UInt8[np.ndarray, "n 256 256"]
 ) -> Observations:
     """One pass over the frames: stores them, finds landmarks and mattes. The two networks run side by side.
 
     Args:
-        clip: the video.
+        clip: the video; its frames are brought to the size it names.
         writer: stores the cropped frames.
         person: the crop, and where in it the face is expected.
         mattes: filled with the mattes.
@@ -90,7 +94,8 @@ def observe_frames(
         ThreadPoolExecutor(1) as mesh_thread,
         ThreadPoolExecutor(1) as matte_thread,
     ):
-        for index, frame in enumerate(progress(read_frames(clip), "Landmarks and mattes", len(mattes))):
+        frames = read_frames(clip.path, size=(clip.width, clip.height))
+        for index, frame in enumerate(progress(frames, "Landmarks and mattes", len(mattes))):
             image = person.crop(frame)
             points = mesh_thread.submit(mesh, image, person.centres[index])
             matte = matte_thread.submit(matting, image)

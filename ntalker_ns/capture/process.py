@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from ntalker_ns.capture import tracking
-from ntalker_ns.capture.crop import Crop, Person, survey_faces
+from ntalker_ns.capture.crop import Crop, Person, Survey, survey_faces
 from ntalker_ns.capture.dataset import DatasetWriter, check_outside, image_name
 from ntalker_ns.capture.dense import refine_poses
 from ntalker_ns.capture.face_parsing import FaceParser
@@ -30,10 +30,15 @@ from ntalker_ns.data.head_removal import HEAD
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.face.mesh_indices import FACE_OVAL, OUTER_LIPS
 from ntalker_ns.media.frame_indices import evenly_spaced
-from ntalker_ns.media.video_reader import FPS, VideoInfo, probe_video, read_frames
+from ntalker_ns.media.video_reader import FPS, VideoInfo, probe_video, read_stored_sizes
 
 SHORTEST = 2.0
 """Seconds that a clip must last."""
+SMALL_SHARE, SMALL_PARTS = 0.15, 3
+"""Where the whole picture shows no face or only smaller ones, in shares of its shorter side, which are missed or
+misplaced, it is searched in squares this many times smaller."""
+SMALL_FACE = 100
+"""Height of a face in px below which a note says that the head will be blurred."""
 PLATE_FRAMES = 48
 """Frames that the plate, the colour model and the head's size are taken from."""
 
@@ -49,6 +54,8 @@ class ProcessOptions:
 
     size: int = 512
     """Side of the stored frames in px."""
+    audio_track: int | None = None
+    """Which of the clip's sound tracks to use, from 1; None: the default one, or the first that is not silent."""
     features: str = "whisper"
     """Audio features: an extractor's name or a .npy file."""
     feature_model: str | None = None
@@ -118,16 +125,19 @@ def _process(clip: Path, output: Path, options: ProcessOptions) -> Report:
     check_outside(output, [clip, Path(options.features), *models])
     seconds: dict[str, float] = {}
     with _timed(seconds, "features"):
-        sound = read_sound(clip, options.features, options.feature_model)
+        sound = read_sound(clip, options.features, options.feature_model, options.audio_track)
     parser = None if options.parsing_model is None else FaceParser(options.parsing_model)
     with DatasetWriter(output) as writer:
         with _timed(seconds, "survey"):
-            person = _find_person(info, options.size)
+            survey = _survey(info)
+            info = replace(info, width=survey.width, height=survey.height)
+            person = Person.of(survey, options.size)
         frames = len(person.centres)
-        notes = [*_notes_of_faces(person), *sound.fit(frames)]
+        writer.check_room(frames, options.size)
+        notes = [*_notes_of_picture(info, survey, person), *sound.fit(frames)]
         with matte_file(writer.folder, frames) as mattes:
             with _timed(seconds, "landmarks and mattes"):
-                seen = observe_frames(clip, writer, person, mattes)
+                seen = observe_frames(info, writer, person, mattes)
             with _timed(seconds, "tracking"):
                 bridged = check_gaps(np.isfinite(seen.landmarks).all(axis=(1, 2)), str(info.path))
                 track, figures = _track(writer, seen, person.crop, info)
@@ -159,19 +169,19 @@ def _check_clip(info: VideoInfo, options: ProcessOptions) -> None:
         raise NTalkerError(f"--size {options.size} is not possible; give an even number of pixels from 64 to 2048.")
     if not info.has_audio:
         raise NTalkerError(f"{info.path} has no audio track; give a clip with the speaker's voice.")
-    if info.frames < SHORTEST * FPS:
-        raise NTalkerError(
-            f"{info.path} lasts {info.frames / FPS:.1f} s; give a clip of at least {SHORTEST:.0f} s (better: minutes)."
-        )
 
 
-def _find_person(info: VideoInfo, size: int) -> Person:
-    survey = survey_faces(progress(read_frames(info.path), "Looking for the face", info.frames))
+def _survey(info: VideoInfo) -> Survey:
+    survey = survey_faces(progress(read_stored_sizes(info.path), "Looking for the face", info.frames))
+    if survey.largest_face() < SMALL_SHARE * min(survey.width, survey.height):
+        looked = progress(read_stored_sizes(info.path), "Looking for small ones", survey.frame_count)
+        survey = survey_faces(looked, parts=SMALL_PARTS)
     if survey.frame_count < SHORTEST * FPS:
         raise NTalkerError(
-            f"{info.path} holds {survey.frame_count / FPS:.1f} s of picture; give a clip of at least {SHORTEST:.0f} s."
+            f"{info.path} holds {survey.frame_count / FPS:.1f} s of picture; give a clip of at least {SHORTEST:.0f} s "
+            "(better: minutes)."
         )
-    return Person.of(survey, size)
+    return survey
 
 
 def _track(writer: DatasetWriter, seen: Observations, crop: Crop, info: VideoInfo) -> tuple[Track, dict[str, float]]:
@@ -196,10 +206,24 @@ def _track(writer: DatasetWriter, seen: Observations, crop: Crop, info: VideoInf
     }
 
 
-def _notes_of_faces(person: Person) -> list[str]:
-    if person.together < 2:
-        return []
-    return [f"{person.together} faces are in the picture: the larger one is taken."]
+def _notes_of_picture(info: VideoInfo, survey: Survey, person: Person) -> list[str]:
+    notes = []
+    if person.together > 1:
+        notes.append(f"{person.together} faces are in the picture: the larger one is taken.")
+    if person.face < SMALL_FACE:
+        x, y = person.crop.x0 + person.crop.side // 2, person.crop.y0 + person.crop.side // 2
+        notes.append(
+            f"The face, at ({x}, {y}), is only {person.face:.0f} px high: it is cut out and enlarged, and the head "
+            "will be blurred. Film head and shoulders."
+        )
+    if info.interlaced:
+        notes.append("The pictures are interlaced: their fields are made whole, at half the height's detail.")
+    if survey.sizes > 1:
+        notes.append(
+            f"The picture has {survey.sizes} sizes: all frames are brought to {survey.width} x {survey.height} px, and "
+            "those that were smaller are blurred."
+        )
+    return notes
 
 
 def _notes_of_track(bridged: list[tuple[int, int]], track: Track, seen: Observations, crop: Crop) -> list[str]:

@@ -10,7 +10,8 @@ from ntalker_ns.audio import features as audio
 from ntalker_ns.audio.clock import FPS, SAMPLE_RATE
 from ntalker_ns.audio.mel import QUIETEST, speech_level
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.media.sound import read_audio, write_wav
+from ntalker_ns.media.sound import Sound, write_wav
+from ntalker_ns.media.sound import read_sound as decode_sound
 from ntalker_ns.speech.offset import SyncCurve, shifted, sync_curve
 
 MISSING = 0.1
@@ -29,6 +30,10 @@ class ClipSound:
     """Mono, 16 kHz."""
     source: audio.AudioFeatureExtractor | Path
     """An extractor, or a feature file of one's own."""
+    track: int = 1
+    """Of the clip's sound tracks, from 1."""
+    tracks: int = 1
+    """How many it has."""
 
     def fit(self, frames: int) -> list[str]:
         """Compares sound and features with the picture.
@@ -44,10 +49,19 @@ class ClipSound:
         """
         if isinstance(self.source, Path):
             audio.load_features(self.source, frames)
+        notes = []
+        if self.tracks > 1:
+            notes.append(
+                f"{self.clip.name} has {self.tracks} sound tracks: track {self.track} is used; --audio-track chooses "
+                "another."
+            )
         missing = frames / FPS - len(self.waveform) / SAMPLE_RATE
         if missing <= MISSING:
-            return []
-        return [f"The sound of {self.clip.name} ends {missing:.1f} s before the picture: the rest is taken as silence."]
+            return notes
+        return [
+            *notes,
+            f"The sound of {self.clip.name} ends {missing:.1f} s before the picture: the rest is taken as silence.",
+        ]
 
     def compare(self, openings: Float[np.ndarray, " frames"]) -> SyncCurve:
         """By how much sound and picture are out of step.
@@ -98,16 +112,17 @@ class ClipSound:
         return info.extractor
 
 
-def read_sound(clip: Path, features: str, model: str | None) -> ClipSound:
+def read_sound(clip: Path, features: str, model: str | None, track: int | None = None) -> ClipSound:
     """Reads a clip's sound and prepares its feature extractor.
 
     Args:
         clip: the video.
         features: an extractor's name or a .npy file.
         model: hub id or folder of the extractor's weights; None takes the usual ones.
+        track: of the clip's sound tracks, from 1; None: see `ntalker_ns.media.sound.read_sound`.
 
     Raises:
-        NTalkerError: the clip has no sound or is silent, or there are no such features or weights.
+        NTalkerError: the clip has no sound or no such track or is silent, or there are no such features or weights.
     """
     own = Path(features)
     if model is not None and (own.suffix == ".npy" or features in ("mel", "whisper")):
@@ -116,8 +131,13 @@ def read_sound(clip: Path, features: str, model: str | None) -> ClipSound:
         )
     if own.suffix == ".npy":
         audio.load_features(own)
-        return ClipSound(clip, read_audio(clip), own)
-    waveform = read_audio(clip)
+        return _clip_sound(clip, decode_sound(clip, track), own)
+    sound = decode_sound(clip, track)
+    waveform = sound.waveform()
     if speech_level(waveform) <= QUIETEST:
         raise NTalkerError(f"{clip} is silent throughout; give a clip with the speaker's voice.")
-    return ClipSound(clip, waveform, audio.create_extractor(features, model))
+    return _clip_sound(clip, sound, audio.create_extractor(features, model))
+
+
+def _clip_sound(clip: Path, sound: Sound, source: audio.AudioFeatureExtractor | Path) -> ClipSound:
+    return ClipSound(clip, sound.waveform(), source, sound.track, sound.tracks)

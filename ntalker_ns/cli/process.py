@@ -27,6 +27,9 @@ class Process:
     """Folder to write the data set to; a data set already there is replaced once the new one is complete."""
     size: int = 512
     """Side of the stored frames in pixels."""
+    audio_track: int | None = None
+    """Which of the clip's sound tracks to use, from 1 (screen recordings have several). By default the one that the
+    file marks as default or, if that is silent, the first that is not."""
     features: str = "whisper"
     """Audio features: 'whisper' (comes with the package; its lips follow any voice), 'mel' (log-mel energies),
     'wav2vec2' or 'hubert' (transformers), or a .npy file of your own of shape (frames, 16, channels)."""
@@ -44,6 +47,7 @@ class Process:
 
         options = ProcessOptions(
             size=self.size,
+            audio_track=self.audio_track,
             features=self.features,
             feature_model=self.feature_model,
             parsing_model=self.parsing_model,

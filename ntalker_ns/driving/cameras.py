@@ -83,6 +83,11 @@ def path_shot(path: Path, sequence: DrivingSequence, size: int | None = None) ->
     sides = torch.cat([cameras.width, cameras.height])
     if sides.min() < 1 or not 0.0 < fps < float("inf"):
         raise NTalkerError(f"'{path}' needs a render_width, a render_height and an fps above 0: save the path again.")
+    if cameras.times is not None and not bool(torch.isfinite(cameras.times).all()):
+        bad = int((~torch.isfinite(cameras.times.flatten())).nonzero()[0])
+        raise NTalkerError(f"'{path}' has a render_time that is no number, at camera {bad}: save the path again.")
+    if not bool(torch.isfinite(torch.cat([cameras.camera_to_worlds.flatten(), cameras.fx.flatten()])).all()):
+        raise NTalkerError(f"'{path}' has a pose or a field of view that is no number: save the path again.")
     if size is not None:
         cameras.rescale_output_resolution(size / int(sides.max()))
     if cameras.times is None:

@@ -22,6 +22,7 @@ from ntalker_ns.data.images import read_picture
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.face.rig import Rig
 from ntalker_ns.media.frame_indices import longest_run
+from ntalker_ns.media.output_paths import partial_path
 
 FORMAT_VERSION = 3
 ARRAYS_FILE = "sequence.npz"
@@ -325,10 +326,10 @@ def write_folder(folder: Path, sequence: DrivingSequence, write_pictures: Callab
     Returns:
         The sequence, with its pictures in `folder`.
     """
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = partial_path(folder)
     try:
-        temporary.mkdir(parents=True)
+        temporary.mkdir()
         write_pictures(temporary)
         sequence.save(temporary)
         shutil.rmtree(folder, ignore_errors=True)

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from ntalker_ns.errors import NTalkerError
+from ntalker_ns.media.output_paths import partial_path
 
 _GAP = 4
 _TEXT_HEIGHT = 22
@@ -59,7 +60,7 @@ def write_picture(path: Path, picture: UInt8[np.ndarray, "h w 3"]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if not cv2.haveImageWriter(str(path)):
         raise NTalkerError(f"{path} does not end in .png or .jpg: pictures cannot be written in another format.")
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    partial = partial_path(path)
     try:
         cv2.imwrite(str(partial), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
         os.replace(partial, path)

@@ -1,5 +1,8 @@
 """Whether results can be written to the place that a user names: asked before the work, not found out after it."""
 
+import os
+import re
+import shutil
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -36,6 +39,72 @@ def check_file(path: Path, option: str, read: Iterable[Path | None] = ()) -> Non
         raise NTalkerError(f"{option} {path} is a folder; choose another name for the file.")
     if path.exists() and any(other is not None and other.exists() and path.samefile(other) for other in read):
         raise NTalkerError(f"{option} {path} would replace a file that it is made from; choose another {option}.")
+
+
+def partial_path(target: Path) -> Path:
+    """A hidden place beside a file or folder, to write to until it is whole; its ending is the same.
+
+    What processes that were killed left there of the same target is removed.
+
+    Args:
+        target: in a folder that is there.
+    """
+    left_behind = re.compile(rf"\.{re.escape(target.stem)}\.(\d+)\.part{re.escape(target.suffix)}")
+    for name in os.listdir(target.parent):
+        found = left_behind.fullmatch(name)
+        if found and not _runs(int(found[1])):
+            remove(target.with_name(name))
+    return target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
+
+
+def remove(path: Path) -> None:
+    """Removes a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    """Whether another process of this number is running."""
+    if process == os.getpid():
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # Somebody else's.
+        return True
+    return True
+
+
+def full_disk(path: Path, option: str) -> NTalkerError:
+    """The error where a disk became full.
+
+    Args:
+        path: where the results go.
+        option: that names it on the command line.
+    """
+    return NTalkerError(f"The disk of {option} {path} is full: make room, or choose another {option}.")
+
+
+def check_room(folder: Path, wanted: int, option: str) -> None:
+    """Makes sure that a disk has room.
+
+    Args:
+        folder: on it.
+        wanted: bytes.
+        option: that names the folder on the command line.
+
+    Raises:
+        NTalkerError: it has less.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < wanted:
+        raise NTalkerError(
+            f"{option} {folder} has room for {free / 1e6:.0f} MB, and about {wanted / 1e6:.0f} MB are wanted: make "
+            f"room, or choose another {option}."
+        )
 
 
 def _check(path: Path, folder: Path, option: str) -> None:

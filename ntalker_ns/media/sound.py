@@ -3,7 +3,7 @@
 import os
 import wave
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,21 @@ from jaxtyping import Float32
 
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.media.decode import decode, open_media, picture_stream
+from ntalker_ns.media.output_paths import partial_path
+from ntalker_ns.media.timeline import placed_frames
 
 SAMPLE_RATE = 16000
 """Samples per second of every waveform inside the project."""
 
 GAP = 0.04
 """Deviation in seconds of a time stamp from the sound before it up to which the sound is taken as continuous."""
+
+PADDING = 2
+"""Packets at the end of a track that may be padding. Where more is decoded than the file says there is, its length was
+estimated (an mp3 of a varying bit rate, a stream, joined files), and all of it is sound."""
+
+SILENT = 1e-3
+"""Peak of a track, of full scale, up to which it is silent: -60 dB."""
 
 PIECE = 1 << 20
 """Samples that are resampled at a time."""
@@ -33,6 +42,11 @@ class Stretch:
     """Samples per second."""
     samples: Float32[np.ndarray, " samples"]
 
+    @property
+    def end(self) -> float:
+        """Seconds."""
+        return self.start + len(self.samples) / self.rate
+
 
 @dataclass(frozen=True, eq=False)
 class Sound:
@@ -46,6 +60,10 @@ class Sound:
     """When the waveform starts, seconds; what comes earlier is cut."""
     end: float | None = None
     """When the track ends, seconds; None where the file does not state it."""
+    track: int = 1
+    """Which of the file's sound tracks it is, from 1."""
+    tracks: int = 1
+    """How many the file has."""
 
     @classmethod
     def of_waveform(cls, waveform: Float32[np.ndarray, " samples"], sample_rate: int = SAMPLE_RATE) -> "Sound":
@@ -80,7 +98,7 @@ class Sound:
             written += len(piece)
 
 
-def read_sound(path: Path) -> Sound:
+def read_sound(path: Path, track: int | None = None) -> Sound:
     """Decodes the sound of any audio or video file; channels are averaged.
 
     Where the file has a picture too, the sound starts with the first picture: silence fills what is missing, and what
@@ -88,25 +106,57 @@ def read_sound(path: Path) -> Sound:
 
     Args:
         path: a file that FFmpeg can decode.
+        track: which of its sound tracks, from 1; None: the default one or, if that is silent throughout, the first that
+            is not.
 
     Raises:
-        NTalkerError: the file is missing, cannot be decoded, or has no sound in it.
+        NTalkerError: the file is missing, cannot be decoded, or has no sound or no such track.
     """
+    path = Path(path)
+    order, tracks = _track_order(path, track)
+    first = None
+    for number in order:
+        sound = replace(_read_track(path, number), track=number, tracks=tracks)
+        if any(np.abs(stretch.samples).max(initial=0.0) > SILENT for stretch in sound.stretches):
+            return sound
+        first = first or sound
+    assert first is not None
+    return first
+
+
+def _track_order(path: Path, track: int | None) -> tuple[list[int], int]:
+    """The tracks to look at, from 1, and how many there are."""
+    from av.stream import Disposition
+
+    with open_media(path, "audio") as container:
+        streams = container.streams.audio
+        if not streams:
+            raise NTalkerError(f"'{path}' has no audio track; give a file with sound in it.")
+        if track is not None and not 1 <= track <= len(streams):
+            raise NTalkerError(
+                f"'{path}' has {len(streams)} sound tracks: there is no track {track}; check --audio-track."
+            )
+        default = [number for number, one in enumerate(streams, 1) if one.disposition & Disposition.default]
+        everything = list(range(1, len(streams) + 1))
+        return [track] if track is not None else list(dict.fromkeys(default[:1] + everything)), len(streams)
+
+
+def _read_track(path: Path, track: int) -> Sound:
     from av.error import FFmpegError
 
-    path = Path(path)
     picture = _first_picture(path)
     with open_media(path, "audio") as container:
-        if not container.streams.audio:
-            raise NTalkerError(f"'{path}' has no audio track; give a file with sound in it.")
-        stream = container.streams.audio[0]
+        stream = container.streams.audio[track - 1]
         end = None
         if stream.duration and stream.start_time is not None:
             end = float((stream.start_time + stream.duration) * stream.time_base)
+        packet = float(stream.codec_context.frame_size or 0) / (stream.codec_context.sample_rate or SAMPLE_RATE)
         try:
-            stretches = tuple(_stretches(container, stream))
+            stretches = tuple(_stretches(placed_frames(path, container, stream)))
         except FFmpegError as error:
             raise NTalkerError(f"'{path}' cannot be decoded as audio ({error.strerror}).") from error
+    if end is not None and stretches and stretches[-1].end > end + PADDING * packet:
+        end = None
     if not any(stretch.samples.size for stretch in stretches):
         raise NTalkerError(f"The audio track of '{path}' is empty, or nothing of it can be decoded.")
     if not all(np.isfinite(stretch.samples).all() for stretch in stretches):
@@ -131,13 +181,13 @@ def _first_picture(path: Path) -> float | None:
         return frame.time if frame is not None else None
 
 
-def _stretches(container: Any, stream: Any) -> Iterator[Stretch]:
-    """Decodes continuous stretches of sound."""
+def _stretches(frames: Iterator[tuple[float | None, Any]]) -> Iterator[Stretch]:
+    """Continuous stretches of sound, of frames and their times."""
     converter, key, start, count, parts = None, None, 0.0, 0, []
-    for frame in decode(container, stream):
+    for placed, frame in frames:
         # Counted from the start of the stretch: from packet to packet, a recorder's clock drifts by too little to see.
         expected = start + count / frame.sample_rate
-        time = frame.time if frame.time is not None else expected
+        time = placed if placed is not None else expected
         if converter is None or abs(time - expected) > GAP or key != _sound_format(frame):
             if converter is not None and key is not None:
                 yield Stretch(start, key[2], _joined([*parts, *_mono(converter.resample(None))]))
@@ -197,7 +247,7 @@ def write_wav(path: Path, waveform: Float32[np.ndarray, " samples"], sample_rate
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     pcm = np.round(np.clip(waveform, -1.0, 1.0) * 32767.0).astype("<i2")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial = partial_path(path)
     try:
         with partial.open("wb") as file, wave.open(file, "wb") as wav:
             wav.setnchannels(1)

@@ -11,6 +11,8 @@ from jaxtyping import UInt8
 
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.media.decode import decode, open_media, picture_stream
+from ntalker_ns.media.interlaced import progressive
+from ntalker_ns.media.timeline import placed_frames
 
 FPS = 25
 """Frame rate of every data set, in Hz: the rate that audio features are windowed at."""
@@ -37,6 +39,8 @@ class VideoInfo:
     frames: int
     """Expected number of frames at `FPS`; the exact one is known after decoding."""
     has_audio: bool
+    interlaced: bool = False
+    """Whether its pictures are two fields each."""
 
 
 def probe_video(path: Path) -> VideoInfo:
@@ -67,22 +71,28 @@ def probe_video(path: Path) -> VideoInfo:
             fps=fps,
             frames=max(1, round(_duration(container, stream, fps, first) * FPS)),
             has_audio=len(container.streams.audio) > 0,
+            interlaced=bool(first.interlaced_frame),
         )
 
 
-def read_frames(path: Path, fps: float = FPS) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+def read_frames(
+    path: Path, fps: float = FPS, size: tuple[int, int] | None = None
+) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     """Decodes a clip once, from start to end, resampled in time to a constant rate.
 
     Output frame i is the source frame nearest to i / fps seconds after the first one, so variable frame rates
     keep their timing and the picture does not drift against the sound. Damaged frames are left out; their neighbours
-    are repeated instead.
+    are repeated instead. Of joined pieces whose time stamps begin anew, one follows the other.
 
     The frames look as in a video player: rotated and mirrored by the file's display matrix, stretched to square
-    pixels, and in sRGB. High dynamic range (HLG, PQ) is clipped at its reference white.
+    pixels, and in sRGB. High dynamic range (HLG, PQ) is clipped at its reference white; interlaced pictures are
+    deinterlaced.
 
     Args:
         path: the video file.
         fps: output rate in Hz.
+        size: width and height of the frames in px; None: of the first. Calls change the size of their picture: the
+            others are scaled, centred, with black borders where their shape differs.
 
     Yields:
         RGB frames, upright, of square pixels.
@@ -90,14 +100,48 @@ def read_frames(path: Path, fps: float = FPS) -> Iterator[UInt8[np.ndarray, "h w
     Raises:
         NTalkerError: the file is missing, is no video, or cannot be read to its end.
     """
+    for picture in read_stored_sizes(path, fps):
+        if size is None:
+            size = picture.shape[1], picture.shape[0]
+        yield fitted(picture, size)
+
+
+def read_stored_sizes(path: Path, fps: float = FPS) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    """As `read_frames`, but each frame in the size that it has in the file."""
     from av.video.reformatter import VideoReformatter
 
     # One for all frames: `frame.reformat` would compute colour tables for every frame.
     reformatter = VideoReformatter()
     with open_media(path, "video") as container:
         stream = _picture_stream(container, path)
-        for frame in _resample(decode(container, stream), fps):
+        for frame in _resample(progressive(placed_frames(path, container, stream)), fps):
             yield _upright(_srgb(frame, stream, reformatter), _display_matrix(frame))
+
+
+def fitted(picture: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "rows columns 3"]:
+    """A picture scaled to fit into a size, centred on black; the same picture where it has that size.
+
+    Args:
+        picture: RGB.
+        size: width and height in px.
+    """
+    import cv2
+
+    height, width = picture.shape[:2]
+    if (width, height) == size:
+        return picture
+    scale, x, y = placement((width, height), size)
+    inner = min(max(round(width * scale), 1), size[0]), min(max(round(height * scale), 1), size[1])
+    canvas = np.zeros((size[1], size[0], 3), np.uint8)
+    scaled = cv2.resize(picture, inner, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    canvas[round(y) : round(y) + inner[1], round(x) : round(x) + inner[0]] = scaled
+    return canvas
+
+
+def placement(own: tuple[int, int], size: tuple[int, int]) -> tuple[float, float, float]:
+    """How `fitted` places a picture of one size in another: scale, and x and y of its corner in px."""
+    scale = min(size[0] / own[0], size[1] / own[1])
+    return scale, 0.5 * (size[0] - round(own[0] * scale)), 0.5 * (size[1] - round(own[1] * scale))
 
 
 def _picture_stream(container: Any, path: Path) -> Any:
@@ -128,18 +172,18 @@ def _duration(container: Any, stream: Any, fps: float, first: Any) -> float:
     return max(stamps, default=0.0) - (first.time or 0.0) + 1.0 / fps
 
 
-def _resample(frames: Iterator[Any], fps: float) -> Iterator[Any]:
+def _resample(frames: Iterator[tuple[float | None, Any]], fps: float) -> Iterator[Any]:
     """Picks, for each output time, the nearest frame in time; frames without a time stamp follow at `fps`."""
     start: float | None = None
     previous: tuple[float, Any] | None = None
     step = 1.0 / fps
     index = 0
-    for frame in frames:
-        if frame.time is None:
+    for time, frame in frames:
+        if time is None:
             now = previous[0] + step if previous else 0.0
         else:
-            start = frame.time if start is None else start
-            now = frame.time - start
+            start = time if start is None else start
+            now = time - start
         if previous is not None:
             step = max(now - previous[0], 1e-3)
             middle = 0.5 * (previous[0] + now)

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.media.output_paths import check_file, check_folder
+from ntalker_ns.media.output_paths import check_file, check_folder, partial_path
 from ntalker_ns.media.sound import Sound, write_wav
 
 SOUND_RATE = 48000
@@ -127,7 +127,7 @@ def write_pictures(
 
     waveform = None if sound is None else sound.waveform(SOUND_RATE)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    partial = partial_path(folder)
     count = 0
     try:
         partial.mkdir()
@@ -183,7 +183,7 @@ def write_video(
     form = FORMATS[path.suffix.lower()]
     waveform = None if sound is None else sound.waveform(SOUND_RATE)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    partial = partial_path(path)
     options = {"movflags": "+faststart"} if form.container == "mp4" else {}
     try:
         with av.open(str(partial), "w", format=form.container, options=options) as container:

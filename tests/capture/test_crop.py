@@ -1,18 +1,32 @@
 """One crop for the whole clip."""
 
+import itertools
+
+import cv2
 import numpy as np
 import pytest
+from conftest import DemoClip
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ntalker_ns.capture.crop import Crop, Survey, choose_crop, expected_centres, follow_largest, is_crowded
+from ntalker_ns.capture.crop import (
+    Crop,
+    Person,
+    Survey,
+    choose_crop,
+    expected_centres,
+    follow_largest,
+    is_crowded,
+    survey_faces,
+)
 from ntalker_ns.errors import NTalkerError
+from ntalker_ns.media.video_reader import read_frames
 
 
 def survey(boxes: list[list[list[float]]]) -> Survey:
     """A survey of faces given per sample, largest first."""
     arrays = [np.array(b, float).reshape(-1, 4) for b in boxes]
-    return Survey(1000, 600, 8 * len(boxes), [8 * i for i in range(len(boxes))], arrays)
+    return Survey(1000, 600, 1, 8 * len(boxes), [8 * i for i in range(len(boxes))], arrays)
 
 
 def box(x: float, y: float, side: float) -> list[float]:
@@ -90,3 +104,27 @@ def test_any_other_face_in_the_crop_crowds_it(other: list[float], crowded: bool)
     unseen = np.array([own] * 3 + [[np.nan] * 4] + [own] * 3)
     assert is_crowded(survey([[own]] * 7), unseen, Crop(0, 50, 400, 256))
     assert not is_crowded(survey([[own]] * 7), np.array([own] * 7, float), Crop(0, 50, 400, 256))
+
+
+def test_a_face_far_away_is_found_in_its_place(demo_clip: DemoClip):
+    first = next(read_frames(demo_clip.path))
+    near = Person.of(survey_faces([first]), 128)
+    scale = 75.0 / near.face
+    small = cv2.resize(first, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    room = np.full((1080, 1920, 3), 128, np.uint8)
+    room[850 : 850 + small.shape[0], 1700 : 1700 + small.shape[1]] = small
+    far = Person.of(survey_faces([room], parts=3), 128)
+    assert far.face == pytest.approx(75.0, rel=0.15)
+    centre = far.centres[0] / far.crop.scale + [far.crop.x0, far.crop.y0] - [1700, 850]
+    expected = scale * (near.centres[0] / near.crop.scale + [near.crop.x0, near.crop.y0])
+    np.testing.assert_allclose(centre, expected, atol=8)
+
+
+def test_a_call_that_changes_its_size_is_surveyed_in_the_largest(demo_clip: DemoClip):
+    frames = list(itertools.islice(read_frames(demo_clip.path), 9))
+    alone = survey_faces(frames)
+    half = cv2.resize(frames[0], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    both = survey_faces([half, *frames[1:]])
+    assert (both.sizes, both.width, both.height) == (2, alone.width, alone.height)
+    np.testing.assert_allclose(both.boxes[0], alone.boxes[0], atol=0.05 * alone.width)
+    np.testing.assert_array_equal(both.boxes[1], alone.boxes[1])

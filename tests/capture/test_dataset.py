@@ -1,7 +1,11 @@
 """A data set is written whole or not at all."""
 
+import errno
 import json
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -138,3 +142,29 @@ def test_a_move_that_fails_ends_in_a_sentence_and_leaves_no_copy(tmp_path: Path,
         pass
     assert left_over(tmp_path) == ["anna"]
     assert (tmp_path / "anna" / "transforms.json").is_file()
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    stale, others = (
+        tmp_path / f".anna.{ended.pid}.part",
+        [tmp_path / f".anna.{os.getppid()}.part", tmp_path / ".bob.part"],
+    )
+    for folder in (stale, *others):
+        (folder / "images").mkdir(parents=True)
+    with DatasetWriter(tmp_path / "anna") as writer:
+        assert not stale.exists()
+        writer.write_transforms({"w": 1})
+    assert left_over(tmp_path) == sorted(["anna", *(folder.name for folder in others)])
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=3 << 20))
+    wanted = pytest.raises(NTalkerError, match="has room for 3 MB, and about 74 MB are wanted")
+    with wanted, DatasetWriter(tmp_path / "anna") as writer:
+        writer.check_room(500, 512)
+    with pytest.raises(NTalkerError, match="is full: make room"), DatasetWriter(tmp_path / "anna"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert left_over(tmp_path) == []

@@ -1,5 +1,6 @@
 """A clip's sound and its features."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,11 @@ def test_a_silent_clip_is_refused_unless_its_features_come_from_elsewhere(tmp_pa
             read_sound(tmp_path / f"{name}.wav", "mel", None)
     np.save(tmp_path / "own.npy", np.zeros((50, 16, 4), np.float32))
     read_sound(tmp_path / "zeros.wav", str(tmp_path / "own.npy"), None)
+
+
+def test_which_of_several_tracks_is_used_is_said(clip: Path):
+    sound = replace(read_sound(clip, "mel", None), track=2, tracks=3)
+    assert sound.fit(1) == [f"{clip.name} has 3 sound tracks: track 2 is used; --audio-track chooses another."]
 
 
 def test_sound_that_ends_before_the_picture_is_said(clip: Path):

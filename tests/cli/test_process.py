@@ -106,7 +106,7 @@ def test_a_clip_of_a_second_is_too_short(demo_clip: DemoClip, tmp_path: Path):
     frames = [image for i, image in enumerate(read_frames(demo_clip.path)) if i < 25]
     second = Sound.of_waveform(0.1 * np.sin(np.arange(16000) / 10).astype(np.float32))
     write_video(tmp_path / "short.mp4", iter(frames), 25.0, second)
-    with pytest.raises(NTalkerError, match=r"lasts 1\.0 s"):
+    with pytest.raises(NTalkerError, match=r"holds 1\.0 s of picture"):
         process_clip(tmp_path / "short.mp4", tmp_path / "data")
 
 

@@ -1,6 +1,7 @@
 """`ntalker render`: cameras, the audio clock, and a whole video from a tiny run."""
 
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -127,6 +128,9 @@ def test_a_path_without_times_lasts_as_long_as_the_audio(driving: DrivingSequenc
         np.testing.assert_allclose(shot.cameras.camera_to_worlds[:, 0, 3], along, atol=1e-6)
 
 
+BENT = {"camera_to_world": np.eye(4).flatten().tolist(), "fov": 30.0, "aspect": 1.5}
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -136,6 +140,8 @@ def test_a_path_without_times_lasts_as_long_as_the_audio(driving: DrivingSequenc
         ({"camera_path": []}, r"\(it has no cameras\)"),
         ({"camera_path": [{"fov": 30.0}]}, r"\(it has no 'camera_to_world'\)"),
         ({"camera_path": 5}, r"\(a value in it has the wrong type\)"),
+        ({"camera_path": [BENT | {"render_time": math.nan}]}, "has a render_time that is no number, at camera 0"),
+        ({"camera_path": [BENT | {"fov": math.inf}]}, "a field of view that is no number"),
     ],
 )
 def test_a_path_that_cannot_be_shown_is_said(

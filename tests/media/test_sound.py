@@ -7,10 +7,11 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 from support.paths import MEDIA
 
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.media.sound import read_audio, write_wav
+from ntalker_ns.media.sound import read_audio, read_sound, write_wav
 from ntalker_ns.media.video_reader import read_frames
 
 
@@ -226,3 +227,56 @@ def test_faults_are_one_sentence(tmp_path: Path):
 )
 def test_real_clips_have_their_length(name: str, seconds: float):
     assert len(read_audio(MEDIA / name)) == pytest.approx(seconds * 16000, abs=2)
+
+
+def test_a_length_that_was_estimated_cuts_nothing(tmp_path: Path):
+    """A text-to-speech server's file says nothing of its length, and its rate changes."""
+    noise = np.random.default_rng(0).uniform(-0.9, 0.9, 4 * 16000).astype(np.float32)
+    path = tmp_path / "a.aac"
+    write_encoded(path, np.concatenate([noise, np.zeros_like(noise)]), 16000, "aac")
+    with av.open(str(path)) as container:
+        stream = container.streams.audio[0]
+        assert float(stream.duration * stream.time_base) < 7.5  # type: ignore[operator]
+    assert len(read_audio(path)) == pytest.approx(8 * 16000, abs=3 * 1024)
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.ogg", "libopus"), ("a.mp3", "libmp3lame"), ("a.ts", "aac")])
+def test_joined_pieces_follow_each_other(tmp_path: Path, name: str, codec: str):
+    """Voice messages and answers of a server, joined byte by byte."""
+    pieces = []
+    for i, hertz in enumerate((300.0, 600.0, 900.0)):
+        write_encoded(tmp_path / f"{i}{name}", tone(1.0 + 0.5 * i, 48000, hertz), 48000, codec)
+        pieces.append((tmp_path / f"{i}{name}").read_bytes())
+    (tmp_path / name).write_bytes(b"".join(pieces))
+    sound = read_audio(tmp_path / name)
+    assert len(sound) / 16000 == pytest.approx(4.5, abs=0.2)
+    for start, hertz in ((0.3, 300.0), (1.5, 600.0), (3.2, 900.0)):
+        part = sound[round(start * 16000) :][:8000]
+        assert np.abs(np.fft.rfft(part)).argmax() * 2 == pytest.approx(hertz, abs=4)
+
+
+def write_tracks(path: Path, sounds: list[np.ndarray], default: int) -> None:
+    """A file of several sound tracks, one of them marked as default."""
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("flac", rate=16000, layout="mono") for _ in sounds]
+        for number, stream in enumerate(streams):
+            stream.disposition = Disposition.default if number == default else Disposition(0)
+        for stream, sound in zip(streams, sounds, strict=True):
+            samples = np.ascontiguousarray((sound[None] * 32767).astype(np.int16))
+            frame = av.AudioFrame.from_ndarray(samples, "s16", "mono")
+            frame.sample_rate, frame.pts = 16000, 0
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+
+
+def test_of_several_tracks_the_default_one_that_is_not_silent_is_read(tmp_path: Path):
+    """A screen recording has the computer's sound beside the microphone's."""
+    low, high, silence = tone(1.0, 16000, 300.0), tone(1.0, 16000, 600.0), np.zeros(16000, np.float32)
+    write_tracks(tmp_path / "a.mkv", [low, high], default=1)
+    write_tracks(tmp_path / "b.mkv", [low, silence, high], default=1)
+    assert (read_sound(tmp_path / "a.mkv").track, read_sound(tmp_path / "a.mkv").tracks) == (2, 2)
+    np.testing.assert_allclose(read_audio(tmp_path / "a.mkv"), high, atol=1e-3)
+    np.testing.assert_allclose(read_audio(tmp_path / "b.mkv"), low, atol=1e-3)
+    np.testing.assert_allclose(read_sound(tmp_path / "b.mkv", track=3).waveform(), high, atol=1e-3)
+    with pytest.raises(NTalkerError, match="has 3 sound tracks: there is no track 4"):
+        read_sound(tmp_path / "b.mkv", track=4)

@@ -12,7 +12,8 @@ from av.stream import Disposition
 from PIL import Image
 
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.media.video_reader import probe_video, read_frames
+from ntalker_ns.media.sound import read_audio
+from ntalker_ns.media.video_reader import fitted, placement, probe_video, read_frames, read_stored_sizes
 
 LEVELS = 4
 """Grey levels between consecutive frames: far above the codec's error."""
@@ -251,3 +252,73 @@ def test_a_clip_with_damaged_frames_keeps_the_time_of_the_others(tmp_path: Path)
     got = shown(tmp_path / "damaged.mp4")
     assert 20 <= len(got) <= 40
     assert got[:20] == list(range(20))
+
+
+def write_piece(path: Path, level: int, size: tuple[int, int], frames: int) -> bytes:
+    """The bytes of a transport stream: grey pictures of a level, and as long a tone."""
+    with av.open(str(path), "w") as container:
+        video, audio = container.add_stream("libx264", rate=25), container.add_stream("aac", rate=16000, layout="mono")
+        video.width, video.height, video.pix_fmt = *size, "yuv420p"
+        for _ in range(frames):
+            picture = np.full((size[1], size[0], 3), level, np.uint8)
+            container.mux(video.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        container.mux(video.encode(None))
+        for start in range(0, frames * 640, 1024):
+            samples = (0.2 * np.sin(np.arange(start, start + 1024) * level)).astype(np.float32)
+            frame = av.AudioFrame.from_ndarray(samples[None], "fltp", "mono")
+            frame.sample_rate, frame.pts = 16000, start
+            container.mux(audio.encode(frame))
+        container.mux(audio.encode(None))
+    return path.read_bytes()
+
+
+def test_joined_pieces_follow_each_other_in_one_size(tmp_path: Path):
+    """Time stamps begin anew, and the picture grows, as in a call whose line gets better."""
+    pieces = [(60, (64, 48), 25), (120, (128, 96), 30), (200, (64, 48), 20)]
+    clip = tmp_path / "call.ts"
+    clip.write_bytes(b"".join(write_piece(tmp_path / f"{piece[0]}.ts", *piece) for piece in pieces))
+    assert [frame.shape[:2] for frame in read_stored_sizes(clip)][24:56:30] == [(48, 64), (96, 128)]
+    for size in (None, (128, 96)):
+        frames = list(read_frames(clip, size=size))
+        assert {frame.shape for frame in frames} == {(96, 128, 3) if size else (48, 64, 3)}
+        assert len(frames) == pytest.approx(75, abs=4)
+        levels = np.array([frame.mean() for frame in frames])
+        changes = np.flatnonzero(np.abs(np.diff(levels)) > 20) + 1
+        np.testing.assert_allclose(changes, [25, 55], atol=3)
+        np.testing.assert_allclose(levels[[5, 40, 70]], [60, 120, 200], atol=2)
+    assert len(read_audio(clip)) / 16000 == pytest.approx(len(frames) / 25, abs=0.15)
+
+
+def test_a_picture_of_another_shape_is_centred_on_black():
+    picture = np.full((10, 40, 3), 200, np.uint8)
+    scale, x, y = placement((40, 10), (20, 20))
+    assert (scale, x, y) == (0.5, 0.0, 7.5)
+    rows = fitted(picture, (20, 20)).mean(axis=(1, 2))
+    assert rows.tolist() == [0.0] * 8 + [200.0] * 5 + [0.0] * 7
+    assert fitted(picture, (40, 10)) is picture
+
+
+def test_interlaced_pictures_become_whole(tmp_path: Path):
+    """An edge that moves is a comb where two fields are shown at once."""
+
+    def at(time: int) -> np.ndarray:
+        picture = np.full((48, 96, 3), 60, np.uint8)
+        picture[:, 8 + 2 * time :] = 180
+        return picture
+
+    woven = [np.where(np.arange(48)[:, None, None] % 2 == 0, at(2 * i), at(2 * i + 1)) for i in range(15)]
+    clip = tmp_path / "tv.mp4"
+    with av.open(str(clip), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "4", "flags": "+ildct+ilme"})
+        stream.width, stream.height, stream.pix_fmt = 96, 48, "yuv444p"
+        for picture in woven:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        container.mux(stream.encode(None))
+    assert probe_video(clip).interlaced
+    frames = list(read_frames(clip))
+    assert len(frames) == 15
+    for i in range(2, 13):
+        assert np.abs(woven[i][1:].astype(int) - woven[i][:-1]).mean() > 2.4
+        assert np.abs(frames[i][1:].astype(int) - frames[i][:-1]).mean() < 0.8
+        fields = (at(2 * i), at(2 * i + 1))  # The encoder does not say which it takes for the first.
+        assert min(np.abs(frames[i].astype(int) - field).mean() for field in fields) < 1.0
