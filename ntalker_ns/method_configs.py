@@ -33,9 +33,11 @@ def _optimizers(
     are not the head's."""
     rates = {"poses": 2e-4, "torso": 1e-2, "background": 2e-3}
     rates = head | {name: others * rate for name, rate in rates.items()}
+    # Gaussians that are hidden have tiny gradients, and what Adam would make of them is noise.
+    least = {"gaussians": 1e-8}
     return {
         name: {
-            "optimizer": FusedAdamConfig(lr=rate, betas=betas),
+            "optimizer": FusedAdamConfig(lr=rate, betas=betas, eps=least.get(name, 1e-15)),
             "scheduler": CosineDecayConfig(warmup_steps=100, final_factor=0.02),
         }
         for name, rate in rates.items()

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -16,7 +16,7 @@ from ntalker_ns.data.head_removal import HEAD, LIPS
 from ntalker_ns.data.training_rays import PixelWindow, TrainingRays
 from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.face.shell import FaceShell
+from ntalker_ns.face.shell import MOUTH, FaceShell
 from ntalker_ns.field.pose_refinement import PoseRefinement
 from ntalker_ns.field.torso_field import pose_features
 from ntalker_ns.kernels.ops import Ops
@@ -34,14 +34,20 @@ from ntalker_ns.training.versioned import Snapshot
 OTHERS = 10
 """Frames besides the main one that Gaussians are placed on."""
 
-SHARES = (0.75, 0.15, 0.10)
-"""Of the Gaussians that start on the main frame, on the others, and in the mouth."""
+SHARES = (0.63, 0.15, 0.10, 0.12)
+"""Of the Gaussians that start on the main frame, on the others, in the mouth, and behind the main frame's surface."""
 
 OVERLAP = 0.6
 """Standard deviation of a Gaussian at the start over the distance to the next."""
 
 DEEP = 0.3
-"""How far inside of the mouth Gaussians start, over the distance between the eyes."""
+"""How far inside of the mouth, or behind the surface, Gaussians start, over the distance between the eyes."""
+
+WIDER = 1.6
+"""Size of Gaussians behind the surface over that of those on it: they fill what no frame shows."""
+
+SOLID = 3.0
+"""Logit of their opacity."""
 
 RELOCATED = 0.75
 """Part of the training during which Gaussians move to where the picture is wrong."""
@@ -61,9 +67,11 @@ class SplatConfig:
     """Weight of pixels of the lips and the mouth; others weigh 1."""
     splat_mask_weight: float = 0.1
     """Weight of the squared difference between the opacity and the head mask."""
+    hair_weight: float = 2.0
+    """Weight of pixels of the head outside of the face's box."""
     shell_weight: float = 0.003
     """Weight of the squared distance between Gaussians and the tracked face's surface, in units of the distance between
-    the eyes."""
+    the eyes, where it is larger than 0.3."""
 
     def check(self) -> None:
         """
@@ -160,19 +168,24 @@ class SplatHead(Head):
         rng, track = np.random.default_rng(0), self.sequence.track
         keypoints, unit = self.sequence.rig.keypoints, self.sequence.rig.eye_distance
         surface = round_surface(keypoints, 128) if self.shell is None else self.shell.surface
-        counts = [round(share * self.config.num_gaussians) for share in SHARES[1:]]
+        on_others, in_mouth, behind = (round(share * self.config.num_gaussians) for share in SHARES[1:])
         others = rng.choice(len(dataset), min(OTHERS, len(dataset)), replace=False)
         opening = np.nan_to_num(track.mouth_opening[np.asarray(dataset.frame_indices)])
         spoken = np.argsort(opening)[-max(len(opening) // 20, 1) :][:OTHERS]
         covered = int((dataset.store().frame(main).labels >= HEAD).sum())
         size = OVERLAP * math.sqrt(max(covered, 1) / (SHARES[0] * self.config.num_gaussians))
 
-        def on_frame(frame: int, label: int, count: int, deeper: float) -> Float[Tensor, "count columns"]:
+        def on_frame(frame: int, label: int, count: int, deeper: float, wider: float = 1.0) -> Tensor:
             seen, which = self._seen(dataset, frame, label)
-            return self._in_mean_face(unproject(seen, count, size, surface, deeper, rng), which)
+            return self._in_mean_face(unproject(seen, count, wider * size, surface, deeper, rng), which)
 
-        parts = [on_frame(int(frame), HEAD, counts[0] // len(others), 0.0) for frame in others]
-        parts += [on_frame(int(frame), LIPS, counts[1] // len(spoken), DEEP * unit) for frame in spoken]
+        parts = [on_frame(int(frame), HEAD, on_others // len(others), 0.0) for frame in others]
+        parts += [on_frame(int(frame), LIPS, in_mouth // len(spoken), DEEP * unit) for frame in spoken]
+        hidden = on_frame(main, HEAD, behind, DEEP * unit, WIDER)
+        hidden[:, 10] = SOLID
+        # What opens behind the lips is seen, and learned.
+        mouth = torch.from_numpy(keypoints["mouth"]).to(hidden)
+        parts.append(hidden[(hidden[:, :3] - mouth).norm(dim=1) > MOUTH * unit])
         parts.append(on_frame(main, HEAD, self.config.num_gaussians - sum(map(len, parts)), 0.0))
         attributes = torch.cat(parts)
         if len(attributes) < self.config.num_gaussians:
@@ -250,6 +263,7 @@ class SplatHead(Head):
         """Squared and absolute error of colours, the mask's error, and `regularizers`."""
         image, labels = batch["image"].to(step.rgb.device), batch["labels"].to(step.rgb.device)
         weight = 1.0 + (self.config.lip_weight - 1.0) * (labels >= LIPS).float()
+        weight += (self.config.hair_weight - 1.0) * ((labels >= HEAD) & ~_in_boxes(batch).to(labels.device)).float()
         error = step.rgb - image
         per_pixel = error.square().mean(dim=-1) + self.config.absolute_weight * error.abs().mean(dim=-1)
         wrong = step.opacity.squeeze(-1) - (labels >= HEAD).float()
@@ -267,7 +281,8 @@ class SplatHead(Head):
         base, rates = self.gaussians.base, self.gaussians.rates
         squared = surface.ops.squared_distance(base[:, :3] * rates[:3], surface.depth)
         opacity = torch.sigmoid(base[:, 10].detach() * rates[10])
-        return {"surface_distance": self.config.shell_weight / surface.unit**2 * (opacity * squared).mean()}
+        away = torch.relu(squared / surface.unit**2 - DEEP**2)
+        return {"surface_distance": self.config.shell_weight * (opacity * away).mean()}
 
     @torch.no_grad()
     def adapt(self, conditions: SplatConditions, optimizers: Mapping[str, Optimizer]) -> None:
@@ -319,6 +334,13 @@ class SplatHead(Head):
         window = PixelWindow(camera.camera_to_worlds[0], focal, centre, size)
         view = view_of(window, None if correction is None else correction[0])
         return replace(view, world_to_camera=to_device(view.world_to_camera, self.upright.device))
+
+
+def _in_boxes(batch: Mapping[str, Any]) -> Bool[Tensor, "rays"]:
+    """Which pixels lie in their frame's face box."""
+    places = batch["indices"][:, [2, 1]].view(len(batch["face_boxes"]), -1, 2)
+    low, high = batch["face_boxes"][:, None].split(2, dim=-1)
+    return ((places >= low) & (places < high)).all(dim=-1).view(-1)
 
 
 def view_of(window: PixelWindow, correction: Float[Tensor, "6"] | None) -> SplatView:

@@ -28,7 +28,7 @@ def relocate(gaussians: HeadGaussians, pull: Float[Tensor, "n"], optimizer: Opti
 
     Args:
         gaussians: of a head.
-        pull: how hard each was pulled since the last time; 0: it was in no picture.
+        pull: how hard each was pulled since the last time.
         optimizer: of the Gaussians; forgets the moments of both.
 
     Returns:
@@ -37,7 +37,7 @@ def relocate(gaussians: HeadGaussians, pull: Float[Tensor, "n"], optimizer: Opti
     count = max(int(SHARE * len(gaussians)), 1)
     base, rates = gaussians.base, gaussians.rates
     opacity = torch.sigmoid(base[:, 10] * rates[10])
-    useless = (opacity < FAINT) | (pull == 0)
+    useless = opacity < FAINT
     # A fixed number, so that nothing waits for a device; those that are useful stay where they are.
     candidates = (opacity + (~useless).float()).topk(count, largest=False).indices
     moves = useless[candidates]

@@ -84,15 +84,19 @@ def test_a_correction_moves_the_camera_as_it_moves_the_points_of_a_field():
     torch.testing.assert_close(there @ corrected[:, :3].T + corrected[:, 3], seen @ plain[:, :3].T + plain[:, 3])
 
 
-def test_colours_of_lips_weigh_more(pipeline: Any) -> None:
+def test_colours_of_lips_and_hair_weigh_more(pipeline: Any) -> None:
     pipeline.train()
     rays, batch = pipeline.datamanager.next_train(0)
     step = pipeline.model(rays)[STEP]
     image, lips = batch["image"], batch["labels"] >= 3
     error = step.rgb - image
     each = error.square().mean(dim=-1) + 0.2 * error.abs().mean(dim=-1)
-    expected = (each.sum() + 5.0 * each[lips].sum()) / len(each)
-    assert lips.any()
+    x0, y0, x1, y1 = batch["face_boxes"][0].tolist()
+    rows, columns = batch["indices"][:, 1], batch["indices"][:, 2]
+    face = (columns >= x0) & (columns < x1) & (rows >= y0) & (rows < y1)
+    hair = (batch["labels"] >= 2) & ~face
+    expected = (each.sum() + 5.0 * each[lips].sum() + each[hair].sum()) / len(each)
+    assert lips.any() and hair.any()
     torch.testing.assert_close(pipeline.model.head.losses(step, batch)["rgb"], expected)
 
 
