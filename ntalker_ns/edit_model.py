@@ -80,9 +80,10 @@ class EditModel(TalkerModel):
         return replace(super().panel(), refinement_weight=float(self.panel_weight.value))
 
     def get_param_groups(self) -> dict[str, list[nn.Parameter]]:
-        """The base's, refinement and discriminator; frame codes and pose corrections are not trained."""
+        """The base's, refinement and discriminator; frame codes, pose corrections and the motion of Gaussians are not
+        trained: they would explain what differs between edited frames."""
         groups = super().get_param_groups()
-        return {name: group for name, group in groups.items() if name not in ("codes", "poses")} | {
+        return {name: group for name, group in groups.items() if name not in ("codes", "poses", "motion")} | {
             "refinement": list(self.refinement.parameters()),
             "discriminator": list(self.discriminator.parameters()),
         }

@@ -34,7 +34,7 @@ def _optimizers(
     rates = {"poses": 2e-4, "torso": 1e-2, "background": 2e-3}
     rates = head | {name: others * rate for name, rate in rates.items()}
     # Gaussians that are hidden have tiny gradients, and what Adam would make of them is noise.
-    least = {"gaussians": 1e-8}
+    least = {"gaussians": 1e-8, "motion": 1e-8}
     return {
         name: {
             "optimizer": FusedAdamConfig(lr=rate, betas=betas, eps=least.get(name, 1e-15)),
@@ -144,7 +144,7 @@ ntalker_splat = MethodSpecification(
             datamanager=TalkerDataManagerConfig(dataparser=TalkerDataParserConfig(), whole_frames=True),
             model=TalkerModelConfig(splats=SplatConfig()),
         ),
-        optimizers=_optimizers({"gaussians": 1e-2}),
+        optimizers=_optimizers({"gaussians": 1e-2, "motion": 1e-2}),
         viewer=_viewer(),
     ),
     description="A talking head of Gaussians from a clip: real time on a CPU.",
@@ -165,7 +165,7 @@ ntalker_splat_small = MethodSpecification(
                 portrait=PortraitConfig(torso=TorsoFieldConfig(max_resolution=192, log2_hashmap_size=16)),
             ),
         ),
-        optimizers=_optimizers({"gaussians": 1e-2}, others=1.4, betas=(0.9, 0.99)),
+        optimizers=_optimizers({"gaussians": 1e-2, "motion": 1e-2}, others=1.4, betas=(0.9, 0.99)),
         viewer=_viewer(),
     ),
     description="The same for a laptop: 256 px, a minute or two on a CPU.",

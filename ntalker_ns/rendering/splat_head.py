@@ -131,8 +131,8 @@ class SplatHead(Head):
         return bool(self.placed)
 
     def param_groups(self) -> dict[str, list[nn.Parameter]]:
-        """The Gaussians."""
-        return {"gaussians": list(self.gaussians.parameters())}
+        """The Gaussians at rest, and what changes of them with the face and the pose."""
+        return {"gaussians": [self.gaussians.base], "motion": [self.gaussians.deltas, self.gaussians.shading]}
 
     def set_face(self, shell: FaceShell | None) -> None:
         """Sets the depth at which Gaussians start and are held.
@@ -287,8 +287,9 @@ class SplatHead(Head):
     @torch.no_grad()
     def adapt(self, conditions: SplatConditions, optimizers: Mapping[str, Optimizer]) -> None:
         """Moves Gaussians that show nothing."""
-        if self._progress < RELOCATED and "gaussians" in optimizers:
-            relocate(self.gaussians, self._pull.to(self.upright.device), optimizers["gaussians"])
+        of_gaussians = [optimizers[name] for name in self.param_groups() if name in optimizers]
+        if self._progress < RELOCATED and len(of_gaussians) == len(self.param_groups()):
+            relocate(self.gaussians, self._pull.to(self.upright.device), of_gaussians)
         self._pull.zero_()
 
     @torch.no_grad()

@@ -5,6 +5,8 @@ hardest across it; as in 3DGS-MCMC (Kheradmand et al. 2024), a Gaussian and its 
 before, so that a picture changes little when Gaussians move.
 """
 
+from collections.abc import Iterable
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -23,13 +25,13 @@ SMALLER = 0.35
 
 
 @torch.no_grad()
-def relocate(gaussians: HeadGaussians, pull: Float[Tensor, "n"], optimizer: Optimizer) -> Int[Tensor, ""]:
+def relocate(gaussians: HeadGaussians, pull: Float[Tensor, "n"], optimizers: Iterable[Optimizer]) -> Int[Tensor, ""]:
     """Moves the least useful Gaussians beside those that are pulled hardest.
 
     Args:
         gaussians: of a head.
         pull: how hard each was pulled since the last time.
-        optimizer: of the Gaussians; forgets the moments of both.
+        optimizers: of the Gaussians; forget the moments of both.
 
     Returns:
         How many were useless and have moved.
@@ -54,9 +56,10 @@ def relocate(gaussians: HeadGaussians, pull: Float[Tensor, "n"], optimizer: Opti
     away = torch.randn(count, 3, device=base.device) * scales / rates[:3]
     base[targets, :3] += moves[:, None] * away
     touched = torch.cat([targets, sources])
-    for parameter in (base, gaussians.deltas, gaussians.shading):
-        for name in ("exp_avg", "exp_avg_sq"):
-            moments = optimizer.state.get(parameter, {}).get(name)
-            if moments is not None:
-                (moments if parameter is base else moments.transpose(0, 1))[touched] = 0.0
+    for optimizer in optimizers:
+        for parameter in (base, gaussians.deltas, gaussians.shading):
+            for name in ("exp_avg", "exp_avg_sq"):
+                moments = optimizer.state.get(parameter, {}).get(name)
+                if moments is not None:
+                    (moments if parameter is base else moments.transpose(0, 1))[touched] = 0.0
     return moves.sum()

@@ -25,7 +25,7 @@ def test_useless_ones_move_beside_those_that_are_pulled_hardest():
     before = gaussians.base.detach().clone()
     pull = torch.zeros(len(gaussians)) + 1e-6
     pull[40:80] = 1.0
-    assert int(relocate(gaussians, pull, optimizer)) == 7
+    assert int(relocate(gaussians, pull, [optimizer])) == 7
     after, rates = gaussians.base.detach(), gaussians.rates
     distance = ((after[:7, None, :3] - before[40:80, :3]) * rates[:3]).norm(dim=-1).min(dim=1)
     sources = 40 + distance.indices
@@ -45,7 +45,7 @@ def test_a_head_of_useful_ones_stays():
     with torch.no_grad():
         gaussians.base[:, 10] = 1.0
     before = gaussians.base.detach().clone()
-    assert int(relocate(gaussians, torch.ones(len(gaussians)), optimizer_of(gaussians))) == 0
+    assert int(relocate(gaussians, torch.ones(len(gaussians)), [optimizer_of(gaussians)])) == 0
     # Adam's step apart, which is a millionth.
     torch.testing.assert_close(gaussians.base.detach(), before, atol=1e-5, rtol=0)
 
@@ -62,5 +62,5 @@ def test_the_picture_changes_little():
     for _ in range(2):
         with torch.no_grad():
             pictures.append(rasterise(gaussians(*still, gaussians.motion()), view).colour)
-        relocate(gaussians, torch.ones(len(gaussians)), optimizer)
+        relocate(gaussians, torch.ones(len(gaussians)), [optimizer])
     assert (pictures[0] - pictures[1]).square().mean() < 0.05 * pictures[0].square().mean()
