@@ -39,6 +39,7 @@ from ntalker_ns.editing.picture_editor import PictureEditorConfig
 from ntalker_ns.editing.plan import EditConfig, EditPlan, EditRegion, make_plan
 from ntalker_ns.editing.presets import EditPreset, load_preset
 from ntalker_ns.editing.store import EditStore
+from ntalker_ns.editing.style_transfer import StyleEditorConfig
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.media.output_paths import partial_path
 from ntalker_ns.run_folder import (
@@ -63,9 +64,11 @@ AnyEditorConfig = (
     Annotated[InstructPix2PixConfig, tyro.conf.subcommand("ip2p")]
     | Annotated[DiffusersEditorConfig, tyro.conf.subcommand("diffusers")]
     | Annotated[FilterEditorConfig, tyro.conf.subcommand("filter")]
+    | Annotated[StyleEditorConfig, tyro.conf.subcommand("style")]
     | Annotated[PictureEditorConfig, tyro.conf.subcommand("picture")]
 )
-"""At the end of a command: editor:ip2p, editor:diffusers, editor:filter or editor:picture, followed by its options."""
+"""At the end of a command: editor:ip2p, editor:diffusers, editor:filter, editor:style or editor:picture, followed by
+its options."""
 
 
 @dataclass
