@@ -60,6 +60,7 @@ def _parsers() -> dict[str, Any]:
     from ntalker_ns.cli.main import Commands
     from scripts.benchmarks.held_out_speech import Heads, Regression, Stream
     from scripts.benchmarks.languages import Languages
+    from scripts.benchmarks.live import LiveBenchmark
     from scripts.benchmarks.portrait import PortraitSheet
     from scripts.benchmarks.run import Benchmark
 
@@ -72,6 +73,7 @@ def _parsers() -> dict[str, Any]:
         "held_out_speech regression": Regression,
         "held_out_speech stream": Stream,
         "languages": Languages,
+        "live": LiveBenchmark,
     }
     return {**ours, **stock, **{f"python -m scripts.benchmarks.{name}": command for name, command in measured.items()}}
 
