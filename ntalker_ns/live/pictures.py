@@ -13,7 +13,6 @@ from jaxtyping import Float32, UInt8
 from ntalker_ns.console import progress_bar
 from ntalker_ns.driving.cameras import sequence_cameras
 from ntalker_ns.live.stage import Look, Stage
-from ntalker_ns.media.pixels import to_uint8
 from ntalker_ns.media.video_reader import FPS
 from ntalker_ns.rendering.background import Background
 
@@ -48,7 +47,7 @@ class HeadPictures:
         """
         self._model = model
         self.edited = hasattr(model, "refinement_weight")
-        self._trained_weight = float(model.refinement_weight.value) if self.edited else None
+        self._trained_weight = float(model.refinement_weight) if self.edited else None
         self._stage = stage
         self._backgrounds = {"plate": Background()}
         model.set_driving(stage.sequence)
@@ -73,9 +72,9 @@ class HeadPictures:
         model = self._model
         model.portrait.choice = self._background(look.background)
         if self.edited:
-            model.refinement_weight.value = self._trained_weight if look.refinement is None else look.refinement
+            model.refinement_weight = self._trained_weight if look.refinement is None else look.refinement
         model.show_face(torch.from_numpy(lips), openness)
-        return to_uint8(model.get_outputs_for_camera(self._cameras[frame : frame + 1])["rgb"])
+        return model.video_frame(self._cameras[frame : frame + 1])
 
     def jpeg(self, look: Look, frame: int, lips: Float32[np.ndarray, " lip_dim"], openness: float) -> bytes:
         """The same, compressed."""

@@ -23,7 +23,7 @@ RED_GREEN_BLUE = "[...document.getElementById('picture').getContext('2d').getIma
 
 
 @contextmanager
-def served(engine: Engine, port: int = 0) -> Iterator[int]:
+def served(engine: Engine, port: int = 0, guard: Guard | None = None) -> Iterator[int]:
     """A server in a thread of its own; yields its port."""
     loop, over, ready = asyncio.new_event_loop(), asyncio.Event(), threading.Event()
     ports: list[int] = []
@@ -32,7 +32,7 @@ def served(engine: Engine, port: int = 0) -> Iterator[int]:
         ports.append(port)
         ready.set()
 
-    server = LiveServer(engine, Guard(), "en-us+f3", "anna")
+    server = LiveServer(engine, guard or Guard(), "en-us+f3", "anna")
     serving = run_server(server, "127.0.0.1", port, started, over)
     thread = threading.Thread(target=loop.run_until_complete, args=(serving,))
     thread.start()
@@ -170,4 +170,11 @@ def test_webrtc_plays_where_it_connects_and_the_websocket_goes_on_where_not(brow
         shown = page.evaluate("figures.pictures")
         until(page, f"figures.pictures > {shown} + 5")
         assert page.faults == []
+        page.close()
+
+
+def test_a_page_without_its_token_says_so(browser: Any):
+    with drawn_engine(0.01) as engine, served(engine, guard=Guard.of_host("192.0.2.1")) as port:
+        page = opened(browser, port)
+        until(page, "document.getElementById('notice').textContent.startsWith('This head needs the token')")
         page.close()

@@ -63,6 +63,9 @@ const connection = new Connection({
   lost() {
     figures.session = null;
     notice.textContent = "The server does not answer. Trying again …";
+    connection.status().then((status) => {
+      if (status === 401) notice.textContent = "This head needs the token that its server printed: open the whole address.";
+    });
     light.classList.remove("speaking");
     hangUp();
   },
@@ -216,10 +219,12 @@ function close({ stream, context }) {
 
 // Look
 
+let weight = null; // of the refinement; as it was trained until it is changed
+
 function sendLook() {
   const background = byId("plate").value === "plate" ? "plate" : byId("colour").value;
   const look = { pose: byId("pose").value, eyes: byId("eyes").value, background };
-  if (figures.welcome?.edited) look.refinement = Number(byId("refinement").value);
+  if (weight !== null) look.refinement = weight;
   connection.send({ type: "look", look });
 }
 
@@ -230,6 +235,7 @@ byId("colour").addEventListener("input", () => {
 });
 byId("refinement").addEventListener("input", ({ target }) => {
   byId("weight").textContent = target.value;
+  weight = Number(target.value);
   sendLook();
 });
 

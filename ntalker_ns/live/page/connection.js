@@ -51,6 +51,14 @@ export class Connection {
     this.socket.send(ArrayBuffer.isView(message) ? message : JSON.stringify(message));
   }
 
+  /** What the server answers without a WebSocket: an HTTP status, or null where it does not. */
+  async status() {
+    return fetch(`/status?${query({})}`).then(
+      (response) => response.status,
+      () => null,
+    );
+  }
+
   /** Posts to the server; the answer, or an error with its sentence. */
   async post(path, body, type = "application/json") {
     const headers = { "Content-Type": type, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
