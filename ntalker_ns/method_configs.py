@@ -69,7 +69,7 @@ SMALL_EDIT = EditConfig(most_frames=24, epochs=18, lip_epochs=6, patch_size=64, 
 ntalker_base = MethodSpecification(
     config=TalkerTrainerConfig(
         method_name="ntalker-base",
-        max_num_iterations=50_000,
+        max_num_iterations=10_000,
         steps_per_save=2_000,
         steps_per_eval_image=1_000,
         steps_per_eval_batch=0,
@@ -82,6 +82,8 @@ ntalker_base = MethodSpecification(
             ),
             model=TalkerModelConfig(coarse_fraction=0.1),
             target_samples=1 << 18,
+            # Halves the time of a step on an H100.
+            record_steps=True,
             # RAD-NeRF's last phase; the small preset gains nothing from it without LPIPS weights.
             lips=LipsPhaseConfig(fraction=0.1),
         ),

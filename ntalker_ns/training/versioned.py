@@ -55,5 +55,7 @@ def _raise_versions(optimizer: torch.optim.Optimizer, *_: Any) -> None:
 
 
 def _sum(tensor: Tensor) -> str:
-    """A sum as text: NaN equals itself."""
-    return "" if tensor.device.type == "meta" else str(float(tensor.detach().double().sum()))
+    """A sum as text: NaN equals itself. Empty where values cannot be read: without any, or while a graph is recorded."""
+    if tensor.device.type == "meta" or torch.cuda.is_current_stream_capturing():
+        return ""
+    return str(float(tensor.detach().double().sum()))
