@@ -55,7 +55,8 @@ def _raise_versions(optimizer: torch.optim.Optimizer, *_: Any) -> None:
 
 
 def _sum(tensor: Tensor) -> str:
-    """A sum as text: NaN equals itself. Empty where values cannot be read: without any, or while a graph is recorded."""
-    if tensor.device.type == "meta" or torch.cuda.is_current_stream_capturing():
+    """A sum as text: NaN equals itself. Empty where there are no values, or none to be read while a graph is
+    recorded."""
+    if tensor.device.type == "meta" or (tensor.is_cuda and torch.cuda.is_current_stream_capturing()):
         return ""
     return str(float(tensor.detach().double().sum()))

@@ -80,7 +80,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Any:
     model: Any = config.model
     model.occlusion_interval = 1
     model.backend = "triton"
-    model.head.field.log2_hashmap_size = model.portrait.torso.log2_hashmap_size = 10
+    model.field.log2_hashmap_size = model.portrait.torso.log2_hashmap_size = 10
     with pytest.MonkeyPatch.context() as patch:
         # Lets a model on the CPU have Triton's kernels; those imported above are compiled ones all the same.
         patch.setenv("TRITON_INTERPRET", "1")
