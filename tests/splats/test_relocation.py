@@ -11,7 +11,7 @@ from ntalker_ns.splats.relocation import SMALLER, relocate
 
 def optimizer_of(gaussians: HeadGaussians) -> torch.optim.Optimizer:
     optimizer = torch.optim.Adam(gaussians.parameters(), lr=1e-6)
-    sum(each.square().sum() for each in gaussians.parameters()).backward()
+    torch.stack([each.square().sum() for each in gaussians.parameters()]).sum().backward()
     optimizer.step()
     return optimizer
 
