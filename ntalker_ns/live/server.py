@@ -96,7 +96,8 @@ class LiveServer:
         }
 
     async def _listen(self, request: web.Request) -> web.StreamResponse:
-        socket = web.WebSocketResponse(heartbeat=HEARTBEAT, max_msg_size=LARGEST_MESSAGE)
+        # JPEG and speech do not get smaller by compression.
+        socket = web.WebSocketResponse(heartbeat=HEARTBEAT, max_msg_size=LARGEST_MESSAGE, compress=False)
         await socket.prepare(request)
         listener = Listener(secrets.token_urlsafe(12), asyncio.get_running_loop())
         self._listeners[listener.name] = listener
