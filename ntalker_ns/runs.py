@@ -68,7 +68,7 @@ def edit(
         method: "ntalker-edit", or "ntalker-edit-small" for a CPU or a small GPU.
         output_dir: where the run folder of the edited head goes.
         options: further options of `ns-train METHOD`, by dotted path; "editor" is an editor's name: "filter" (offline,
-            no weights), "ip2p" (InstructPix2Pix) or "diffusers".
+            no weights), "style", "picture", "ip2p" (InstructPix2Pix) or "diffusers".
 
     Returns:
         The edited run's config.yml.
@@ -265,7 +265,7 @@ def editor_config(name: str) -> Any:
     """The default configuration of an editor.
 
     Args:
-        name: "filter", "ip2p" or "diffusers".
+        name: "filter", "style", "picture", "ip2p" or "diffusers".
 
     Raises:
         NTalkerError: there is no such editor.
@@ -273,8 +273,16 @@ def editor_config(name: str) -> Any:
     from ntalker_ns.editing.diffusers_editor import DiffusersEditorConfig
     from ntalker_ns.editing.filters import FilterEditorConfig
     from ntalker_ns.editing.instruct_pix2pix import InstructPix2PixConfig
+    from ntalker_ns.editing.picture_editor import PictureEditorConfig
+    from ntalker_ns.editing.style_transfer import StyleEditorConfig
 
-    editors = {"filter": FilterEditorConfig, "ip2p": InstructPix2PixConfig, "diffusers": DiffusersEditorConfig}
+    editors = {
+        "filter": FilterEditorConfig,
+        "style": StyleEditorConfig,
+        "picture": PictureEditorConfig,
+        "ip2p": InstructPix2PixConfig,
+        "diffusers": DiffusersEditorConfig,
+    }
     if name not in editors:
         raise NTalkerError(f"There is no editor '{name}': choose from {', '.join(editors)}.")
     return editors[name]()

@@ -8,6 +8,7 @@ The clip's generator draws the same poses and speech with a painted texture: the
     python -m scripts.benchmarks.painted --load-config RUN/config.yml --edited EDIT/config.yml
 """
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from ntalker_ns.demo.motion import Motion, make_motion
 from ntalker_ns.demo.photograph import Portrait, load_portrait
 from ntalker_ns.demo.speech import TRAINING_TEXT, speech_of_length
 from ntalker_ns.driving.cameras import sequence_cameras
+from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.editing.carrying import Carrier, PaintedView
 from ntalker_ns.editing.given_frame import FrameDescription, frame_to_edit, write_frame
 from ntalker_ns.editing.views import INSIDE, LIPS, FrameView, view_of
@@ -103,8 +105,6 @@ class Painted:
     """Of the demo's clip."""
     clip_size: int = 256
     """Of the demo's clip, px."""
-    crop: tuple[int, int, int] = (14, 32, 224)
-    """Crop in the data set's transforms.json."""
     size: int = 256
     """Of the compared pictures, px."""
     frames: int = 24
@@ -113,19 +113,37 @@ class Painted:
     """Write a few of them here: unedited, carried, edited, truth."""
 
     def main(self) -> None:
-        """Prints PSNR on the head, in dB."""
-        waveform, rate = speech_of_length(TRAINING_TEXT, self.seconds)
-        count = round(self.seconds * FPS)
-        truth = Truth(make_motion(waveform, rate, count, FPS, 0), self.clip_size, self.crop)
-        plain, painted = load_portrait(), painted_portrait()
-        model: Any = load_run(self.load_config).model
-        given = frame_to_edit(model.driving)
+        """Prints PSNR in dB."""
         if self.picture is not None:
-            frame = seen(model, given, 512)
-            change = truth.frame(painted, given, 512) - truth.frame(plain, given, 512)
-            picture = to_uint8(frame.picture + change * frame.head)
-            write_frame(self.picture, picture, FrameDescription.of(model.driving, given, 512))
+            self.write_picture(self.picture)
             return
+        figures = self.measure()
+        print("PSNR in dB on head, mouth inside, lips")
+        for name, values in figures.items():
+            print(f"{name:24s}", "  ".join(f"{value:5.2f}" for value in values))
+
+    def truth(self, driving: DrivingSequence) -> Truth:
+        """The clip that the data set was made from."""
+        waveform, rate = speech_of_length(TRAINING_TEXT, self.seconds)
+        motion = make_motion(waveform, rate, round(self.seconds * FPS), FPS, 0)
+        crop = json.loads((Path(driving.source) / "transforms.json").read_text("utf8"))["source"]["crop"]
+        return Truth(motion, self.clip_size, tuple(crop))
+
+    def write_picture(self, path: Path) -> None:
+        """Paints a frame of the head and writes it."""
+        model: Any = load_run(self.load_config).model
+        truth, plain, painted = self.truth(model.driving), load_portrait(), painted_portrait()
+        given = frame_to_edit(model.driving)
+        frame = seen(model, given, 512)
+        change = truth.frame(painted, given, 512) - truth.frame(plain, given, 512)
+        picture = to_uint8(frame.picture + change * frame.head)
+        write_frame(path, picture, FrameDescription.of(model.driving, given, 512))
+
+    def measure(self) -> dict[str, list[float]]:
+        """PSNR in dB on the head, the mouth inside and the lips, for each kind of picture."""
+        model: Any = load_run(self.load_config).model
+        truth, plain, painted = self.truth(model.driving), load_portrait(), painted_portrait()
+        given = frame_to_edit(model.driving)
         source = seen(model, given, self.size * 2)
         change = truth.frame(painted, given, source.size[0]) - truth.frame(plain, given, source.size[0])
         one = PaintedView(source, np.clip(source.picture + change * source.head, 0.0, 1.0).astype(np.float32))
@@ -152,12 +170,10 @@ class Painted:
                 [squared(view.picture, before, mask) for mask in masks.values()]
             )
             rows.append(np.concatenate([to_uint8(each) for each in (*pictures.values(), goal)], axis=1))
-        print(f"{len(chosen)} held-out frames, painted frame {given}; PSNR in dB on head, mouth inside, lips")
-        for name, values in errors.items():
-            print(f"{name:24s}", "  ".join(f"{-10 * np.log10(mean):5.2f}" for mean in np.nanmean(values, axis=0)))
         if self.sheet is not None:
             sheet = np.concatenate(rows[:: max(len(rows) // 4, 1)])
             cv2.imwrite(str(self.sheet), sheet[..., ::-1])
+        return {name: (-10 * np.log10(np.nanmean(values, axis=0))).tolist() for name, values in errors.items()}
 
 
 def seen(model: Any, index: int, size: int) -> FrameView:
