@@ -61,6 +61,7 @@ def _parsers() -> dict[str, Any]:
     from scripts.benchmarks.held_out_speech import Heads, Regression, Stream
     from scripts.benchmarks.languages import Languages
     from scripts.benchmarks.live import LiveBenchmark
+    from scripts.benchmarks.painted import Painted
     from scripts.benchmarks.portrait import PortraitSheet
     from scripts.benchmarks.run import Benchmark
 
@@ -69,6 +70,7 @@ def _parsers() -> dict[str, Any]:
     measured = {
         "run": Benchmark,
         "portrait": PortraitSheet,
+        "painted": Painted,
         "held_out_speech heads": Heads,
         "held_out_speech regression": Regression,
         "held_out_speech stream": Stream,
