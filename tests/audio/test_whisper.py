@@ -9,7 +9,7 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder as Refer
 from ntalker_ns.audio.whisper import WhisperEncoder, at_level, load_whisper, log_mel, sinusoids
 from ntalker_ns.demo.speech import NEW_TEXT, write_speech
 from ntalker_ns.media.sound import read_audio
-from tests.support.sounds import speechlike
+from support.sounds import speechlike
 
 SECONDS_30 = 30 * 16000
 

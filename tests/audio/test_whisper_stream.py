@@ -12,7 +12,7 @@ from ntalker_ns.audio.running_level import RunningLevel
 from ntalker_ns.audio.whisper import LEVEL, EncoderLayer, at_level, load_whisper, log_mel
 from ntalker_ns.audio.whisper_stream import STEPS_AHEAD, HeardWindows, WhisperStream, steps_ahead
 from ntalker_ns.errors import NTalkerError
-from tests.support.sounds import speechlike
+from support.sounds import speechlike
 
 WINDOW_BEGIN = 8
 

@@ -1,6 +1,7 @@
 """Training examples of silence: their features, and the lips that go with them."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,7 +70,7 @@ def test_a_transformers_silence_goes_through_the_extractor(tmp_path: Path, capsy
     from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
     torch.manual_seed(0)
-    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    sizes: dict[str, Any] = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
     config = HubertConfig(conv_dim=(4,) * 7, num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2, **sizes)
     HubertModel(config).save_pretrained(tmp_path)
     Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(tmp_path)
