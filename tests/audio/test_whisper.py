@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from support.sounds import speechlike
 from transformers import WhisperConfig, WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder as ReferenceEncoder
 
 from ntalker_ns.audio.whisper import WhisperEncoder, at_level, load_whisper, log_mel, sinusoids
 from ntalker_ns.demo.speech import NEW_TEXT, write_speech
 from ntalker_ns.media.sound import read_audio
-from support.sounds import speechlike
 
 SECONDS_30 = 30 * 16000
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.sounds import speechlike
 from torch.nn import functional as F
 
 from ntalker_ns.audio import whisper_stream
@@ -12,7 +13,6 @@ from ntalker_ns.audio.running_level import RunningLevel
 from ntalker_ns.audio.whisper import LEVEL, EncoderLayer, at_level, load_whisper, log_mel
 from ntalker_ns.audio.whisper_stream import STEPS_AHEAD, HeardWindows, WhisperStream, steps_ahead
 from ntalker_ns.errors import NTalkerError
-from support.sounds import speechlike
 
 WINDOW_BEGIN = 8
 

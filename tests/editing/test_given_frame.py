@@ -36,10 +36,10 @@ def faced(turns: list[float], openings: list[float], eyes: list[float]) -> Drivi
 
 
 def test_it_is_frontal_with_open_eyes_and_a_slightly_open_mouth():
-    turns = [20, 0, 1, 0, -20]
-    assert frame_to_edit(faced(turns, [0.1, 0.0, 0.1, 0.3, 0.1], [1, 1, 1, 1, 1])) == 2
-    assert frame_to_edit(faced(turns, [0.1, 0.1, 0.1, 0.3, 0.1], [1, 0.1, 1, 1, 1])) == 2
-    assert frame_to_edit(faced(turns, [0.1, np.nan, 0.1, 0.3, 0.1], [1, 1, 1, 1, 1])) == 2
+    turns = [20.0, 0.0, 1.0, 0.0, -20.0]
+    assert frame_to_edit(faced(turns, [0.1, 0.0, 0.1, 0.3, 0.1], [1.0] * 5)) == 2
+    assert frame_to_edit(faced(turns, [0.1, 0.1, 0.1, 0.3, 0.1], [1.0, 0.1, 1.0, 1.0, 1.0])) == 2
+    assert frame_to_edit(faced(turns, [0.1, np.nan, 0.1, 0.3, 0.1], [1.0] * 5)) == 2
 
 
 def test_a_file_remembers_its_frame(tmp_path: Path):
