@@ -32,7 +32,7 @@ class EditPipeline(TalkerPipeline):
 
     config: EditPipelineConfig
 
-    def __init__(self, config: EditPipelineConfig, device: str, **kwargs: Any) -> None:
+    def __init__(self, config: EditPipelineConfig, device: str | torch.device, **kwargs: Any) -> None:
         """Builds data manager and model.
 
         Args:

@@ -65,7 +65,7 @@ class TalkerPipeline(VanillaPipeline):
     config: TalkerPipelineConfig
     datamanager: TalkerDataManager
 
-    def __init__(self, config: TalkerPipelineConfig, device: str, **kwargs: Any) -> None:
+    def __init__(self, config: TalkerPipelineConfig, device: str | torch.device, **kwargs: Any) -> None:
         """Builds data manager and model.
 
         Args:
@@ -82,7 +82,7 @@ class TalkerPipeline(VanillaPipeline):
         processes = kwargs.get("world_size", 1)
         # nerfstudio's wrapper for several processes needs CUDA.
         on_cpus = processes > 1 and torch.device(device).type == "cpu"
-        super().__init__(config, device, **{**kwargs, "world_size": 1} if on_cpus else kwargs)
+        super().__init__(config, str(device), **{**kwargs, "world_size": 1} if on_cpus else kwargs)
         if on_cpus:
             self.world_size = processes
             self._model = DistributedDataParallel(self._model, find_unused_parameters=True)  # type: ignore[assignment]
