@@ -18,9 +18,9 @@ NOTHING = Unavailable("not needed")
 
 @pytest.fixture(scope="module")
 def talk(tmp_path_factory: pytest.TempPathFactory) -> tuple[np.ndarray, np.ndarray]:
-    """Twelve seconds of the made-up clip's sound, and landmarks that open as its mouth does."""
+    """Twenty seconds of the made-up clip's sound, and landmarks that open as its mouth does."""
     path = tmp_path_factory.mktemp("spoken") / "clip.mp4"
-    openings = make_clip(path, 12.0, 64, seed=3).mouth_opening
+    openings = make_clip(path, 20.0, 64, seed=3).mouth_opening
     points = np.zeros((len(openings), 478, 3))
     points[:, mesh_indices.CHIN, 1] = 100.0
     points[:, mesh_indices.LOWER_INNER_LIP, 1] = 70.0 + 100.0 * openings
