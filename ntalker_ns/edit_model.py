@@ -28,7 +28,7 @@ from ntalker_ns.refinement.losses import (
 )
 from ntalker_ns.refinement.network import RefinementNetwork, refine
 from ntalker_ns.refinement.vgg import VGGFeatures, load_vgg
-from ntalker_ns.rendering.look import OWN, Look
+from ntalker_ns.rendering.display import RUN_DISPLAY, DisplayOptions
 from ntalker_ns.rendering.losses import STEP
 from ntalker_ns.rendering.portrait import SurroundingsKind
 from ntalker_ns.talker_model import TalkerModel, TalkerModelConfig, samples_per_ray
@@ -75,7 +75,7 @@ class EditModel(TalkerModel):
         self.refinement_weight = self.config.refinement_weight
         self.panel_weight = ViewerSlider("Refinement weight", self.config.refinement_weight, 0.0, 1.0, 0.01)
 
-    def panel(self) -> Look:
+    def panel(self) -> DisplayOptions:
         """See `TalkerModel.panel`."""
         return replace(super().panel(), refinement_weight=float(self.panel_weight.value))
 
@@ -117,10 +117,10 @@ class EditModel(TalkerModel):
         frames: Int[Tensor, "frames"],
         poses: Float[Tensor, "frames 3 4"] | None = None,
         from_clip: bool | None = None,
-        look: Look = OWN,
+        display: DisplayOptions = RUN_DISPLAY,
     ) -> Any:
         """The conditions of rendering, in training too."""
-        return super().conditions(frames, poses, from_clip=False, look=look)
+        return super().conditions(frames, poses, from_clip=False, display=display)
 
     def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Any]:
         """Renders, refines and classifies a square patch of one frame.
@@ -188,7 +188,7 @@ class EditModel(TalkerModel):
         camera: Cameras,
         obb_box: OrientedBox | None = None,
         surroundings: SurroundingsKind = "learned",
-        look: Look = OWN,
+        display: DisplayOptions = RUN_DISPLAY,
     ) -> dict[str, Tensor]:
         """Renders a whole picture.
 
@@ -196,22 +196,22 @@ class EditModel(TalkerModel):
             camera: see `TalkerModel.get_outputs_for_camera`.
             obb_box: not used.
             surroundings: what is around the head.
-            look: background, eyes and refinement weight to show instead of the run's own.
+            display: background, eyes and refinement weight to show instead of the run's own.
 
         Returns:
             As of the base, but rgb is refined with the current refinement weight (backgrounds other than the plate are
             not refined); the unrefined picture is field_rgb (H, W, 3).
         """
-        outputs = super().get_outputs_for_camera(camera, obb_box, surroundings, look)
+        outputs = super().get_outputs_for_camera(camera, obb_box, surroundings, display)
         rgb = outputs["rgb"].float()
         planes = rgb.permute(2, 0, 1)[None]
-        weight = self.refinement_weight if look.refinement_weight is None else look.refinement_weight
+        weight = self.refinement_weight if display.refinement_weight is None else display.refinement_weight
         final = refine(self.refinement, planes, weight)
         outputs["field_rgb"] = outputs["rgb"]
         if final is planes:
             return outputs
         refined = final[0].permute(1, 2, 0).clamp(0.0, 1.0)
-        if (look.background or self.portrait.choice).kind != "plate" and surroundings == "learned":
+        if (display.background or self.portrait.choice).kind != "plate" and surroundings == "learned":
             # A background chosen by the user is not part of the edit.
             around = (1.0 - outputs["head_opacity"]) * (1.0 - outputs["torso_opacity"])
             refined = torch.lerp(refined, rgb, around)

@@ -30,9 +30,9 @@ from ntalker_ns.kernels.backend import Backend
 from ntalker_ns.kernels.ops import Ops
 from ntalker_ns.rendering.background import Background
 from ntalker_ns.rendering.depth_prior import stratified_rays
+from ntalker_ns.rendering.display import RUN_DISPLAY, DisplayOptions
 from ntalker_ns.rendering.field_head import FieldHead, FieldHeadConfig
 from ntalker_ns.rendering.head import FaceInputs, Head
-from ntalker_ns.rendering.look import OWN, Look
 from ntalker_ns.rendering.losses import STEP, StepOutputs, portrait_losses
 from ntalker_ns.rendering.portrait import Portrait, PortraitConfig, SurroundingsKind
 from ntalker_ns.rendering.splat_head import SplatConfig, SplatHead
@@ -90,7 +90,7 @@ class TalkerModel(Model):
         poses[torch.from_numpy(track.replay)] = torch.from_numpy(track.camera_to_worlds)
         self.pose_refinement = PoseRefinement(poses)
         self.portrait = Portrait(self.config.portrait, sequence, self.ops)
-        self._panel = OWN
+        self._panel = RUN_DISPLAY
         self.controls = PortraitControls(self.config.portrait.background, self._show_background, self._show_eyes)
         self._warned_no_time = False
         self.set_driving(sequence)
@@ -118,7 +118,7 @@ class TalkerModel(Model):
         shown = controlled(self.driving, self.driving, eyes).track.eye_openness
         self._panel = replace(self._panel, eyes=DeviceCopy(torch.from_numpy(shown)))
 
-    def panel(self) -> Look:
+    def panel(self) -> DisplayOptions:
         """What the viewer's panel shows. Pictures for anything else are rendered without it."""
         return self._panel
 
@@ -213,7 +213,7 @@ class TalkerModel(Model):
         frames: Int[Tensor, "frames"],
         poses: Float[Tensor, "frames 3 4"] | None = None,
         from_clip: bool | None = None,
-        look: Look = OWN,
+        display: DisplayOptions = RUN_DISPLAY,
     ) -> Any:
         """The head's conditions for frames.
 
@@ -222,14 +222,14 @@ class TalkerModel(Model):
             poses: of the cameras, on the host; None: the sequence's own.
             from_clip: whether lips and appearance are the clip's, instead of predicted lips and the appearance that
                 follows from the pose; None: in training.
-            look: its eyes replace the sequence's.
+            display: its eyes replace the sequence's.
         """
         from_clip = self.training if from_clip is None else from_clip
         indices = to_device(frames, self.device)
         lips = self._measured_lips(frames) if from_clip else self.predicted_lips(frames)
         if poses is None and not from_clip:
             poses = torch.from_numpy(self.driving.track.camera_to_worlds[frames.numpy()])
-        eyes = (look.eyes or (self._eyes if from_clip else self._shown_eyes)).on(self.device)[indices][:, None]
+        eyes = (display.eyes or (self._eyes if from_clip else self._shown_eyes)).on(self.device)[indices][:, None]
         brows = self._brow_shapes.on(self.device)[indices]
         face = FaceInputs(lips, brows, eyes, indices if from_clip or poses is None else poses)
         return self.head.conditions(face, self.pose_refinement)
@@ -321,7 +321,7 @@ class TalkerModel(Model):
         camera: Cameras,
         obb_box: OrientedBox | None = None,
         surroundings: SurroundingsKind = "learned",
-        look: Look = OWN,
+        display: DisplayOptions = RUN_DISPLAY,
     ) -> dict[str, Tensor]:
         """Renders a whole picture.
 
@@ -329,7 +329,7 @@ class TalkerModel(Model):
             camera: one camera; its time in [0, 1] is the place in the driving sequence (0 without one).
             obb_box: not used; the head fits its box.
             surroundings: torso and background around the head; with `clip`, errors are those of the head alone.
-            look: background and eyes to show instead of the run's own.
+            display: background and eyes to show instead of the run's own.
 
         Returns:
             rgb (H, W, 3) and its opacity (H, W, 1); its layers head, torso and background (H, W, 3), each
@@ -338,13 +338,13 @@ class TalkerModel(Model):
             head's opacity again, by nerfstudio's name) and audio_motion (H, W, 1).
         """
         with limit_threads(self.device.type):
-            return self._picture(camera.to("cpu").flatten(), surroundings, look)
+            return self._picture(camera.to("cpu").flatten(), surroundings, display)
 
-    def _picture(self, camera: Cameras, surroundings: SurroundingsKind, look: Look) -> dict[str, Tensor]:
+    def _picture(self, camera: Cameras, surroundings: SurroundingsKind, display: DisplayOptions) -> dict[str, Tensor]:
         """`get_outputs_for_camera` of one flat camera on the host, where its numbers are read."""
         frame = self._frame_of(camera)
-        around = self.portrait.around(frame, camera, surroundings, look.background)
-        outputs = self.head.picture(camera, *self._shown(frame, camera, look))
+        around = self.portrait.around(frame, camera, surroundings, display.background)
+        outputs = self.head.picture(camera, *self._shown(frame, camera, display))
         opacity = outputs["head_opacity"] = outputs["accumulation"]
         # rgb first: the viewer shows the first output.
         outputs = {"rgb": outputs["head"] + (1.0 - opacity) * around.colour} | outputs
@@ -354,11 +354,13 @@ class TalkerModel(Model):
         """The frame of the driving sequence at a camera's time."""
         return int(self.frames_of_times(torch.tensor([[self._time_of(camera)]]))[0])
 
-    def _shown(self, frame: int, camera: Cameras, look: Look = OWN) -> tuple[Any, Float[Tensor, "1 6"] | None]:
+    def _shown(
+        self, frame: int, camera: Cameras, display: DisplayOptions = RUN_DISPLAY
+    ) -> tuple[Any, Float[Tensor, "1 6"] | None]:
         """Conditions of the head and the correction of its pose, as a camera sees a frame."""
         pose = camera.camera_to_worlds
         correction = self.pose_refinement.of_pose(pose[0]) if self.config.refine_poses else None
-        return self.conditions(torch.tensor([frame]), pose, look=look), correction
+        return self.conditions(torch.tensor([frame]), pose, display=display), correction
 
     @torch.no_grad()
     def video_frame(self, camera: Cameras) -> UInt8[np.ndarray, "height width 3"]:

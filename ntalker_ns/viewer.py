@@ -90,7 +90,7 @@ class ShownHead:
 
     def get_outputs_for_camera(self, camera: "Cameras", obb_box: Any = None) -> "dict[str, Tensor]":
         """See `TalkerModel.get_outputs_for_camera`."""
-        return self._model.get_outputs_for_camera(camera, obb_box=obb_box, look=self._model.panel())
+        return self._model.get_outputs_for_camera(camera, obb_box=obb_box, display=self._model.panel())
 
 
 class StartInFront(ViewerControl):

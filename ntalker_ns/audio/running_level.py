@@ -1,4 +1,4 @@
-"""The level of speech in a stream, from what has been heard of it so far."""
+"""The level of speech in a stream, from the sound received so far."""
 
 import numpy as np
 from jaxtyping import Float32

@@ -1,12 +1,12 @@
 """Whisper features of a stream: sound in pieces of any length, windows of finished frames out.
 
-Whisper's attention looks at all steps before and after one. Here each frame is computed from what has been heard when
-it is due: the steps of its window attend to each other and to keys and values of earlier steps, which are kept. A
-memory of keys and values numbers its positions from its own beginning and serves for six seconds, until the next one
-has heard enough: at high positions the features differ from those that the prior was learned with.
+Whisper's attention looks at all steps before and after one. Here each frame is computed from the sound received when it
+is due: the steps of its window attend to each other and to keys and values of earlier steps, which are cached. A cache
+numbers its positions from its own beginning and serves for six seconds, until the next one
+has received enough: at high positions the features differ from those that the prior was learned with.
 
-The part of a window that is not heard yet is estimated from the part that is, and what its steps miss of their future
-is made up for, by one linear map for each look-ahead, learned from speech (`weights/whisper_stream.md`).
+One linear map for each look-ahead, learned from speech (`weights/whisper_stream.md`), estimates the part of a window
+that is not received yet, and corrects the other part for the missing future.
 """
 
 from functools import lru_cache
@@ -38,7 +38,7 @@ WEIGHTS = Path(__file__).parent / "weights" / "whisper_stream.safetensors"
 
 STEPS_AHEAD = {40: 1, 60: 2, 100: 4, 160: 7}
 """By look-ahead, the milliseconds of sound after a frame's time that it may wait for: the steps of its window, from its
-time on, that are heard. Their sound ends 12.5 ms after the last of them."""
+time on, that are received. Their sound ends 12.5 ms after the last of them."""
 
 FLOOR = -6.5
 """Lowest log10 of mel energies, at `LEVEL`. Whisper's own is 8 below the loudest of the whole sound, which in speech at
@@ -49,13 +49,13 @@ BEFORE = WINDOW // 2
 """Steps of a window before its frame's time."""
 
 CONTEXT, RENEWAL = 200, 300
-"""Steps that a memory must have heard before it is used, 4 s, and steps between the beginnings of two, 6 s."""
+"""Steps that a cache must have received before it is used, 4 s, and steps between the beginnings of two, 6 s."""
 
 REACH = 520
 """Samples that a step depends on, before and after its first one: two convolutions over the spectra of 400 samples."""
 
 LIMIT = 3.0
-"""Features are clamped to plus and minus this before what is not heard is estimated from them."""
+"""Features are clamped to plus and minus this before what is not received is estimated from them."""
 
 
 class WhisperStream:
@@ -71,7 +71,7 @@ class WhisperStream:
         """
         self._ahead = steps_ahead(look_ahead)
         self._weight, self._bias = load_completion(look_ahead)
-        self._heard = HeardWindows(self._ahead)
+        self._partial = PartialWindows(self._ahead)
 
     def push(self, samples: Float32[np.ndarray, "..."]) -> Float32[np.ndarray, "frames 16 channels"]:
         """The windows of the frames that this piece completes.
@@ -86,25 +86,27 @@ class WhisperStream:
             raise NTalkerError(f"A stream takes mono sound, not an array of shape {samples.shape}.")
         if not np.isfinite(samples).all():
             raise NTalkerError("The sound holds values that are not numbers.")
-        return self._completed(self._heard.push(samples))
+        return self._completed(self._partial.push(samples))
 
     def flush(self) -> Float32[np.ndarray, "frames 16 channels"]:
         """The windows of the frames that are left; the sound has ended, and the next piece begins another."""
-        windows = self._completed(self._heard.flush())
+        windows = self._completed(self._partial.flush())
         self.clear()
         return windows
 
     def clear(self) -> None:
         """Forgets the sound, frames that are not finished included: the next piece begins another."""
-        self._heard = HeardWindows(self._ahead)
+        self._partial = PartialWindows(self._ahead)
 
-    def _completed(self, heard: Float[Tensor, "frames heard channels"]) -> Float32[np.ndarray, "frames 16 channels"]:
-        bins = (heard_inputs(heard) @ self._weight + self._bias).unflatten(1, (WINDOW // PER_FRAME, -1))
+    def _completed(
+        self, received: Float[Tensor, "frames received channels"]
+    ) -> Float32[np.ndarray, "frames 16 channels"]:
+        bins = (completion_inputs(received) @ self._weight + self._bias).unflatten(1, (WINDOW // PER_FRAME, -1))
         return bins.repeat_interleave(PER_FRAME, dim=1).numpy()
 
 
 def steps_ahead(look_ahead: int) -> int:
-    """The steps that are heard of a window from its frame's time on.
+    """The steps that are received of a window from its frame's time on.
 
     Raises:
         NTalkerError: no such look-ahead.
@@ -115,23 +117,23 @@ def steps_ahead(look_ahead: int) -> int:
     return STEPS_AHEAD[look_ahead]
 
 
-def heard_inputs(heard: Float[Tensor, "frames heard channels"]) -> Float[Tensor, "frames inputs"]:
+def completion_inputs(received: Float[Tensor, "frames received channels"]) -> Float[Tensor, "frames inputs"]:
     """What whole windows are estimated from: features averaged over 40 ms, the last one alone if there is one."""
-    pairs = heard[:, : heard.shape[1] // PER_FRAME * PER_FRAME].unflatten(1, (-1, PER_FRAME)).mean(dim=2)
-    return torch.cat([pairs, heard[:, PER_FRAME * pairs.shape[1] :]], dim=1).clamp(-LIMIT, LIMIT).flatten(1)
+    pairs = received[:, : received.shape[1] // PER_FRAME * PER_FRAME].unflatten(1, (-1, PER_FRAME)).mean(dim=2)
+    return torch.cat([pairs, received[:, PER_FRAME * pairs.shape[1] :]], dim=1).clamp(-LIMIT, LIMIT).flatten(1)
 
 
 @lru_cache(maxsize=len(STEPS_AHEAD))
 def load_completion(look_ahead: int) -> tuple[Float[Tensor, "inputs bins"], Float[Tensor, "bins"]]:
-    """The map from `heard_inputs` to windows averaged over 40 ms, and its constant."""
+    """The map from `completion_inputs` to windows averaged over 40 ms, and its constant."""
     from safetensors.torch import load_file
 
     tensors = load_file(WEIGHTS)
     return tensors[f"{look_ahead}.weight"].float(), tensors[f"{look_ahead}.bias"].float()
 
 
-class HeardWindows:
-    """The features of each frame's window as far as they are heard when the frame is due."""
+class PartialWindows:
+    """The features of each frame's window as far as they are received when the frame is due."""
 
     def __init__(self, ahead: int) -> None:
         """
@@ -143,21 +145,21 @@ class HeardWindows:
         self._sound = np.zeros(REACH + BEFORE * HOP, np.float32)
         self._level, self._levels = RunningLevel(LEVEL), [LEVEL] * (BEFORE + 2)
         self._samples, self._steps, self._frames = 0, 0, 0
-        self._memories = [_Memory(self._features.encoder)]
+        self._caches = [_AttentionCache(self._features.encoder)]
 
-    def push(self, samples: Float32[np.ndarray, " samples"]) -> Float[Tensor, "frames heard channels"]:
+    def push(self, samples: Float32[np.ndarray, " samples"]) -> Float[Tensor, "frames received channels"]:
         """The windows that a piece of sound completes."""
         self._samples += len(samples)
         return self._advance(samples)
 
-    def flush(self) -> Float[Tensor, "frames heard channels"]:
+    def flush(self) -> Float[Tensor, "frames received channels"]:
         """The windows of the frames that are left, with silence after the sound."""
         left = (frame_count(self._samples) if self._samples else 0) - self._frames
         silence = np.zeros((left + BEFORE) * PER_FRAME * HOP, np.float32)
         return self._advance(silence)[:left]
 
     @torch.inference_mode()
-    def _advance(self, samples: Float32[np.ndarray, " samples"]) -> Float[Tensor, "frames heard channels"]:
+    def _advance(self, samples: Float32[np.ndarray, " samples"]) -> Float[Tensor, "frames received channels"]:
         self._sound = np.concatenate([self._sound, samples])
         windows, read = [], 0
         while True:
@@ -169,23 +171,23 @@ class HeardWindows:
             windows.append(self._window(self._sound[read : read + reach], new))
             read += new * HOP
         self._sound = self._sound[read:].copy()
-        heard, channels = BEFORE + self._ahead, self._features.channels
-        return torch.stack(windows) if windows else torch.zeros(0, heard, channels)
+        received, channels = BEFORE + self._ahead, self._features.channels
+        return torch.stack(windows) if windows else torch.zeros(0, received, channels)
 
-    def _window(self, sound: Float32[np.ndarray, " reach"], new: int) -> Float[Tensor, "heard channels"]:
+    def _window(self, sound: Float32[np.ndarray, " reach"], new: int) -> Float[Tensor, "received channels"]:
         """The next frame's window, from the sound of its new steps."""
         first = self._frames * PER_FRAME
         if self._steps // RENEWAL < (self._steps + new) // RENEWAL:
-            self._memories.append(_Memory(self._features.encoder, self._steps))
+            self._caches.append(_AttentionCache(self._features.encoder, self._steps))
         hidden = self._convolved(sound, new)
         self._steps += new
-        for memory in self._memories:
-            memory.append(hidden)
-        if len(self._memories) > 1 and first - self._memories[1].begin >= CONTEXT:
-            del self._memories[0]
-        window = self._memories[0].last_layer()
-        for memory in self._memories:
-            memory.settle(first + PER_FRAME)
+        for cache in self._caches:
+            cache.append(hidden)
+        if len(self._caches) > 1 and first - self._caches[1].begin >= CONTEXT:
+            del self._caches[0]
+        window = self._caches[0].last_layer()
+        for cache in self._caches:
+            cache.settle(first + PER_FRAME)
         self._frames += 1
         return self._features.project(window)
 
@@ -203,8 +205,8 @@ class HeardWindows:
         return self._features.encoder.convolved(normalised(energies, FLOOR), padding=0)
 
 
-class _Memory:
-    """What attention needs of the steps heard since some step."""
+class _AttentionCache:
+    """What attention needs of the steps received since some step."""
 
     def __init__(self, encoder: WhisperEncoder, begin: int = 0) -> None:
         """

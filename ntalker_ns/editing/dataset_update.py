@@ -280,7 +280,7 @@ class DatasetUpdate:
         return self.head.render(self.cameras[i : i + 1])
 
     def _look(self, frame: int, size: int) -> FrameView:
-        """A frame of the driving sequence from the head as it is now; see `Look`."""
+        """A frame of the driving sequence from the head as it is now; see `RenderView`."""
         return self._view(sequence_cameras(self.driving, np.array([frame]), size, enlarge=True), None)
 
     def _view(self, camera: Cameras, unedited: UInt8[np.ndarray, "h w 3"] | None) -> FrameView:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.editing.plan import Strength
-from ntalker_ns.editing.views import FrameView, Look
+from ntalker_ns.editing.views import FrameView, RenderView
 from ntalker_ns.errors import NTalkerError
 
 
@@ -64,11 +64,11 @@ class Editor(Protocol):
 class SurfaceEditor(Protocol):
     """Edits frames by what is known of the head's surface: which point of it each pixel shows."""
 
-    def prepare(self, look: Look, driving: DrivingSequence, size: int, folder: Path) -> None:
+    def prepare(self, render_view: RenderView, driving: DrivingSequence, size: int, folder: Path) -> None:
         """Makes ready, before the first training step or where an interrupted edit is resumed.
 
         Args:
-            look: renders frames. Before the first step this is the unedited head; what depends on it is stored.
+            render_view: renders frames. Before the first step this is the unedited head; what depends on it is stored.
             driving: drives the head.
             size: longest side of the frames that are edited, px.
             folder: of stored files.

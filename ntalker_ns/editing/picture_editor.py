@@ -13,7 +13,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 
 from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.editing.editor import EditorConfig
-from ntalker_ns.editing.views import FrameView, Look
+from ntalker_ns.editing.views import FrameView, RenderView
 from ntalker_ns.errors import NTalkerError
 
 MOST_PX = 768
@@ -77,7 +77,7 @@ class PictureEditor:
         """
         self.config = config
 
-    def prepare(self, look: Look, driving: DrivingSequence, size: int, folder: Path) -> None:
+    def prepare(self, render_view: RenderView, driving: DrivingSequence, size: int, folder: Path) -> None:
         """See `SurfaceEditor.prepare`.
 
         Raises:
@@ -91,20 +91,20 @@ class PictureEditor:
             stored = folder / f"picture-{i}.npz"
             if not stored.is_file():
                 number = self.config.frame[i] if self.config.frame else None
-                self._read(path, frame_of_picture(path, number, driving), look, size, stored)
+                self._read(path, frame_of_picture(path, number, driving), render_view, size, stored)
             with np.load(stored) as arrays:
                 values = {name: arrays[name] for name in arrays.files}
             edited = values.pop("edited")
             painted.append(PaintedView(FrameView(**values), edited))
         self._carrier = Carrier(painted, driving.rig.eye_distance)
 
-    def _read(self, path: Path, frame: int, look: Look, size: int, stored: Path) -> None:
+    def _read(self, path: Path, frame: int, render_view: RenderView, size: int, stored: Path) -> None:
         """Aligns a picture with its frame and stores both."""
         from ntalker_ns.editing.registration import read_painting, register
         from ntalker_ns.editing.store import write_whole
 
         painting = read_painting(path)
-        view = look(frame, int(np.clip(max(painting.shape[:2]), size, max(size, MOST_PX))))
+        view = render_view(frame, int(np.clip(max(painting.shape[:2]), size, max(size, MOST_PX))))
         found = register(painting, view.picture, view.head, path.name)
         apart = "no face found" if found.mismatch is None else f"landmarks {found.mismatch:.3f} eye distances apart"
         CONSOLE.print(

@@ -32,7 +32,7 @@ class FrameView:
         return self.picture.shape[1], self.picture.shape[0]
 
 
-Look = Callable[[int, int], FrameView]
+RenderView = Callable[[int, int], FrameView]
 """Renders a frame of the driving sequence from the head as it is now: (frame, longest side in px) -> view."""
 
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 PATIENCE = 0.5
-"""Seconds for which the clock goes on by itself after a report: a listener that stands still soon costs nothing."""
+"""Seconds for which the clock goes on by itself after a report: a stopped listener causes no further work."""
 
 
 class SoundClock:
@@ -24,8 +24,7 @@ class SoundClock:
         self._reported = False
 
     def report(self, position: float) -> None:
-        """Takes the listener's word for where it is. A word from before the last one, or from before a jump, is late:
-        sound does not go back.
+        """Sets the position that the listener reports. One before the last report or jump arrives late and is ignored.
 
         Args:
             position: seconds of sound played.

@@ -12,7 +12,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from ntalker_ns.live.clock import SoundClock
 from ntalker_ns.live.pictures import SIZES, HeadPictures, Pictures, Speed, fitting_size, measured_speed
 from ntalker_ns.live.session import Outlet, Session
-from ntalker_ns.live.stage import Look, Stage
+from ntalker_ns.live.stage import LiveOptions, Stage
 from ntalker_ns.live.voice import LipSource, Voice, resting_lips
 from ntalker_ns.training.threads import use_threads
 
@@ -72,7 +72,7 @@ class Engine:
         rest = resting_lips(lips())
 
         def picture(frame: int) -> None:
-            pictures.jpeg(Look(), stage.frame(Look(), frame), rest, 1.0)
+            pictures.jpeg(LiveOptions(), stage.frame(LiveOptions(), frame), rest, 1.0)
 
         def speed_at(wanted: int) -> Speed:
             pictures.resize(wanted)

@@ -49,13 +49,13 @@ class Listener:
         if self.track is not None:
             return self.track.sound(block)
         samples = to_pcm16(block.spoken.sound) if block.spoken.speaking else b""
-        self._send(HEADER.pack(SOUND, block.index, block.spoken.heard) + samples)
+        self._send(HEADER.pack(SOUND, block.index, block.spoken.consumed) + samples)
 
     def picture(self, block: Block, picture: bytes) -> None:
         """See `Outlet`."""
         if self.track is not None:
             return self.track.picture(block, picture)
-        self._pictures.append(HEADER.pack(PICTURE, block.index, block.spoken.heard) + picture)
+        self._pictures.append(HEADER.pack(PICTURE, block.index, block.spoken.consumed) + picture)
         self._wake()
 
     def cleared(self, index: int) -> None:

@@ -12,7 +12,7 @@ from jaxtyping import Float32, UInt8
 
 from ntalker_ns.console import progress_bar
 from ntalker_ns.driving.cameras import sequence_cameras
-from ntalker_ns.live.stage import Look, Stage
+from ntalker_ns.live.stage import LiveOptions, Stage
 from ntalker_ns.media.video_reader import FPS
 from ntalker_ns.rendering.background import Background
 
@@ -30,7 +30,7 @@ class Pictures(Protocol):
     edited: bool
     """Whether it has a refinement network."""
 
-    def jpeg(self, look: Look, frame: int, lips: Float32[np.ndarray, " lip_dim"], openness: float) -> bytes:
+    def jpeg(self, look: LiveOptions, frame: int, lips: Float32[np.ndarray, " lip_dim"], openness: float) -> bytes:
         """A compressed picture, see `HeadPictures.render`."""
         ...
 
@@ -59,7 +59,7 @@ class HeadPictures:
         self._cameras = sequence_cameras(self._stage.sequence, size=size, enlarge=True)
 
     def render(
-        self, look: Look, frame: int, lips: Float32[np.ndarray, " lip_dim"], openness: float
+        self, look: LiveOptions, frame: int, lips: Float32[np.ndarray, " lip_dim"], openness: float
     ) -> UInt8[np.ndarray, "h w 3"]:
         """A picture.
 
@@ -76,7 +76,7 @@ class HeadPictures:
         model.show_face(torch.from_numpy(lips), openness)
         return model.video_frame(self._cameras[frame : frame + 1])
 
-    def jpeg(self, look: Look, frame: int, lips: Float32[np.ndarray, " lip_dim"], openness: float) -> bytes:
+    def jpeg(self, look: LiveOptions, frame: int, lips: Float32[np.ndarray, " lip_dim"], openness: float) -> bytes:
         """The same, compressed."""
         return compressed(self.render(look, frame, lips, openness))
 

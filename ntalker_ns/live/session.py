@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from ntalker_ns.live.clock import SoundClock
-from ntalker_ns.live.stage import Look, Stage
+from ntalker_ns.live.stage import LiveOptions, Stage
 from ntalker_ns.live.voice import SECONDS, Spoken, Voice
 
 LATEST = 25
@@ -25,7 +25,7 @@ class Block:
     """From 0; it begins at index x 40 ms of the session's sound."""
     spoken: Spoken
     """Sound and lips."""
-    look: Look
+    look: LiveOptions
     """How the head looks."""
     frame: int
     """Of the stage's sequence."""
@@ -66,7 +66,7 @@ class Session:
             lead: seconds by which blocks are made ahead.
         """
         self.voice, self.stage, self.outlet, self.clock, self.lead = voice, stage, outlet, clock, lead
-        self.look = Look()
+        self.look = LiveOptions()
         self.lock = threading.RLock()
         """Held while the time line changes."""
         self._next = 0

@@ -23,7 +23,7 @@ COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 
 
 @dataclass(frozen=True)
-class Look:
+class LiveOptions:
     """What somebody may choose of a head."""
 
     pose: Pose = "sway"
@@ -35,7 +35,7 @@ class Look:
     refinement: float | None = None
     """Weight of an edited head's refinement network, 0 to 1; None: as it was trained."""
 
-    def changed(self, wanted: Any, edited: bool) -> "Look":
+    def changed(self, wanted: Any, edited: bool) -> "LiveOptions":
         """The look with some of its fields changed by somebody who is not trusted.
 
         Args:
@@ -93,12 +93,12 @@ class Stage:
             "open": np.array([openness], np.float32),
         }
 
-    def frame(self, look: Look, tick: int) -> int:
+    def frame(self, look: LiveOptions, tick: int) -> int:
         """The frame of `sequence` that is shown at a frame of time, counted from 0."""
         first, length = self._spans[look.pose]
         return first + mirrored(tick, length)
 
-    def openness(self, look: Look, tick: int) -> float:
+    def openness(self, look: LiveOptions, tick: int) -> float:
         """How open the eyes are, 0 to 1."""
         eyes = self._eyes[look.eyes]
         return float(eyes[mirrored(tick, len(eyes))])

@@ -55,7 +55,7 @@ class Spoken:
     """The lip shape shown with it."""
     speaking: bool
     """Whether its sound is of what was pushed; otherwise it is silence."""
-    heard: int
+    consumed: int
     """Samples that were spoken before this block since the voice was made, those that an interruption dropped
     included."""
 
@@ -132,10 +132,10 @@ class Voice:
         while self._live and self._may_skip():
             self._taken()
             self._lips.popleft()
-        heard = self._heard
+        consumed = self._heard
         if self._lips:
-            return Spoken(self._taken(), self._eased(self._lips.popleft(), speaking=True), True, heard)
-        return Spoken(np.zeros(BLOCK, np.float32), self._eased(self._rest, speaking=False), False, heard)
+            return Spoken(self._taken(), self._eased(self._lips.popleft(), speaking=True), True, consumed)
+        return Spoken(np.zeros(BLOCK, np.float32), self._eased(self._rest, speaking=False), False, consumed)
 
     def _may_skip(self) -> bool:
         """Whether somebody who talks is shown so late that the next block is left out."""

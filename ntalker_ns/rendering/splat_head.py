@@ -34,8 +34,9 @@ from ntalker_ns.training.versioned import Snapshot
 OTHERS = 10
 """Frames besides the main one that Gaussians are placed on."""
 
-SHARES = (0.63, 0.15, 0.10, 0.12)
-"""Of the Gaussians that start on the main frame, on the others, in the mouth, and behind the main frame's surface."""
+FRACTIONS = (0.63, 0.15, 0.10, 0.12)
+"""Fractions of the Gaussians that start on the main frame, on the others, in the mouth, and behind the main frame's
+surface."""
 
 OVERLAP = 0.6
 """Standard deviation of a Gaussian at the start over the distance to the next."""
@@ -115,7 +116,7 @@ class SplatHead(Head):
         self.register_buffer("upright", torch.eye(3))
         for name, value in (("mean", 0.0), ("spread", 1.0), ("lowest", 0.0), ("highest", 0.0)):
             self.register_buffer(f"pose_{name}", torch.full((LIGHTS,), value))
-        self._pull = torch.zeros(config.num_gaussians)
+        self._screen_gradient = torch.zeros(config.num_gaussians)
         self._progress = 0.0
         self._motion: tuple[Snapshot, Motion] | None = None
         self.set_face(None)
@@ -168,12 +169,12 @@ class SplatHead(Head):
         rng, track = np.random.default_rng(0), self.sequence.track
         keypoints, unit = self.sequence.rig.keypoints, self.sequence.rig.eye_distance
         surface = round_surface(keypoints, 128) if self.shell is None else self.shell.surface
-        on_others, in_mouth, behind = (round(share * self.config.num_gaussians) for share in SHARES[1:])
+        on_others, in_mouth, behind = (round(share * self.config.num_gaussians) for share in FRACTIONS[1:])
         others = rng.choice(len(dataset), min(OTHERS, len(dataset)), replace=False)
         opening = np.nan_to_num(track.mouth_opening[np.asarray(dataset.frame_indices)])
         spoken = np.argsort(opening)[-max(len(opening) // 20, 1) :][:OTHERS]
         covered = int((dataset.store().frame(main).labels >= HEAD).sum())
-        size = OVERLAP * math.sqrt(max(covered, 1) / (SHARES[0] * self.config.num_gaussians))
+        size = OVERLAP * math.sqrt(max(covered, 1) / (FRACTIONS[0] * self.config.num_gaussians))
 
         def on_frame(frame: int, label: int, count: int, deeper: float, wider: float = 1.0) -> Tensor:
             seen, which = self._seen(dataset, frame, label)
@@ -248,12 +249,14 @@ class SplatHead(Head):
             raise NTalkerError(
                 "A head of Gaussians trains on whole frames or patches: set --pipeline.datamanager.whole-frames True."
             )
-        pull = self._pull = self._pull.to(self.upright.device)
+        gradient = self._screen_gradient = self._screen_gradient.to(self.upright.device)
         rasters = []
         for frame, window in enumerate(windows):
             correction = None if corrections is None else corrections[frame]
             view = view_of(window, correction)
-            rasters.append(self.ops.rasterise(self._moved(conditions, frame), view, pull if self.training else None))
+            rasters.append(
+                self.ops.rasterise(self._moved(conditions, frame), view, gradient if self.training else None)
+            )
         colour = torch.cat([raster.colour.view(-1, 3) for raster in rasters])
         opacity = torch.cat([raster.opacity.view(-1, 1) for raster in rasters])
         depth = torch.cat([raster.depth.view(-1, 1) for raster in rasters])
@@ -289,8 +292,8 @@ class SplatHead(Head):
         """Moves Gaussians that show nothing."""
         of_gaussians = [optimizers[name] for name in self.param_groups() if name in optimizers]
         if self._progress < RELOCATED and len(of_gaussians) == len(self.param_groups()):
-            relocate(self.gaussians, self._pull.to(self.upright.device), of_gaussians)
-        self._pull.zero_()
+            relocate(self.gaussians, self._screen_gradient.to(self.upright.device), of_gaussians)
+        self._screen_gradient.zero_()
 
     @torch.no_grad()
     def picture(

@@ -1,8 +1,8 @@
 """Moves Gaussians that show nothing to where the picture is wrong; their number stays.
 
-As in 3D Gaussian splatting (Kerbl et al. 2023), places where the picture is wrong are those whose Gaussians are pulled
-hardest across it; as in 3DGS-MCMC (Kheradmand et al. 2024), a Gaussian and its copy together cover what it covered
-before, so that a picture changes little when Gaussians move.
+The picture is wrong where the gradient of the Gaussians' projected means is large (3D Gaussian splatting, Kerbl et al.
+2023). A Gaussian and its copy together cover what it covered before, so that a picture changes little when Gaussians
+move (3DGS-MCMC, Kheradmand et al. 2024).
 """
 
 from collections.abc import Iterable
@@ -14,8 +14,8 @@ from torch.optim import Optimizer
 
 from ntalker_ns.splats.gaussians import HeadGaussians
 
-SHARE = 0.05
-"""Largest share of the Gaussians that moves at a time."""
+FRACTION = 0.05
+"""Largest fraction of the Gaussians that moves at a time."""
 
 FAINT = 0.03
 """Opacity below which a Gaussian shows nothing."""
@@ -25,25 +25,27 @@ SMALLER = 0.35
 
 
 @torch.no_grad()
-def relocate(gaussians: HeadGaussians, pull: Float[Tensor, "n"], optimizers: Iterable[Optimizer]) -> Int[Tensor, ""]:
-    """Moves the least useful Gaussians beside those that are pulled hardest.
+def relocate(
+    gaussians: HeadGaussians, gradient: Float[Tensor, "n"], optimizers: Iterable[Optimizer]
+) -> Int[Tensor, ""]:
+    """Moves the least useful Gaussians beside those with the largest gradient in the picture.
 
     Args:
         gaussians: of a head.
-        pull: how hard each was pulled since the last time.
+        gradient: norm of the gradient of each projected mean, summed since the last call, see `Ops.rasterise`.
         optimizers: of the Gaussians; forget the moments of both.
 
     Returns:
         How many were useless and have moved.
     """
-    count = max(int(SHARE * len(gaussians)), 1)
+    count = max(int(FRACTION * len(gaussians)), 1)
     base, rates = gaussians.base, gaussians.rates
     opacity = torch.sigmoid(base[:, 10] * rates[10])
     useless = opacity < FAINT
     # A fixed number, so that nothing waits for a device; those that are useful stay where they are.
     candidates = (opacity + (~useless).float()).topk(count, largest=False).indices
     moves = useless[candidates]
-    chances = torch.where(useless, 0.0, pull).clamp(min=1e-20)
+    chances = torch.where(useless, 0.0, gradient).clamp(min=1e-20)
     sources = torch.multinomial(chances, count, replacement=len(gaussians) < 2 * count)
     targets = torch.where(moves, candidates, sources)
     # 1 - (1 - new)^2 = old.

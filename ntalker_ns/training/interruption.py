@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-HEARD = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 REMINDER = 1.0
 """Seconds between two attempts to end a compilation: LLVM calls back into Python, and what is raised there is lost."""
 
@@ -40,8 +40,8 @@ class Interruption:
         if self.number is not None:
             raise Interrupted(self.number)
 
-    def hear(self, number: int, frame: FrameType | None) -> None:
-        """The handler of `HEARD`: the second signal, and one between steps, ends the work at once.
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """The handler of `SIGNALS`: the second signal, and one between steps, ends the work at once.
 
         Args:
             number: the signal's.
@@ -79,17 +79,17 @@ def compiles(frame: FrameType | None) -> bool:
 
 
 @contextmanager
-def interruptible(heard: tuple[signal.Signals, ...] = HEARD) -> Iterator[Interruption]:
-    """Inside, signals are heard as `Interruption` says; in a thread beside the main one, none is.
+def interruptible(signals: tuple[signal.Signals, ...] = SIGNALS) -> Iterator[Interruption]:
+    """Handles signals by `Interruption` inside the block; in a thread beside the main one, none.
 
     Args:
-        heard: which.
+        signals: which.
     """
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():
         yield interruption
         return
-    before = {number: signal.signal(number, interruption.hear) for number in heard}
+    before = {number: signal.signal(number, interruption.handle) for number in signals}
     before[signal.SIGALRM] = signal.signal(signal.SIGALRM, interruption.remind)
     try:
         yield interruption

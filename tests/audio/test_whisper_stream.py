@@ -11,24 +11,24 @@ from torch.nn import functional as F
 from ntalker_ns.audio import whisper_stream
 from ntalker_ns.audio.running_level import RunningLevel
 from ntalker_ns.audio.whisper import LEVEL, EncoderLayer, at_level, load_whisper, log_mel
-from ntalker_ns.audio.whisper_stream import STEPS_AHEAD, HeardWindows, WhisperStream, steps_ahead
+from ntalker_ns.audio.whisper_stream import STEPS_AHEAD, PartialWindows, WhisperStream, steps_ahead
 from ntalker_ns.errors import NTalkerError
 
 WINDOW_BEGIN = 8
 
 
 def masked_window(hidden: torch.Tensor, frame: int, ahead: int) -> torch.Tensor:
-    """The window of one frame: two layers over all steps, in which none sees what had not been heard when it was last
-    computed. A step is computed last with the last window that holds it."""
+    """The window of one frame: two layers over all steps, in which none sees what had not been received when it was
+    last computed. A step is computed last with the last window that holds it."""
     first, second = load_whisper().encoder.layers
     assert isinstance(first, EncoderLayer)
     assert isinstance(second, EncoderLayer)
-    heard, begin = 2 * frame + WINDOW_BEGIN + ahead, 2 * frame
-    steps = torch.arange(heard)
+    received, begin = 2 * frame + WINDOW_BEGIN + ahead, 2 * frame
+    steps = torch.arange(received)
     last_frame = torch.where(steps < begin, steps // 2, frame)
-    allowed = torch.arange(heard)[None] < (2 * last_frame + WINDOW_BEGIN + ahead)[:, None]
-    hidden = hidden[:heard]
-    for layer, mask in ((first, allowed), (second, torch.ones(heard, heard, dtype=torch.bool))):
+    allowed = torch.arange(received)[None] < (2 * last_frame + WINDOW_BEGIN + ahead)[:, None]
+    hidden = hidden[:received]
+    for layer, mask in ((first, allowed), (second, torch.ones(received, received, dtype=torch.bool))):
         query, key, value = layer.projections(hidden)
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(0, 1).flatten(1)
         hidden = hidden + layer.self_attn["out_proj"](attended)
@@ -45,7 +45,7 @@ def test_windows_are_those_of_masked_attention_over_the_whole_sound(ahead: int, 
     padded = np.pad(waveform, (8 * 320, 3200))
     mel = log_mel(padded)
     monkeypatch.setattr(whisper_stream, "FLOOR", float(mel.min()) * 4.0 - 4.0)
-    stream = HeardWindows(ahead)
+    stream = PartialWindows(ahead)
     windows = torch.cat([stream.push(waveform), stream.flush()])
     assert windows.shape == (75, 8 + ahead, 64)
     encoder = load_whisper().encoder
@@ -87,14 +87,14 @@ def test_frames_come_out_look_ahead_after_their_time():
 
 def test_memories_follow_each_other_without_a_jump(monkeypatch: pytest.MonkeyPatch):
     waveform = speechlike(7.0, seed=2)
-    stream = HeardWindows(2)
+    stream = PartialWindows(2)
     usual = stream.push(waveform)
     monkeypatch.setattr(whisper_stream, "CONTEXT", 50)
     monkeypatch.setattr(whisper_stream, "RENEWAL", 60)
-    often = HeardWindows(2).push(waveform)
+    often = PartialWindows(2).push(waveform)
     assert usual.shape == often.shape
     differences = (usual - often).abs().mean(dim=(1, 2))
-    assert differences[:54].max() < 1e-5  # the second memory begins with step 60 and serves from step 110 on
+    assert differences[:54].max() < 1e-5  # the second cache begins with step 60 and serves from step 110 on
     assert differences[56:].mean() > 0.01
     steps = (often[1:] - often[:-1]).abs().mean(dim=(1, 2))
     assert steps[60:].max() < 2.0 * steps[:54].max()

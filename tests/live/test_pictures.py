@@ -11,7 +11,7 @@ from support.tiny_run import tiny_config
 
 from ntalker_ns.live.engine import Engine
 from ntalker_ns.live.pictures import SIZES, HeadPictures, Speed, fitting_size
-from ntalker_ns.live.stage import Look, Stage
+from ntalker_ns.live.stage import LiveOptions, Stage
 
 REST = np.zeros(6, np.float32)
 
@@ -39,16 +39,16 @@ def test_lips_eyes_pose_and_background_change_what_is_shown(model: Any):
     clip = model.driving
     stage = Stage(clip)
     pictures = HeadPictures(model, stage, 24)
-    still = Look(pose="still")
+    still = LiveOptions(pose="still")
     frame = stage.frame(still, 0)
     rest = pictures.render(still, frame, REST, 1.0)
     assert rest.shape == (24, 24, 3) and rest.dtype == np.uint8
     np.testing.assert_array_equal(pictures.render(still, frame, REST, 1.0), rest)
     spoken = pictures.render(still, frame, np.full(6, 3.0, np.float32), 1.0)
     assert (spoken != rest).any()
-    turned = pictures.render(Look(pose="clip"), stage.frame(Look(pose="clip"), 3), REST, 1.0)
+    turned = pictures.render(LiveOptions(pose="clip"), stage.frame(LiveOptions(pose="clip"), 3), REST, 1.0)
     assert (turned != rest).any()
-    green = pictures.render(Look(pose="still", background="#00ff00"), frame, REST, 1.0)
+    green = pictures.render(LiveOptions(pose="still", background="#00ff00"), frame, REST, 1.0)
     assert green[..., 1].mean() > rest[..., 1].mean() + 1.0
     np.testing.assert_array_equal(pictures.render(still, frame, REST, 1.0), rest)
     model.set_driving(clip)

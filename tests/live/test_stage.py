@@ -6,14 +6,14 @@ from support.live_stage import make_stage, turning_clip
 
 from ntalker_ns.driving.controls import head_poses
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.live.stage import Look, mirrored
+from ntalker_ns.live.stage import LiveOptions, mirrored
 
-LOOK = Look()
+LOOK = LiveOptions()
 
 
 def test_as_filmed_shows_the_trained_frames_back_and_forth():
     stage, clip = make_stage(), turning_clip()
-    look = Look(pose="clip", eyes="clip")
+    look = LiveOptions(pose="clip", eyes="clip")
     ticks = range(100)
     replay = [int(stage.sequence.track.replay[stage.frame(look, tick)]) for tick in ticks]
     assert replay == [min(t % 70, 70 - t % 70) for t in ticks]
@@ -23,7 +23,7 @@ def test_as_filmed_shows_the_trained_frames_back_and_forth():
 
 def test_a_still_head_does_not_move_and_a_swaying_one_never_jumps():
     stage = make_stage()
-    assert len({stage.frame(Look(pose="still"), tick) for tick in range(1000)}) == 1
+    assert len({stage.frame(LiveOptions(pose="still"), tick) for tick in range(1000)}) == 1
     frames = [stage.frame(LOOK, tick) for tick in range(4000)]
     poses = stage.sequence.track.camera_to_worlds[frames]
     steps = np.abs(np.diff(poses, axis=0)).max(axis=(1, 2))
@@ -37,7 +37,7 @@ def test_a_still_head_does_not_move_and_a_swaying_one_never_jumps():
 def test_eyes_blink_and_can_stay_open():
     stage = make_stage()
     blinking = np.array([stage.openness(LOOK, tick) for tick in range(3000)])
-    assert blinking.min() < 0.1 and blinking.max() == pytest.approx(stage.openness(Look(eyes="open"), 7))
+    assert blinking.min() < 0.1 and blinking.max() == pytest.approx(stage.openness(LiveOptions(eyes="open"), 7))
     assert np.mean(blinking < 0.5 * blinking.max()) < 0.15
 
 

@@ -38,7 +38,7 @@ def test_all_of_a_sound_is_spoken_once_and_in_step_with_its_lips(lengths: list[i
     np.testing.assert_array_equal(sound_of(spoken)[: len(whole)], whole)
     assert not sound_of(spoken)[len(whole) :].any()
     assert not spoken[-1].speaking and not voice.busy
-    assert [block.heard for block in spoken] == [min(i * BLOCK, len(whole)) for i in range(len(spoken))]
+    assert [block.consumed for block in spoken] == [min(i * BLOCK, len(whole)) for i in range(len(spoken))]
     whole_blocks = len(whole) // BLOCK
     wanted = np.abs(whole[: whole_blocks * BLOCK]).reshape(-1, BLOCK).max(axis=1, initial=0.0)
     eased = EASE ** np.arange(1, whole_blocks + 1) * (0.0 - wanted[0] if whole_blocks else 0.0)
@@ -84,7 +84,7 @@ def test_an_interruption_closes_the_lips_from_the_next_block_on_and_forgets_the_
     assert not any(block.speaking or block.sound.any() for block in after)
     assert after[0].lips[0] <= EASE * before.lips[0] + 1e-6
     assert after[-1].lips[0] < 0.01
-    assert after[0].heard == 50 * BLOCK
+    assert after[0].consumed == 50 * BLOCK
     assert not voice.busy
 
 
@@ -100,7 +100,7 @@ def speak_live(late_for: int, pause: bool, live: bool) -> int:
     for index in range(20):
         voice.push(0.01 * loud if pause and index >= 10 else loud)
         spoken.append(voice.next())
-    return (2 + late_for + 21 - 1) - spoken[-1].heard // BLOCK
+    return (2 + late_for + 21 - 1) - spoken[-1].consumed // BLOCK
 
 
 def test_a_talker_who_was_late_is_caught_up_with_in_pauses_only():

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ntalker_ns.live.engine import Engine
 from ntalker_ns.live.pictures import Speed, compressed
-from ntalker_ns.live.stage import Look
+from ntalker_ns.live.stage import LiveOptions
 from ntalker_ns.live.voice import BLOCK
 from support.live_stage import make_stage
 
@@ -49,7 +49,7 @@ class DrawnPictures:
     def __init__(self, seconds: float = 0.002, edited: bool = False) -> None:
         self.seconds, self.edited = seconds, edited
 
-    def render(self, look: Look, lips: Float32[np.ndarray, " 1"]) -> UInt8[np.ndarray, "h w 3"]:
+    def render(self, look: LiveOptions, lips: Float32[np.ndarray, " 1"]) -> UInt8[np.ndarray, "h w 3"]:
         time.sleep(self.seconds)
         name = "#28285a" if look.background == "plate" else look.background
         colour = [int(name[i : i + 2], 16) for i in (1, 3, 5)]
@@ -57,7 +57,7 @@ class DrawnPictures:
         picture[4 : 4 + max(1, round(40 * float(np.clip(lips[0], 0, 1)))), 16:32] = 255
         return picture
 
-    def jpeg(self, look: Look, frame: int, lips: Float32[np.ndarray, " 1"], openness: float) -> bytes:
+    def jpeg(self, look: LiveOptions, frame: int, lips: Float32[np.ndarray, " 1"], openness: float) -> bytes:
         return compressed(self.render(look, lips))
 
 

@@ -77,7 +77,7 @@ class MakePrior:
 
 @dataclass
 class MakeStream:
-    """Learn what whole windows of Whisper features are, from what a stream has heard of them."""
+    """Learn what whole windows of Whisper features are, from the part that a stream has received."""
 
     bank: Path
     """Folder of the bank: .npz files with sound and landmarks of talking people."""

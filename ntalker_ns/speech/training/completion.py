@@ -1,4 +1,4 @@
-"""Learns what whole windows of Whisper features are, from what a stream has heard of them."""
+"""Learns what whole windows of Whisper features are, from the part that a stream has received."""
 
 import numpy as np
 import torch
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ntalker_ns.audio.clock import FPS, SAMPLE_RATE
 from ntalker_ns.audio.whisper import WhisperFeatures, at_level
-from ntalker_ns.audio.whisper_stream import STEPS_AHEAD, HeardWindows, heard_inputs
+from ntalker_ns.audio.whisper_stream import STEPS_AHEAD, PartialWindows, completion_inputs
 from ntalker_ns.console import track
 from ntalker_ns.speech.prior import window_inputs
 from ntalker_ns.speech.silence import room_sounds
@@ -29,22 +29,22 @@ def completions(clips: list[BankClip], features: WhisperFeatures) -> dict[str, T
         examples = [
             example
             for place, clip in enumerate(track(clips, f"Look-ahead {look_ahead} ms"))
-            for example in (heard_and_whole(clip.waveform, features, ahead), pause(clip, place, features, ahead))
+            for example in (partial_and_whole(clip.waveform, features, ahead), pause(clip, place, features, ahead))
         ]
-        heard, whole = (torch.cat(part) for part in zip(*examples, strict=True))
-        weight, bias = fit_completion(heard, whole)
+        received, whole = (torch.cat(part) for part in zip(*examples, strict=True))
+        weight, bias = fit_completion(received, whole)
         tensors |= {f"{look_ahead}.weight": weight.half().contiguous(), f"{look_ahead}.bias": bias.half().contiguous()}
     return tensors
 
 
-def heard_and_whole(
+def partial_and_whole(
     waveform: Float32[np.ndarray, " samples"], features: WhisperFeatures, ahead: int
 ) -> tuple[Float[Tensor, "frames inputs"], Float[Tensor, "frames bins"]]:
-    """What a stream hears of each frame's window, and the window with the whole sound known."""
-    stream = HeardWindows(ahead)
-    heard = heard_inputs(torch.cat([stream.push(waveform), stream.flush()])).double()
-    whole = window_inputs(torch.from_numpy(features.windows(waveform, len(heard))).double())
-    return heard, whole
+    """The part that a stream receives of each frame's window, and the window with the whole sound known."""
+    stream = PartialWindows(ahead)
+    received = completion_inputs(torch.cat([stream.push(waveform), stream.flush()])).double()
+    whole = window_inputs(torch.from_numpy(features.windows(waveform, len(received))).double())
+    return received, whole
 
 
 def pause(
@@ -56,17 +56,17 @@ def pause(
     rooms = room_sounds(SPOKEN + PAUSE)
     sound = rooms[place % len(rooms)].copy()
     sound[: len(spoken)] += spoken
-    heard, whole = heard_and_whole(sound, features, ahead)
+    received, whole = partial_and_whole(sound, features, ahead)
     first = len(spoken) * FPS // SAMPLE_RATE
-    return heard[first:], whole[first:]
+    return received[first:], whole[first:]
 
 
 def fit_completion(
-    heard: Float[Tensor, "frames inputs"], whole: Float[Tensor, "frames bins"]
+    received: Float[Tensor, "frames inputs"], whole: Float[Tensor, "frames bins"]
 ) -> tuple[Float[Tensor, "inputs bins"], Float[Tensor, "bins"]]:
     """Ridge regression with a constant that is not regularised."""
-    mean, constant = heard.mean(dim=0), whole.mean(dim=0)
-    centred = heard - mean
-    precision = centred.T @ centred + RIDGE * len(heard) * torch.eye(heard.shape[1], dtype=heard.dtype)
+    mean, constant = received.mean(dim=0), whole.mean(dim=0)
+    centred = received - mean
+    precision = centred.T @ centred + RIDGE * len(received) * torch.eye(received.shape[1], dtype=received.dtype)
     weight = torch.linalg.solve(precision, centred.T @ (whole - constant))
     return weight, constant - mean @ weight

@@ -7,7 +7,7 @@ from ntalker_ns.training.transfers import DeviceCopy
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class DisplayOptions:
     """Choices for a picture; None takes the run's own."""
 
     background: Background | None = None
@@ -17,5 +17,5 @@ class Look:
     """Of an edited head, 0 to 1."""
 
 
-OWN = Look()
+RUN_DISPLAY = DisplayOptions()
 """Of training, evaluation and edits: nothing is chosen."""
