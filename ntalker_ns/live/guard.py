@@ -1,4 +1,4 @@
-"""Who may talk to a live head: this machine alone, or whoever has the token; and no other site's page in between."""
+"""Access control of the live server: loopback clients, or clients with the token; other sites' requests are refused."""
 
 import hmac
 import ipaddress
@@ -10,7 +10,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 OPEN = ("/", "/page/", "/openapi.json")
-"""Paths that hold nothing of anybody's: the page that asks for the token, and what describes the interface."""
+"""Paths served without a token: the page and the description of the interface."""
 
 
 def is_loopback(host: str) -> bool:

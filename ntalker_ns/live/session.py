@@ -1,4 +1,4 @@
-"""One listener: what it hears and sees next, and when."""
+"""The time line of one session: which sound and which picture come next, and when."""
 
 import math
 import threading
@@ -26,7 +26,7 @@ class Block:
     spoken: Spoken
     """Sound and lips."""
     look: LiveOptions
-    """How the head looks."""
+    """Of the session, when the block was made."""
     frame: int
     """Of the stage's sequence."""
     openness: float
@@ -59,9 +59,9 @@ class Session:
     def __init__(self, voice: Voice, stage: Stage, outlet: Outlet, clock: SoundClock, lead: float) -> None:
         """
         Args:
-            voice: what it says.
-            stage: how it is held.
-            outlet: where everything goes.
+            voice: its sound and lip shapes.
+            stage: head poses and eyes.
+            outlet: receives sound and pictures.
             clock: how far the listener's sound has got.
             lead: seconds by which blocks are made ahead.
         """

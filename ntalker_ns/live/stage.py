@@ -1,4 +1,4 @@
-"""How a live head is held and looks while nobody drives it: every pose that a look can choose, in one sequence."""
+"""Options of a live session, and the head poses and eye openness that they choose, as frames of one sequence."""
 
 import re
 from dataclasses import dataclass, fields, replace
@@ -24,7 +24,7 @@ COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 
 @dataclass(frozen=True)
 class LiveOptions:
-    """What somebody may choose of a head."""
+    """Options of a session: head motion, eyes, background, refinement."""
 
     pose: Pose = "sway"
     """Small motion like the person's own, the clip's back and forth, or none."""
@@ -36,7 +36,7 @@ class LiveOptions:
     """Weight of an edited head's refinement network, 0 to 1; None: as it was trained."""
 
     def changed(self, wanted: Any, edited: bool) -> "LiveOptions":
-        """The look with some of its fields changed by somebody who is not trusted.
+        """The options with some changed by an untrusted client.
 
         Args:
             wanted: values by name.
@@ -47,7 +47,7 @@ class LiveOptions:
         """
         names = {field.name for field in fields(self)}
         if not isinstance(wanted, dict) or not wanted.keys() <= names:
-            raise NTalkerError(f"A look has {', '.join(sorted(names))}.")
+            raise NTalkerError(f"The options are {', '.join(sorted(names))}.")
         look = replace(self, **wanted)
         for name, choices in (("pose", get_args(Pose)), ("eyes", get_args(Eyes))):
             if getattr(look, name) not in choices:
@@ -64,7 +64,7 @@ class LiveOptions:
 
 
 class Stage:
-    """The poses of a head, by look and time, as frames of one driving sequence that a model is given once."""
+    """Head poses by options and time, as frames of one driving sequence, which a model gets once."""
 
     def __init__(self, clip: DrivingSequence, seed: int = 0) -> None:
         """
