@@ -97,6 +97,18 @@ def assert_equal(
     return found
 
 
+def side_by_side(count: int, size: float = -3.0) -> Gaussians:
+    """Gaussians whose depths in `view_of` are the same to the last digits of float32, as many of a trained head are."""
+    gaussians = random_gaussians(count, seed=9, size=size)
+    rotation = view_of(1, 1).world_to_camera[:, :3]
+    places = gaussians.means @ rotation.T
+    places[:, 2] = torch.arange(count) % 3 * 1e-7
+    # A third of them lie where others lie.
+    places[2::3] = places[::3][: len(places[2::3])]
+    gaussians.means[:] = places @ rotation
+    return gaussians
+
+
 def moved(gaussians: Gaussians, view: SplatView, device: torch.device | str) -> tuple[Gaussians, SplatView]:
     """Copies on a device."""
     on_device = Gaussians(*(getattr(gaussians, each.name).to(device) for each in fields(gaussians)))
@@ -131,6 +143,7 @@ def adversarial() -> dict[str, tuple[Gaussians, SplatView]]:
         "beside the picture": (aside, wide),
         "none": (random_gaussians(0), wide),
         "one": (random_gaussians(1), wide),
+        "of equal depth": (side_by_side(300), wide),
         "8 px": (random_gaussians(60), tiny),
         "wider than a strip": (random_gaussians(100, size=-3.5), view_of(161, 33)),
         "higher than wide": (random_gaussians(100, size=-3.5), view_of(17, 70)),

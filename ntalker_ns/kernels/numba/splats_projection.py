@@ -95,6 +95,15 @@ def _place(means, i, rows):
 
 
 @lean
+def _depth_key(means, i, rows):
+    """See `kernels.reference.splats.depth_keys`."""
+    back, total = rows[2], np.float64(rows[3][2])
+    for axis in range(3):
+        total += np.float64(back[axis]) * np.float64(means[i, axis])
+    return np.float32(-total)
+
+
+@lean
 def _axes(log_scales, i, rotation, rows):
     """The ellipsoid's axes in the head's space (rows of coordinates), and in the camera's."""
     a, b, c = np.exp(log_scales[i, 0]), np.exp(log_scales[i, 1]), np.exp(log_scales[i, 2])
@@ -153,16 +162,17 @@ def project(means, log_scales, quaternions, opacity_logits, colours, camera, len
                 continue
             _pack(packed[i], place, a, b, c, widened, opacity, lens, boxes[i])
             packed[i, 6], packed[i, 7], packed[i, 8] = colours[i, 0], colours[i, 1], colours[i, 2]
+            packed[i, 9] = _depth_key(means, i, rows)
 
 
 @lean
 def _pack(packed, place, a, b, c, widened, opacity, lens, box):
-    """Writes a projected Gaussian but its colour."""
+    """Writes a projected Gaussian but its colour and depth."""
     fx, fy, cx, cy, width, height = lens
     x, y, log_opacity = fx * place[0] / place[2] + cx, fy * place[1] / place[2] + cy, np.log(opacity)
     packed[0], packed[1] = x, y
     packed[2], packed[3], packed[4] = _HALF * LOG2_E * c / widened, b / c, _HALF * LOG2_E / c
-    packed[5], packed[9] = LOG2_E * log_opacity, place[2]
+    packed[5] = LOG2_E * log_opacity
     # Where alpha is at least its least.
     squared = _TWO * (log_opacity - LEAST_LOG2 / LOG2_E)
     across, down = np.sqrt(squared * a) + _SLACK - _HALF, np.sqrt(squared * c) + _SLACK - _HALF

@@ -54,6 +54,8 @@ def rasterise(gaussians: Gaussians, view: SplatView, screen_gradient: Float[Tens
     most `MOST_ALPHA`; w_i = 0 where alpha < `LEAST_ALPHA` or T_i < `MIN_TRANSMITTANCE`. Gaussians nearer than
     `NEAR_PLANE`, and those whose projection is not finite, are not drawn.
 
+    Those of equal depth, see `depth_keys`, are composited in the order in which they are given.
+
     Differentiable in the five tensors of the Gaussians and in the view's `world_to_camera`.
 
     Args:
@@ -65,7 +67,7 @@ def rasterise(gaussians: Gaussians, view: SplatView, screen_gradient: Float[Tens
     with torch.no_grad():
         everything = _project(gaussians, view)
         drawn = _drawn(everything).nonzero()[:, 0]
-        order = drawn[torch.argsort(everything.depths[drawn], stable=True)]
+        order = drawn[torch.argsort(depth_keys(gaussians.means, view)[drawn], stable=True)]
     chosen = _select(gaussians, order)
     projected = _project(chosen, view)
     if screen_gradient is not None and projected.centres.requires_grad:
@@ -76,6 +78,21 @@ def rasterise(gaussians: Gaussians, view: SplatView, screen_gradient: Float[Tens
     run = partial(checkpoint, _composite, use_reentrant=False) if len(bands) > 1 else _composite
     values = torch.cat([run(projected, chosen.colours, band, view.width) for band in bands])
     return Raster(values[..., :3], values[..., 3], values[..., 4])
+
+
+def depth_keys(means: Float[Tensor, "n 3"], view: SplatView) -> Float[Tensor, "n"]:
+    """Depths as Gaussians are sorted by them: computed in float64, rounded to float32.
+
+    So every backend has the same: products of float32 numbers are exact in float64, and in whichever order they are
+    added, the sums round to the same float32. Depths that float32 numbers are added up to differ between compilers, and
+    with them the order of Gaussians that lie side by side.
+
+    Args:
+        means: of the Gaussians.
+        view: the camera.
+    """
+    row = view.world_to_camera[2].double()
+    return -(means.double() @ row[:3] + row[3]).float()
 
 
 def _select(gaussians: Gaussians, order: Int[Tensor, "some"]) -> Gaussians:

@@ -38,10 +38,7 @@ def accepts_rasterise(gaussians: Gaussians, *_: Any, **__: Any) -> bool:
 
 
 def rasterise(gaussians: Gaussians, view: SplatView, screen_gradient: Float[Tensor, "n"] | None = None) -> Raster:
-    """See `kernels.reference.splats.rasterise`; without synchronisation.
-
-    Gaussians whose depths differ by less than float32's rounding may be in either order.
-    """
+    """See `kernels.reference.splats.rasterise`; without synchronisation."""
     given = (
         gaussians.means,
         gaussians.log_scales,

@@ -94,6 +94,14 @@ def _place(mean, right, up, back, camera):
 
 
 @triton.jit
+def _depth_key(mean, back, camera):
+    """See `kernels.reference.splats.depth_keys`."""
+    along = mean[0].to(tl.float64) * back[0].to(tl.float64) + mean[1].to(tl.float64) * back[1].to(tl.float64)
+    along += mean[2].to(tl.float64) * back[2].to(tl.float64) + tl.load(camera + 11).to(tl.float64)
+    return (-along).to(tl.float32)
+
+
+@triton.jit
 def _scaled(row, scale):
     return row[0] * scale[0], row[1] * scale[1], row[2] * scale[2]
 
@@ -143,7 +151,8 @@ def project_gaussians(
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     there = i < count
     right, up, back = _camera_row(camera, 0), _camera_row(camera, 1), _camera_row(camera, 2)
-    place = _place(_three(means, i, there), right, up, back, camera)
+    mean = _three(means, i, there)
+    place = _place(mean, right, up, back, camera)
     w, x, y, z, _ = _unit(quaternions, i, there)
     first, second, third = _rotation(w, x, y, z)
     scale = _three(log_scales, i, there)
@@ -188,7 +197,7 @@ def project_gaussians(
     tl.store(row + 6, colour[0], mask=there)
     tl.store(row + 7, colour[1], mask=there)
     tl.store(row + 8, colour[2], mask=there)
-    tl.store(row + 9, tl.where(drawn, place[2], float("inf")), mask=there)
+    tl.store(row + 9, tl.where(drawn, _depth_key(mean, back, camera), float("inf")), mask=there)
 
 
 @triton.jit
