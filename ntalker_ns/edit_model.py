@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,11 +15,12 @@ from nerfstudio.viewer.viewer_elements import ViewerSlider
 from torch import Tensor, nn
 
 from ntalker_ns.data.training_rays import EditInputs, TrainingRays
-from ntalker_ns.errors import NTalkerError
 from ntalker_ns.media.pixels import to_uint8
 from ntalker_ns.refinement.discriminator import PatchDiscriminator
+from ntalker_ns.refinement.efficientnet import load_efficientnet
 from ntalker_ns.refinement.losses import (
     EditLossWeights,
+    FeatureNetwork,
     PatchOutputs,
     PatchTargets,
     adversarial_losses,
@@ -27,7 +28,7 @@ from ntalker_ns.refinement.losses import (
     lip_edge_loss,
 )
 from ntalker_ns.refinement.network import RefinementNetwork, refine
-from ntalker_ns.refinement.vgg import VGGFeatures, load_vgg
+from ntalker_ns.refinement.vgg import load_vgg, vgg_is_here
 from ntalker_ns.rendering.display import RUN_DISPLAY, DisplayOptions
 from ntalker_ns.rendering.losses import STEP
 from ntalker_ns.rendering.portrait import SurroundingsKind
@@ -51,9 +52,10 @@ class EditModelConfig(EditLossWeights, TalkerModelConfig):
     """Channels of the discriminator's convolutions, each of which halves the picture."""
     vgg_weights: Path | None = None
     """File of torchvision's VGG-16 weights (vgg16-397923af.pth); None: from torch's cache, or downloaded."""
-    vgg_optional: bool = False
-    """If VGG's weights cannot be loaded, train on the squared difference between refined picture and edited frame
-    instead of perceptual and style loss; otherwise the run ends with an error."""
+    perceptual: Literal["vgg", "efficientnet"] | None = "vgg"
+    """The network of the perceptual and the style loss. vgg: VGG-16, as in the paper. efficientnet: EfficientNet-Lite0,
+    whose weights come with this package's dependencies. None: VGG-16 where its weights are to be had, or else
+    EfficientNet-Lite0."""
 
 
 class EditModel(TalkerModel):
@@ -70,8 +72,8 @@ class EditModel(TalkerModel):
         super().populate_modules()
         self.refinement = RefinementNetwork()
         self.discriminator = PatchDiscriminator(self.config.discriminator_channels)
-        # Outside of the module tree: VGG's weights do not belong in checkpoints.
-        self._outside: dict[str, VGGFeatures] = {}
+        # Outside of the module tree: its weights do not belong in checkpoints.
+        self._outside: dict[str, FeatureNetwork] = {}
         self.refinement_weight = self.config.refinement_weight
         self.panel_weight = ViewerSlider("Refinement weight", self.config.refinement_weight, 0.0, 1.0, 0.01)
 
@@ -89,24 +91,19 @@ class EditModel(TalkerModel):
         }
 
     def load_feature_network(self) -> None:
-        """Loads VGG for the perceptual and the style loss, unless their weights are 0.
+        """Loads the network of the perceptual and the style loss, unless their weights are 0.
 
         Raises:
-            NTalkerError: it cannot be loaded, and is not optional.
+            NTalkerError: it cannot be loaded.
         """
         if self.config.perceptual_weight == 0.0 and self.config.style_weight == 0.0:
             return
-        try:
-            self._outside["vgg"] = load_vgg(self.config.vgg_weights).to(self.device)
-        except NTalkerError as error:
-            if not self.config.vgg_optional:
-                raise
-            CONSOLE.print(
-                "Training without perceptual and style loss, with the squared difference between refined picture and "
-                f"edited frame instead. {error}",
-                style="yellow",
-                markup=False,
-            )
+        wanted = self.config.perceptual
+        if wanted is None:
+            wanted = "vgg" if vgg_is_here(self.config.vgg_weights) else "efficientnet"
+            CONSOLE.print(f"Perceptual and style loss by {'VGG-16' if wanted == 'vgg' else 'EfficientNet-Lite0'}.")
+        network = load_vgg(self.config.vgg_weights) if wanted == "vgg" else load_efficientnet()
+        self._outside["features"] = network.to(self.device)
 
     def _trained_frames(self) -> Int[Tensor, "trained"]:
         """All frames of the driving sequence."""
@@ -138,7 +135,8 @@ class EditModel(TalkerModel):
         around = self.portrait.at(inputs.place, inputs.plate, inputs.frames, ray_bundle.counts)
         pose = torch.from_numpy(self.driving.track.camera_to_worlds[int(inputs.frames)])
         corrections = to_device(self.pose_refinement.of_pose(pose), self.device)
-        step = self._render(ray_bundle, self.conditions(inputs.frames), corrections, around.colour)
+        behind = torch.lerp(around.colour, around.colour.detach(), inputs.covered)
+        step = self._render(ray_bundle, self.conditions(inputs.frames), corrections, behind)
         rendered = as_picture(step.rgb)
         # In full precision: sums over a patch overflow half precision.
         with torch.autocast(rendered.device.type, enabled=False):
@@ -179,7 +177,7 @@ class EditModel(TalkerModel):
         if "final" not in outputs:
             return super().get_loss_dict(outputs, batch, metrics_dict)
         patch = PatchOutputs(**{one.name: outputs[one.name] for one in fields(PatchOutputs)})
-        losses = edit_losses(self.config, patch, PatchTargets(**batch), self._outside.get("vgg"))
+        losses = edit_losses(self.config, patch, PatchTargets(**batch), self._outside.get("features"))
         return losses | self.head.regularizers(outputs[STEP])
 
     @torch.no_grad()

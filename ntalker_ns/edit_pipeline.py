@@ -1,6 +1,6 @@
 """Pipeline of an edit: training steps on patches of edited frames instead of the data set."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,10 +10,12 @@ from jaxtyping import Float, Float32, Int64
 from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
+from ntalker_ns.data.outline_view import OutlineView
 from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.edit_model import DISCRIMINATOR, FRESH, EditModel, EditModelConfig
 from ntalker_ns.editing.frames import NoSupervision, Supervision
 from ntalker_ns.run_folder import check_tensors
+from ntalker_ns.splats.gaussians import with_spare
 from ntalker_ns.talker_pipeline import TalkerPipeline, TalkerPipelineConfig, model_name
 from ntalker_ns.training import distributed
 
@@ -82,9 +84,14 @@ class EditPipeline(TalkerPipeline):
         # Of a base that is itself an edit, the refinement is trained further; the discriminator starts anew.
         found = {name: value for name, value in tensors.items() if not name.startswith(DISCRIMINATOR)}
         own = self.model.state_dict()
+        found |= with_spare(found, own)
         fresh = {name: value for name, value in own.items() if name.startswith(FRESH) and name not in found}
         check_tensors(found | fresh, own, "The base")
         self.model.load_state_dict(found | fresh)
+
+    def grow(self, views: Sequence[OutlineView]) -> None:
+        """See `Head.grow`."""
+        self._talker().head.grow(views)
 
     @torch.no_grad()
     def render(self, camera: Cameras) -> dict[str, Float[Tensor, "h w c"]]:

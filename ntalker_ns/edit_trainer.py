@@ -24,6 +24,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from numpy import ndarray
 from torch import Tensor
 
+from ntalker_ns.data.outline_view import OutlineView
 from ntalker_ns.driving.cameras import sequence_cameras
 from ntalker_ns.driving.new_audio import sequence_for_audio
 from ntalker_ns.driving.sequence import DrivingSequence
@@ -36,7 +37,7 @@ from ntalker_ns.editing.filters import FilterEditorConfig
 from ntalker_ns.editing.frames import Supervision, edit_indices
 from ntalker_ns.editing.instruct_pix2pix import InstructPix2PixConfig
 from ntalker_ns.editing.picture_editor import PictureEditorConfig
-from ntalker_ns.editing.plan import EditConfig, EditPlan, EditRegion, make_plan
+from ntalker_ns.editing.plan import EditConfig, EditOutline, EditPlan, EditRegion, make_plan
 from ntalker_ns.editing.presets import EditPreset, load_preset
 from ntalker_ns.editing.store import EditStore
 from ntalker_ns.editing.style_transfer import StyleEditorConfig
@@ -57,8 +58,11 @@ from ntalker_ns.talker_trainer import TalkerTrainer, TalkerTrainerConfig
 
 STORE_FOLDER = "edit"
 """Folder of a run with its edited frames and contact sheets."""
-REQUEST = ("instruction", "captions", "audio", "edit_region", "edit", "editor")
+REQUEST = ("instruction", "captions", "audio", "edit_region", "edit_outline", "edit", "editor")
 """Fields that a resumed edit takes from the interrupted run unless they are given; those of the model too."""
+
+SPARE = 0.3
+"""Gaussians that an edit which may change the outline has to place, over those of the base."""
 
 AnyEditorConfig = (
     Annotated[InstructPix2PixConfig, tyro.conf.subcommand("ip2p")]
@@ -90,6 +94,10 @@ class EditTrainerConfig(TalkerTrainerConfig):
     edit_region: EditRegion = "frame"
     """The region of the edited frames that is learned: the head, the portrait (head and torso), or the whole frame.
     Elsewhere the head keeps its unedited colours."""
+    edit_outline: EditOutline = "keep"
+    """keep: the head's opacity is held everywhere, and what an edit paints beside it is background. free: what an edit
+    paints beside the head and joined to it (hair, a hat, a beard) becomes part of it, and the head ends where an edit
+    takes it away; everywhere else opacities are held, so that backgrounds can be replaced."""
     edit: EditConfig = field(default_factory=EditConfig)
     """Dataset updates and training."""
     editor: AnyEditorConfig = field(default_factory=InstructPix2PixConfig)
@@ -121,6 +129,10 @@ class EditTrainerConfig(TalkerTrainerConfig):
             raise NTalkerError(
                 f"--edit.strategy {self.edit.strategy} edits frames between steps on large patches, and there are "
                 "none: give --edit.epochs at least 1."
+            )
+        if self.edit_outline == "free" and self.edit.strategy == "iterative":
+            raise NTalkerError(
+                "--edit-outline free needs updates of all frames: choose --edit.strategy progressive or one-time."
             )
         self.editor.check(self.instruction)
         self._adopt(source)
@@ -207,6 +219,9 @@ class EditTrainerConfig(TalkerTrainerConfig):
                 )
             datamanager.data = absolute(given)
         model = edited_model_config(self.pipeline.model, theirs.model)
+        if self.edit_outline == "free" and model.splats is not None and self.checkpoint_to_resume() is None:
+            count = round((1.0 + SPARE) * model.splats.num_gaussians)
+            model.splats = dataclasses.replace(model.splats, num_gaussians=count)
         self.pipeline = dataclasses.replace(self.pipeline, datamanager=datamanager, model=model)
         self.experiment_name = self.experiment_name or source.config.experiment_name
 
@@ -340,6 +355,7 @@ class EditTrainer(TalkerTrainer):
             device=torch.device(self.device),
             instruction=self.config.instruction,
             region=self.config.edit_region,
+            outline=self.config.edit_outline,
             plan=self.config.plan(),
             driving=driving,
             indices=indices,
@@ -365,6 +381,7 @@ class EditTrainer(TalkerTrainer):
             "base": str(self.config.base),
             "audio": str(self.config.audio),
             "region": self.config.edit_region,
+            "outline": self.config.edit_outline,
             "editor": self.config.editor.describe(self.config.instruction),
             **{f"editor.{name}": value for name, value in self.config.editor.result_settings().items()},
             "frames": indices.tolist(),
@@ -394,6 +411,16 @@ class EditTrainer(TalkerTrainer):
         """See `HeadInTraining`."""
         with self.train_lock:
             return self.pipeline.model.surface(camera, outputs)  # type: ignore[operator]
+
+    def beside(self, camera: Any, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """See `HeadInTraining`."""
+        with self.train_lock:
+            return self.pipeline.model.beside(camera, outputs)  # type: ignore[operator]
+
+    def grow(self, views: Sequence[OutlineView]) -> None:
+        """See `HeadInTraining`."""
+        with self.train_lock:
+            self.pipeline.grow(views)
 
     def lip_shapes(self, frames: Int64[ndarray, " n"]) -> Float[ndarray, "n lip_dim"]:
         """See `HeadInTraining`."""

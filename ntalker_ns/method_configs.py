@@ -200,7 +200,7 @@ ntalker_edit_small = MethodSpecification(
         pipeline=EditPipelineConfig(
             model=EditModelConfig(
                 discriminator_channels=(32, 64, 128),
-                vgg_optional=True,
+                perceptual=None,
                 # Not the paper's values, see the fields' descriptions.
                 lip_edge_weight=0.01,
                 lip_edge_scale=30.0,

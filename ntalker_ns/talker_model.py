@@ -36,7 +36,7 @@ from ntalker_ns.rendering.head import FaceInputs, Head
 from ntalker_ns.rendering.losses import STEP, StepOutputs, portrait_losses
 from ntalker_ns.rendering.portrait import Portrait, PortraitConfig, SurroundingsKind
 from ntalker_ns.rendering.splat_head import SplatConfig, SplatHead
-from ntalker_ns.rendering.surface import seen_surface
+from ntalker_ns.rendering.surface import beside_head, seen_surface
 from ntalker_ns.speech.lip_model import create_lip_model
 from ntalker_ns.speech.silence import silence_examples
 from ntalker_ns.training.threads import keep_freed_memory, limit_threads
@@ -393,6 +393,21 @@ class TalkerModel(Model):
         conditions, correction = self._shown(self._frame_of(camera), camera)
         found = seen_surface(self.head, camera, conditions, correction, outputs)
         return {"canonical": found.canonical, "mouth": found.mouth}
+
+    @torch.no_grad()
+    def beside(self, camera: Cameras, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Which point each pixel of a picture would show if the head reached there.
+
+        Args:
+            camera: of the picture.
+            outputs: of `get_outputs_for_camera`.
+
+        Returns:
+            beside (H, W, 3), see `rendering.surface.beside_head`.
+        """
+        camera = camera.to("cpu").flatten()
+        shown = self._shown(self._frame_of(camera), camera)
+        return {"beside": beside_head(self.head, camera, *shown, outputs["accumulation"])}
 
     def get_image_metrics_and_images(
         self, outputs: dict[str, Tensor], batch: dict[str, Any]

@@ -98,6 +98,8 @@ class EditInputs(StepInputs):
 
     edited: Float[Tensor, "rays 3"]
     """The edited frame's colours, in [0, 1]."""
+    covered: Float[Tensor, "rays 1"]
+    """1 where the head is to cover torso and background, which do not learn what is there; else 0."""
 
 
 @dataclass

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float32, UInt8
 
 from ntalker_ns.demo.motion import Motion, make_motion
 from ntalker_ns.demo.photograph import CROP_LEFT, CROP_SIDE, CROP_TOP, HEAD_WIDTH, Portrait, load_portrait
@@ -80,6 +80,13 @@ def draw_frame(portrait: Portrait, motion: Motion, index: int, size: int) -> UIn
         index: the frame.
         size: side of the picture, px.
     """
+    head = draw_head(portrait, motion, index, size)
+    still = cv2.resize(portrait.still, (size, size), interpolation=cv2.INTER_CUBIC)
+    return to_uint8(head[..., :3] + still * (1.0 - head[..., 3:]))
+
+
+def draw_head(portrait: Portrait, motion: Motion, index: int, size: int) -> Float32[np.ndarray, "size size 4"]:
+    """The head of a frame alone: RGB multiplied by opacity, and opacity, in [0, 1]; see `draw_frame`."""
     mesh = portrait.mesh
     gap = (motion.mouth_opening[index] - portrait.rest_opening) * portrait.face_height
     vertices = mesh.vertices + gap * mesh.jaw + motion.blink[index] * mesh.lids
@@ -91,10 +98,7 @@ def draw_frame(portrait: Portrait, motion: Motion, index: int, size: int) -> UIn
     order = np.argsort(-in_camera[mesh.triangles, 2].mean(axis=1)[mesh.behind :]) + mesh.behind
     order = np.concatenate([np.arange(mesh.behind), order])
     head = _paint(portrait, pixels, mesh.triangles[order], size * _SUPERSAMPLING)
-    head = cv2.resize(head, (size, size), interpolation=cv2.INTER_AREA)
-    still = cv2.resize(portrait.still, (size, size), interpolation=cv2.INTER_CUBIC)
-    picture = head[..., :3] + still * (1.0 - head[..., 3:])
-    return to_uint8(picture)
+    return cv2.resize(head, (size, size), interpolation=cv2.INTER_AREA)
 
 
 def _to_camera(points: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3"]:

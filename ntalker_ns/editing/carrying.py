@@ -2,11 +2,13 @@
 
 A painted frame shows how colours changed at the points of the head that it sees. Where another frame sees one of these
 points, its colour changes by the same amount. Everything else (the sides, what was covered, the mouth inside) changes
-by a smooth transform of colours, learned from what the painted frames show.
+by a smooth transform of colours, learned from what the painted frames show. Where outlines may change, what was painted
+beside the head lies on the shell of the tracked face, and covers what other frames show around the head.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -14,6 +16,7 @@ from jaxtyping import Bool, Float, Float32
 from scipy.spatial import KDTree
 
 from ntalker_ns.editing.colour_transform import ColourTransform
+from ntalker_ns.editing.outline import edited_opacity
 from ntalker_ns.editing.views import INSIDE, FrameView
 
 OPAQUE = 0.9
@@ -45,6 +48,20 @@ class PaintedView:
         """What the painting added to the colours."""
         return self.edited - self.view.picture
 
+    @cached_property
+    def grown(self) -> Bool[np.ndarray, "h w"]:
+        """Pixels beside the head that were painted as part of it; none where outlines are kept."""
+        view = self.view
+        if view.beside is None or view.behind is None:
+            return np.zeros(view.head.shape[:2], bool)
+        opacity = edited_opacity(self.edited, view.picture, view.head, view.torso, view.behind)
+        return (opacity[..., 0] > 0.5) & (view.head[..., 0] < OPAQUE) & view.beside.any(axis=-1)
+
+    @property
+    def clear(self) -> Bool[np.ndarray, "h w"]:
+        """Pixels that show torso or background, before the painting and after it."""
+        return (self.view.head[..., 0] < CLEAR) & ~self.grown
+
 
 class Carrier:
     """Carries the change of painted frames to other frames."""
@@ -58,6 +75,7 @@ class Carrier:
         self.eye_distance = eye_distance
         self._surfaces = [_PaintedSurface(one, REACH * eye_distance) for one in painted]
         self._around = [_PaintedPlane(one) for one in painted]
+        self._beside = [_PaintedBeside(one, REACH * eye_distance) for one in painted if one.grown.any()]
         colours, changes = (
             np.concatenate([getattr(surface, name) for surface in self._surfaces]) for name in ("colours", "changes")
         )
@@ -70,7 +88,10 @@ class Carrier:
         """A frame as if it had been painted too, RGB, 0 to 1."""
         head = view.head
         change = head * self._on_head(view) + (1.0 - head) * self._behind(view)
-        return np.clip(view.picture + change, 0.0, 1.0).astype(np.float32)
+        picture = np.clip(view.picture + change, 0.0, 1.0).astype(np.float32)
+        for beside in self._beside:
+            beside.cover(picture, view)
+        return picture
 
     def _on_head(self, view: FrameView) -> Float32[np.ndarray, "h w 3"]:
         """The change of what the head shows; 0 where there is none of it."""
@@ -171,12 +192,42 @@ class _PaintedSurface:
         return right, below, left
 
 
+class _PaintedBeside:
+    """What a painted frame shows beside the head: points on the face's shell, and their colours."""
+
+    def __init__(self, painted: PaintedView, reach: float) -> None:
+        assert painted.view.beside is not None
+        self._reach = reach
+        self._rows, self._columns = np.nonzero(painted.grown)
+        points = painted.view.beside
+        self._tree = KDTree(points[painted.grown])
+        self._points, self._edited = points, painted.edited
+
+    def cover(self, picture: Float32[np.ndarray, "h w 3"], view: FrameView) -> None:
+        """Paints over what another frame shows around its head."""
+        assert view.beside is not None
+        free = (view.head[..., 0] < OPAQUE) & view.beside.any(axis=-1)
+        if not free.any():
+            return
+        # The mean of the nearest painted points, as far as they surround the one looked for.
+        distances, nearest = self._tree.query(view.beside[free], k=4, workers=-1)
+        weights = np.exp(-((distances / (0.5 * self._reach)) ** 2)) + 1e-12
+        rows, columns = self._rows[nearest], self._columns[nearest]
+        colours = (weights[..., None] * self._edited[rows, columns]).sum(axis=1) / weights.sum(axis=1)[:, None]
+        cover = np.zeros(free.shape, np.float32)
+        cover[free] = distances[:, 0] < self._reach
+        cover = cv2.GaussianBlur(cover, (0, 0), 0.7)[..., None] * (1.0 - view.head)
+        painted = np.zeros_like(picture)
+        painted[free] = colours
+        picture += np.where(free[..., None], cover * (painted - picture), 0.0)
+
+
 class _PaintedPlane:
     """Torso and background of a painted frame, in the picture's plane."""
 
     def __init__(self, painted: PaintedView) -> None:
         self._picture = painted.view.picture
-        self._clear = (painted.view.head[..., 0] < CLEAR).astype(np.float32)
+        self._clear = painted.clear.astype(np.float32)
         self._weighted = painted.change * self._clear[..., None]
 
     def seen_in(self, view: FrameView) -> Float32[np.ndarray, "h w 1"]:
@@ -211,7 +262,7 @@ def _mouth_transform(painted: Sequence[PaintedView]) -> ColourTransform:
 
 def _around_transform(painted: Sequence[PaintedView]) -> ColourTransform:
     """Of torso and background."""
-    masks = [one.view.head[..., 0] < CLEAR for one in painted]
+    masks = [one.clear for one in painted]
     if not any(mask.any() for mask in masks):
         masks = [np.ones_like(mask) for mask in masks]
     features = np.concatenate([_around_features(one.view, mask) for one, mask in zip(painted, masks, strict=True)])

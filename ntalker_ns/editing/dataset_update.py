@@ -26,14 +26,15 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
 from ntalker_ns.console import progress_bar, track
+from ntalker_ns.data.outline_view import OutlineView
 from ntalker_ns.driving.cameras import sequence_cameras
 from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.editing.editor import Editor, SurfaceEditor
-from ntalker_ns.editing.frames import EditFrames, Supervision, lip_masks
+from ntalker_ns.editing.frames import COVERED, EditFrames, Supervision, lip_masks
 from ntalker_ns.editing.memory import MovableHead, head_restored, in_batches
-from ntalker_ns.editing.plan import EditPlan, EditRegion, Update
+from ntalker_ns.editing.plan import EditOutline, EditPlan, EditRegion, Update
 from ntalker_ns.editing.store import EditStore, Kind, mask_to_picture
-from ntalker_ns.editing.views import FrameView, view_of
+from ntalker_ns.editing.views import FrameView, behind_head, view_of
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.media.contact_sheet import grid, write_picture
 from ntalker_ns.media.frame_indices import evenly_spaced
@@ -54,6 +55,14 @@ class HeadInTraining(MovableHead, Protocol):
 
     def surface(self, camera: Cameras, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Which points of the head a rendered picture shows; see `TalkerModel.surface`."""
+        ...
+
+    def beside(self, camera: Cameras, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Which points it would show if the head reached there; see `TalkerModel.beside`."""
+        ...
+
+    def grow(self, views: Sequence[OutlineView]) -> None:
+        """Makes room and matter for a head with another outline; see `Head.grow`."""
         ...
 
     def lip_shapes(self, frames: Int64[np.ndarray, " n"]) -> Float[np.ndarray, "n lip_dim"]:
@@ -85,6 +94,7 @@ class DatasetUpdate:
     """Where the editor gets its frames."""
     instruction: str
     region: EditRegion
+    outline: EditOutline
     plan: EditPlan
     driving: DrivingSequence
     indices: Int64[np.ndarray, " n"]
@@ -113,7 +123,8 @@ class DatasetUpdate:
             self.editor.prepare(self._look, self.driving, max(frames.size), self.store.folder)
 
         # 3. Supervise: from now on, training steps take patches of `frames.edited`.
-        frames.edited = self.newest_edited(frames, start)
+        for i, picture in enumerate(self.newest_edited(frames, start)):
+            frames.learn(i, picture)
         self.head.supervise(Supervision(frames, self.plan))
 
         for update in self.plan.updates(start, end):
@@ -130,7 +141,9 @@ class DatasetUpdate:
                 self.edit_frames(update, waiting, frames)
             distributed.wait_for_all()
             for i in update.frames:
-                frames.edited[i] = self.store.get("edited", self.index(i), update.step)
+                frames.learn(i, self.store.get("edited", self.index(i), update.step))
+            if self.outline == "free":
+                self.grow(frames)
 
         # 7. Train on the frames of the last update, then on lip patches with the lip-edge loss.
         yield min(self.plan.lip_start, end)
@@ -149,6 +162,8 @@ class DatasetUpdate:
             self.store.put("base", self.index(i), 0, to_uint8(outputs["field_rgb"]))
             for layer in ("head", "torso"):
                 self.store.put(layer, self.index(i), 0, to_uint8(outputs[f"{layer}_opacity"])[..., 0])
+            if self.outline == "free":
+                self.store.put("behind", self.index(i), 0, to_uint8(behind_head(outputs)))
         distributed.wait_for_all()
         unedited = self._stored("base")
         return EditFrames(
@@ -160,7 +175,19 @@ class DatasetUpdate:
             opacities=np.stack([self._stored("head"), self._stored("torso")], axis=-1),
             lips=self._lips((unedited.shape[2], unedited.shape[1])),
             edited=unedited.copy(),
+            behind=self._stored("behind") if self.outline == "free" else None,
         )
+
+    def grow(self, frames: EditFrames) -> None:
+        """Makes room for what the edited frames have added to the head."""
+        views, held = [], frames.held[..., 0] > 255 * COVERED
+        camera = self.driving.camera.resized(frames.size)
+        for i in range(len(frames)):
+            shown = self._render(i)["head_opacity"][..., 0].cpu().numpy() > COVERED
+            pose = self.driving.track.camera_to_worlds[self.indices[i]]
+            picture = from_uint8(frames.edited[i])
+            views.append(OutlineView(self.index(i), picture, held[i], held[i] & ~shown, pose, camera.intrinsics))
+        self.head.grow(views)
 
     def newest_edited(self, frames: EditFrames, step: int) -> UInt8[np.ndarray, "n h w 3"]:
         """The training targets at a step: the newest edited frames, and the unedited ones where there are none."""
@@ -234,7 +261,7 @@ class DatasetUpdate:
                 "--editor.precision bf16 or fp32."
             )
         for i, picture in zip(batch, edited, strict=True):
-            region = frames.region(i, self.region)
+            region = frames.region(i, self.region, frames.head_in(i, np.asarray(picture, np.float32)))
             target = region * picture + (1.0 - region) * from_uint8(frames.unedited[i])
             self.store.put("edited", self.index(i), update.step, to_uint8(target))
 
@@ -292,7 +319,10 @@ class DatasetUpdate:
         """
         outputs = self.head.render(camera)
         picture = to_uint8(outputs["field_rgb"]) if unedited is None else unedited
-        return view_of(from_uint8(picture), outputs, self.head.surface(camera, outputs))
+        surface = self.head.surface(camera, outputs)
+        if self.outline == "free":
+            surface |= self.head.beside(camera, outputs)
+        return view_of(from_uint8(picture), outputs, surface)
 
     def _to_tensor(self, pictures: UInt8[np.ndarray, "n h w 3"]) -> Float[Tensor, "n 3 h w"]:
         return from_uint8(torch.from_numpy(pictures).permute(0, 3, 1, 2).to(self.device))

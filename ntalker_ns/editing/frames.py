@@ -12,12 +12,16 @@ from ntalker_ns.data import pixel_sampling
 from ntalker_ns.data.images import polygon_mask, scaled_boxes
 from ntalker_ns.data.training_rays import EditInputs, PixelWindow, TrainingRays
 from ntalker_ns.driving.sequence import DrivingSequence
+from ntalker_ns.editing.outline import edited_opacity
 from ntalker_ns.editing.plan import EditPlan, EditRegion
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.face.mesh_indices import lip_contours
 from ntalker_ns.media.frame_indices import evenly_spaced
-from ntalker_ns.media.pixels import from_uint8
+from ntalker_ns.media.pixels import from_uint8, to_uint8
 from ntalker_ns.training.transfers import to_device
+
+COVERED = 0.5
+"""Target opacity of the head from which on torso and background do not learn a pixel."""
 
 
 def edit_indices(count: int, editable: Int64[np.ndarray, " total"]) -> Int64[np.ndarray, " count"]:
@@ -49,13 +53,40 @@ class EditFrames:
     """Lip masks of them."""
     edited: UInt8[np.ndarray, "n h w 3"]
     """The training targets."""
+    behind: UInt8[np.ndarray, "n h w 3"] | None = None
+    """Torso and background without the head; None: outlines are kept."""
+
+    def __post_init__(self) -> None:
+        self.held = self.opacities.copy()
+        """Target opacities of head and torso (n, h, w, 2), 0 to 255."""
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def region(self, frame: int, region: EditRegion) -> Float32[np.ndarray, "h w 1"]:
-        """Fraction of each pixel of a frame that belongs to the edited region, 0 to 1."""
+    def learn(self, frame: int, edited: UInt8[np.ndarray, "h w 3"]) -> None:
+        """Makes an edited picture a frame's target; where outlines may change, also the opacity of its head."""
+        self.edited[frame] = edited
+        self.held[frame, ..., 0] = to_uint8(self.head_in(frame, from_uint8(edited)))[..., 0]
+
+    def head_in(self, frame: int, edited: Float32[np.ndarray, "h w 3"]) -> Float32[np.ndarray, "h w 1"]:
+        """Opacity of the head in an edited picture of a frame, 0 to 1."""
         head, torso = np.split(from_uint8(self.opacities[frame]), 2, axis=-1)
+        if self.behind is None:
+            return head
+        return edited_opacity(edited, from_uint8(self.unedited[frame]), head, torso, from_uint8(self.behind[frame]))
+
+    def region(
+        self, frame: int, region: EditRegion, head: Float32[np.ndarray, "h w 1"]
+    ) -> Float32[np.ndarray, "h w 1"]:
+        """Fraction of each pixel of a frame that belongs to the edited region, 0 to 1.
+
+        Args:
+            frame: index among the N frames.
+            region: which.
+            head: opacity of the head in the edited picture.
+        """
+        head = np.maximum(head, from_uint8(self.opacities[frame, ..., :1]))
+        torso = from_uint8(self.opacities[frame, ..., 1:])
         if region == "head":
             return head
         return head + (1 - head) * torso if region == "portrait" else np.ones_like(head)
@@ -89,7 +120,7 @@ class EditFrames:
         def put(values: np.ndarray) -> torch.Tensor:
             return to_device(torch.from_numpy(np.ascontiguousarray(values)), device)
 
-        edited = from_uint8(self.edited[frame][y, x])
+        edited, held = from_uint8(self.edited[frame][y, x]), from_uint8(self.held[frame][y, x])
         bundle = TrainingRays(
             origins=put(rays.origins),
             directions=put(rays.directions),
@@ -102,6 +133,7 @@ class EditFrames:
                 place=put(((np.stack([x, y], axis=1) + 0.5) / np.array(self.size)).astype(np.float32)),
                 plate=put(self.plate[y, x]),
                 edited=put(edited),
+                covered=put((held[:, :1] > COVERED).astype(np.float32)),
                 windows=[
                     PixelWindow.of_pixels(put(poses[0]), self._intrinsics(), (int(x[0]), int(y[0])), (side, side))
                 ],
@@ -109,7 +141,7 @@ class EditFrames:
         )
         batch: dict[str, Any] = {
             "edited": put(_planes(edited, side)),
-            "opacities": put(from_uint8(self.opacities[frame][y, x])),
+            "opacities": put(held),
         }
         if on_lips:
             batch["unedited"] = put(_planes(from_uint8(self.unedited[frame][y, x]), side))

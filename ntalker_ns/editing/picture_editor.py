@@ -113,7 +113,8 @@ class PictureEditor:
             markup=False,
         )
         content = BytesIO()
-        np.savez_compressed(content, edited=found.picture, **vars(view))
+        known = {name: values for name, values in vars(view).items() if values is not None}
+        np.savez_compressed(content, edited=found.picture, **known)
         write_whole(stored, content.getvalue())
 
     def edit_views(

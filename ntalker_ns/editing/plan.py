@@ -12,6 +12,7 @@ from ntalker_ns.errors import NTalkerError
 
 Strategy = Literal["progressive", "one-time", "iterative"]
 EditRegion = Literal["head", "portrait", "frame"]
+EditOutline = Literal["keep", "free"]
 
 PAPER_GUIDANCE = (3.0, 6.0)
 """Bounds of the text guidance scale (paper, Appendix C)."""

@@ -19,9 +19,9 @@ from jaxtyping import Bool, UInt8
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.training import distributed
 
-Kind = Literal["base", "head", "torso", "lips", "before", "edited"]
-"""base: renders of the unedited head; head, torso, lips: opacities and lip masks in them; before, edited: input and
-result of the editor."""
+Kind = Literal["base", "head", "torso", "behind", "lips", "before", "edited"]
+"""base: renders of the unedited head; head, torso, behind, lips: opacities, what is behind the head, and lip masks in
+them; before, edited: input and result of the editor."""
 
 DESCRIPTION_FILE = "edit.json"
 _NAME = re.compile(r"(\d+)\.(\d+)\.png")

@@ -1,7 +1,7 @@
 """What frames show of the head: their pictures, and for each pixel the point of the head that is seen there."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -25,6 +25,10 @@ class FrameView:
     """Opacity of the torso, 0 to 1."""
     mouth: UInt8[np.ndarray, "h w 1"]
     """`LIPS` on the lips, `INSIDE` between them, 0 elsewhere."""
+    beside: Float32[np.ndarray, "h w 3"] | None = None
+    """Of an edit that may change the outline: the canonical point that a pixel would show if the head reached there."""
+    behind: Float32[np.ndarray, "h w 3"] | None = None
+    """Of the same: torso and background without the head, RGB, 0 to 1."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -42,8 +46,21 @@ def view_of(picture: Float32[np.ndarray, "h w 3"], outputs: dict[str, Tensor], s
     Args:
         picture: of the unedited head.
         outputs: of `get_outputs_for_camera`.
-        surface: of `TalkerModel.surface`.
+        surface: of `TalkerModel.surface`, and of `TalkerModel.beside` if outlines may change.
     """
     head, torso = (outputs[name].float().cpu().numpy() for name in ("head_opacity", "torso_opacity"))
     mouth = surface["mouth"].cpu().numpy().astype(np.uint8)
-    return FrameView(picture, surface["canonical"].float().cpu().numpy(), head, torso, mouth)
+    view = FrameView(picture, surface["canonical"].float().cpu().numpy(), head, torso, mouth)
+    if "beside" not in surface:
+        return view
+    return replace(view, beside=surface["beside"].cpu().numpy(), behind=behind_head(outputs))
+
+
+def behind_head(outputs: dict[str, Tensor]) -> Float32[np.ndarray, "h w 3"]:
+    """Torso and background of a picture without the head, RGB, 0 to 1.
+
+    Args:
+        outputs: of `get_outputs_for_camera`.
+    """
+    around = outputs["torso"] + (1.0 - outputs["torso_opacity"]) * outputs["background"]
+    return around.float().clamp(0.0, 1.0).cpu().numpy()

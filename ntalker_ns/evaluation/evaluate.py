@@ -28,7 +28,7 @@ from ntalker_ns.evaluation.footage import (
 )
 from ntalker_ns.evaluation.metrics import catalogue
 from ntalker_ns.evaluation.metrics.clip_direction import load_clip
-from ntalker_ns.evaluation.metrics.fidelity import load_lpips
+from ntalker_ns.evaluation.metrics.fidelity import load_lpips, load_perceptual
 from ntalker_ns.evaluation.metrics.identity import load_arcface
 from ntalker_ns.evaluation.metrics.syncnet import load_syncnet
 from ntalker_ns.evaluation.metrics.warping import optical_flow
@@ -192,6 +192,9 @@ def evaluate(
     return Evaluation(truth, before.name, rows, settings, time.perf_counter() - start, peak.gib())
 
 
+NOT_WANTED = Unavailable("it is not among the chosen metrics")
+
+
 def load_tools(options: MetricOptions, captioned: bool, wanted: Collection[str]) -> Tools:
     """Loads what the metrics need, as far as it is available; what is not is reported and stops nothing.
 
@@ -203,9 +206,10 @@ def load_tools(options: MetricOptions, captioned: bool, wanted: Collection[str])
     return Tools(
         flow=attempt(optical_flow, options.flow),
         syncnet=attempt(lambda: load_syncnet(weight_file(options.syncnet, "syncnet_v2.model", "--syncnet"))),
-        arcface=attempt(load_arcface, options.arcface),
+        arcface=attempt(load_arcface, options.arcface, options.arcface_takes),
         clip=attempt(load_clip, options.clip) if captioned else Unavailable("no captions were given"),
-        lpips=attempt(load_lpips) if "lpips" in wanted else Unavailable("it is not among the chosen metrics"),
+        lpips=attempt(load_lpips) if "lpips" in wanted else NOT_WANTED,
+        perceptual=attempt(load_perceptual) if "perceptual_efficientnet" in wanted else NOT_WANTED,
     )
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 FlowName = Literal["dis", "raft"]
 Which = Literal["held-out", "all"]
 Surroundings = Literal["learned", "clip"]
+Range = Literal["auto", "scaled", "levels"]
 
 CLIP_MODEL = "openai/clip-vit-base-patch32"
 """Hub id of the CLIP that Gal et al. take for their direction."""
@@ -39,5 +40,7 @@ class MetricOptions:
     arcface: str | None = None
     """A face network for the identity distance: an .onnx file (a path, or OWNER/REPOSITORY/FILE on the hub), or a
     transformers model by folder or hub id."""
+    arcface_takes: Range = "auto"
+    """What an .onnx file of --arcface takes: levels (0 to 255) or scaled colours (-1 to 1); auto: as its graph says."""
     flow: FlowName = "dis"
     """Optical flow of the warping error: OpenCV's DIS, which needs no weights, or torchvision's RAFT."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from ntalker_ns.capture.landmarks import MEASURED_AT
 from ntalker_ns.console import track
@@ -13,9 +13,10 @@ from ntalker_ns.data.regions import region_errors, region_psnr
 from ntalker_ns.evaluation.footage import Exact, Reference, Take
 from ntalker_ns.evaluation.metrics import catalogue
 from ntalker_ns.evaluation.metrics.clip_direction import Clip, clip_directions
+from ntalker_ns.evaluation.metrics.face_network import FaceNetwork, face_chip
 from ntalker_ns.evaluation.metrics.fidelity import ssim
 from ntalker_ns.evaluation.metrics.head_motion import head_rotations, rotation_jitter
-from ntalker_ns.evaluation.metrics.identity import Embedder, identity_distances
+from ntalker_ns.evaluation.metrics.identity import Embedder, described_faces, identity_distances
 from ntalker_ns.evaluation.metrics.lips import lip_distances, lip_sync, mouth_openings
 from ntalker_ns.evaluation.metrics.syncnet import SyncNet, sync_score
 from ntalker_ns.evaluation.metrics.warping import Flow, warping_errors
@@ -62,6 +63,7 @@ class Tools:
     arcface: Embedder | Unavailable
     clip: Clip | Unavailable
     lpips: Callable[[Exact, Exact], float] | Unavailable
+    perceptual: Callable[[Exact, Exact], float] | Unavailable
 
 
 @dataclass(frozen=True)
@@ -95,30 +97,29 @@ class FidelityJudge:
 
     def __init__(self, reference: Reference, tools: Tools) -> None:
         self._reference = reference
-        self._lpips = tools.lpips
+        tried = {"lpips": tools.lpips, "perceptual_efficientnet": tools.perceptual}
+        self._perceptual = {name: tool for name, tool in tried.items() if not isinstance(tool, Unavailable)}
         self._errors: list[dict[str, tuple[float, int]]] = []
         self._ssim: list[float] = []
-        self._perceptual: list[float] = []
+        self._distances: dict[str, list[float]] = {name: [] for name in self._perceptual}
 
     def __call__(self, place: int, picture: Exact) -> None:
         truth = from_uint8(self._reference.frames[place])
         self._errors.append(region_errors(picture, truth, self._reference.masks(place)))
         self._ssim.append(ssim(picture, truth))
-        if not isinstance(self._lpips, Unavailable):
-            self._perceptual.append(self._lpips(picture, truth))
+        for name, distance in self._perceptual.items():
+            self._distances[name].append(distance(picture, truth))
 
     def found(self) -> Found:
-        """PSNR by region, SSIM, and LPIPS where it can be taken: means over the frames."""
+        """PSNR by region, SSIM, and perceptual distances where they can be taken: means over the frames."""
         psnr = region_psnr(self._errors)
         found = Found({REGION_KEYS[name]: value.mean for name, value in psnr.items()})
         for name in psnr:
             rows = [region_psnr([{name: row[name]}]) if name in row else {} for row in self._errors]
             found.series[REGION_KEYS[name]] = np.array([r[name].mean if name in r else np.nan for r in rows])
-        found.series["ssim"] = np.array(self._ssim)
-        found.values["ssim"] = _mean(found.series["ssim"])
-        if self._perceptual:
-            found.series["lpips"] = np.array(self._perceptual)
-            found.values["lpips"] = _mean(found.series["lpips"])
+        for name, values in {"ssim": self._ssim, **self._distances}.items():
+            found.series[name] = np.array(values)
+            found.values[name] = _mean(found.series[name])
         return found
 
 
@@ -164,14 +165,29 @@ def direction(take: Take, scene: Scene) -> Found:
 
 def identity(take: Take, scene: Scene) -> Found:
     """ArcFace's distances from the frames before."""
-    embed = _need(scene.tools.arcface)
-    count = min(len(take), len(scene.before))
-    old, new = scene.before, take
-    shown = (new.frames[i] for i in track(range(count), f"Identity of {take.name}"))
-    before = (old.frames[i] for i in range(count))
-    distances = identity_distances(embed, before, shown, _in_px(old)[:count], _in_px(new)[:count])
+    distances = identity_distances(_need(scene.tools.arcface), *_faces_before_and_after(take, scene))
     series = {"identity_cosine": distances.cosine, "identity_squared_l2": distances.squared_l2}
     return Found({name: _mean(values) for name, values in series.items()}, series)
+
+
+def identity_dlib(take: Take, scene: Scene) -> Found:
+    """Distance by dlib's face network from the frames before."""
+    network = FaceNetwork()
+
+    def describe(picture: UInt8[np.ndarray, "h w 3"], landmarks: Float[np.ndarray, "478 2"]) -> np.ndarray:
+        return network(face_chip(picture, landmarks))
+
+    faces = described_faces(describe, *_faces_before_and_after(take, scene))
+    distances = np.linalg.norm(faces[:, 0] - faces[:, 1], axis=-1)
+    return Found({"identity_dlib": _mean(distances)}, {"identity_dlib": distances})
+
+
+def _faces_before_and_after(take: Take, scene: Scene) -> tuple[Any, Any, np.ndarray, np.ndarray]:
+    """Pictures before the edit and after it, and their landmarks in px."""
+    count = min(len(take), len(scene.before))
+    shown = (take.frames[i] for i in track(range(count), f"Identity of {take.name}"))
+    before = (scene.before.frames[i] for i in range(count))
+    return before, shown, _in_px(scene.before)[:count], _in_px(take)[:count]
 
 
 def warping(take: Take, scene: Scene) -> Found:
@@ -234,6 +250,7 @@ ALONE: tuple[tuple[Sequence[catalogue.Metric], Group], ...] = (
 COMPARED: tuple[tuple[Sequence[catalogue.Metric], Group], ...] = (
     (catalogue.DIRECTION, direction),
     (catalogue.IDENTITY, identity),
+    (catalogue.IDENTITY_DLIB, identity_dlib),
     (catalogue.LIPS, lips),
     (catalogue.SPEED, speed),
 )
@@ -264,8 +281,9 @@ def score_take(take: Take, scene: Scene, fidelity: FidelityJudge | Unavailable) 
 
 def _fidelity_reasons(tools: Tools) -> dict[str, str]:
     reasons = {"psnr_head": "the true frames have no labels: a video shows no data set"}
-    if isinstance(tools.lpips, Unavailable):
-        reasons["lpips"] = str(tools.lpips)
+    for name, tool in (("lpips", tools.lpips), ("perceptual_efficientnet", tools.perceptual)):
+        if isinstance(tool, Unavailable):
+            reasons[name] = str(tool)
     return reasons
 
 

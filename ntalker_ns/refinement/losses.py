@@ -1,6 +1,6 @@
 """The losses of an edit (paper, Eq. 6 to 10): their weighted sum first, then each term as an unweighted mean."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +9,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from ntalker_ns.refinement.discriminator import PatchDiscriminator
-from ntalker_ns.refinement.vgg import VGGFeatures
+
+FeatureNetwork = Callable[[Float[Tensor, "n 3 h w"]], list[Tensor]]
+"""The features of pictures in [0, 1] at some layers of a network: `VGGFeatures` or `EfficientNetFeatures`."""
 
 
 @dataclass
@@ -19,7 +21,7 @@ class EditLossWeights:
     reconstruction_weight: float = 1.0
     """Weight of the squared difference between the rendered picture and the edited frame (Eq. 7)."""
     perceptual_weight: float = 0.001
-    """Weight of the difference of VGG features between the refined picture and the edited frame (Eq. 8)."""
+    """Weight of the difference of a network's features between the refined picture and the edited frame (Eq. 8)."""
     style_weight: float = 10.0
     """Weight of the difference of their Gram matrices (Eq. 8)."""
     adversarial_weight: float = 0.01
@@ -67,7 +69,7 @@ class PatchTargets:
 
 
 def edit_losses(
-    weights: EditLossWeights, outputs: PatchOutputs, targets: PatchTargets, vgg: VGGFeatures | None
+    weights: EditLossWeights, outputs: PatchOutputs, targets: PatchTargets, network: FeatureNetwork | None
 ) -> dict[str, Tensor]:
     """The weighted terms of Eq. 9 and 10, the discriminator's own loss, and the opacity term.
 
@@ -75,8 +77,7 @@ def edit_losses(
         weights: of the terms.
         outputs: of the head.
         targets: of the same patch.
-        vgg: feature network; without one, "final" (squared difference of refined picture and edited frame) replaces the
-            perceptual and the style loss, unless their weights are 0.
+        network: of the perceptual and the style loss; None: their weights are 0.
     """
     losses = {
         "reconstruction": weights.reconstruction_weight * reconstruction_loss(outputs.rendered, targets.edited),
@@ -84,16 +85,14 @@ def edit_losses(
         "discriminator": outputs.critic,
         "opacity": weights.opacity_weight * (outputs.opacities - targets.opacities).square().mean(),
     }
-    if vgg is not None:
+    if network is not None:
         # In full precision: sums over a patch overflow half precision.
         with torch.autocast(outputs.final.device.type, enabled=False):
-            features = vgg(outputs.final)
+            features = network(outputs.final)
             with torch.no_grad():
-                target_features = vgg(targets.edited)
+                target_features = network(targets.edited)
             losses["perceptual"] = weights.perceptual_weight * perceptual_loss(features, target_features)
             losses["style"] = weights.style_weight * style_loss(features, target_features)
-    elif weights.perceptual_weight or weights.style_weight:
-        losses["final"] = weights.reconstruction_weight * reconstruction_loss(outputs.final, targets.edited)
     if targets.lip_mask is not None and targets.unedited is not None:
         edges = lip_edge_loss(outputs.rendered, targets.unedited, targets.lip_mask, weights.lip_edge_scale)
         losses["lip_edge"] = weights.lip_edge_weight * edges

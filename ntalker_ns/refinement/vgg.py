@@ -77,6 +77,14 @@ def load_vgg(file: Path | None) -> VGGFeatures:
     return VGGFeatures(weights)
 
 
+def vgg_is_here(file: Path | None) -> bool:
+    """Whether VGG-16's weights are on this machine: a file that was named, or torch's cache."""
+    from torchvision.models import VGG16_Weights
+
+    name = VGG16_Weights.IMAGENET1K_V1.url.rsplit("/", 1)[-1]
+    return file is not None or (Path(torch.hub.get_dir()) / "checkpoints" / name).is_file()
+
+
 def _downloaded() -> dict[str, Tensor]:
     from torchvision.models import VGG16_Weights
 
@@ -85,8 +93,8 @@ def _downloaded() -> dict[str, Tensor]:
     except (OSError, RuntimeError) as error:
         raise NTalkerError(
             f"The weights of VGG-16 are not in torch's cache and cannot be downloaded ({error}): give their file with "
-            "--pipeline.model.vgg-weights (torchvision's vgg16-397923af.pth), or train without them with "
-            "--pipeline.model.vgg-optional True."
+            "--pipeline.model.vgg-weights (torchvision's vgg16-397923af.pth), or take another network with "
+            "--pipeline.model.perceptual efficientnet."
         ) from error
 
 

@@ -1,6 +1,6 @@
 """A head that is a radiance field, marched along rays."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ntalker_ns.data.outline_view import OutlineView
 from ntalker_ns.data.training_rays import TrainingRays
 from ntalker_ns.face.rig import Rig
 from ntalker_ns.face.shell import MOUTH, FaceShell
@@ -33,7 +34,7 @@ from ntalker_ns.rendering.losses import (
 from ntalker_ns.rendering.occupancy import OccupancyGrid
 from ntalker_ns.rendering.rays import camera_rays
 from ntalker_ns.rendering.static_cache import StaticCameraCache, lens
-from ntalker_ns.rendering.visual_hull import carve
+from ntalker_ns.rendering.visual_hull import carve, open_outline
 from ntalker_ns.training.transfers import to_device
 from ntalker_ns.training.versioned import Snapshot
 
@@ -139,6 +140,10 @@ class FieldHead(Head):
     def fit_to_clip(self, dataset: Any) -> None:
         """Closes cells outside the head."""
         carve(self.occupancy, dataset, self.shell, self.rig.keypoints, self.config.occlusion_depth)
+
+    def grow(self, views: Sequence[OutlineView]) -> None:
+        """Opens cells: those of the shell that all edited frames show as head."""
+        open_outline(self.occupancy, views, self.shell, self.rig.keypoints)
 
     def before_step(self, progress: float) -> None:
         """Enables grid levels."""

@@ -4,21 +4,25 @@
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 from jaxtyping import Float, Int
 from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ntalker_ns.data.outline_view import OutlineView
 from ntalker_ns.data.training_rays import TrainingRays
+from ntalker_ns.face.rig import Rig
 from ntalker_ns.face.shell import FaceShell
 from ntalker_ns.field.pose_refinement import PoseRefinement
 from ntalker_ns.kernels.ops import Ops
 from ntalker_ns.kernels.types import FaceState, Gate
 from ntalker_ns.rendering.losses import StepOutputs
+from ntalker_ns.splats.start import round_surface
 
 
 @dataclass
@@ -39,6 +43,10 @@ class Head(nn.Module, ABC):
 
     ops: Ops
     """Computes it."""
+    rig: Rig
+    """Of the person."""
+    shell: FaceShell | None = None
+    """Around the tracked face; None: unknown."""
     trains_on_pictures: ClassVar[bool]
     """Whether a step's rays must be all pixels of rectangles (`StepInputs.windows`)."""
 
@@ -153,6 +161,18 @@ class Head(nn.Module, ABC):
         Args:
             dataset: the training frames.
         """
+
+    @abstractmethod
+    def grow(self, views: Sequence[OutlineView]) -> None:
+        """Makes room, and matter, for a head that is to reach further than it does.
+
+        Args:
+            views: frames that an edit has changed.
+        """
+
+    def depth_surface(self) -> Float[np.ndarray, "columns columns"]:
+        """World y of the head's surface over x and z in [-1, 1]: of the tracked face, or else of a ball."""
+        return round_surface(self.rig.keypoints, 128) if self.shell is None else self.shell.surface
 
     def before_step(self, progress: float) -> None:
         """Called before each training step.

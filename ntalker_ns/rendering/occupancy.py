@@ -111,6 +111,18 @@ class OccupancyGrid(nn.Module):
         self.carved.fill_(True)
 
     @torch.no_grad()
+    def reopen(self, cells: Bool[Tensor, "grid grid grid"]) -> None:
+        """Opens cells that were closed permanently, for matter that is still to be learned.
+
+        Args:
+            cells: to open; those that were never closed stay as they are.
+        """
+        fresh = cells & ~self.hull
+        for opened in (self.hull, self.inner, self.occupied, self.solid):
+            opened.logical_or_(fresh)
+        self.visible[fresh] = 1.5 * self.min_weight
+
+    @torch.no_grad()
     def mark_visible(self, positions: Float[Tensor, "samples 3"], weights: Float[Tensor, "samples"]) -> None:
         """Notes how much samples of training rays contributed to their pixels.
 

@@ -1,7 +1,7 @@
 """A head of Gaussians, rasterised picture by picture."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ntalker_ns.data.head_removal import HEAD, LIPS
+from ntalker_ns.data.outline_view import OutlineView
 from ntalker_ns.data.training_rays import PixelWindow, TrainingRays
 from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.errors import NTalkerError
@@ -27,7 +28,7 @@ from ntalker_ns.rendering.head import FaceInputs, Head
 from ntalker_ns.rendering.losses import FaceSurface, StepOutputs
 from ntalker_ns.splats.gaussians import LIGHTS, HeadGaussians, Motion, SplatConditions
 from ntalker_ns.splats.relocation import relocate
-from ntalker_ns.splats.start import SeenHead, round_surface, unproject
+from ntalker_ns.splats.start import SeenHead, unproject
 from ntalker_ns.training.transfers import to_device
 from ntalker_ns.training.versioned import Snapshot
 
@@ -46,6 +47,9 @@ DEEP = 0.3
 
 WIDER = 1.6
 """Size of Gaussians behind the surface over that of those on it: they fill what no frame shows."""
+
+DENSE = 0.5
+"""Gaussians for a pixel that an edit adds to the head."""
 
 SOLID = 3.0
 """Logit of their opacity."""
@@ -110,7 +114,7 @@ class SplatHead(Head):
         """
         super().__init__()
         config.check()
-        self.config, self.sequence, self.ops = config, sequence, ops
+        self.config, self.sequence, self.rig, self.ops = config, sequence, sequence.rig, ops
         self.gaussians = HeadGaussians(config.num_gaussians, sequence.rig, ops)
         self.register_buffer("placed", torch.tensor(False))
         self.register_buffer("upright", torch.eye(3))
@@ -161,14 +165,15 @@ class SplatHead(Head):
         self.pose_highest.copy_(scaled.amax(dim=0))
         # The frame nearest to the mean pose, with open eyes.
         cost = scaled.square().sum(dim=1).cpu().numpy() + 4.0 * (1.0 - track.eye_openness[trained]) ** 2
-        self.gaussians.place(self._start(dataset, int(cost.argmin())).to(device))
+        attributes = self._start(dataset, int(cost.argmin())).to(device)
+        self.gaussians.place(attributes, torch.arange(len(attributes), device=device))
         self.placed.fill_(True)
 
     def _start(self, dataset: Any, main: int) -> Float[Tensor, "n columns"]:
         """Attributes of all Gaussians in the mean face."""
         rng, track = np.random.default_rng(0), self.sequence.track
         keypoints, unit = self.sequence.rig.keypoints, self.sequence.rig.eye_distance
-        surface = round_surface(keypoints, 128) if self.shell is None else self.shell.surface
+        surface = self.depth_surface()
         on_others, in_mouth, behind = (round(share * self.config.num_gaussians) for share in FRACTIONS[1:])
         others = rng.choice(len(dataset), min(OTHERS, len(dataset)), replace=False)
         opening = np.nan_to_num(track.mouth_opening[np.asarray(dataset.frame_indices)])
@@ -209,6 +214,25 @@ class SplatHead(Head):
         speech = self.ops.gate(positions, self.gaussians.speech_gate)
         shift, _ = self.ops.inverse_warp(positions, speech, [len(positions)], self.gaussians.face(lips, brows, eyes))
         return torch.cat([positions + shift, placed[:, 3:]], dim=1)
+
+    @torch.no_grad()
+    def grow(self, views: Sequence[OutlineView]) -> None:
+        """Places Gaussians that show nothing where the head is missing, at the depth of the face's shell."""
+        spare = self.gaussians.useless().nonzero().squeeze(-1)
+        chosen = sorted(views, key=lambda view: -int(view.missing.sum()))[:OTHERS]
+        total = sum(int(view.missing.sum()) for view in chosen)
+        wanted = min(len(spare), round(DENSE * max((int(view.missing.sum()) for view in chosen), default=0)))
+        rng, surface, parts = np.random.default_rng(0), self.depth_surface(), []
+        for view in chosen:
+            pixels = int(view.missing.sum())
+            count = wanted * pixels // max(total, 1)
+            if count:
+                size = OVERLAP * math.sqrt(pixels / count * len(chosen))
+                seen = SeenHead(view.image, view.missing, view.camera_to_world, view.intrinsics)
+                parts.append(self._in_mean_face(unproject(seen, count, min(size, 4.0), surface, 0.0, rng), view.frame))
+        if parts:
+            attributes = torch.cat(parts)
+            self.gaussians.place(attributes, spare[: len(attributes)])
 
     def before_step(self, progress: float) -> None:
         """Notes the progress, after which Gaussians stay where they are."""

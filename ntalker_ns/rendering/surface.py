@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from nerfstudio.cameras.cameras import Cameras
@@ -14,9 +15,12 @@ from ntalker_ns.kernels.ops import Ops
 from ntalker_ns.kernels.types import FaceState, Gate
 from ntalker_ns.rendering.head import Head
 from ntalker_ns.rendering.rays import camera_rays
+from ntalker_ns.splats.start import depth_along
 
 OPAQUE = 0.5
 """Opacity of the head from which on a pixel can show the mouth."""
+SOLID = 0.95
+"""Opacity from which on nothing beside or behind the head is seen."""
 LEAST_OPACITY = 1e-3
 """Below this opacity a pixel's depth means nothing."""
 
@@ -28,6 +32,48 @@ class Surface(NamedTuple):
     """The point at the mean depth of what the head shows, in canonical space; meaningless where its opacity is 0."""
     mouth: Int[Tensor, "height width 1"]
     """1 on the lips, 2 between them, 0 elsewhere."""
+
+
+@torch.no_grad()
+def beside_head(
+    head: Head,
+    camera: Cameras,
+    conditions: Any,
+    correction: Float[Tensor, "1 6"] | None,
+    opacity: Float[Tensor, "height width 1"],
+) -> Float[Tensor, "height width 3"]:
+    """The canonical points that pixels would show if the head reached there: on the shell of the tracked face.
+
+    Args:
+        head: what was rendered.
+        camera: one flat camera, on the host.
+        conditions: of the frame.
+        correction: of its pose, on the host; None: none.
+        opacity: of the head in the picture. Where it is `SOLID` or far from the head, points are 0.
+    """
+    rows, columns = _around(opacity[..., 0].cpu().numpy())
+    rays = camera_rays(camera, torch.device("cpu"))
+    origins, directions = rays.origins[rows, columns], rays.directions[rows, columns]
+    if correction is not None:
+        origins, directions = corrected_rays(origins, directions, correction[0])
+    depth = depth_along(origins.double().numpy(), directions.double().numpy(), head.depth_surface())
+    points = (origins + torch.from_numpy(depth).float()[:, None] * directions).clamp(-1.0, 1.0).to(opacity.device)
+    result = torch.zeros(*opacity.shape[:2], 3, device=opacity.device)
+    result[rows, columns] = canonical_points(head.ops, points, *head.face(conditions))
+    return result
+
+
+def _around(opacity: Float[np.ndarray, "height width"]) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of pixels beside the head, up to its own width away."""
+    import cv2
+
+    shown = opacity > OPAQUE
+    if not shown.any():
+        return np.zeros(0, int), np.zeros(0, int)
+    wide = np.ptp(np.nonzero(shown)[1]) + 1
+    away = cv2.distanceTransform((~shown).astype(np.uint8), cv2.DIST_L2, 3)
+    rows, columns = np.nonzero((opacity < SOLID) & (away < wide))
+    return rows, columns
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """Bounds of a clip's head before training: the visual hull of its masks and the depth of the tracked face."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ntalker_ns.data.head_removal import HEAD
+from ntalker_ns.data.outline_view import OutlineView
 from ntalker_ns.face.shell import FaceShell
 from ntalker_ns.media.frame_indices import evenly_spaced
 from ntalker_ns.rendering.occupancy import MASK_ERROR, OCCLUSION_MARGIN, OccupancyGrid, visual_hull, widen_mask
@@ -44,15 +46,46 @@ def carve(
         return visual_hull(centers, poses, intrinsics, masks)  # type: ignore[arg-type]
 
     hull = hull_of(MASK_ERROR)
-    if shell is None:
-        eyes = np.linalg.norm(keypoints["left_eye"] - keypoints["right_eye"])
-        inner = hull = hull & (centers[:, 1] > float(keypoints["nose"][1] - 0.5 * eyes))
-    else:
-        near, deeper = (
-            torch.from_numpy(shell.cells(depth)).to(hull.device).view(-1) for depth in (0.0, occlusion_depth)
-        )
-        hull &= near
+    hull &= _near_face(occupancy, shell, keypoints)
+    inner = hull
+    if shell is not None:
+        deeper = _near_face(occupancy, shell, keypoints, occlusion_depth)
         # No training ray passes there, so it must not stick out from behind the visible surface.
         inner = hull | (deeper & hull_of(-OCCLUSION_MARGIN))
     shape = occupancy.occupied.shape
     occupancy.carve(hull.view(shape), inner.view(shape))
+
+
+def open_outline(
+    occupancy: OccupancyGrid,
+    views: Sequence[OutlineView],
+    shell: FaceShell | None,
+    keypoints: dict[str, Float[np.ndarray, "3"]],
+) -> None:
+    """Opens cells for a head that an edit has made larger: those near the face that its frames show as head.
+
+    Args:
+        occupancy: its cells are opened.
+        views: the edited frames.
+        shell: of the tracked face, if known.
+        keypoints: of the head.
+    """
+    chosen = [views[i] for i in evenly_spaced(min(FRAMES, len(views)), len(views))]
+    centers = occupancy.centers().view(-1, 3)
+    poses = torch.from_numpy(np.stack([view.camera_to_world for view in chosen])).to(centers)
+    masks = np.stack([widen_mask(view.head, MASK_ERROR) for view in chosen])
+    hull = visual_hull(centers, poses, chosen[0].intrinsics, masks)
+    occupancy.reopen((hull & _near_face(occupancy, shell, keypoints)).view(occupancy.occupied.shape))
+
+
+def _near_face(
+    occupancy: OccupancyGrid,
+    shell: FaceShell | None,
+    keypoints: dict[str, Float[np.ndarray, "3"]],
+    deeper: float = 0.0,
+) -> Bool[Tensor, "cells"]:
+    """Cells of the face's shell, reaching further back by some world units; if it is unknown, behind the nose."""
+    if shell is not None:
+        return torch.from_numpy(shell.cells(deeper)).to(occupancy.density.device).view(-1)
+    eyes = np.linalg.norm(keypoints["left_eye"] - keypoints["right_eye"])
+    return occupancy.centers().view(-1, 3)[:, 1] > float(keypoints["nose"][1] - 0.5 * eyes)

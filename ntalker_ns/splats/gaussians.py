@@ -6,10 +6,11 @@ predicted, and no network runs in a frame). Lids fold exactly (`ntalker_ns.splat
 pose: light stays where it is while a head turns.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from ntalker_ns.face.rig import Rig
@@ -25,6 +26,9 @@ WIDTHS = {"means": 3, "log_scales": 3, "quaternions": 4, "opacity_logits": 1, "c
 
 RATES = {"means": 0.02, "log_scales": 0.5, "quaternions": 0.2, "opacity_logits": 3.0, "colours": 0.4}
 """Attributes for one unit of their parameters: Adam's steps are equally long in all parameters."""
+
+FAINT = 0.03
+"""Opacity below which a Gaussian shows nothing."""
 
 LIGHTS = 6
 """Numbers of the pose that colour follows."""
@@ -77,21 +81,26 @@ class HeadGaussians(nn.Module):
         return len(self.base)
 
     @torch.no_grad()
-    def place(self, attributes: Float[Tensor, "n columns"]) -> None:
+    def place(self, attributes: Float[Tensor, "placed columns"], where: Int[Tensor, "placed"]) -> None:
         """Sets the attributes at rest; lips and brows begin with the motion of the landmarks around them.
 
         Args:
             attributes: in the order of `WIDTHS`.
+            where: which Gaussians are placed.
         """
-        self.base.copy_(attributes / self.rates)
-        self.shading.zero_()
-        self.deltas.zero_()
+        self.base[where] = attributes / self.rates
+        self.shading[:, where] = 0.0
+        self.deltas[:, where] = 0.0
         positions = attributes[:, :3]
         warps = (self.lip_warp, self.brow_warp)
         motions = [(warp, motion) for warp in warps for motion in warp.basis]
         for delta, (warp, motion) in zip(self.deltas, motions, strict=False):
             marks = Landmarks(warp.positions[None], motion[None], warp.softness)
-            delta[:, :3] = landmark_displacement(positions, marks, [len(positions)]) / self.rates[:3]
+            delta[where, :3] = landmark_displacement(positions, marks, [len(positions)]) / self.rates[:3]
+
+    def useless(self) -> Bool[Tensor, "n"]:
+        """Which Gaussians show nothing."""
+        return torch.sigmoid(self.base[:, 10] * self.rates[10]) < FAINT
 
     def face(self, lips: Tensor, brows: Tensor, openness: Tensor) -> FaceState:
         """The state of the face in some frames, for `inverse_warp`.
@@ -155,3 +164,29 @@ class Blend(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
         (grad,), (coefficients,) = grads, ctx.saved_tensors
         return grad, coefficients[:, :, None] * grad, None
+
+
+SPARE = {"log_scales": -5.0, "quaternions": (1.0, 0.0, 0.0, 0.0), "opacity_logits": -10.0}
+"""Attributes of Gaussians that show nothing; others are 0."""
+
+
+def with_spare(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of `HeadGaussians`, with Gaussians that show nothing up to a larger number.
+
+    Args:
+        found: tensors of a model by name.
+        wanted: tensors of a model with more Gaussians.
+
+    Returns:
+        Those of the found ones that are to be larger.
+    """
+    columns = [torch.tensor(SPARE.get(name, 0.0)).expand(width) / RATES[name] for name, width in WIDTHS.items()]
+    larger = {}
+    for name, axis in (("base", 0), ("deltas", 1), ("shading", 1)):
+        name = f"head.gaussians.{name}"
+        if name in found and name in wanted and wanted[name].shape[axis] > (count := found[name].shape[axis]):
+            larger[name] = torch.zeros_like(wanted[name], device=found[name].device)
+            if axis == 0:
+                larger[name][:] = torch.cat(columns)
+            larger[name].narrow(axis, 0, count).copy_(found[name])
+    return larger

@@ -17,9 +17,6 @@ from ntalker_ns.splats.gaussians import HeadGaussians
 FRACTION = 0.05
 """Largest fraction of the Gaussians that moves at a time."""
 
-FAINT = 0.03
-"""Opacity below which a Gaussian shows nothing."""
-
 SMALLER = 0.35
 """By how much the logarithm of both Gaussians' sizes falls."""
 
@@ -41,7 +38,7 @@ def relocate(
     count = max(int(FRACTION * len(gaussians)), 1)
     base, rates = gaussians.base, gaussians.rates
     opacity = torch.sigmoid(base[:, 10] * rates[10])
-    useless = opacity < FAINT
+    useless = gaussians.useless()
     # A fixed number, so that nothing waits for a device; those that are useful stay where they are.
     candidates = (opacity + (~useless).float()).topk(count, largest=False).indices
     moves = useless[candidates]

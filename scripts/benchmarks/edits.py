@@ -36,7 +36,7 @@ class EditSizes:
     """Epochs on large and on lip patches of each measured edit; an epoch is one step for each frame."""
     num_frames: int = 200
     """N, edited frames; at most those of the clip."""
-    options: tuple[str, ...] = ("pipeline.model.vgg_optional=True",)
+    options: tuple[str, ...] = ("pipeline.model.perceptual=efficientnet",)
     """Further options, PATH=VALUE, of numbers, True and False."""
     scored_frames: int = 12
     """Edited frames that the edited head is compared with."""

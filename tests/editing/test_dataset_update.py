@@ -39,6 +39,12 @@ class Head:
     def surface(self, camera: Any, outputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         raise AssertionError
 
+    def beside(self, camera: Any, outputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        raise AssertionError
+
+    def grow(self, views: Any) -> None:
+        raise AssertionError
+
     def lip_shapes(self, frames: np.ndarray) -> np.ndarray:
         return np.zeros((len(frames), 6))
 
@@ -64,6 +70,7 @@ def update(head: Head, folder: Path, **options: Any) -> DatasetUpdate:
         device=torch.device("cpu"),
         instruction="sepia",
         region="frame",
+        outline="keep",
         plan=make_plan(EditConfig(**{"num_frames": N, "updates": 2, "epochs": 4, "lip_epochs": 1, **options})),
         driving=driving,
         indices=indices,

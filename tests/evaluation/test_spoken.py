@@ -32,7 +32,7 @@ def found(points: np.ndarray, sound: np.ndarray | None) -> dict[str, float]:
     frames: Any = np.zeros((len(points), 8, 8, 3), np.uint8)
     take = Take("true", frames, points, sound)
     reference = Reference("clip", np.arange(len(points)), len(points), frames, points, lambda place: {}, sound)
-    tools = Tools(flow=NOTHING, syncnet=NOTHING, arcface=NOTHING, clip=NOTHING, lpips=NOTHING)
+    tools = Tools(flow=NOTHING, syncnet=NOTHING, arcface=NOTHING, clip=NOTHING, lpips=NOTHING, perceptual=NOTHING)
     return spoken(take, Scene(reference, take, tools)).values
 
 

@@ -57,6 +57,6 @@ def test_weights_that_cannot_be_had_are_a_sentence(tmp_path: Path, monkeypatch: 
         raise OSError("no route to host")
 
     monkeypatch.setattr(VGG16_Weights, "get_state_dict", offline)
-    options = r"--pipeline\.model\.vgg-weights.*--pipeline\.model\.vgg-optional"
+    options = r"--pipeline\.model\.vgg-weights.*--pipeline\.model\.perceptual"
     with pytest.raises(NTalkerError, match=rf"no route to host.*{options}"):
         load_vgg(None)

@@ -33,5 +33,5 @@ def head() -> tuple[HeadGaussians, torch.Tensor]:
     attributes[:, :3] = 1.4 * attributes[:, :3] - 0.7
     attributes[:, 1] = -0.6
     attributes[:, 3:6] -= 5.0
-    gaussians.place(attributes)
+    gaussians.place(attributes, torch.arange(len(attributes)))
     return gaussians, attributes

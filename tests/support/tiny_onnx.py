@@ -3,7 +3,7 @@
 The file is written field by field (onnx.proto), so that no test needs a package that writes such files.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,23 +13,30 @@ FLOAT, INTS, OPSET, IR_VERSION = 1, 7, 13, 8
 GRID = 7
 
 
-def write_face_network(path: Path, matrix: Float32[np.ndarray, "147 width"], size: int = 112) -> Path:
+def write_face_network(
+    path: Path, matrix: Float32[np.ndarray, "147 width"], size: int = 112, scaling: Sequence[str] = ()
+) -> Path:
     """Writes a network from (1, 3, size, size) to (1, width).
 
     Args:
         path: the file.
         matrix: applied to the flattened grid of mean colours, channel by channel.
         size: side of the pictures it takes.
+        scaling: operations that the network begins with, Sub and Mul: of 127.5 and 1 / 127.5.
     """
+    constants = {"Sub": np.array([127.5], np.float32), "Mul": np.array([1.0 / 127.5], np.float32)}
+    names = ["face", *(f"after {kind}" for kind in scaling)]
+    scaled = [_node(kind, [name, kind], [f"after {kind}"]) for kind, name in zip(scaling, names, strict=False)]
     window = size // GRID
-    pool = _node("AveragePool", ["face"], ["grid"], kernel_shape=[window, window], strides=[window, window])
+    pool = _node("AveragePool", [names[-1]], ["grid"], kernel_shape=[window, window], strides=[window, window])
     flat = _node("Flatten", ["grid"], ["flat"])
     project = _node("MatMul", ["flat", "matrix"], ["embedding"])
     graph = b"".join(
         [
-            *(_bytes(1, node) for node in (pool, flat, project)),
+            *(_bytes(1, node) for node in (*scaled, pool, flat, project)),
             _bytes(2, b"tiny"),
             _bytes(5, _tensor("matrix", matrix)),
+            *(_bytes(5, _tensor(kind, constants[kind])) for kind in scaling),
             _bytes(11, _value("face", (1, 3, size, size))),
             _bytes(12, _value("embedding", (1, matrix.shape[1]))),
         ]

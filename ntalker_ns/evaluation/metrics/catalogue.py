@@ -98,6 +98,18 @@ IDENTITY = (
         "Squared Euclidean distance of the unit embeddings. The paper does not say what its column is: not comparable.",
     ),
 )
+IDENTITY_DLIB = (
+    Metric(
+        "identity_dlib",
+        "Identity (dlib), distance",
+        "",
+        "lower",
+        3,
+        "Euclidean distance of the descriptors of the faces before and after by dlib's face network (King, 2017), mean "
+        "over frames: below 0.6 for one person. Not the paper's network, so not comparable with its column. Needs no "
+        "weights but the package's own.",
+    ),
+)
 WARPING = (
     Metric(
         "warping_error",
@@ -130,6 +142,15 @@ FIDELITY = (
         "lower",
         4,
         "Learned perceptual similarity with AlexNet (Zhang et al., 2018), mean over frames.",
+    ),
+    Metric(
+        "perceptual_efficientnet",
+        "Perceptual distance (EfficientNet-Lite0)",
+        "",
+        "lower",
+        4,
+        "Squared distance of EfficientNet-Lite0's features, of unit length at each place, summed over four stages, "
+        "mean over places and frames. Made like LPIPS, but it is not LPIPS: other features, and no learned weights.",
     ),
 )
 LIPS = (
@@ -180,6 +201,8 @@ SPEED = (
     Metric("peak_memory", "Peak memory, rendering", "GiB", "lower", 2, "GPU memory, or the process's without a GPU."),
 )
 
-METRICS: tuple[Metric, ...] = SYNC + SPOKEN + DIRECTION + IDENTITY + WARPING + FIDELITY + LIPS + HEAD + FACES + SPEED
+METRICS: tuple[Metric, ...] = (
+    SYNC + SPOKEN + DIRECTION + IDENTITY + IDENTITY_DLIB + WARPING + FIDELITY + LIPS + HEAD + FACES + SPEED
+)
 """In the order of the tables."""
 BY_KEY = {metric.key: metric for metric in METRICS}

@@ -1,4 +1,4 @@
-"""Fidelity of a picture to the true one: SSIM and LPIPS."""
+"""Fidelity of a picture to the true one: SSIM, LPIPS and a distance of features."""
 
 from collections.abc import Callable
 
@@ -6,8 +6,11 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 from torch import Tensor
+from torch.nn import functional
 
-from ntalker_ns.evaluation.metrics.weights import require_torchvision_weights
+from ntalker_ns.errors import NTalkerError
+from ntalker_ns.evaluation.metrics.weights import Unavailable, require_torchvision_weights
+from ntalker_ns.refinement.efficientnet import load_efficientnet
 
 Picture = Float32[np.ndarray, "h w 3"]
 
@@ -57,6 +60,31 @@ def load_lpips() -> Callable[[Picture, Picture], float]:
         return value
 
     return lpips
+
+
+def load_perceptual() -> Callable[[Picture, Picture], float]:
+    """A distance of features by EfficientNet-Lite0, see the metric's definition; 0 for equal pictures.
+
+    Returns:
+        A function of two RGB pictures in [0, 1].
+
+    Raises:
+        Unavailable: the network's weights are not installed.
+    """
+    try:
+        network = load_efficientnet()
+    except NTalkerError as error:
+        raise Unavailable(str(error).rstrip(".")) from error
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network = network.to(device)
+
+    @torch.inference_mode()
+    def distance(prediction: Picture, truth: Picture) -> float:
+        features = (network(_planes(picture).to(device)) for picture in (prediction, truth))
+        pairs = zip(*([functional.normalize(stage, dim=1) for stage in stages] for stages in features), strict=True)
+        return float(sum((one - other).square().sum(dim=1).mean() for one, other in pairs))
+
+    return distance
 
 
 def _planes(picture: Picture) -> Tensor:

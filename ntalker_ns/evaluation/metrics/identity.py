@@ -13,7 +13,9 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from ntalker_ns.evaluation.metrics.onnx_input import input_scaling
 from ntalker_ns.evaluation.metrics.weights import Unavailable, transformers_model, weight_file
+from ntalker_ns.evaluation.options import Range
 from ntalker_ns.face import mesh_indices
 
 SIZE = 112
@@ -38,13 +40,14 @@ class IdentityDistances:
     """Squared Euclidean distance of the unit embeddings: twice the cosine distance."""
 
 
-def load_arcface(place: str | None) -> Embedder:
+def load_arcface(place: str | None, takes: Range = "auto") -> Embedder:
     """A face network.
 
     Args:
-        place: an .onnx file (path or OWNER/REPOSITORY/FILE on the hub) that takes one RGB face of 112 px as
-            (pixel - 127.5) / 127.5, as ArcFace's published ones do; or a transformers model, by folder or hub id, whose
-            pooled output is the embedding.
+        place: an .onnx file (path or OWNER/REPOSITORY/FILE on the hub) that takes one RGB face of 112 px; or a
+            transformers model, by folder or hub id, whose pooled output is the embedding.
+        takes: what the .onnx file takes. By itself: as ArcFace's published ones, (pixel - 127.5) / 127.5, unless the
+            network begins by shifting and scaling its input.
 
     Raises:
         Unavailable: nothing was named, or it cannot be had or used.
@@ -52,10 +55,10 @@ def load_arcface(place: str | None) -> Embedder:
     option = "--arcface"
     if place is not None and not place.endswith(".onnx"):
         return _transformers_embedder(place, option)
-    return _onnx_embedder(weight_file(place, "ArcFace as an .onnx file", option), option)
+    return _onnx_embedder(weight_file(place, "ArcFace as an .onnx file", option), takes, option)
 
 
-def _onnx_embedder(file: Path, option: str) -> Embedder:
+def _onnx_embedder(file: Path, takes: Range, option: str) -> Embedder:
     import onnxruntime
 
     try:
@@ -65,9 +68,17 @@ def _onnx_embedder(file: Path, option: str) -> Embedder:
         raise Unavailable(f"{option}: {file} cannot be used as a face network ({error})") from error
     if list(given.shape[1:]) != [3, SIZE, SIZE]:
         raise Unavailable(f"{option}: {file} takes {given.shape}, not pictures of (3, {SIZE}, {SIZE})")
+    scaling = input_scaling(file, given.name)
+    if takes == "auto" and scaling == "unclear":
+        raise Unavailable(
+            f"{option}: {file} begins with a shift or a scale, but not both, so it does not say whether it takes "
+            "levels from 0 to 255 or colours from -1 to 1: give --arcface-takes levels or scaled"
+        )
+    levels = takes == "levels" or (takes == "auto" and scaling == "inside")
 
     def embed(face: UInt8[np.ndarray, "112 112 3"]) -> Float[np.ndarray, " width"]:
-        planes = (face.transpose(2, 0, 1)[None].astype(np.float32) - 127.5) / 127.5
+        planes = face.transpose(2, 0, 1)[None].astype(np.float32)
+        planes = planes if levels else (planes - 127.5) / 127.5
         return np.asarray(session.run(None, {given.name: planes})[0], np.float64).reshape(-1)
 
     return embed
@@ -139,7 +150,7 @@ def identity_distances(
     before_landmarks: Float[np.ndarray, "n 478 2"],
     after_landmarks: Float[np.ndarray, "n 478 2"],
 ) -> IdentityDistances:
-    """Distances between the faces of two pictures of each frame.
+    """Distances between the faces of two pictures of each frame, see `described_faces`.
 
     Args:
         embed: of `load_arcface`.
@@ -151,13 +162,48 @@ def identity_distances(
     Raises:
         Unavailable: no frame has a face in both pictures.
     """
+
+    def describe(picture: UInt8[np.ndarray, "h w 3"], landmarks: Float[np.ndarray, "478 2"]) -> np.ndarray:
+        return embed(aligned_face(picture, landmarks))
+
+    faces = described_faces(describe, before, after, before_landmarks, after_landmarks)
+    unit = faces / np.linalg.norm(faces, axis=-1, keepdims=True)
+    cosines = (unit[:, 0] * unit[:, 1]).sum(axis=-1)
+    return IdentityDistances(cosine=1.0 - cosines, squared_l2=2.0 - 2.0 * cosines)
+
+
+Describer = Callable[[UInt8[np.ndarray, "h w 3"], Float[np.ndarray, "478 2"]], Float[np.ndarray, " width"]]
+"""A picture and the face's landmarks in px of it become a description of the face."""
+
+
+def described_faces(
+    describe: Describer,
+    before: Iterable[UInt8[np.ndarray, "h w 3"]],
+    after: Iterable[UInt8[np.ndarray, "h w 3"]],
+    before_landmarks: Float[np.ndarray, "n 478 2"],
+    after_landmarks: Float[np.ndarray, "n 478 2"],
+) -> Float[np.ndarray, "n 2 width"]:
+    """The faces of two pictures of each frame, described; NaN where either has no face.
+
+    Args:
+        describe: describes one.
+        before: RGB pictures.
+        after: pictures after the edit, as many.
+        before_landmarks: in px of the pictures; NaN where there is no face.
+        after_landmarks: in px of the pictures after.
+
+    Raises:
+        Unavailable: no frame has a face in both pictures.
+    """
     known = np.isfinite(before_landmarks).all(axis=(1, 2)) & np.isfinite(after_landmarks).all(axis=(1, 2))
     if not known.any():
         raise Unavailable("no frame has a face in both pictures")
-    cosines = np.full(len(known), np.nan)
-    for index, (old, new) in enumerate(zip(before, after, strict=True)):
-        if known[index]:
-            first = embed(aligned_face(old, before_landmarks[index]))
-            second = embed(aligned_face(new, after_landmarks[index]))
-            cosines[index] = first @ second / (np.linalg.norm(first) * np.linalg.norm(second))
-    return IdentityDistances(cosine=1.0 - cosines, squared_l2=2.0 - 2.0 * cosines)
+    faces = {
+        index: np.stack([describe(old, before_landmarks[index]), describe(new, after_landmarks[index])])
+        for index, (old, new) in enumerate(zip(before, after, strict=True))
+        if known[index]
+    }
+    described = np.full((len(known), *next(iter(faces.values())).shape), np.nan)
+    for index, pair in faces.items():
+        described[index] = pair
+    return described

@@ -47,6 +47,18 @@ def test_the_network_sees_scaled_rgb(network: Path, matrix: np.ndarray):
     np.testing.assert_allclose(load_arcface(str(network))(face), mean_colours(face) @ matrix, rtol=1e-4, atol=1e-4)
 
 
+def test_a_network_that_scales_its_input_itself_gets_levels(tmp_path: Path, matrix: np.ndarray):
+    """As ArcFace's older files do: scaled twice, all faces would be nearly the same grey."""
+    face = RNG.integers(0, 256, (112, 112, 3), np.uint8)
+    inside = write_face_network(tmp_path / "inside.onnx", matrix, scaling=("Sub", "Mul"))
+    np.testing.assert_allclose(load_arcface(str(inside))(face), mean_colours(face) @ matrix, rtol=1e-3, atol=1e-3)
+    half = write_face_network(tmp_path / "half.onnx", matrix, scaling=("Mul",))
+    with pytest.raises(Unavailable, match="give --arcface-takes levels or scaled"):
+        load_arcface(str(half))
+    levels = load_arcface(str(half), "levels")(face)
+    np.testing.assert_allclose(levels, (mean_colours(face) + 1.0) @ matrix, rtol=1e-3, atol=1e-3)
+
+
 def test_a_face_is_no_distance_from_itself(network: Path):
     embed = load_arcface(str(network))
     pictures = list(RNG.integers(0, 256, (3, 130, 120, 3), np.uint8))

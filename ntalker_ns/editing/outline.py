@@ -1,0 +1,124 @@
+"""Where the head is in an edited frame: an edit may cover what was around the head (hair, a hat), or uncover it."""
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, Float32
+
+CLEAR, CORE = 0.02, 0.5
+"""Opacities of the head below which a pixel shows what is around it, and above which it shows the head."""
+LEAST_CHANGE = 0.07
+"""Difference of colours below which a pixel never counts as covered."""
+UNUSUAL = 5.0
+"""Times the median difference from which on a pixel counts as covered."""
+REACH = 0.75
+"""How far from the head it may be covered, over the head's width."""
+FEW_PIXELS = 50
+"""Pixels of torso or background that a map of colours is fitted to at least."""
+ROUNDS = 8
+"""Of a robust fit."""
+
+
+def edited_opacity(
+    edited: Float32[np.ndarray, "h w 3"],
+    unedited: Float32[np.ndarray, "h w 3"],
+    head: Float32[np.ndarray, "h w 1"],
+    torso: Float32[np.ndarray, "h w 1"],
+    behind: Float32[np.ndarray, "h w 3"],
+) -> Float32[np.ndarray, "h w 1"]:
+    """Opacity of the head in an edited frame.
+
+    What the edit made of torso and background is a map of their colours, fitted where the head does not cover them.
+    Beside the head, pixels that differ from it belong to the edited head; at its rim, pixels that equal it do not.
+
+    Args:
+        edited: the edited frame, RGB, 0 to 1.
+        unedited: the same frame before.
+        head: opacity of the head before the edit.
+        torso: that of the torso.
+        behind: torso and background without the head, before the edit.
+    """
+    expected = _edited_surroundings(edited, behind, head, torso)
+    apart = cv2.GaussianBlur(np.linalg.norm(edited - expected, axis=-1), (0, 0), 0.7)
+    opacity, radius = head[..., 0], max(round(head.shape[1] / 256), 1)
+    core, clear = opacity > CORE, opacity < CLEAR
+    if not core.any() or not clear.any():
+        return head
+    least = max(LEAST_CHANGE, UNUSUAL * float(np.median(apart[clear])))
+    covered = _opened((apart > least) & _near(core), radius) | core
+    grown = _closed(_connected(covered, core), radius) & ~core
+    differed = np.linalg.norm(unedited - behind, axis=-1) > 2.0 * least
+    bare = _opened(core & differed & (apart < 0.5 * least), 2 * radius)
+    removed = bare & _connected(bare | clear, clear)
+    # Rims between the old head and what has grown on it were half transparent.
+    wider = cv2.dilate(grown.astype(np.uint8), _disc(3 * radius)) > 0
+    soft = np.maximum(opacity, cv2.GaussianBlur((grown | core).astype(np.float32), (0, 0), 0.7) * wider)
+    soft *= 1.0 - cv2.GaussianBlur(removed.astype(np.float32), (0, 0), 0.7)
+    return soft[..., None].astype(np.float32)
+
+
+def _edited_surroundings(
+    edited: Float32[np.ndarray, "h w 3"],
+    behind: Float32[np.ndarray, "h w 3"],
+    head: Float32[np.ndarray, "h w 1"],
+    torso: Float32[np.ndarray, "h w 1"],
+) -> Float32[np.ndarray, "h w 3"]:
+    """What the edit would have shown without the head."""
+    clear = head[..., 0] < CLEAR
+    inputs = _inputs(behind)
+    expected = np.zeros_like(behind)
+    for layer in (torso, 1.0 - torso):
+        where = clear & (layer[..., 0] > 0.5)
+        if where.sum() < FEW_PIXELS:
+            where = clear
+        expected += layer * (behind + inputs @ _robust_fit(inputs[where], (edited - behind)[where]))
+    return expected
+
+
+def _inputs(colours: Float32[np.ndarray, "h w 3"]) -> Float32[np.ndarray, "h w 6"]:
+    """Colour, place and one."""
+    height, width = colours.shape[:2]
+    rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
+    place = np.stack([columns / width - 0.5, rows / height - 0.5, np.ones_like(rows)], axis=-1)
+    return np.concatenate([colours, place], axis=-1)
+
+
+def _robust_fit(
+    inputs: Float32[np.ndarray, "pixels 6"], changes: Float32[np.ndarray, "pixels 3"]
+) -> Float[np.ndarray, "6 3"]:
+    """The linear map that most pixels follow, by iteratively reweighted least squares (Cauchy's weights)."""
+    weights, ridge = np.ones(len(inputs)), 1e-3 * len(inputs) * np.diag([1.0, 1.0, 1.0, 1.0, 1.0, 1e-3])
+    fitted = np.zeros((inputs.shape[1], 3))
+    for _ in range(ROUNDS):
+        weighted = inputs * weights[:, None]
+        fitted = np.linalg.solve(weighted.T @ inputs + ridge, weighted.T @ changes)
+        left = np.linalg.norm(changes - inputs @ fitted, axis=1)
+        weights = 1.0 / (1.0 + (left / max(2.0 * float(np.median(left)), 0.01)) ** 2)
+    return fitted
+
+
+def _near(core: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """Pixels within reach of the head."""
+    columns = np.flatnonzero(core.any(axis=0))
+    away = cv2.distanceTransform((~core).astype(np.uint8), cv2.DIST_L2, 3)
+    return away < REACH * (columns[-1] - columns[0] + 1)
+
+
+def _connected(mask: Bool[np.ndarray, "h w"], seed: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """The parts of a mask that touch a seed in it."""
+    count, parts = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
+    touching = np.zeros(count, bool)
+    touching[parts[seed & mask]] = True
+    touching[0] = False
+    return np.take(touching, np.asarray(parts, np.int32))
+
+
+def _opened(mask: Bool[np.ndarray, "h w"], radius: int) -> Bool[np.ndarray, "h w"]:
+    return cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, _disc(radius)) > 0
+
+
+def _closed(mask: Bool[np.ndarray, "h w"], radius: int) -> Bool[np.ndarray, "h w"]:
+    return cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, _disc(2 * radius)) > 0
+
+
+def _disc(radius: int) -> np.ndarray:
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
