@@ -29,6 +29,8 @@ HEAD_KERNEL = (0.5, 0.12)
 """Widths of the colour transform's kernel on the head: position over the distance between the eyes, and colour."""
 AROUND_KERNEL = (0.15, 0.12)
 """The same around the head: position over the picture's width, and colour."""
+RIM = 0.05
+"""Width of the head's rim over its own, on which what was painted beside the head goes on."""
 ALIKE = 0.06
 """Difference of colours up to which the same place shows the same part of torso or background."""
 MOUTH_PIXELS = 40
@@ -55,7 +57,9 @@ class PaintedView:
         if view.beside is None or view.behind is None:
             return np.zeros(view.head.shape[:2], bool)
         opacity = edited_opacity(self.edited, view.picture, view.head, view.torso, view.behind)
-        return (opacity[..., 0] > 0.5) & (view.head[..., 0] < OPAQUE) & view.beside.any(axis=-1)
+        new = (opacity[..., 0] > 0.5) & (view.head[..., 0] < 0.5)
+        wider = cv2.dilate(new.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+        return wider & (opacity[..., 0] > 0.5) & (view.head[..., 0] < OPAQUE)
 
     @property
     def clear(self) -> Bool[np.ndarray, "h w"]:
@@ -193,30 +197,35 @@ class _PaintedSurface:
 
 
 class _PaintedBeside:
-    """What a painted frame shows beside the head: points on the face's shell, and their colours."""
+    """What a painted frame shows beside the head and on the rim that joins it: points of the shell, and colours."""
 
     def __init__(self, painted: PaintedView, reach: float) -> None:
-        assert painted.view.beside is not None
+        beside = painted.view.beside
+        assert beside is not None
         self._reach = reach
-        self._rows, self._columns = np.nonzero(painted.grown)
-        points = painted.view.beside
-        self._tree = KDTree(points[painted.grown])
-        self._points, self._edited = points, painted.edited
+        width = np.ptp(np.flatnonzero(painted.view.head[..., 0].max(axis=0) > 0.5)) + 1
+        self._rim = RIM * width / painted.view.size[0]
+        away = cv2.distanceTransform((~painted.grown).astype(np.uint8), cv2.DIST_L2, 3)
+        self._rows, self._columns = np.nonzero((away < RIM * width) & beside.any(axis=-1) & ~painted.clear)
+        # The shell is a function of x and z, and steep at its rim.
+        self._tree = KDTree(beside[self._rows, self._columns][:, ::2])
+        self._edited = painted.edited
 
     def cover(self, picture: Float32[np.ndarray, "h w 3"], view: FrameView) -> None:
-        """Paints over what another frame shows around its head."""
+        """Paints over what another frame shows around its head, fading out towards the inside of its rim."""
         assert view.beside is not None
-        free = (view.head[..., 0] < OPAQUE) & view.beside.any(axis=-1)
+        free = view.beside.any(axis=-1)
         if not free.any():
             return
-        # The mean of the nearest painted points, as far as they surround the one looked for.
-        distances, nearest = self._tree.query(view.beside[free], k=4, workers=-1)
+        distances, nearest = self._tree.query(view.beside[free][:, ::2], k=4, workers=-1)
         weights = np.exp(-((distances / (0.5 * self._reach)) ** 2)) + 1e-12
         rows, columns = self._rows[nearest], self._columns[nearest]
         colours = (weights[..., None] * self._edited[rows, columns]).sum(axis=1) / weights.sum(axis=1)[:, None]
+        within = cv2.distanceTransform((view.head[..., 0] > 0.5).astype(np.uint8), cv2.DIST_L2, 3)
+        fading = np.clip(2.0 - 2.0 * within / max(self._rim * view.size[0], 1.0), 0.0, 1.0)
         cover = np.zeros(free.shape, np.float32)
         cover[free] = distances[:, 0] < self._reach
-        cover = cv2.GaussianBlur(cover, (0, 0), 0.7)[..., None] * (1.0 - view.head)
+        cover = cv2.GaussianBlur(cover, (0, 0), 0.7)[..., None] * fading[..., None]
         painted = np.zeros_like(picture)
         painted[free] = colours
         picture += np.where(free[..., None], cover * (painted - picture), 0.0)

@@ -10,6 +10,8 @@ LEAST_CHANGE = 0.07
 """Difference of colours below which a pixel never counts as covered."""
 UNUSUAL = 5.0
 """Times the median difference from which on a pixel counts as covered."""
+CONTRAST = 1.5
+"""By how much an edit that leaves the outline may raise the contrast between head and surroundings."""
 REACH = 0.75
 """How far from the head it may be covered, over the head's width."""
 FEW_PIXELS = 50
@@ -37,17 +39,20 @@ def edited_opacity(
         torso: that of the torso.
         behind: torso and background without the head, before the edit.
     """
-    expected = _edited_surroundings(edited, behind, head, torso)
-    apart = cv2.GaussianBlur(np.linalg.norm(edited - expected, axis=-1), (0, 0), 0.7)
     opacity, radius = head[..., 0], max(round(head.shape[1] / 256), 1)
     core, clear = opacity > CORE, opacity < CLEAR
     if not core.any() or not clear.any():
         return head
+    expected = _edited_surroundings(edited, behind, head, torso)
+    apart, before = (
+        cv2.GaussianBlur(np.linalg.norm(one - other, axis=-1), (0, 0), 0.7)
+        for one, other in ((edited, expected), (unedited, behind))
+    )
     least = max(LEAST_CHANGE, UNUSUAL * float(np.median(apart[clear])))
-    covered = _opened((apart > least) & _near(core), radius) | core
+    # The rim of the head shows some of it as it is.
+    covered = _opened((apart > least + CONTRAST * before) & _near(core), radius) | core
     grown = _closed(_connected(covered, core), radius) & ~core
-    differed = np.linalg.norm(unedited - behind, axis=-1) > 2.0 * least
-    bare = _opened(core & differed & (apart < 0.5 * least), 2 * radius)
+    bare = _opened(core & (before > 2.0 * least) & (apart < 0.5 * least), 2 * radius)
     removed = bare & _connected(bare | clear, clear)
     # Rims between the old head and what has grown on it were half transparent.
     wider = cv2.dilate(grown.astype(np.uint8), _disc(3 * radius)) > 0

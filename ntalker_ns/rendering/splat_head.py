@@ -94,6 +94,7 @@ class SplatConfig:
 class SplatHead(Head):
     """Gaussians, and the light that falls on them by the head's pose."""
 
+    reach = 1.5
     trains_on_pictures = True
     placed: Tensor
     upright: Tensor

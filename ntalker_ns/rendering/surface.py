@@ -19,8 +19,8 @@ from ntalker_ns.splats.start import depth_along
 
 OPAQUE = 0.5
 """Opacity of the head from which on a pixel can show the mouth."""
-SOLID = 0.95
-"""Opacity from which on nothing beside or behind the head is seen."""
+RIM = 0.06
+"""Width of the head's rim over its own."""
 LEAST_OPACITY = 1e-3
 """Below this opacity a pixel's depth means nothing."""
 
@@ -49,7 +49,8 @@ def beside_head(
         camera: one flat camera, on the host.
         conditions: of the frame.
         correction: of its pose, on the host; None: none.
-        opacity: of the head in the picture. Where it is `SOLID` or far from the head, points are 0.
+        opacity: of the head in the picture. Further inside it than its rim, far from it, and where the shell lies
+            further out than the head can reach, points are 0.
     """
     rows, columns = _around(opacity[..., 0].cpu().numpy())
     rays = camera_rays(camera, torch.device("cpu"))
@@ -57,14 +58,16 @@ def beside_head(
     if correction is not None:
         origins, directions = corrected_rays(origins, directions, correction[0])
     depth = depth_along(origins.double().numpy(), directions.double().numpy(), head.depth_surface())
-    points = (origins + torch.from_numpy(depth).float()[:, None] * directions).clamp(-1.0, 1.0).to(opacity.device)
+    points = origins + torch.from_numpy(depth).float()[:, None] * directions
+    inside = (points.abs() < head.reach).all(dim=1)
+    rows, columns, points = rows[inside.numpy()], columns[inside.numpy()], points[inside].to(opacity.device)
     result = torch.zeros(*opacity.shape[:2], 3, device=opacity.device)
-    result[rows, columns] = canonical_points(head.ops, points, *head.face(conditions))
+    result[rows, columns] = canonical_points(head.ops, points.contiguous(), *head.face(conditions))
     return result
 
 
 def _around(opacity: Float[np.ndarray, "height width"]) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of pixels beside the head, up to its own width away."""
+    """Rows and columns of pixels beside the head, up to its own width away, and of its rim."""
     import cv2
 
     shown = opacity > OPAQUE
@@ -72,7 +75,8 @@ def _around(opacity: Float[np.ndarray, "height width"]) -> tuple[np.ndarray, np.
         return np.zeros(0, int), np.zeros(0, int)
     wide = np.ptp(np.nonzero(shown)[1]) + 1
     away = cv2.distanceTransform((~shown).astype(np.uint8), cv2.DIST_L2, 3)
-    rows, columns = np.nonzero((opacity < SOLID) & (away < wide))
+    within = cv2.distanceTransform(shown.astype(np.uint8), cv2.DIST_L2, 3)
+    rows, columns = np.nonzero((within < RIM * wide) & (away < wide))
     return rows, columns
 
 

@@ -87,10 +87,13 @@ def grown_mask(
     from scipy.ndimage import distance_transform_edt
 
     eyes, mouth = 0.5 * (keypoints["left_eye"] + keypoints["right_eye"])[2], keypoints["mouth"][2]
-    away, nearest = distance_transform_edt(~head, return_indices=True)  # type: ignore[misc]
+    away = distance_transform_edt(~head)
+    # The rim itself shows some of what is behind it.
+    inner = cv2.erode(head.astype(np.uint8), np.ones((9, 9))) == 0
+    nearest = distance_transform_edt(inner, return_distances=False, return_indices=True)
     share = np.clip((heights(view) - mouth) / (eyes - mouth), 0.0, 1.0)
     wide = np.ptp(np.flatnonzero(head.any(axis=0))) + 1
-    return ~head & (away <= GROWTH * wide * share) & (share > 0), nearest
+    return ~head & (away <= GROWTH * wide * share) & (share > 0), np.asarray(nearest)
 
 
 def heights(view: FrameView) -> Float[np.ndarray, "h w"]:
@@ -189,16 +192,16 @@ class Outline:
         rows, columns = np.nonzero(head)
         top, middle = int(rows.min()), int((columns.min() + columns.max()) / 2)
         wide, high = int(np.ptp(columns)), int(np.ptp(rows))
-        brim = top + int(0.16 * high)
-        cv2.ellipse(picture, (middle, brim), (int(0.62 * wide), int(0.07 * high)), 0, 0, 360, (90, 20, 30), -1)
-        crown = (middle - int(0.36 * wide), top - int(0.22 * high)), (middle + int(0.36 * wide), brim)
+        brim = top + int(0.2 * high)
+        crown = (middle - int(0.4 * wide), top - int(0.05 * high)), (middle + int(0.4 * wide), brim)
         cv2.rectangle(picture, *crown, (120, 25, 40), -1)
-        band = (crown[0][0], brim - int(0.1 * high)), (crown[1][0], brim - int(0.03 * high))
+        band = (crown[0][0], brim - int(0.08 * high)), (crown[1][0], brim - int(0.02 * high))
         cv2.rectangle(picture, *band, (230, 200, 60), -1)
-        chin = int(rows.max())
-        beard = np.array([[-0.2, -0.12], [0.2, -0.12], [0.13, 0.05], [0.0, 0.16], [-0.13, 0.05]]) * [wide, high]
-        around = np.array([int(columns[rows > chin - 0.05 * high].mean()), chin])
-        cv2.fillPoly(picture, [np.round(beard + around).astype(np.int32)], (60, 35, 15))
+        cv2.ellipse(picture, (middle, brim), (int(0.68 * wide), int(0.04 * high)), 0, 0, 360, (90, 20, 30), -1)
+        mouth = np.argwhere(view.mouth[..., 0] > 0)
+        below, centre = int(mouth[:, 0].max()), int(mouth[:, 1].mean())
+        beard = np.array([[-0.2, 0.02], [0.2, 0.02], [0.16, 0.18], [0.0, 0.3], [-0.16, 0.18]]) * [wide, high]
+        cv2.fillPoly(picture, [np.round(beard + np.array([centre, below])).astype(np.int32)], (60, 35, 15))
         path = self.output_dir / "hat-painted.png"
         write_frame(path, picture, FrameDescription.of(base.driving, given, 512))
         return PictureEditorConfig(picture=(path,), frame=(given,))

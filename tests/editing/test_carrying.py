@@ -1,5 +1,7 @@
 """Paint carried from one frame to others: a ball whose points are known, seen from several sides."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -115,3 +117,33 @@ def test_two_pictures_show_more_than_one():
     assert inner.sum() > 50
     error_of_one, error_of_both = (np.abs(each - expected)[inner].mean() for each in (one, both))
     assert error_of_both < 0.3 * error_of_one
+
+
+def with_room(seen: FrameView, turn: float) -> FrameView:
+    """A view of an edit that may change the outline: beside the ball lies the plane through its middle."""
+    across, up = np.meshgrid((np.arange(SIZE) + 0.5) / SIZE * 2 - 1, 1 - (np.arange(SIZE) + 0.5) / SIZE * 2)
+    beside = np.stack([across / np.cos(np.radians(turn)), np.zeros_like(across), up], axis=-1).astype(np.float32)
+    wall = view(turn).picture[:1] * np.ones((SIZE, 1, 1), np.float32)
+    return replace(seen, beside=beside, behind=wall)
+
+
+def test_a_hat_painted_beside_the_head_turns_with_it():
+    front, turned = with_room(view(0.0), 0.0), with_room(view(20.0), 20.0)
+    hat = np.abs(front.beside[..., 0]) < 0.4
+    hat &= (front.beside[..., 2] > 0.5) & (front.beside[..., 2] < 0.9)
+    edited = np.where(hat[..., None], [0.1, 0.5, 0.2], front.picture).astype(np.float32)
+    one = PaintedView(front, edited)
+    new = hat & (front.head[..., 0] == 0)
+    assert (one.grown & new).sum() > 0.9 * new.sum() and (one.grown & ~new).sum() < 0.2 * new.sum()
+    carried = Carrier([one], EYE_DISTANCE).carry(turned)
+    green = np.linalg.norm(carried - [0.1, 0.5, 0.2], axis=-1) < 0.15
+    beside = turned.head[..., 0] == 0
+    expected = (np.abs(turned.beside[..., 0]) < 0.4) & (turned.beside[..., 2] > 0.5) & (turned.beside[..., 2] < 0.9)
+    assert (green & expected & beside).sum() > 0.85 * (expected & beside).sum()
+    # The wall is not painted.
+    assert (green & ~expected & beside).sum() < 0.25 * (expected & beside).sum()
+
+
+def test_where_outlines_are_kept_nothing_grows():
+    front = view(0.0)
+    assert not PaintedView(front, np.zeros_like(front.picture)).grown.any()

@@ -4,11 +4,13 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from nerfstudio.cameras.cameras import CameraType
 from support.synthetic_clip import write_clip
 
+from ntalker_ns.data.outline_view import OutlineView
 from ntalker_ns.data.training_rays import PixelWindow
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.kernels.reference.poses import rotation_matrices
@@ -148,3 +150,27 @@ def test_it_learns_the_clip(pipeline: Any) -> None:
         errors.append(float(losses["rgb"].detach()))
     assert sum(errors[-10:]) < 0.6 * sum(errors[:10])
     assert all(torch.isfinite(each).all() for each in model.head.parameters())
+
+
+def test_a_larger_outline_gets_gaussians(pipeline: Any) -> None:
+    """A quarter of the Gaussians show nothing; an edited frame has a band of green above the head."""
+    model, dataset = copy.deepcopy(pipeline.model).eval(), pipeline.datamanager.eval_dataset
+    head, camera = model.head, dataset.cameras[0:1]
+    with torch.no_grad():
+        head.gaussians.base[::4, 10] = -5.0
+    before = model.get_outputs_for_camera(camera)["head_opacity"][..., 0].numpy()
+    labels = dataset[0]["labels"].numpy() >= 2
+    rows = np.flatnonzero(labels.any(axis=1))
+    missing = np.zeros_like(labels)
+    missing[max(rows[0] - 6, 0) : rows[0], 18:30] = True
+    image = np.zeros((SIZE, SIZE, 3), np.float32)
+    image[missing] = [0.1, 0.8, 0.2]
+    intrinsics = tuple(float(getattr(camera, name)) for name in ("fx", "fy", "cx", "cy"))
+    index = int(dataset.frame_indices[0])
+    pose = camera.camera_to_worlds[0].numpy()
+    head.grow([OutlineView(index, image, labels | missing, missing, pose, intrinsics)])  # type: ignore[arg-type]
+    outputs = model.get_outputs_for_camera(camera)
+    after = outputs["head_opacity"][..., 0].numpy()
+    assert before[missing].mean() < 0.2 and after[missing].mean() > 0.5
+    shown = outputs["head"].numpy()[missing] / np.maximum(after[missing], 1e-3)[:, None]
+    assert shown[:, 1].mean() > 2 * shown[:, 0].mean()

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from ntalker_ns.data.head_removal import HEAD, LIPS, TORSO
+from ntalker_ns.data.outline_view import OutlineView
 from ntalker_ns.face.shell import FaceShell
 from ntalker_ns.kernels.ops import Ops
 from ntalker_ns.rendering.occupancy import OccupancyGrid
-from ntalker_ns.rendering.visual_hull import carve
+from ntalker_ns.rendering.visual_hull import carve, open_outline
 
 SIZE, FOCAL, DISTANCE, RADIUS, CELLS = 64, 120.0, 4.0, 12.0, 32
 KEYPOINTS = {
@@ -75,3 +76,21 @@ def test_a_tracked_face_bounds_depth(places: dict[str, Any]) -> None:
     # What nobody sees keeps within the outline.
     assert seen[deeper].max() < RADIUS and deeper[(seen < RADIUS - 3) & (y > 0.3) & (y < 0.44)].all()
     assert torch.equal(carved(FaceShell(flat - 0.25, flat, flat + 0.25, unit=0.4), 0.0).inner, grid.hull)
+
+
+def test_cells_of_a_larger_outline_are_opened_again(places: dict[str, Any]):
+    occupancy = carved(None)
+    before = occupancy.hull.clone()
+    y, x = np.mgrid[:SIZE, :SIZE] + 0.5 - SIZE / 2
+    head = (np.hypot(x, y) < RADIUS) | ((np.abs(x) < 6) & (y < 0) & (y > -24))
+    camera = Frames().cameras.camera_to_worlds[0].numpy()
+    view = OutlineView(0, np.zeros((SIZE, SIZE, 3), np.float32), head, head, camera, (FOCAL, FOCAL, SIZE / 2, SIZE / 2))
+    open_outline(occupancy, [view] * 3, None, KEYPOINTS)
+    fresh = occupancy.hull & ~before
+    z = occupancy.centers()[..., 2]
+    assert fresh.any() and (occupancy.hull & before).sum() == before.sum()
+    # All of it lies above the disc, and none in front of the nose.
+    assert float(z[fresh].min()) > 0 and float(places["seen"][fresh].min()) > RADIUS - 3
+    assert float(places["y"][fresh].min()) > -0.65
+    for opened in (occupancy.inner, occupancy.occupied, occupancy.solid, occupancy.visible > occupancy.min_weight):
+        assert bool(opened[fresh].all())

@@ -1,10 +1,10 @@
 """The Gaussians of a head: what moves them, and what does not."""
 
 import torch
-from support.head_gaussians import COUNT, head
+from support.head_gaussians import COUNT, head, made_up_rig
 from torch.autograd import gradcheck
 
-from ntalker_ns.splats.gaussians import LIGHTS, Blend, HeadGaussians
+from ntalker_ns.splats.gaussians import LIGHTS, Blend, HeadGaussians, with_spare
 
 
 def shown(gaussians: HeadGaussians, **amounts: float) -> torch.Tensor:
@@ -65,3 +65,24 @@ def test_the_blend_is_differentiable():
     expected = base + torch.einsum("kn,knc->nc", amounts, deltas)
     torch.testing.assert_close(Blend.apply(base, deltas, amounts), expected)
     assert gradcheck(lambda b, d: Blend.apply(b, d, amounts), (base.requires_grad_(), deltas.requires_grad_()))
+
+
+def test_spare_gaussians_show_nothing_until_they_are_placed():
+    gaussians, _ = head()
+    more = HeadGaussians(COUNT + 50, made_up_rig(), gaussians.ops)
+    names = ("base", "deltas", "shading")
+    found, wanted = (
+        {f"head.gaussians.{name}": getattr(each, name).data for name in names} for each in (gaussians, more)
+    )
+    larger = with_spare(found, wanted)
+    more.load_state_dict(more.state_dict() | {name.removeprefix("head.gaussians."): v for name, v in larger.items()})
+    controls, light = torch.rand(more.deltas.shape[0]), torch.rand(LIGHTS)
+    few, many = (each(controls, light, each.motion()) for each in (gaussians, more))
+    for one, other in zip(vars(few).values(), vars(many).values(), strict=True):
+        torch.testing.assert_close(one, other[:COUNT])
+    assert float(torch.sigmoid(many.opacity_logits[COUNT:]).max()) < 1 / 255
+    assert more.useless()[COUNT:].all() and with_spare(found, found) == {}
+    placed = torch.zeros(3, 14)
+    placed[:, 6], placed[:, 10] = 1.0, 2.0
+    more.place(placed, torch.tensor([COUNT, COUNT + 1, COUNT + 49]))
+    assert int(more.useless()[COUNT:].sum()) == 47
