@@ -127,10 +127,16 @@ def with_room(seen: FrameView, turn: float) -> FrameView:
     return replace(seen, beside=beside, behind=wall)
 
 
+def hat_of(seen: FrameView) -> np.ndarray:
+    """Pixels whose points on the plane lie in a rectangle above the ball."""
+    assert seen.beside is not None
+    x, _, z = np.moveaxis(seen.beside, -1, 0)
+    return (np.abs(x) < 0.4) & (z > 0.5) & (z < 0.9)
+
+
 def test_a_hat_painted_beside_the_head_turns_with_it():
     front, turned = with_room(view(0.0), 0.0), with_room(view(20.0), 20.0)
-    hat = np.abs(front.beside[..., 0]) < 0.4
-    hat &= (front.beside[..., 2] > 0.5) & (front.beside[..., 2] < 0.9)
+    hat, expected = hat_of(front), hat_of(turned)
     edited = np.where(hat[..., None], [0.1, 0.5, 0.2], front.picture).astype(np.float32)
     one = PaintedView(front, edited)
     new = hat & (front.head[..., 0] == 0)
@@ -138,7 +144,6 @@ def test_a_hat_painted_beside_the_head_turns_with_it():
     carried = Carrier([one], EYE_DISTANCE).carry(turned)
     green = np.linalg.norm(carried - [0.1, 0.5, 0.2], axis=-1) < 0.15
     beside = turned.head[..., 0] == 0
-    expected = (np.abs(turned.beside[..., 0]) < 0.4) & (turned.beside[..., 2] > 0.5) & (turned.beside[..., 2] < 0.9)
     assert (green & expected & beside).sum() > 0.85 * (expected & beside).sum()
     # The wall is not painted.
     assert (green & ~expected & beside).sum() < 0.25 * (expected & beside).sum()
