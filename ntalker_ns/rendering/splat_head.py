@@ -1,6 +1,7 @@
 """A head of Gaussians, rasterised picture by picture."""
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,16 +27,16 @@ from ntalker_ns.kernels.types import FaceState, Gate, Gaussians, Raster, SplatVi
 from ntalker_ns.media.pixels import from_uint8
 from ntalker_ns.rendering.head import FaceInputs, Head
 from ntalker_ns.rendering.losses import FaceSurface, StepOutputs
-from ntalker_ns.splats.gaussians import LIGHTS, HeadGaussians, Motion, SplatConditions
+from ntalker_ns.splats.gaussians import LIGHTS, HeadGaussians, Motion, SplatConditions, training_bytes
 from ntalker_ns.splats.relocation import relocate
-from ntalker_ns.splats.start import SeenHead, unproject
+from ntalker_ns.splats.start import SeenHead, fill_behind, unproject
 from ntalker_ns.training.transfers import to_device
 from ntalker_ns.training.versioned import Snapshot
 
 OTHERS = 10
 """Frames besides the main one that Gaussians are placed on."""
 
-FRACTIONS = (0.63, 0.15, 0.10, 0.12)
+FRACTIONS = (0.60, 0.15, 0.10, 0.15)
 """Fractions of the Gaussians that start on the main frame, on the others, in the mouth, and behind the main frame's
 surface."""
 
@@ -43,16 +44,16 @@ OVERLAP = 0.6
 """Standard deviation of a Gaussian at the start over the distance to the next."""
 
 DEEP = 0.3
-"""How far inside of the mouth, or behind the surface, Gaussians start, over the distance between the eyes."""
+"""How far inside of the mouth Gaussians start, over the distance between the eyes."""
 
-WIDER = 1.6
-"""Size of Gaussians behind the surface over that of those on it: they fill what no frame shows."""
+THICK = 0.1
+"""Thickness of the Gaussians behind the surface, over the same."""
+
+COVER = 8.0
+"""Optical depth of the Gaussians behind the surface: they fill what no frame shows."""
 
 DENSE = 0.5
 """Gaussians for a pixel that an edit adds to the head."""
-
-SOLID = 3.0
-"""Logit of their opacity."""
 
 RELOCATED = 0.75
 """Part of the training during which Gaussians move to where the picture is wrong."""
@@ -90,6 +91,22 @@ class SplatConfig:
             if value < least:
                 raise NTalkerError(f"--pipeline.model.{name} must be at least {least}, not {value}.")
 
+    def check_memory(self, controls: int) -> None:
+        """
+        Args:
+            controls: numbers that move the Gaussians.
+
+        Raises:
+            NTalkerError: this machine has not the memory for them.
+        """
+        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        needed = training_bytes(self.num_gaussians, controls)
+        if needed > there:
+            raise NTalkerError(
+                f"--pipeline.model.num-gaussians {self.num_gaussians} takes {needed / 1e9:.1f} GB to train, and this "
+                f"machine has {there / 1e9:.1f}: 10,000 to 50,000 are enough for a head."
+            )
+
 
 class SplatHead(Head):
     """Gaussians, and the light that falls on them by the head's pose."""
@@ -115,6 +132,7 @@ class SplatHead(Head):
         """
         super().__init__()
         config.check()
+        config.check_memory(len(sequence.rig.lip_basis) + len(sequence.rig.brow_basis) + 1)
         self.config, self.sequence, self.rig, self.ops = config, sequence, sequence.rig, ops
         self.gaussians = HeadGaussians(config.num_gaussians, sequence.rig, ops)
         self.register_buffer("placed", torch.tensor(False))
@@ -182,14 +200,14 @@ class SplatHead(Head):
         covered = int((dataset.store().frame(main).labels >= HEAD).sum())
         size = OVERLAP * math.sqrt(max(covered, 1) / (FRACTIONS[0] * self.config.num_gaussians))
 
-        def on_frame(frame: int, label: int, count: int, deeper: float, wider: float = 1.0) -> Tensor:
+        def on_frame(frame: int, label: int, count: int, deeper: float) -> Tensor:
             seen, which = self._seen(dataset, frame, label)
-            return self._in_mean_face(unproject(seen, count, wider * size, surface, deeper, rng), which)
+            return self._in_mean_face(unproject(seen, count, size, surface, deeper, rng), which)
 
         parts = [on_frame(int(frame), HEAD, on_others // len(others), 0.0) for frame in others]
         parts += [on_frame(int(frame), LIPS, in_mouth // len(spoken), DEEP * unit) for frame in spoken]
-        hidden = on_frame(main, HEAD, behind, DEEP * unit, WIDER)
-        hidden[:, 10] = SOLID
+        seen, which = self._seen(dataset, main, HEAD)
+        hidden = self._in_mean_face(fill_behind(seen, behind, COVER, surface, THICK * unit, rng), which)
         # What opens behind the lips is seen, and learned.
         mouth = torch.from_numpy(keypoints["mouth"]).to(hidden)
         parts.append(hidden[(hidden[:, :3] - mouth).norm(dim=1) > MOUTH * unit])
@@ -246,9 +264,16 @@ class SplatHead(Head):
         else:
             cameras = to_device(face.seen_from, self.upright.device)
         light = (pose_features(cameras, self.upright) - self.pose_mean) / self.pose_spread
-        light = torch.minimum(torch.maximum(light, self.pose_lowest), self.pose_highest)
+        light = self._as_filmed(light)
         controls = torch.cat([face.lip_shapes, face.brow_shapes, 1.0 - face.eye_openness], dim=1)
         return SplatConditions(controls, light)
+
+    def _as_filmed(self, light: Float[Tensor, "frames lights"]) -> Float[Tensor, "frames lights"]:
+        """The light of poses; beyond those of the training frames it fades to the mean pose's, for what Gaussians look
+        like there nothing has taught."""
+        bound = torch.where(light < 0.0, self.pose_lowest, self.pose_highest).abs().clamp(min=1e-3)
+        beyond = (light.abs() / bound).amax(dim=1, keepdim=True).clamp(min=1.0)
+        return torch.minimum(torch.maximum(light, self.pose_lowest), self.pose_highest) / beyond.square()
 
     def _moved(self, conditions: SplatConditions, frame: int) -> Gaussians:
         """The Gaussians of one of some frames; what depends on their rest alone is kept while that stays."""

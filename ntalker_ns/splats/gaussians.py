@@ -37,6 +37,16 @@ WARP_SOFTNESS = 0.05
 """Softness of the landmarks' first motion over the distance between the eyes."""
 
 
+def training_bytes(count: int, controls: int) -> int:
+    """Memory of Gaussians in training: values, gradients and Adam's two moments.
+
+    Args:
+        count: of the Gaussians.
+        controls: numbers that move them.
+    """
+    return 4 * 4 * count * (sum(WIDTHS.values()) * (1 + controls) + 3 * LIGHTS)
+
+
 class SplatConditions(NamedTuple):
     """What the Gaussians of a frame depend on."""
 

@@ -17,6 +17,7 @@ from ntalker_ns.kernels.reference.poses import rotation_matrices
 from ntalker_ns.method_configs import ntalker_splat_small
 from ntalker_ns.rendering.losses import STEP
 from ntalker_ns.rendering.splat_head import SplatConfig, view_of
+from ntalker_ns.splats.gaussians import training_bytes
 from ntalker_ns.talker_datamanager import Patches
 from ntalker_ns.training.optimizers import FusedAdamConfig
 
@@ -46,7 +47,7 @@ def test_gaussians_start_on_the_head(pipeline: Any) -> None:
     opacity = outputs["head_opacity"].squeeze(-1)
     assert opacity[head].mean() > 0.6 and opacity[~head].mean() < 0.1
     truth = dataset[0]["image"]
-    assert (outputs["rgb"] - truth)[head].square().mean() < 0.3 * truth[head].var()
+    assert (outputs["rgb"] - truth)[head].square().mean() < 0.4 * truth[head].var()
 
 
 def test_a_step_gives_every_group_gradients(pipeline: Any) -> None:
@@ -118,6 +119,29 @@ def test_what_it_cannot_show_and_cannot_be(pipeline: Any) -> None:
         pipeline.model.get_outputs_for_camera(camera)
     with pytest.raises(NTalkerError, match=r"--pipeline\.model\.num-gaussians must be at least 100, not 7"):
         SplatConfig(num_gaussians=7).check()
+    with pytest.raises(NTalkerError, match=r"num-gaussians 1000000000000 takes 2752000\.0 GB to train"):
+        SplatConfig(num_gaussians=10**12).check_memory(10)
+
+
+def test_memory_is_that_of_the_parameters_and_their_optimiser(pipeline: Any) -> None:
+    gaussians = pipeline.model.head.gaussians
+    each = sum(parameter.numel() * parameter.element_size() for parameter in gaussians.parameters())
+    assert training_bytes(COUNT, len(gaussians.deltas)) == 4 * each
+
+
+def test_light_of_poses_beyond_the_film_is_that_of_the_mean_pose(pipeline: Any) -> None:
+    pipeline.eval()
+    head, model = pipeline.model.head, pipeline.model
+    filmed = torch.from_numpy(model.driving.track.camera_to_worlds[:1])
+
+    def light(turn: float) -> torch.Tensor:
+        pose = filmed.clone()
+        pose[0] = rotation_matrices(torch.tensor([[0.0, 0.0, turn]]))[0] @ filmed[0]
+        return model.conditions(torch.tensor([0]), pose).light[0]
+
+    assert ((light(0.0) >= head.pose_lowest - 1e-5) & (light(0.0) <= head.pose_highest + 1e-5)).all()
+    near, far = (float(light(turn).norm()) for turn in (0.5, 1.0))
+    assert far < near < 0.5 * float(torch.maximum(head.pose_highest, -head.pose_lowest).norm())
 
 
 def test_rays_anywhere_are_refused(pipeline: Any) -> None:

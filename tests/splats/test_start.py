@@ -5,7 +5,7 @@ import pytest
 import torch
 from support.synthetic_clip import poses, project, true_keypoints
 
-from ntalker_ns.splats.start import SeenHead, depth_along, round_surface, unproject
+from ntalker_ns.splats.start import HIDDEN_OPACITY, INSIDE, SeenHead, depth_along, fill_behind, round_surface, unproject
 
 SIZE, FOCAL = 64, 120.0
 
@@ -29,6 +29,33 @@ def test_they_lie_on_the_surface_behind_their_pixels():
     assert (found[:, 1] >= -0.3 - 1e-9).all() and (found[:, 1] < -0.3 + 0.02).all()
     distance = np.linalg.norm(found[:, :3] - frame.camera_to_world[:, 3], axis=1)
     np.testing.assert_allclose(np.exp(found[:, 3]), 0.7 * distance / FOCAL, rtol=1e-5)
+
+
+def test_what_no_frame_shows_is_filled_evenly_and_behind():
+    # A roof: its left half is as deep everywhere, its right half recedes 1.5 times as fast as it goes aside.
+    across = (np.arange(256) + 0.5) / 128 - 1.0
+    surface = np.repeat((-0.3 + 1.5 * np.maximum(across, 0.0))[:, None], 256, axis=1)
+    mask = np.zeros((SIZE, SIZE), bool)
+    mask[12:52, 12:52] = True
+    camera = np.array([[1.0, 0, 0, 0], [0, 0, -1.0, -4.0], [0, 1.0, 0, 0]])
+    frame = SeenHead(np.ones((SIZE, SIZE, 3)), mask, camera, (FOCAL, FOCAL, SIZE / 2, SIZE / 2))
+    found = fill_behind(frame, 4000, 3.0, surface, 0.2, np.random.default_rng(0)).numpy().astype(np.float64)
+    x, y = found[:, 0], found[:, 1]
+    front = np.interp(x, across, surface[:, 0])
+    assert (y > front).all() and (y < front + 0.2 + 0.15).all()
+    # Equally many for each area: the slope's is sqrt(3.25) times as large.
+    near = np.abs(x) < 0.25
+    left, right = ((near & side).sum() for side in (x < 0, x > 0))
+    assert right / left == pytest.approx(np.sqrt(3.25), rel=0.2)
+    sizes = np.exp(found[:, 3]) * FOCAL / np.linalg.norm(found[:, :3] - camera[:, 3], axis=1)
+    pixels = project(found[:, :3], camera, FOCAL, (SIZE / 2, SIZE / 2))
+    assert np.abs(pixels - SIZE / 2).max() < 20 - INSIDE * sizes.mean() + 2
+    # What a ray along the axis passes in the left half, for which pixels and areas are the same.
+    per_area = ((x < -0.05) & near).sum() / (0.2 * np.ptp(found[:, 2]))
+    passed = per_area * 2.0 * np.pi * np.exp(found[:, 3]).mean() ** 2 * -np.log1p(-HIDDEN_OPACITY)
+    assert passed > 2.0
+    empty = SeenHead(frame.image, np.zeros((SIZE, SIZE), bool), camera, frame.intrinsics)
+    assert len(fill_behind(empty, 10, 3.0, surface, 0.2, np.random.default_rng(0))) == 0
 
 
 def test_more_than_there_are_pixels_and_none_at_all():
