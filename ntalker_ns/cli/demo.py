@@ -19,11 +19,15 @@ if TYPE_CHECKING:
     from ntalker_ns.evaluation.metrics.lips import LipSync
 
 
+HEADS = {"Gaussians": "ntalker-splat-small", "field": "ntalker-base-small"}
+"""Methods of the heads that are trained, by their names in tables; the first is the one to talk with."""
+
+
 @dataclass
 class Demo:
-    """Make a clip, process it, train a small head on it, and let it speak new audio.
+    """Make a clip, process it, train small heads on it, of Gaussians and of a radiance field, and let them speak.
 
-    Needs no network, no model weights, no film and no GPU; on two CPU cores it takes a few minutes.
+    Needs no network, no model weights, no film and no GPU; on two CPU cores it takes two minutes.
     """
 
     output_dir: Path = Path("demo")
@@ -33,7 +37,7 @@ class Demo:
     size: int = 256
     """Side of the made-up clip in px, even, 128 to 512."""
     steps: int = 400
-    """Training steps."""
+    """Training steps of each head."""
     seed: int = 0
     """Seed of head motion and blinks."""
     _times: dict[str, float] = field(default_factory=dict, init=False, repr=False)
@@ -45,24 +49,28 @@ class Demo:
 
         self._check()
         folder = self.output_dir
-        clip, speech, data, video = (folder / name for name in ("clip.mp4", "speech.wav", "data", "talking.mp4"))
+        clip, speech, data = (folder / name for name in ("clip.mp4", "speech.wav", "data"))
         with self._step(f"A made-up clip: {clip}"):
             make_clip(clip, self.seconds, self.size, self.seed)
             write_speech(speech, NEW_TEXT)
         with self._step(f"ntalker process {clip} --output-dir {data} --size {self.size}"):
             self._process(clip, data)
-        outputs = folder / "outputs"
-        options = f"--data {data} --output-dir {outputs} --max-num-iterations {self.steps} --vis tensorboard"
-        with self._step(f"ns-train ntalker-base-small {options}"):
-            config = self._train(data, outputs)
-        with self._step(f"ntalker render --load-config {config} --audio {speech} --output {video}"):
-            self._render(config, speech, video)
+        spoken = []
+        for name, method in HEADS.items():
+            options = f"--data {data} --output-dir {folder / 'outputs'} --max-num-iterations {self.steps}"
+            with self._step(f"ns-train {method} {options} --vis tensorboard"):
+                config = self._train(method, data, folder / "outputs", first=not spoken)
+            video = folder / ("talking.mp4" if not spoken else f"talking_{name}.mp4")
+            with self._step(f"ntalker render --load-config {config} --audio {speech} --output {video}"):
+                self._render(config, speech, video)
+            spoken.append(SpokenHead(name, config, video))
         with self._step("Evaluation"):
-            heldout, lips = evaluate(config, speech, video, folder)
+            heldout, lips = evaluate(spoken, speech, folder)
         self._print(heldout, lips)
         print(f"What the tracker saw: {data / 'preview.png'}. Held-out frames: {folder / 'heldout.png'}.")
-        print(f"To look around: ns-viewer --load-config {config}")
-        print(f"The head speaking new audio: {video}")
+        print(f"To look around: ns-viewer --load-config {spoken[0].config}")
+        print(f"To talk with it: ntalker live --load-config {spoken[0].config}")
+        print("The heads speaking new audio: " + ", ".join(f"{head.video} ({head.name})" for head in spoken))
 
     def _check(self) -> None:
         """Checks the options before minutes have passed."""
@@ -84,23 +92,25 @@ class Demo:
         Console().print(Text(f"\n{title}", style="bold"))
         start = time.perf_counter()
         yield
-        self._times[title.split(" --")[0].split(":")[0]] = time.perf_counter() - start
+        name = title.split(" --")[0].split(":")[0]
+        self._times[name] = self._times.get(name, 0.0) + time.perf_counter() - start
 
     def _process(self, clip: Path, data: Path) -> None:
         from ntalker_ns.cli.process import Process
 
         Process(clip, data, size=self.size).main()
 
-    def _train(self, data: Path, output_dir: Path) -> Path:
+    def _train(self, method: str, data: Path, output_dir: Path, first: bool) -> Path:
         from ntalker_ns.demo.first_picture import FirstPictureTrainer
         from ntalker_ns.runs import method_config, prepare, train_prepared
 
-        config = method_config(data=data, output_dir=output_dir, max_num_iterations=self.steps)
+        config = method_config(method, data=data, output_dir=output_dir, max_num_iterations=self.steps)
         prepare(config)
-        first = self.output_dir / "first.png"
-        print(f"{first} will show the head after its first steps.", flush=True)
-        # The saved configuration keeps the usual trainer.
-        config._target = partial(FirstPictureTrainer, path=first)
+        if first:
+            picture = self.output_dir / "first.png"
+            print(f"{picture} will show the head after its first steps.", flush=True)
+            # The saved configuration keeps the usual trainer.
+            config._target = partial(FirstPictureTrainer, path=picture)
         return train_prepared(config)
 
     def _render(self, config: Path, speech: Path, video: Path) -> None:
@@ -108,7 +118,7 @@ class Demo:
 
         Render(load_config=config, output=video, audio=speech).main()
 
-    def _print(self, heldout: "Evaluation", lips: "LipSync") -> None:
+    def _print(self, heldout: "Evaluation", lips: "dict[str, LipSync]") -> None:
         from rich.console import Console
         from rich.table import Table
 
@@ -117,26 +127,36 @@ class Demo:
         console = Console()
         console.print()
         console.print(heldout_table(heldout))
-        table = Table(title="New speech", show_header=False)
-        chance = max(lips.shifted)
+        table = Table("", *lips, title="New speech")
         table.add_row(
-            "mouth opening against the truth",
-            f"correlation {lips.correlation:.2f} (shifted sound: {chance:.2f} at most)",
+            "mouth opening against the truth: correlation (shifted sound, at most)",
+            *(f"{each.correlation:.2f} ({max(each.shifted):.2f})" for each in lips.values()),
         )
-        table.add_row("mouth amplitude", f"{lips.amplitude_ratio:.2f} of the true one")
+        table.add_row("mouth amplitude over the true one", *(f"{each.amplitude_ratio:.2f}" for each in lips.values()))
+        console.print(table)
+        table = Table(title="Time", show_header=False)
         for title, seconds in self._times.items():
             table.add_row(title, f"{seconds:.0f} s")
         table.add_row("all", f"{sum(self._times.values()) / 60:.1f} min")
         console.print(table)
 
 
-def evaluate(config: Path, speech: Path, video: Path, folder: Path) -> "tuple[Evaluation, LipSync]":
-    """Scores the held-out frames, and the mouth of the video against the known opening of the sound.
+@dataclass(frozen=True)
+class SpokenHead:
+    """A head of the demo and what it said."""
+
+    name: str
+    config: Path
+    """The run's config.yml."""
+    video: Path
+
+
+def evaluate(heads: list[SpokenHead], speech: Path, folder: Path) -> "tuple[Evaluation, dict[str, LipSync]]":
+    """Scores the held-out frames, and the mouths of the videos against the known opening of the sound.
 
     Args:
-        config: the run's config.yml.
-        speech: what the head said.
-        video: the head saying it.
+        heads: trained on the same clip.
+        speech: what they said.
         folder: where heldout.json and heldout.png go.
     """
     from ntalker_ns.evaluation.entries import Entry
@@ -147,20 +167,25 @@ def evaluate(config: Path, speech: Path, video: Path, folder: Path) -> "tuple[Ev
     from ntalker_ns.media.contact_sheet import write_picture
 
     heldout = evaluate(
-        [Entry("rendered", config)],
+        [Entry(head.name, head.config) for head in heads],
         MetricOptions(),
         frames=FrameOptions(surroundings="clip"),
         baselines=True,
         metrics=(*catalogue.PSNR, catalogue.BY_KEY["lip_distance"]),
     )
     write_picture(folder / "heldout.png", strip(heldout))
-    rendered, true = measured_opening(video), known_opening(speech)
-    count = min(len(rendered), len(true))
-    sync = lips.lip_sync(rendered[:count], true[:count])
+    true = known_opening(speech)
+    synced = {}
+    for head in heads:
+        rendered = measured_opening(head.video)
+        count = min(len(rendered), len(true))
+        synced[head.name] = lips.lip_sync(rendered[:count], true[:count])
     figures = {row.take.name: row.scores.values for row in heldout.rows[1:]}
-    speaking = {"correlation": sync.correlation, "amplitude": sync.amplitude_ratio}
+    speaking = {
+        name: {"correlation": sync.correlation, "amplitude": sync.amplitude_ratio} for name, sync in synced.items()
+    }
     (folder / "heldout.json").write_text(json.dumps({**figures, "new speech": speaking}, indent=2), "utf8")
-    return heldout, sync
+    return heldout, synced
 
 
 def measured_opening(video: Path) -> "Float[np.ndarray, ' n']":
