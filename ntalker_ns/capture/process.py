@@ -19,7 +19,7 @@ from ntalker_ns.capture.face_parsing import FaceParser
 from ntalker_ns.capture.gaps import check_gaps, describe_gaps, find_gaps
 from ntalker_ns.capture.measures import box_around, eye_openness, head_points, mouth_opening
 from ntalker_ns.capture.observations import Observations, matte_file, observe_frames
-from ntalker_ns.capture.parsing import SEED_FRAMES, fit_head_parser, trim_matte
+from ntalker_ns.capture.parsing import SEED_FRAMES, fit_head_parser, steadied, trim_matte
 from ntalker_ns.capture.placing import Placing, place_head
 from ntalker_ns.capture.plate import Plate, background_mask, make_plate
 from ntalker_ns.capture.preview import PreviewFrame, draw_preview
@@ -254,13 +254,14 @@ def _label_frames(writer: DatasetWriter, seen: Observations, plate: Plate, parse
     label = parser or _colour_labeller(writer, seen, plate, points)
     count = len(points)
 
-    def one(index: int) -> None:
+    def one(index: int) -> UInt8[np.ndarray, "s s"]:
         image = writer.read_image(index)
-        writer.write_labels(index, label(image, _person_mask(seen.matte(index), image, plate), points[index]))
+        return label(image, _person_mask(seen.matte(index), image, plate), points[index])
 
     with ThreadPoolExecutor(2) as pool:
-        for _ in progress(pool.map(one, range(count)), "Labels", count):
-            pass
+        labels = progress(pool.map(one, range(count)), "Labels", count)
+        for index, steady in enumerate(steadied(labels)):
+            writer.write_labels(index, steady)
 
 
 def _colour_labeller(

@@ -239,16 +239,15 @@ class SplatHead(Head):
         """Places Gaussians that show nothing where the head is missing, at the depth of the face's shell."""
         spare = self.gaussians.useless().nonzero().squeeze(-1)
         chosen = sorted(views, key=lambda view: -int(view.missing.sum()))[:OTHERS]
-        total = sum(int(view.missing.sum()) for view in chosen)
-        wanted = min(len(spare), round(DENSE * max((int(view.missing.sum()) for view in chosen), default=0)))
+        pixels = np.array([int(view.missing.sum()) for view in chosen])
+        # Every frame shows the same of it.
+        wanted = min(len(spare), round(DENSE * pixels.max(initial=0)))
+        size = OVERLAP * math.sqrt(pixels.max(initial=0) / max(wanted, 1))
         rng, surface, parts = np.random.default_rng(0), self.depth_surface(), []
-        for view in chosen:
-            pixels = int(view.missing.sum())
-            count = wanted * pixels // max(total, 1)
-            if count:
-                size = OVERLAP * math.sqrt(pixels / count * len(chosen))
+        for view, share in zip(chosen, pixels / max(pixels.sum(), 1), strict=True):
+            if count := int(wanted * share):
                 seen = SeenHead(view.image, view.missing, view.camera_to_world, view.intrinsics)
-                parts.append(self._in_mean_face(unproject(seen, count, min(size, 4.0), surface, 0.0, rng), view.frame))
+                parts.append(self._in_mean_face(unproject(seen, count, size, surface, 0.0, rng), view.frame))
         if parts:
             attributes = torch.cat(parts)
             self.gaussians.place(attributes, spare[: len(attributes)])

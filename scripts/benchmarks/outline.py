@@ -122,6 +122,8 @@ class Outline:
     """Of the compared pictures, px."""
     updates: int = 1
     """Of the edit."""
+    edited: int = 24
+    """Frames that are edited."""
     hat: bool = False
     """Paint a hat and a beard on one frame instead, and show the head that wears them."""
 
@@ -151,7 +153,7 @@ class Outline:
         config.base, config.editor, config.edit_outline = self.load_config, editor, outline
         config.instruction = "hat" if self.hat else "hair"
         config.experiment_name = f"{config.instruction}-{outline}"
-        config.edit = dataclasses.replace(config.edit, updates=self.updates, hold_out=True)
+        config.edit = dataclasses.replace(config.edit, num_frames=self.edited, updates=self.updates, hold_out=True)
         runs.prepare(config)
         return runs.train_prepared(config)
 

@@ -1,0 +1,110 @@
+"""Commands that are interrupted, ended or killed while they work, as their users and systems do it."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from conftest import DemoClip
+from support.synthetic_clip import write_clip
+
+from ntalker_ns.capture.process import ProcessOptions, process_clip
+
+pytestmark = pytest.mark.slow
+PROGRAMS = Path(sys.executable).parent
+PATIENCE = 400.0
+"""Seconds until a program is given up."""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(write_clip(tmp_path_factory.mktemp("clip") / "ball", num_frames=22, size=48))
+
+
+@contextmanager
+def started(arguments: list[str], until: str) -> Iterator[subprocess.Popen[str]]:
+    """A program, once it has printed what is looked for; it does not outlive the block."""
+    program = subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | {"COLUMNS": "400"}
+    )
+    killer = threading.Timer(PATIENCE, program.kill)
+    killer.start()
+    try:
+        said = ""
+        assert program.stdout is not None
+        while not re.search(until, said):
+            line = program.stdout.readline()
+            assert line, said
+            said += line
+        yield program
+    finally:
+        killer.cancel()
+        program.kill()
+        program.wait()
+
+
+def training(method: str, data: Path, outputs: Path, *more: str) -> list[str]:
+    options = ["--vis", "tensorboard", "--output-dir", str(outputs), "--logging.steps-per-log", "1"]
+    steps = ["--max-num-iterations", "1000000", "--pipeline.datamanager.dataparser.image-size", "48"]
+    return [str(PROGRAMS / "ns-train"), method, "--data", str(data), *options, *steps, *more]
+
+
+@pytest.mark.parametrize(
+    "method, number",
+    [
+        ("ntalker-splat-small", signal.SIGINT),
+        ("ntalker-splat-small", signal.SIGTERM),
+        ("ntalker-base-small", signal.SIGINT),
+    ],
+)
+def test_an_interrupted_training_saves_and_goes_on(data: Path, tmp_path: Path, method: str, number: signal.Signals):
+    with started(training(method, data, tmp_path), r"\n\d+ \(") as program:
+        program.send_signal(number)
+        said, _ = program.communicate()
+    assert program.returncode == 128 + number
+    assert "Traceback" not in said and "To go on: ns-train" in said, said[-2000:]
+    (checkpoint,) = tmp_path.rglob("*.ckpt")
+    step = int(checkpoint.stem.split("-")[1])
+    assert f"Interrupted after {step + 1} of 1000000 steps" in said
+    with started(training(method, data, tmp_path, "--load-dir", str(checkpoint.parent)), r"\n\d+ \(") as program:
+        program.send_signal(number)
+        said, _ = program.communicate()
+    steps = [int(path.stem.split("-")[1]) for path in tmp_path.rglob("*.ckpt")]
+    assert program.returncode == 128 + number and max(steps) > step
+
+
+def test_a_killed_training_leaves_its_checkpoint_and_the_next_one_no_parts(data: Path, tmp_path: Path):
+    saving = ("--steps-per-save", "3")
+    method = "ntalker-splat-small"
+    with started(training(method, data, tmp_path, *saving), r"\n\d{1,2} \([^\n]*\n(?:[^\n]*\n){8}") as program:
+        program.kill()
+        program.wait()
+    (checkpoint,) = tmp_path.rglob("*.ckpt")
+    # What a kill in the middle of the next save would have left.
+    part = checkpoint.with_name(f".{checkpoint.stem}.{program.pid}.part.ckpt")
+    part.write_bytes(b"half")
+    again = training(method, data, tmp_path, *saving, "--load-dir", str(checkpoint.parent))
+    with started(again, r"\n\d+ \(") as program:
+        program.send_signal(signal.SIGINT)
+        program.communicate()
+    assert program.returncode == 130
+    assert not [path for path in tmp_path.rglob(".*") if ".part" in path.name and path != part]
+
+
+def test_a_killed_process_is_cleaned_up_by_the_next_one(demo_clip: DemoClip, tmp_path: Path):
+    target = tmp_path / "anna"
+    command = [str(PROGRAMS / "ntalker"), "process", str(demo_clip.path), "--output-dir", str(target), "--size", "128"]
+    with started(command, "Landmarks|Tracking|Labels") as program:
+        program.kill()
+        program.wait()
+    assert not target.exists()
+    left = [path.name for path in tmp_path.iterdir()]
+    assert left and all(name.startswith(".anna") for name in left)
+    process_clip(demo_clip.path, target, ProcessOptions(size=64))
+    assert [path.name for path in tmp_path.iterdir()] == ["anna"]
