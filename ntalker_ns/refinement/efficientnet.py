@@ -17,8 +17,8 @@ FILE = "models/efficientnet-lite0-57934424.pth"
 STAGES = ((16, 1, 3, 1, 1), (24, 2, 3, 2, 6), (40, 2, 5, 2, 6), (80, 3, 3, 2, 6))
 """Channels, blocks, kernel, stride and expansion of its first four stages."""
 LEVELS = (35.0, 50.0, 44.0, 40.0)
-"""Each stage's output is divided by this: six times its root mean square on pictures of faces. It has fewer channels than
-VGG, and the style loss, with the paper's weight, would be hundreds of times the reconstruction, and colour noise."""
+"""Each stage's output is divided by this: six times its root mean square on pictures of faces. It has fewer channels
+than VGG's, and the style loss, with the paper's weight, would be hundreds of times the reconstruction: noise."""
 MEAN, STD = 127.0 / 255.0, 128.0 / 255.0
 """Of its training."""
 
