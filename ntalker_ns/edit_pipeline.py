@@ -16,7 +16,7 @@ from ntalker_ns.edit_model import DISCRIMINATOR, FRESH, EditModel, EditModelConf
 from ntalker_ns.editing.frames import NoSupervision, Supervision
 from ntalker_ns.run_folder import check_tensors
 from ntalker_ns.splats.gaussians import with_spare
-from ntalker_ns.talker_pipeline import TalkerPipeline, TalkerPipelineConfig, model_name
+from ntalker_ns.talker_pipeline import TalkerPipeline, TalkerPipelineConfig, model_tensors
 from ntalker_ns.training import distributed
 
 
@@ -80,10 +80,10 @@ class EditPipeline(TalkerPipeline):
         """
         if "_extra_state" in state:
             self.set_extra_state(state["_extra_state"])
-        tensors = {model_name(name): value for name, value in state.items() if name != "_extra_state"}
+        own = self.model.state_dict()
+        tensors = model_tensors(state, own)
         # Of a base that is itself an edit, the refinement is trained further; the discriminator starts anew.
         found = {name: value for name, value in tensors.items() if not name.startswith(DISCRIMINATOR)}
-        own = self.model.state_dict()
         found |= with_spare(found, own)
         fresh = {name: value for name, value in own.items() if name.startswith(FRESH) and name not in found}
         check_tensors(found | fresh, own, "The base")

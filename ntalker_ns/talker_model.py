@@ -201,7 +201,10 @@ class TalkerModel(Model):
         """
         if self._shown_lips is not None:
             return self._shown_lips.expand(len(frames), -1)
-        return self.lip_model.lip_shapes(to_device(self._features[frames], self.device))
+        features, closed = to_device(self._features[frames], self.device), self.driving.closed
+        if closed is not None:
+            return self.lip_model.lip_shapes(features, to_device(torch.from_numpy(closed)[frames], self.device))
+        return self.lip_model.lip_shapes(features)
 
     def _measured_lips(self, frames: Int[Tensor, "frames"]) -> Float[Tensor, "frames lip_dim"]:
         """Measured lip shapes with noise, so that they do not identify a frame."""

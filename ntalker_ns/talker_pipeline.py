@@ -36,6 +36,7 @@ from ntalker_ns.viewer import StartInFront, vertical_fov
 
 STRIDE = 0.08
 """Relative change of the number of rays below which recorded steps keep it."""
+CLOSING = "lip_model.closing."
 OF_FIELDS = ("field.", "occupancy.", "appearance.")
 """Tensors of radiance fields in checkpoints from when there was no other kind of head."""
 _EXTRA_STATE = "_extra_state"
@@ -355,10 +356,25 @@ class TalkerPipeline(VanillaPipeline):
         if _EXTRA_STATE not in loaded_state:
             raise NTalkerError(f"{origin} names no audio features: it is not of an ntalker run.")
         self.set_extra_state(loaded_state[_EXTRA_STATE])
-        found = {model_name(name): value for name, value in loaded_state.items() if name != _EXTRA_STATE}
-        check_tensors(found, self.model.state_dict(), origin)
+        own = self.model.state_dict()
+        found = model_tensors(loaded_state, own)
+        check_tensors(found, own, origin)
         self.model.update_to_step(step)
         self.model.load_state_dict(found)
+
+
+def model_tensors(state: Mapping[str, Any], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A checkpoint's tensors under the model's names.
+
+    Runs from before lips were closed on [p b m f v] do not know how theirs close: zeros, which change nothing.
+
+    Args:
+        state: the checkpoint's `pipeline` entry.
+        own: the model's tensors.
+    """
+    found = {model_name(name): value for name, value in state.items() if name != _EXTRA_STATE}
+    closing = {name: torch.zeros_like(value) for name, value in own.items() if name.startswith(CLOSING)}
+    return closing | found
 
 
 def model_name(name: str) -> str:

@@ -9,6 +9,7 @@ from ntalker_ns.errors import NTalkerError
 # torch, nerfstudio and PyAV are imported where they are used: `ntalker --help` answers at once.
 if TYPE_CHECKING:
     from ntalker_ns.media.sound import Sound
+    from ntalker_ns.speech.closures import Closure
 
 
 @dataclass
@@ -65,12 +66,12 @@ class Render:
         from ntalker_ns.rendering.video_frames import rendered_frames, with_progress
         from ntalker_ns.runs import load_run, set_refinement_weight
 
-        sound = self._check()
+        sound, closures = self._check()
         pipeline = load_run(self.load_config)
         model: Any = pipeline.model
         clip = sequence = model.driving
         if sound is not None:
-            sequence = sequence_for_audio(clip, sound, self.audio_features)
+            sequence = sequence_for_audio(clip, sound, self.audio_features, closures)
         sequence = controlled(sequence, clip, self.eyes, self.pose, self.smooth, self.seed)
         model.set_driving(sequence)
         model.portrait.set_background(self.background)
@@ -88,8 +89,9 @@ class Render:
         count = write_frames(self.output, frames, shot.fps, sound if shot.in_time else None)
         print(f"{self.output}: {count} frames, {count / shot.fps:.2f} s.")
 
-    def _check(self) -> "Sound | None":
-        """Checks the options before the run is loaded, and decodes the audio."""
+    def _check(self) -> "tuple[Sound | None, list[Closure] | None]":
+        """Checks the options before the run is loaded, and decodes the audio; speaks the text, and says when it closes
+        the lips."""
         from ntalker_ns.driving.controls import check_controls
         from ntalker_ns.media.sound import read_sound
         from ntalker_ns.media.video_writer import check_output
@@ -116,16 +118,18 @@ class Render:
         check_output(self.output, self._is_transparent(), given)
         if self.text is not None:
             return _spoken(self.text, self.voice)
-        return None if self.audio is None else read_sound(self.audio)
+        return None if self.audio is None else read_sound(self.audio), None
 
     def _is_transparent(self) -> bool:
         return self.background == "transparent"
 
 
-def _spoken(text: str, voice: str) -> "Sound":
-    from ntalker_ns.media.espeak import synthesize
+def _spoken(text: str, voice: str) -> "tuple[Sound, list[Closure]]":
+    from ntalker_ns.media.espeak import synthesize_phonemes
     from ntalker_ns.media.sound import Sound
+    from ntalker_ns.speech.closures import closures_of
 
     if not text.strip():
         raise NTalkerError("--text is empty: give words to speak.")
-    return Sound.of_waveform(*synthesize(text, voice))
+    waveform, rate, phonemes = synthesize_phonemes(text, voice)
+    return Sound.of_waveform(waveform, rate), closures_of(phonemes, len(waveform) / rate)

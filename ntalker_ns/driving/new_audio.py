@@ -10,9 +10,15 @@ from ntalker_ns.audio.clock import frame_count
 from ntalker_ns.audio.features import FeatureInfo, extractor_of, load_features
 from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.media.sound import SAMPLE_RATE, Sound, read_sound
+from ntalker_ns.speech.closures import Closure, closed_frames
 
 
-def sequence_for_audio(sequence: DrivingSequence, audio: Path | Sound, features: Path | None = None) -> DrivingSequence:
+def sequence_for_audio(
+    sequence: DrivingSequence,
+    audio: Path | Sound,
+    features: Path | None = None,
+    closures: list[Closure] | None = None,
+) -> DrivingSequence:
     """The sequence in which a head speaks new audio.
 
     Args:
@@ -20,11 +26,14 @@ def sequence_for_audio(sequence: DrivingSequence, audio: Path | Sound, features:
         audio: a sound or video file of any format and rate, its decoded sound, or a .npy of its feature windows.
         features: feature windows of the sound as a .npy file; None computes them with the extractor that the head was
             trained with.
+        closures: when the phonemes that are spoken close the lips, if they are known.
 
     Raises:
         NTalkerError: a file cannot be read, the features do not fit the head, or its extractor is not available.
     """
-    return sequence.with_features(new_features(sequence, audio, features))
+    windows = new_features(sequence, audio, features)
+    closed = None if closures is None else closed_frames(closures, len(windows))
+    return sequence.with_features(windows, closed)
 
 
 def new_features(

@@ -161,6 +161,9 @@ class DrivingSequence:
     """Absolute path of the data set this was read from."""
     pictures: Pictures | None = field(default=None, repr=False)
     """Source of plate, headless frames and thumbnails."""
+    closed: Float[np.ndarray, "n 2"] | None = None
+    """How likely lips meet, and lip and teeth, in each frame, where the spoken phonemes are known; None: they are not,
+    and it is read from the features. Not saved."""
 
     def __len__(self) -> int:
         return len(self.track)
@@ -200,7 +203,9 @@ class DrivingSequence:
         """The sequence with some arrays of its track replaced, by name."""
         return replace(self, track=replace(self.track, **arrays))
 
-    def with_features(self, features: Float[np.ndarray, "m window channels"]) -> "DrivingSequence":
+    def with_features(
+        self, features: Float[np.ndarray, "m window channels"], closed: Float[np.ndarray, "m 2"] | None = None
+    ) -> "DrivingSequence":
         """The same head on new audio: poses, blinks, boxes and pictures replay the clip back and forth.
 
         The clip's longest run of training frames is replayed, so that every pose was trained on and the replay never
@@ -208,6 +213,7 @@ class DrivingSequence:
 
         Args:
             features: windows of the new audio by the extractor of `feature_info`, one per frame.
+            closed: how likely lips meet, and lip and teeth, in each frame, where the phonemes are known.
 
         Returns:
             A sequence of `len(features)` frames with times from 0 to 1.
@@ -219,7 +225,8 @@ class DrivingSequence:
         start, length = longest_run(self.clip().track.is_train)
         track = self.track.take(start + mirrored_replay(len(features), length))
         features = np.ascontiguousarray(features, dtype=np.float32)
-        return replace(self, track=replace(track, features=features, times=frame_times(len(features))))
+        track = replace(track, features=features, times=frame_times(len(features)))
+        return replace(self, track=track, closed=closed)
 
     def clip(self) -> "DrivingSequence":
         """The clip itself.
@@ -233,7 +240,8 @@ class DrivingSequence:
 
     def take(self, frames: Int64[np.ndarray, " m"]) -> "DrivingSequence":
         """The sequence that shows these frames of this one, with their times."""
-        return replace(self, track=self.track.take(frames))
+        closed = None if self.closed is None else self.closed[frames]
+        return replace(self, track=self.track.take(frames), closed=closed)
 
     def save(self, folder: Path) -> None:
         """Writes `sequence.npz` and `sequence.json` (not the pictures) into a folder, each atomically.

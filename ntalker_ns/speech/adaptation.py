@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ntalker_ns.speech.closures import ClosureReadout, LipClosing
 from ntalker_ns.speech.lip_regression import cross_validated, gains
 from ntalker_ns.speech.prior import BINS, LipPrior, load_prior, window_inputs
 
@@ -33,14 +34,18 @@ SILENCE_WEIGHT = 0.2
 class AdaptedPrior(nn.Module):
     """From windows of Whisper features to lip shapes. Before it is fitted it predicts zeros."""
 
-    def __init__(self, channels: int, lip_basis: Float[Tensor, "lip_dim points 2"]) -> None:
+    def __init__(
+        self, channels: int, lip_basis: Float[Tensor, "lip_dim points 2"], readout: ClosureReadout | None = None
+    ) -> None:
         """
         Args:
             channels: of the features.
             lip_basis: displacements of the person's landmarks for a lip shape of 1 (x and z, world units).
+            readout: of closed lips from the features; None: lips close where `lip_shapes` is told so.
         """
         super().__init__()
-        self._lip_basis = lip_basis.double()
+        self.closing, self._readout = LipClosing(lip_basis), readout
+        self.lip_basis = lip_basis.double()
         inputs, lip_dim = BINS * channels, len(lip_basis)
         self.register_buffer("mean", torch.zeros(inputs))
         self.register_buffer("weights", torch.zeros(inputs, lip_dim))
@@ -48,13 +53,23 @@ class AdaptedPrior(nn.Module):
         self.register_buffer("bounds", torch.zeros(2, lip_dim))
 
     @torch.no_grad()
-    def lip_shapes(self, features: Float[Tensor, "frames 16 channels"]) -> Float[Tensor, "frames lip_dim"]:
-        """The lip shape of each window of features, within the range of the clip."""
+    def lip_shapes(
+        self, features: Float[Tensor, "frames 16 channels"], closed: Float[Tensor, "frames 2"] | None = None
+    ) -> Float[Tensor, "frames lip_dim"]:
+        """The lip shape of each window of features, within the range of the clip.
+
+        Args:
+            features: windows.
+            closed: how likely lips meet, and lip and teeth, if that is known; None reads it from the features.
+        """
         mean, weights, mean_shape, bounds = (
             self.get_buffer(name) for name in ("mean", "weights", "mean_shape", "bounds")
         )
         with torch.autocast(features.device.type, enabled=False):
-            return (mean_shape + (window_inputs(features) - mean) @ weights).clamp(*bounds)
+            shapes = (mean_shape + (window_inputs(features) - mean) @ weights).clamp(*bounds)
+            if closed is None and self._readout is not None:
+                closed = self._readout(features)
+            return self.closing(shapes, closed).clamp(*bounds)
 
     @torch.no_grad()
     def fit(
@@ -73,10 +88,11 @@ class AdaptedPrior(nn.Module):
             prior: over speakers; None takes the one that comes with the package.
         """
         prior = load_prior() if prior is None else prior
+        self.closing.fit(shapes)
         inputs, shapes = window_inputs(features.double().cpu()), shapes.double().cpu()
         mean, mean_shape = inputs.mean(dim=0), shapes.mean(dim=0)
         inputs, centred = inputs - mean, shapes - mean_shape
-        expected = prior.weights @ person_basis(prior, centred, self._lip_basis)
+        expected = prior.weights @ person_basis(prior, centred, self.lip_basis)
         gram, moment = _silence_terms(silence, mean, mean_shape, len(inputs))
 
         def posterior(frames: np.ndarray, weight: float) -> Float[Tensor, "inputs lip_dim"]:

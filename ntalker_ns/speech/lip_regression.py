@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ntalker_ns.media.frame_indices import evenly_spaced
+from ntalker_ns.speech.closures import LipClosing
 
 BINS = 8
 """Parts of a window, equally long, within which features are averaged."""
@@ -51,15 +52,16 @@ class LipRegression(nn.Module):
     mean_shape: Tensor
     bounds: Tensor
 
-    def __init__(self, channels: int, lip_dim: int, frames: int) -> None:
+    def __init__(self, channels: int, lip_basis: Float[Tensor, "lip_dim points 2"], frames: int) -> None:
         """
         Args:
             channels: of the audio features.
-            lip_dim: components of a lip shape.
+            lip_basis: displacements of the person's landmarks for a lip shape of 1 (x and z, world units).
             frames: most frames that it will be fitted to.
         """
         super().__init__()
-        inputs, examples = BINS * channels, min(frames, MAX_EXAMPLES)
+        self.closing = LipClosing(lip_basis)
+        inputs, examples, lip_dim = BINS * channels, min(frames, MAX_EXAMPLES), len(lip_basis)
         for name in ("mean", "scale", "limits"):
             self.register_buffer(name, torch.zeros(inputs))
         self.register_buffer("examples", torch.zeros(examples, inputs))
@@ -68,11 +70,19 @@ class LipRegression(nn.Module):
         self.register_buffer("bounds", torch.zeros(2, lip_dim))
 
     @torch.no_grad()
-    def lip_shapes(self, features: Float[Tensor, "frames 16 channels"]) -> Float[Tensor, "frames lip_dim"]:
-        """The lip shape of each window of features, within the range of the clip."""
+    def lip_shapes(
+        self, features: Float[Tensor, "frames 16 channels"], closed: Float[Tensor, "frames 2"] | None = None
+    ) -> Float[Tensor, "frames lip_dim"]:
+        """The lip shape of each window of features, within the range of the clip.
+
+        Args:
+            features: windows.
+            closed: how likely lips meet, and lip and teeth; None where it is not known.
+        """
         with torch.autocast(features.device.type, enabled=False):
             inputs = ((binned(features) - self.mean) * self.scale).clamp(-self.limits, self.limits)
-            return (self.mean_shape + similarity(inputs, self.examples) @ self.coefficients).clamp(*self.bounds)
+            shapes = (self.mean_shape + similarity(inputs, self.examples) @ self.coefficients).clamp(*self.bounds)
+            return self.closing(shapes, closed).clamp(*self.bounds)
 
     @torch.no_grad()
     def fit(
@@ -88,6 +98,7 @@ class LipRegression(nn.Module):
             shapes: of the lips in those frames.
             silence: windows without speech, and the lip shape of each.
         """
+        self.closing.fit(shapes)
         if silence is not None:
             features, shapes = (torch.cat(pair) for pair in zip((features, shapes), silence, strict=True))
         kept = evenly_spaced(min(len(self.examples), len(features)), len(features))

@@ -19,7 +19,7 @@ def clip(frames: int, noise: float = 0.0, seed: int = 0) -> tuple[torch.Tensor, 
 
 
 def fitted(windows: torch.Tensor, shapes: torch.Tensor, frames: int | None = None) -> LipRegression:
-    regression = LipRegression(windows.shape[-1], shapes.shape[-1], frames or len(windows))
+    regression = LipRegression(windows.shape[-1], torch.zeros(shapes.shape[-1], 53, 2), frames or len(windows))
     regression.fit(windows, shapes)
     return regression
 
@@ -134,7 +134,7 @@ def test_constant_features_predict_the_mean_shape() -> None:
 
 def test_predicts_zeros_before_it_is_fitted_and_the_same_after_loading() -> None:
     windows, shapes = clip(30)
-    regression = LipRegression(CHANNELS, LIP_DIM, 30)
+    regression = LipRegression(CHANNELS, torch.zeros(LIP_DIM, 53, 2), 30)
     assert not regression.lip_shapes(windows).any()
     saved = fitted(windows, shapes)
     regression.load_state_dict(saved.state_dict())

@@ -59,7 +59,7 @@ def test_a_film_without_pauses_closes_the_mouth_in_silence() -> None:
     windows, closed = silence_examples(INFO, shapes, openings)
     predicted = []
     for silence in (None, (windows[:1], closed[:1])):
-        regression = LipRegression(4, 2, FRAMES + 1)
+        regression = LipRegression(4, torch.zeros(2, 53, 2), FRAMES + 1)
         regression.fit(torch.from_numpy(features), torch.from_numpy(shapes), silence)
         predicted.append(float(regression.lip_shapes(windows)[0, 0]))
     assert predicted[1] < 0.6 * predicted[0]
@@ -86,7 +86,7 @@ def test_a_transformers_silence_goes_through_the_extractor(tmp_path: Path, capsy
     assert len(silence_examples(elsewhere, shapes, openings)[0]) == 0
     assert "lips may not close where speech pauses" in capsys.readouterr().out
     # Fewer examples than there is room for.
-    regression = LipRegression(8, 2, FRAMES + count)
+    regression = LipRegression(8, torch.zeros(2, 53, 2), FRAMES + count)
     features = torch.from_numpy(np.random.default_rng(0).normal(size=(FRAMES, 16, 8)).astype(np.float32))
     regression.fit(features, torch.from_numpy(np.nan_to_num(shapes)))
     assert torch.isfinite(regression.lip_shapes(features)).all()

@@ -14,10 +14,12 @@ from ntalker_ns.audio import whisper as whisper_features
 from ntalker_ns.audio import whisper_stream
 from ntalker_ns.console import track
 from ntalker_ns.errors import NTalkerError
+from ntalker_ns.speech import closures as lip_closures
 from ntalker_ns.speech import prior as lip_prior
 from ntalker_ns.speech.training import prior as training
 from ntalker_ns.speech.training import whisper
 from ntalker_ns.speech.training.bank import read_bank
+from ntalker_ns.speech.training.closures import closure_readout
 from ntalker_ns.speech.training.completion import completions
 
 
@@ -91,6 +93,18 @@ class MakeStream:
         _write(completions(read_bank(self.bank, self.leave_out), whisper_features.load_whisper()), self.output)
 
 
+@dataclass
+class MakeClosures:
+    """Learn from synthetic speech when lips are closed: half an hour of it, in a minute or two."""
+
+    output: Path = lip_closures.WEIGHTS
+    """File to write."""
+
+    def main(self) -> None:
+        """Speaks, learns, writes."""
+        _write(closure_readout(), self.output)
+
+
 def _write(tensors: dict[str, Tensor], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(save(tensors))
@@ -101,11 +115,12 @@ Command = (
     Annotated[MakeWhisper, tyro.conf.subcommand("whisper")]
     | Annotated[MakePrior, tyro.conf.subcommand("prior")]
     | Annotated[MakeStream, tyro.conf.subcommand("stream")]
+    | Annotated[MakeClosures, tyro.conf.subcommand("closures")]
 )
 
 if __name__ == "__main__":
     command = tyro.cli(Command, description=__doc__)  # type: ignore[arg-type]
-    assert isinstance(command, (MakeWhisper, MakePrior, MakeStream))
+    assert isinstance(command, (MakeWhisper, MakePrior, MakeStream, MakeClosures))
     try:
         command.main()
     except NTalkerError as error:
