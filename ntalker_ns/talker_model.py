@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -37,7 +38,10 @@ from ntalker_ns.rendering.losses import STEP, StepOutputs, portrait_losses
 from ntalker_ns.rendering.portrait import Portrait, PortraitConfig, SurroundingsKind
 from ntalker_ns.rendering.splat_head import SplatConfig, SplatHead
 from ntalker_ns.rendering.surface import beside_head, seen_surface
+from ntalker_ns.speech.adaptation import AdaptedPrior
 from ntalker_ns.speech.lip_model import create_lip_model
+from ntalker_ns.speech.local_bank import bank_folder, refined_by_bank
+from ntalker_ns.speech.prior import LipPrior, load_prior
 from ntalker_ns.speech.silence import silence_examples
 from ntalker_ns.training.threads import keep_freed_memory, limit_threads
 from ntalker_ns.training.transfers import DeviceCopy, to_device
@@ -59,6 +63,9 @@ class TalkerModelConfig(FieldHeadConfig, ModelConfig):
     backend: Backend = "auto"
     """What computes every operation: reference (plain torch), numba (CPU), triton or tcnn (CUDA); auto takes the
     fastest that runs on the device. Operations that a backend lacks fall back: tcnn to triton, all to reference."""
+    bank: Path | None = None
+    """Folder of the bank whose films refine the prediction of lips from sound; by default the user's own, of
+    `ntalker bank add`."""
     refine_poses: bool = True
     """Refine the tracked poses while training."""
     lip_noise: float = 0.1
@@ -183,9 +190,20 @@ class TalkerModel(Model):
         trained = torch.as_tensor(dataset.metadata["frame_indices"]).long()
         windows, shapes = self._features[trained], self._lip_shapes.host[trained]
         openings = self.driving.track.mouth_opening[trained.numpy()]
-        self.lip_model.fit(windows, shapes, silence_examples(self.driving.feature_info, shapes.numpy(), openings))
+        silence = silence_examples(self.driving.feature_info, shapes.numpy(), openings)
+        if isinstance(self.lip_model, AdaptedPrior):
+            self.lip_model.fit(windows, shapes, silence, self._prior())
+        else:
+            self.lip_model.fit(windows, shapes, silence)
         self.pose_refinement.mark_trained(trained.to(self.device))
         self.head.fit_to_clip(dataset)
+
+    def _prior(self) -> LipPrior:
+        """Over speakers, with what the user's own bank teaches."""
+        prior, sentences = refined_by_bank(load_prior(), bank_folder(self.config.bank), self.driving.track.features)
+        for sentence in sentences:
+            CONSOLE.print(sentence)
+        return prior
 
     @torch.no_grad()
     def adapt_head(self, optimizers: Mapping[str, Optimizer]) -> None:

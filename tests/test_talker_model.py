@@ -171,7 +171,7 @@ def test_lips_are_regressed_from_the_training_frames(pipeline: Any, monkeypatch:
     windows, shapes = (torch.from_numpy(each)[trained] for each in (track.features, track.lip_shapes))
     openings = track.mouth_opening[trained.numpy()]
     silence = silence_examples(model.driving.feature_info, shapes.numpy(), openings)
-    torch.testing.assert_close(fitted[0], (windows, shapes, silence))
+    torch.testing.assert_close(fitted[0][:3], (windows, shapes, silence))
     predicted = model.lip_model.lip_shapes(windows)
     assert predicted.std(dim=0).max() > 0.1
     torch.testing.assert_close(model.eval().conditions(trained).lip_shapes, predicted)

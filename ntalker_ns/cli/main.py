@@ -5,6 +5,7 @@ from typing import Annotated
 
 import tyro
 
+from ntalker_ns.cli.bank import Bank
 from ntalker_ns.cli.compare import Compare, TallyAnswers
 from ntalker_ns.cli.demo import Demo
 from ntalker_ns.cli.doctor import Doctor
@@ -27,6 +28,7 @@ Commands = (
     | Annotated[RunExperiment, tyro.conf.subcommand("experiment")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[TallyAnswers, tyro.conf.subcommand("tally")]
+    | Annotated[Bank, tyro.conf.subcommand("bank")]
     | Annotated[Demo, tyro.conf.subcommand("demo")]
     | Annotated[Doctor, tyro.conf.subcommand("doctor")]
 )

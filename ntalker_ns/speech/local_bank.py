@@ -6,9 +6,10 @@ no picture, no sound, and nothing leaves the machine.
 
 import hashlib
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -31,11 +32,11 @@ class BankEntry:
 
     gram: Float[np.ndarray, "inputs inputs"]
     """Gram matrix of its frames' inputs (`window_inputs`), less their mean."""
-    moment: Float[np.ndarray, "inputs codes"]
+    moment: Float[np.ndarray, "rows codes"]
     """Their products with the prior's codes of how the person's lips move, in units of how much they move."""
     frames: UInt64[np.ndarray, " frames"]
     """A number for each frame that tells its features from others'."""
-    prior: UInt64[np.ndarray, ""]
+    prior: int
     """The same of the prior: codes mean nothing to another one."""
     format: int = FORMAT
 
@@ -45,6 +46,11 @@ def bank_folder(folder: Path | None = None) -> Path:
     if folder is not None:
         return folder.expanduser()
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "ntalker" / "bank"
+
+
+def entry_paths(folder: Path) -> list[Path]:
+    """The entries of a bank, in the order of their names; none where there is no bank."""
+    return sorted(path for path in folder.glob("*.npz") if not path.name.startswith("."))
 
 
 def entry_of(
@@ -68,9 +74,8 @@ def entry_of(
     ).flatten(1)
     moved = moved / moved.square().sum(dim=1).mean().sqrt()
     codes = moved @ torch.linalg.pinv(prior.basis_of(lip_basis.shape[1]).flatten(1))
-    return BankEntry(
-        (inputs.T @ inputs).numpy(), (inputs.T @ codes).numpy(), frame_numbers(features), _number_of_prior(prior)
-    )
+    gram, moment = ((inputs.T @ each).float().numpy() for each in (inputs, codes))
+    return BankEntry(gram, moment, frame_numbers(features), _number_of_prior(prior))
 
 
 def frame_numbers(features: Float[np.ndarray, "frames 16 channels"]) -> UInt64[np.ndarray, " frames"]:
@@ -78,32 +83,55 @@ def frame_numbers(features: Float[np.ndarray, "frames 16 channels"]) -> UInt64[n
     return np.array([_number(frame) for frame in features.astype(np.float32)], np.uint64)
 
 
-def refined(
-    prior: LipPrior, entries: Iterable[BankEntry], features: Float[np.ndarray, "frames 16 channels"]
-) -> LipPrior:
-    """The prior with what entries teach, each of their frames as much as one of its own.
+def is_of(entry: BankEntry, features: Float[np.ndarray, "frames 16 channels"]) -> bool:
+    """Whether an entry is of a film that is about to be learned: frames held out of its training must stay so."""
+    return bool(np.isin(frame_numbers(features), entry.frames).mean() >= SAME)
+
+
+def refined(prior: LipPrior, entries: Sequence[BankEntry]) -> LipPrior:
+    """The prior with what entries teach, each of their frames as much as one of its own."""
+    if not entries:
+        return prior
+    precision, moment = prior.precision, prior.precision @ prior.weights
+    for entry in entries:
+        precision = precision + torch.from_numpy(entry.gram).double()
+        moment = moment + torch.from_numpy(entry.moment).double()
+    return LipPrior(torch.linalg.solve(precision, moment), precision, prior.basis)
+
+
+def refined_by_bank(
+    prior: LipPrior, folder: Path, features: Float[np.ndarray, "frames 16 channels"]
+) -> tuple[LipPrior, list[str]]:
+    """The prior with what a bank teaches.
 
     Args:
         prior: over speakers.
-        entries: of the bank; one of the film itself is left out, so that frames held out of its training stay so.
+        folder: of the bank.
         features: of the film that the prior is wanted for.
+
+    Returns:
+        The prior, and sentences on what was used and what could not be.
     """
-    own = frame_numbers(features)
-    others = [entry for entry in entries if np.isin(own, entry.frames).mean() < SAME]
-    if not others:
-        return prior
-    precision = prior.precision + sum(torch.from_numpy(entry.gram) for entry in others)
-    moment = prior.precision @ prior.weights + sum(torch.from_numpy(entry.moment) for entry in others)
-    return LipPrior(torch.linalg.solve(precision, moment), precision, prior.basis)
+    entries, sentences = [], []
+    for path in entry_paths(folder):
+        try:
+            entries.append(read_entry(path, prior))
+        except NTalkerError as error:
+            sentences.append(f"Not used: {error}")
+    others = [entry for entry in entries if not is_of(entry, features)]
+    if others:
+        sentences.insert(0, f"How lips follow sound is learned from {len(others)} more films, those of {folder}.")
+    return refined(prior, others), sentences
 
 
 def write_entry(entry: BankEntry, path: Path) -> None:
     """Writes an entry, complete or not at all."""
+    values = asdict(entry) | {"prior": np.uint64(entry.prior)}
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = partial_path(path)
     try:
         with temporary.open("wb") as file:
-            np.savez_compressed(file, **{each.name: getattr(entry, each.name) for each in fields(entry)})
+            np.savez_compressed(file, **values)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -121,11 +149,13 @@ def read_entry(path: Path, prior: LipPrior) -> BankEntry:
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            entry = BankEntry(**{each.name: file[each.name] for each in fields(BankEntry)})
-    except (OSError, ValueError, KeyError, EOFError) as error:
+            entry = BankEntry(
+                file["gram"], file["moment"], file["frames"], prior=int(file["prior"]), format=int(file["format"])
+            )
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise NTalkerError(f"{path} is no entry of a bank ({error}): remove it.") from error
     inputs, codes = prior.weights.shape
-    if int(entry.format) != FORMAT or entry.prior != _number_of_prior(prior):
+    if entry.format != FORMAT or entry.prior != _number_of_prior(prior):
         raise NTalkerError(f"{path} was made by another version of ntalker_ns: add its data set again.")
     if entry.gram.shape != (inputs, inputs) or entry.moment.shape != (inputs, codes):
         raise NTalkerError(
@@ -138,11 +168,11 @@ def read_entry(path: Path, prior: LipPrior) -> BankEntry:
     return entry
 
 
-def _number(array: np.ndarray) -> np.uint64:
+def _number(array: np.ndarray) -> int:
     digest = hashlib.blake2b(np.ascontiguousarray(array).tobytes(), digest_size=8).digest()
-    return np.uint64(int.from_bytes(digest, "little"))
+    return int.from_bytes(digest, "little")
 
 
-def _number_of_prior(prior: LipPrior) -> UInt64[np.ndarray, ""]:
+def _number_of_prior(prior: LipPrior) -> int:
     parts: list[Tensor] = [prior.weights, prior.basis]
-    return np.array(_number(torch.cat([part.flatten() for part in parts]).float().numpy()))
+    return _number(torch.cat([part.flatten() for part in parts]).float().numpy())

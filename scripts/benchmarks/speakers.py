@@ -151,11 +151,11 @@ class Speakers:
 def bank_films(folder: Path, same_speaker: tuple[str, ...]) -> list[Film]:
     """The clips of a bank, each with the prior that its speaker is left out of."""
     clips, features = read_bank(folder), load_whisper()
-    speakers = {name: group.split()[0] for group in same_speaker for name in group.split()}
+    speakers: dict[str, str] = {name: group.split()[0] for group in same_speaker for name in group.split()}
     unknown = speakers.keys() - {clip.name for clip in clips}
     if unknown:
         raise NTalkerError(f"There is no clip {min(unknown)} in {folder}.")
-    made = []
+    made: list[tuple[BankClip, np.ndarray, Tensor, np.ndarray]] = []
     for clip, moved in zip(track(clips, "Features"), lip_displacements(clips), strict=True):
         sound = shifted(clip.waveform, clip.lag)
         windows = torch.from_numpy(features.windows(sound, len(moved))[clip.valid])
@@ -312,14 +312,14 @@ def closure_depth(predicted: Openings, true: Openings) -> float:
     """How much smaller the predicted opening is in closures that the film shows than four and five frames before and
     after, over how much smaller the true one is."""
     closed, spread = np.nanpercentile(true, 5.0), np.nanstd(true)
-    depths = []
+    depths: list[tuple[float, float]] = []
     for place in _peaks(-np.nan_to_num(true, nan=np.inf), 5):
         around = [place - 5, place - 4, place + 4, place + 5]
         depth = np.mean(true[around]) - true[place]
         if true[place] < closed + MET * spread and depth > spread:
             low = predicted[place - 1 : place + 2].min()
-            depths.append((np.mean(predicted[around]) - low, depth))
-    return float(np.sum(depths, axis=0)[0] / np.sum(depths, axis=0)[1]) if depths else float("nan")
+            depths.append((float(np.mean(predicted[around]) - low), float(depth)))
+    return sum(own for own, _ in depths) / sum(true for _, true in depths) if depths else float("nan")
 
 
 def _peaks(values: np.ndarray, margin: int = 2) -> list[int]:
