@@ -18,6 +18,7 @@ import tyro
 from jaxtyping import Float, UInt8
 
 from ntalker_ns.cli.run import run_command
+from ntalker_ns.data.head_removal import HEAD
 from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.evaluation.entries import Entry
 from ntalker_ns.evaluation.evaluate import evaluate
@@ -248,7 +249,7 @@ def describe(figures: dict[str, dict[str, Any]]) -> str:
 
 
 def flicker(studio: Studio, held_out: Any) -> dict[str, float]:
-    """Mean absolute difference between consecutive frames, grey levels of 255.
+    """Mean absolute differences between consecutive frames, grey levels of 255.
 
     Args:
         studio: the head.
@@ -272,16 +273,26 @@ def flicker(studio: Studio, held_out: Any) -> dict[str, float]:
     true = [cv2.resize(clip.image(frame) / 255.0, size, interpolation=cv2.INTER_AREA) for frame in frames]
     person = np.any([clip.labels(frame) > 0 for frame in frames], axis=0).astype(np.uint8)
     empty = cv2.resize(person, size, interpolation=cv2.INTER_NEAREST) == 0
+    head = np.all([clip.labels(frame) >= HEAD for frame in frames], axis=0).astype(np.uint8)
+    inside = cv2.resize(head, size, interpolation=cv2.INTER_NEAREST) == 1
     return {
         "rendered, still pose and silence, whole picture": consecutive(still),
         "rendered, held-out frames, background": consecutive([one[empty] for one in moving]),
         "true, held-out frames, background": consecutive([one[empty] for one in true]),
+        "rendered, held-out frames, head, second difference": second([one[inside] for one in moving]),
+        "true, held-out frames, head, second difference": second([one[inside] for one in true]),
     }
 
 
 def consecutive(frames: list[np.ndarray]) -> float:
     """Mean absolute difference between consecutive frames in [0, 1], in grey levels of 255."""
     return float(np.mean([np.abs(b - a).mean() for a, b in pairwise(frames)]) * 255.0)
+
+
+def second(frames: list[np.ndarray]) -> float:
+    """Mean absolute second difference over time of frames in [0, 1], in grey levels of 255."""
+    triples = zip(frames, frames[1:], frames[2:], strict=False)
+    return float(np.mean([np.abs(a - 2.0 * b + c).mean() for a, b, c in triples]) * 255.0)
 
 
 if __name__ == "__main__":
