@@ -426,4 +426,6 @@ def head_layers(raster: Raster, view: SplatView) -> dict[str, Tensor]:
     lengths = torch.sqrt(1.0 + x.square() + y.square()[:, None])
     far = view.world_to_camera[:, 3].norm() + FAR / math.sqrt(3.0)
     depth = raster.depth * lengths + (1.0 - raster.opacity) * far
-    return {"depth": depth[..., None], "accumulation": raster.opacity[..., None], "head": raster.colour}
+    opacity = raster.opacity[..., None]
+    # Colours of Gaussians have no bounds, and viewers make bytes of pictures without looking.
+    return {"depth": depth[..., None], "accumulation": opacity, "head": raster.colour.clamp(min=0.0).minimum(opacity)}

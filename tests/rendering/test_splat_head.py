@@ -103,6 +103,18 @@ def test_colours_of_lips_and_hair_weigh_more(pipeline: Any) -> None:
     torch.testing.assert_close(pipeline.model.head.losses(step, batch)["rgb"], expected)
 
 
+def test_colours_of_pictures_are_between_black_and_white(pipeline: Any) -> None:
+    pipeline.eval()
+    model, camera = pipeline.model, pipeline.datamanager.eval_dataset.cameras[0:1]
+    before = model.head.gaussians.base.detach().clone()
+    with torch.no_grad():
+        model.head.gaussians.base[::2, 11:], model.head.gaussians.base[1::2, 11:] = 9.0, -9.0
+        outputs = model.get_outputs_for_camera(camera)
+        model.head.gaussians.base.copy_(before)
+    assert (outputs["head"] >= 0.0).all() and (outputs["head"] <= outputs["head_opacity"]).all()
+    assert (outputs["rgb"] >= 0.0).all() and (outputs["rgb"] <= 1.0 + 1e-6).all()
+
+
 def test_its_checkpoint_is_strict(pipeline: Any) -> None:
     state = pipeline.state_dict()
     pipeline.load_pipeline(state, 0)
