@@ -11,6 +11,7 @@ import numpy as np
 from ntalker_ns.evaluation.entries import Entry, captions_of, recorded_captions
 from ntalker_ns.evaluation.evaluate import Evaluation, evaluate
 from ntalker_ns.evaluation.footage import Exact, Reference
+from ntalker_ns.evaluation.intervals import difference_interval, figure_interval
 from ntalker_ns.evaluation.metrics.catalogue import BY_KEY
 from ntalker_ns.evaluation.options import MetricOptions
 from ntalker_ns.evaluation.report.write import ARROWS
@@ -109,14 +110,32 @@ def compared(
     """The table as plain values.
 
     Returns:
-        By row: its title, "ours" and "paper" by column (None where there is no number), and why ours are missing.
+        By row: its title, "ours" and "paper" by column (None where there is no number), why ours are missing,
+        "intervals" of ours (95%, where they are figures of single frames), and "differs": the columns in which the
+        row's difference from the last row has an interval without 0.
     """
     rows = {}
     for name, row in experiment.rows.items():
         ours = {column: _value(column, name, row, trained, evaluation) for column in experiment.columns}
         paper = {column: row.paper.get(column) for column in experiment.columns}
         rows[name] = {"title": row.title, "ours": ours, "paper": paper, "missing": _missing(name, evaluation)}
+        rows[name] |= _certainty(experiment, name, evaluation)
     return rows
+
+
+def _certainty(experiment: Experiment, name: str, evaluation: Evaluation) -> dict[str, Any]:
+    """Intervals of a row's figures, and where it differs from the last row."""
+    known, last = _names(evaluation), list(experiment.rows)[-1]
+    intervals, differs = {}, []
+    for column in experiment.columns if name in known else ():
+        scores, true = evaluation.row(name).scores, evaluation.rows[0].scores
+        found = figure_interval(column, scores, true)
+        if found is not None and np.isfinite(found).all():
+            intervals[column] = list(found)
+        apart = difference_interval(column, scores, evaluation.row(last).scores, true) if last in known else None
+        if name != last and apart is not None and (apart[0] > 0 or apart[1] < 0):
+            differs.append(column)
+    return {"intervals": intervals, "differs": differs}
 
 
 def _names(evaluation: Evaluation) -> set[str]:
@@ -141,23 +160,31 @@ def _value(
 
 
 def table(experiment: Experiment, rows: Mapping[str, Mapping[str, Any]], title: str) -> "Table":
-    """The rows as a rich table: ours above the paper's."""
+    """The rows as a rich table: ours, with their intervals, above the paper's."""
     from rich.markup import escape
     from rich.table import Table
 
-    shown = Table(title=escape(title), show_lines=True)
+    last = list(experiment.rows.values())[-1].title
+    caption = f"In brackets: 95% intervals (block bootstrap over frames). *: differs from '{last}', drawn in pairs."
+    shown = Table(title=escape(title), show_lines=True, caption=escape(caption))
     shown.add_column("")
     shown.add_column("")
     for column in experiment.columns:
         heading = "training" if column == TRAINING_TIME else f"{ARROWS[BY_KEY[column].better]} {BY_KEY[column].title}"
         shown.add_column(heading.strip(), justify="right")
     for row in rows.values():
-        cells = [
-            escape(f"{_text(column, row['ours'][column])}\n{row['paper'][column] or '-'}")
-            for column in experiment.columns
-        ]
+        cells = [escape(f"{_ours(column, row)}\n{row['paper'][column] or '-'}") for column in experiment.columns]
         shown.add_row(escape(row["title"]), "ours\npaper", *cells)
     return shown
+
+
+def _ours(column: str, row: Mapping[str, Any]) -> str:
+    """Our value, a star where it differs from the last row's, and its interval."""
+    text = _text(column, row["ours"][column]) + ("*" if column in row["differs"] else "")
+    if column not in row["intervals"]:
+        return text
+    low, high = (_text(column, value) for value in row["intervals"][column])
+    return f"{text} ({low} to {high})"
 
 
 def _text(column: str, value: float | None) -> str:
