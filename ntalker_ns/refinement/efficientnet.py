@@ -17,8 +17,9 @@ FILE = "models/efficientnet-lite0-57934424.pth"
 STAGES = ((16, 1, 3, 1, 1), (24, 2, 3, 2, 6), (40, 2, 5, 2, 6), (80, 3, 3, 2, 6))
 """Channels, blocks, kernel, stride and expansion of its first four stages."""
 LEVELS = (105.0, 150.0, 132.0, 120.0)
-"""Each stage's output is divided by this: eighteen times its root mean square on pictures of faces. It has fewer channels
-than VGG's: with the paper's weight the style loss would be hundreds of times the reconstruction, and make noise."""
+"""Each stage's output is divided by this: eighteen times its root mean square on pictures of faces. It has fewer
+channels than VGG's: with the paper's weight the style loss would be hundreds of times the reconstruction, and make
+noise."""
 MEAN, STD = 127.0 / 255.0, 128.0 / 255.0
 """Of its training."""
 

@@ -359,7 +359,9 @@ def tiny_table(name: str, data: Path, folder: Path) -> dict[str, dict[str, Any]]
 
 def test_titles_with_brackets_are_shown_as_they_are(capsys: Any):
     values = {"psnr": None, "warping_error": None, "training_time": None}
-    rows = {"a": {"title": "Ours [/b]", "ours": values, "paper": {**values, "psnr": "[1]"}, "intervals": {}, "differs": []}}
+    rows = {
+        "a": {"title": "Ours [/b]", "ours": values, "paper": {**values, "psnr": "[1]"}, "intervals": {}, "differs": []}
+    }
     experiment = dataclasses.replace(load_experiment("table3"), columns=tuple(values))
     Console(width=200).print(table(experiment, rows, "A [red]table"))
     output = capsys.readouterr().out

@@ -7,7 +7,7 @@ from skimage.data import astronaut
 
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation.metrics.fidelity import load_perceptual
-from ntalker_ns.refinement.efficientnet import STAGES, EfficientNetFeatures, load_efficientnet
+from ntalker_ns.refinement.efficientnet import LEVELS, STAGES, EfficientNetFeatures, load_efficientnet
 
 
 def test_features_have_the_sizes_of_the_stages():
@@ -25,8 +25,9 @@ def test_padding_is_tensorflows():
     """An even picture has its border on the right and below: a shift by two px moves the first stage by one."""
     network = load_efficientnet()
     picture = torch.from_numpy(astronaut()[100:165, 100:165] / 255.0).float().permute(2, 0, 1)[None]
-    even, moved = network(picture[..., :64, :64])[0], network(picture[..., :64, 1:65])[0]
-    shifted = network(torch.nn.functional.pad(picture[..., :64, :62], (2, 0, 0, 0), mode="replicate"))[0]
+    padded = torch.nn.functional.pad(picture[..., :64, :62], (2, 0, 0, 0), mode="replicate")
+    pictures = (picture[..., :64, :64], picture[..., :64, 1:65], padded)
+    even, moved, shifted = (LEVELS[0] / 6.0 * network(each)[0] for each in pictures)
     torch.testing.assert_close(shifted[..., 4:-2, 6:-4], even[..., 4:-2, 5:-5], atol=1e-3, rtol=1e-3)
     assert (moved[..., 4:-4, 4:-4] - even[..., 4:-4, 4:-4]).abs().mean() > 1e-2
 
