@@ -60,10 +60,10 @@ def difference_interval(metric: str, scores: Scores, other: Scores, true: Scores
         other: of the row that it is compared with.
         true: of the true frames.
     """
-    found = [_frame_by_frame(metric, each, true) for each in (scores, other)]
-    if found[0] is None or found[1] is None:
+    found, compared = (_frame_by_frame(metric, each, true) for each in (scores, other))
+    if found is None or compared is None:
         return None
-    (statistic, mine), (_, theirs) = found
+    (statistic, mine), (_, theirs) = found, compared
     if len(mine[0]) != len(theirs[0]):
         return None
 
