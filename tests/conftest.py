@@ -10,6 +10,7 @@ from jaxtyping import install_import_hook
 from support.annotations import CHECKER, checked_modules
 
 install_import_hook(checked_modules(), CHECKER)
+pytest_plugins = ["support.examples"]
 
 from ntalker_ns.demo.clip import ClipTruth  # noqa: E402 (the hook comes before the first module)
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ WARM, TIMED = 2, 6
 """Pictures of a size that are rendered before, and while, the clock runs."""
 
 
+@runtime_checkable
 class Pictures(Protocol):
     """What an engine asks of a head."""
 

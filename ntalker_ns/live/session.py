@@ -4,7 +4,7 @@ import math
 import threading
 from collections import deque
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32
@@ -33,6 +33,7 @@ class Block:
     """Of the eyes, 0 to 1."""
 
 
+@runtime_checkable
 class Outlet(Protocol):
     """Where a session's sound and pictures go. Called from the engine's threads; nothing may wait in it."""
 

@@ -2,7 +2,7 @@
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Float32
@@ -29,6 +29,7 @@ BEHIND, TOO_FAR_BEHIND = 2, 25
 """Blocks that are ready while somebody talks from which on pauses are shortened, and anything is left out."""
 
 
+@runtime_checkable
 class LipSource(Protocol):
     """What `ntalker_ns.speech.stream.LipStream` does."""
 

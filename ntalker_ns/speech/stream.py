@@ -18,8 +18,12 @@ class LipStream:
     sound in one piece, then `flush`, gives the same.
 
     Example:
-        >>> stream = LipStream(model.lip_model, sequence.feature_info)
-        >>> shapes = stream.push(samples)
+        >>> from ntalker_ns.speech.adaptation import AdaptedPrior
+        >>> from ntalker_ns.speech.prior import load_prior
+        >>> lip_model = AdaptedPrior(64, load_prior().basis[:6])  # that of a head: `pipeline.model.lip_model`
+        >>> stream = LipStream(lip_model, FeatureInfo("whisper", None, 64))
+        >>> stream.push(np.zeros(16000, np.float32)).shape
+        torch.Size([23, 6])
     """
 
     def __init__(self, lip_model: LipModel, info: FeatureInfo, look_ahead: int = 60) -> None:

@@ -17,27 +17,18 @@ COMPILED = re.compile(r"^(from|import) (numba|triton|ntalker_ns\.kernels\.(numba
 wrapper would hide it."""
 
 
-ROOMS = (
-    *("audio", "capture", "data", "demo", "driving", "editing", "face", "field", "media", "refinement", "rendering"),
-    *("speech", "training"),
-)
-"""The rooms whose annotations are checked so far; besides them, the models, pipelines and trainers in the root."""
-
 UNCHECKED = {
     # A type variable over torch's tensors, which are imported for the type checker only.
     "ntalker_ns.media.pixels",
-    # Not tried yet.
-    "ntalker_ns.rendering.splat_head",
 }
 """Modules that are left out."""
 
 
 def checked_modules() -> list[str]:
-    """The modules whose annotations are checked: those of `ROOMS` and the root that hold no compiled functions."""
+    """The package's modules whose annotations are checked: those that hold no compiled functions."""
     spec = find_spec("ntalker_ns")
     assert spec is not None and spec.origin is not None
     root = Path(spec.origin).parent
-    patterns = (*(f"{room}/**/*.py" for room in ROOMS), "talker_*.py", "edit_*.py")
-    sources = sorted(path for pattern in patterns for path in root.glob(pattern) if path.name != "__init__.py")
+    sources = sorted(path for path in root.rglob("*.py") if path.name != "__init__.py")
     plain = [path.relative_to(root).with_suffix("") for path in sources if not COMPILED.search(path.read_text())]
     return [name for parts in plain if (name := ".".join((root.name, *parts.parts))) not in UNCHECKED]
