@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ from ntalker_ns.edit_model import EditModelConfig
 from ntalker_ns.edit_pipeline import EditPipeline, EditPipelineConfig
 from ntalker_ns.editing.dataset_update import DatasetUpdate
 from ntalker_ns.editing.diffusers_editor import DiffusersEditorConfig
-from ntalker_ns.editing.editor import check_instruction
+from ntalker_ns.editing.editor import EditorConfig, check_instruction
 from ntalker_ns.editing.filters import FilterEditorConfig
 from ntalker_ns.editing.frames import Supervision, edit_indices
 from ntalker_ns.editing.instruct_pix2pix import InstructPix2PixConfig
@@ -71,8 +71,11 @@ AnyEditorConfig = (
     | Annotated[StyleEditorConfig, tyro.conf.subcommand("style")]
     | Annotated[PictureEditorConfig, tyro.conf.subcommand("picture")]
 )
-"""At the end of a command: editor:ip2p, editor:diffusers, editor:filter, editor:style or editor:picture, followed by
-its options."""
+"""At the end of a command: `editor:` and a name, followed by its options. Another editor is one more line here."""
+EDITORS: dict[str, type[EditorConfig]] = {
+    kind.__metadata__[0].name: kind.__origin__ for kind in get_args(AnyEditorConfig)
+}
+"""The configurations of editors by name."""
 
 
 @dataclass

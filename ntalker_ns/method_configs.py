@@ -185,7 +185,7 @@ ntalker_edit = MethodSpecification(
         optimizers=_edit_optimizers(LARGE_EDIT, grids=5e-3, networks=5e-4, around=5e-3, refinement=2e-4),
         viewer=_viewer(),
     ),
-    description="Change how a talking head looks by telling it what you want.",
+    description="Edit a talking head by an instruction.",
 )
 
 ntalker_edit_small = MethodSpecification(

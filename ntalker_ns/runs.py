@@ -265,27 +265,16 @@ def editor_config(name: str) -> Any:
     """The default configuration of an editor.
 
     Args:
-        name: "filter", "style", "picture", "ip2p" or "diffusers".
+        name: one of `EDITORS`.
 
     Raises:
         NTalkerError: there is no such editor.
     """
-    from ntalker_ns.editing.diffusers_editor import DiffusersEditorConfig
-    from ntalker_ns.editing.filters import FilterEditorConfig
-    from ntalker_ns.editing.instruct_pix2pix import InstructPix2PixConfig
-    from ntalker_ns.editing.picture_editor import PictureEditorConfig
-    from ntalker_ns.editing.style_transfer import StyleEditorConfig
+    from ntalker_ns.edit_trainer import EDITORS
 
-    editors = {
-        "filter": FilterEditorConfig,
-        "style": StyleEditorConfig,
-        "picture": PictureEditorConfig,
-        "ip2p": InstructPix2PixConfig,
-        "diffusers": DiffusersEditorConfig,
-    }
-    if name not in editors:
-        raise NTalkerError(f"There is no editor '{name}': choose from {', '.join(editors)}.")
-    return editors[name]()
+    if name not in EDITORS:
+        raise NTalkerError(f"There is no editor '{name}': choose from {', '.join(EDITORS)}.")
+    return EDITORS[name]()
 
 
 def load_run(load_config: Path) -> Any:
@@ -327,17 +316,12 @@ def method_config(method: str = "ntalker-base-small", **overrides: Any) -> Any:
     Raises:
         NTalkerError: there is no such method.
     """
+    from nerfstudio.plugins.types import MethodSpecification
+
     from ntalker_ns import method_configs
 
-    known = (
-        method_configs.ntalker_base,
-        method_configs.ntalker_base_small,
-        method_configs.ntalker_splat,
-        method_configs.ntalker_splat_small,
-        method_configs.ntalker_edit,
-        method_configs.ntalker_edit_small,
-    )
-    configs = {one.config.method_name: one.config for one in known}
+    specifications = (one for one in vars(method_configs).values() if isinstance(one, MethodSpecification))
+    configs = {one.config.method_name: one.config for one in specifications}
     if method not in configs:
         raise NTalkerError(f"There is no method '{method}': choose from {', '.join(map(str, configs))}.")
     config = copy.deepcopy(configs[method])

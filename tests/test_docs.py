@@ -88,14 +88,13 @@ def _options(command: str) -> set[str]:
 
 def _is_field(method: str, option: str) -> bool:
     """Whether a method's configuration has the field that an option of ns-train names."""
-    from ntalker_ns.edit_trainer import AnyEditorConfig
+    from ntalker_ns.edit_trainer import EDITORS
     from ntalker_ns.runs import method_config
 
     value: Any = method_config(method)
     names = option.removeprefix("--").replace("-", "_").split(".")
     if names[0] == "editor":
-        kinds = [kind.__origin__ for kind in get_args(AnyEditorConfig)]
-        return any(names[1] in kind.__dataclass_fields__ for kind in kinds)
+        return any(names[1] in kind.__dataclass_fields__ for kind in EDITORS.values())
     for name in names:
         if not hasattr(value, name):
             return False

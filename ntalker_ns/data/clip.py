@@ -44,7 +44,7 @@ class Clip:
     default_features: str
     """The features that are used where none are asked for."""
     face_shape: Float[np.ndarray, "478 3"] | None = None
-    """Where the landmarks of a calm face are in the world; None where the data set does not say."""
+    """Where the landmarks of a neutral face are in the world; None where the data set does not say."""
     is_train: Bool[np.ndarray, " n"] | None = None
     """The data set's own split, where it has one."""
 

@@ -1,4 +1,4 @@
-"""What a user may change of a driving sequence: how the eyes open, how the head is held and how calm it is.
+"""What a user may change of a driving sequence: how the eyes open, how the head is held and how smoothly it moves.
 
 Every control takes a sequence and gives another one; what it says nothing of (audio, times, lips) stays. Head poses are
 handled as the head's own in the camera's axes, x = R y + t for a head point y: that is what a person moves.
@@ -258,6 +258,6 @@ def smoothed(sequence: DrivingSequence, frames: float) -> DrivingSequence:
     from scipy.ndimage import gaussian_filter1d
 
     turned, places = head_poses(sequence.track.camera_to_worlds)
-    calm = rotations.nearest(gaussian_filter1d(turned, frames, axis=0, mode="nearest"))
+    smoothed = rotations.nearest(gaussian_filter1d(turned, frames, axis=0, mode="nearest"))
     places = gaussian_filter1d(places, frames, axis=0, mode="nearest")
-    return sequence.with_track(camera_to_worlds=cameras_of_heads(calm, places))
+    return sequence.with_track(camera_to_worlds=cameras_of_heads(smoothed, places))

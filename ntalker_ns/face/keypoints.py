@@ -8,7 +8,7 @@ from ntalker_ns.face.mesh_indices import landmark_set
 
 ROBUST_STEPS = 10
 PRIOR_WEIGHT = 1e-5
-"""Pull towards the head's centre, per ray: it only decides the depth where the head never turns."""
+"""Weight of a prior at the head's centre, per ray: it only decides the depth where the head never turns."""
 
 
 def triangulate_keypoints(

@@ -33,7 +33,7 @@ class PoseRefinement(nn.Module):
         """
         Args:
             camera_to_worlds: the tracker's poses of the clip's frames.
-            ridge: pull of the affine map towards the mean correction, as a fraction of the frames.
+            ridge: regularisation of the affine map towards the mean correction, as a fraction of the frames.
         """
         super().__init__()
         frames = len(camera_to_worlds)
@@ -91,7 +91,7 @@ def fit_poses(poses: Float[Tensor, "frames 3 4"], values: Float[Tensor, "frames 
     Args:
         poses: of the frames whose values are known, at least one.
         values: of the same frames.
-        ridge: pull of the map towards the mean value, as a fraction of the frames.
+        ridge: regularisation of the map towards the mean value, as a fraction of the frames.
     """
     center = poses[:, :, :3].double().mean(dim=0)
     inputs = _pose_features(poses.double(), center)

@@ -53,7 +53,7 @@ def resolve_backend(backend: Backend, device_type: str) -> Backend:
     """The backend that "auto" stands for, or the given one.
 
     Args:
-        backend: the wish.
+        backend: the one that is requested.
         device_type: as in `torch.device.type`.
 
     Raises:

@@ -92,7 +92,7 @@ def implementations(backend: Backend, device_type: str) -> dict[str, tuple[Backe
     """Which backends compute each operation: the first one that accepts the inputs.
 
     Args:
-        backend: the wish.
+        backend: the one that is requested.
         device_type: as in `torch.device.type`.
 
     Raises:

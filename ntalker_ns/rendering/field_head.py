@@ -49,8 +49,8 @@ class FieldHeadConfig(LossWeights):
     field: TalkerFieldConfig = field(default_factory=TalkerFieldConfig)
     """Sizes of the radiance field."""
     coarse_fraction: float = 0.0
-    """Fraction of the training, 0 to 1, over which the finer half of the grid levels is enabled, level by level: coarse
-    pictures pull poses and shapes from further away. 0: all levels from the start."""
+    """Fraction of the training, 0 to 1, over which the finer half of the grid levels is enabled, level by level:
+    gradients of coarse pictures correct poses and shapes that are further off. 0: all levels from the start."""
     occupancy_resolution: int = 128
     """Cells along an edge of the occupancy grid."""
     occupancy_interval: int = 16

@@ -173,7 +173,7 @@ def visual_hull(
     camera_to_worlds: Float[Tensor, "frames 3 4"],
     intrinsics: tuple[float, float, float, float],
     masks: Bool[np.ndarray, "frames height width"],
-    share: float = 0.95,
+    fraction: float = 0.95,
 ) -> Bool[Tensor, "cells"]:
     """Cells that project into the head mask in nearly all frames that see them.
 
@@ -182,7 +182,7 @@ def visual_hull(
         camera_to_worlds: OpenGL poses.
         intrinsics: fl_x, fl_y, cx, cy in pixels of the masks.
         masks: where the head is.
-        share: of the frames that see a cell, how many must show the head there.
+        fraction: of the frames that see a cell, how many must show the head there.
     """
     fl_x, fl_y, cx, cy = intrinsics
     height, width = masks.shape[1:]
@@ -197,14 +197,14 @@ def visual_hull(
         grid = torch.from_numpy(np.ascontiguousarray(mask)).to(centers.device)
         hits += inside & grid[y.clamp(0, height - 1), x.clamp(0, width - 1)]
         seen += inside
-    return (hits >= share * seen) & (seen > 0)
+    return (hits >= fraction * seen) & (seen > 0)
 
 
-def widen_mask(mask: Bool[np.ndarray, "height width"], share: float) -> Bool[np.ndarray, "height width"]:
-    """Widens a mask by a share of the picture's width, or narrows it where that is negative."""
+def widen_mask(mask: Bool[np.ndarray, "height width"], fraction: float) -> Bool[np.ndarray, "height width"]:
+    """Widens a mask by a fraction of the picture's width, or narrows it where that is negative."""
     import cv2
 
-    radius = max(round(mask.shape[1] * abs(share)), 1)
+    radius = max(round(mask.shape[1] * abs(fraction)), 1)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-    change = cv2.dilate if share > 0 else cv2.erode
+    change = cv2.dilate if fraction > 0 else cv2.erode
     return change(mask.astype(np.uint8), kernel) > 0

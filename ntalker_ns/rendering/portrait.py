@@ -190,7 +190,7 @@ class Portrait(nn.Module):
     def torso_picture(self, frame: int, camera: Cameras) -> MovingPicture:
         """The torso of a frame as a picture that moves with the head's pose.
 
-        What the torso's field says of all places is computed once; displacements are known at `NODES`, and linear
+        The torso field's values at all places are computed once; displacements are known at `NODES`, and linear
         between them.
 
         Args:

@@ -41,8 +41,8 @@ def carve(
     poses = cameras.camera_to_worlds[picks].to(centers.device)
     intrinsics = tuple(float(getattr(cameras, name)[0]) for name in ("fx", "fy", "cx", "cy"))
 
-    def hull_of(share: float) -> Bool[Tensor, "cells"]:
-        masks = np.stack([widen_mask(head, share) for head in heads])
+    def hull_of(fraction: float) -> Bool[Tensor, "cells"]:
+        masks = np.stack([widen_mask(head, fraction) for head in heads])
         return visual_hull(centers, poses, intrinsics, masks)  # type: ignore[arg-type]
 
     hull = hull_of(MASK_ERROR)

@@ -65,7 +65,7 @@ class Regression:
 
 @dataclass
 class Stream:
-    """Predict the lip shapes of each part of clips from what the other parts teach and a stream has heard."""
+    """Predict the lip shapes of each part of clips from their stream features, by a map learned from other parts."""
 
     data: tuple[Path, ...]
     """Data sets with whisper features."""
@@ -161,19 +161,19 @@ def streamed(sound: Float[np.ndarray, " samples"], look_ahead: int, frames: int)
 
 
 def predicted_shapes(
-    sequence: DrivingSequence, parts: int, heard: Float[np.ndarray, "n 16 channels"] | None = None
+    sequence: DrivingSequence, parts: int, windows: Float[np.ndarray, "n 16 channels"] | None = None
 ) -> Float[np.ndarray, "n 6"]:
     """The lip shapes of each part, predicted from the others without the frames next to it.
 
     Args:
         sequence: of a clip.
         parts: their number.
-        heard: windows that shapes are predicted from; None takes those that they are learned from.
+        windows: those that shapes are predicted from; None takes those that they are learned from.
     """
     track, frames = sequence.track, np.arange(len(sequence))
     predicted = np.zeros_like(track.lip_shapes)
     features, shapes = torch.from_numpy(track.features), torch.from_numpy(track.lip_shapes)
-    given = features if heard is None else torch.from_numpy(heard)
+    given = features if windows is None else torch.from_numpy(windows)
     for part in np.array_split(frames, parts):
         others = frames[(frames < part[0] - GUARD) | (frames > part[-1] + GUARD)]
         silence = silence_examples(sequence.feature_info, track.lip_shapes[others], track.mouth_opening[others])

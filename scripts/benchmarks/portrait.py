@@ -263,9 +263,9 @@ def flicker(studio: Studio, held_out: Any) -> dict[str, float]:
         silence = Path(folder) / "silence.wav"
         write_wav(silence, np.zeros(round(SILENCE * 16000), np.float32), 16000)
         spoken = sequence_for_audio(studio.clip, silence)
-    calm = controlled(spoken, studio.clip, eyes=f"{usual_openness(studio.clip):.3f}", pose="still")
-    studio.drive(calm)
-    still = [studio.show(frame)["rgb"] for frame in range(len(calm))]
+    posed = controlled(spoken, studio.clip, eyes=f"{usual_openness(studio.clip):.3f}", pose="still")
+    studio.drive(posed)
+    still = [studio.show(frame)["rgb"] for frame in range(len(posed))]
     studio.drive(studio.clip)
     clip, frames = held_out.require_clip(), [int(frame) for frame in held_out.frame_indices]
     moving = [studio.show(frame)["rgb"] for frame in frames]

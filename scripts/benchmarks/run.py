@@ -103,7 +103,7 @@ class Benchmark:
                 found[section] = result.to_dict()
                 Console().print(result.table())
                 if self.json:
-                    # After each section: a machine that is lent for minutes may be gone before the last one ends.
+                    # After each section: a machine that is rented for minutes may end before the last one does.
                     settings = {name: str(value) for name, value in dataclasses.asdict(self).items() if name != "json"}
                     write_json(self.json, {"machine": machine(device), "settings": settings, "sections": found})
         bench.require_agreement()

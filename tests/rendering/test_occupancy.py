@@ -141,9 +141,9 @@ def test_hull_of_a_ball_seen_from_two_sides() -> None:
 def test_widened_mask_grows_by_its_share_of_the_width() -> None:
     mask = np.zeros((100, 100), dtype=bool)
     mask[50, 50] = True
-    wide = widen_mask(mask, share=0.03)
+    wide = widen_mask(mask, fraction=0.03)
     assert wide[50].sum() == 7 and wide[:, 50].sum() == 7
-    assert widen_mask(wide, share=-0.03).tolist() == mask.tolist()
+    assert widen_mask(wide, fraction=-0.03).tolist() == mask.tolist()
 
 
 def test_the_box_moves_with_the_grid(monkeypatch: pytest.MonkeyPatch) -> None:
