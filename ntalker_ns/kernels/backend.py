@@ -1,4 +1,8 @@
-"""The choice of a backend: what runs on which device, and what "auto" takes."""
+"""The backends: what each has, where it runs, and which one "auto" takes.
+
+To add one: its name, its requirements and its operations here, and a folder of modules named like those of
+`kernels.reference`.
+"""
 
 import importlib
 import os
@@ -15,6 +19,46 @@ _REQUIREMENTS: dict[Backend, tuple[str, str]] = {
     "tcnn": ("tinycudann", "cuda"),
 }
 """The library that a backend needs, and the kind of device it runs on."""
+
+MODULES = {
+    "encode": "hash_grid",
+    "run_mlp": "mlp",
+    "gate": "warp",
+    "inverse_warp": "warp",
+    "correct_poses": "poses",
+    "spherical_harmonics": "harmonics",
+    "fused_field": "field",
+    "intersect_box": "marching",
+    "march": "marching",
+    "incremental_march": "marching",
+    "march_to_capacity": "marching",
+    "points_along": "marching",
+    "composite": "compositing",
+    "add_samples": "compositing",
+    "mark_visible": "occupancy",
+    "squared_distance": "surface",
+    "rasterise": "splats",
+    "moved_picture": "portrait",
+    "portrait_frame": "portrait",
+}
+"""Operations, and the module of a backend that has them."""
+
+KERNELS: dict[Backend, frozenset[str]] = {
+    "numba": frozenset(MODULES) - {"spherical_harmonics", "march_to_capacity"},
+    "triton": frozenset(MODULES) - {"fused_field", "points_along", "moved_picture", "portrait_frame"},
+    "tcnn": frozenset({"encode", "run_mlp"}),
+    "reference": frozenset(MODULES) - {"fused_field"},
+}
+"""The operations that each backend has."""
+
+FALLBACKS: dict[Backend, tuple[Backend, ...]] = {
+    "tcnn": ("triton", "reference"),
+    "triton": ("reference",),
+    "numba": ("reference",),
+    "reference": (),
+}
+"""Which backends stand in, in this order, for operations that one lacks, and for inputs that its kernel does not accept
+(such as float64): where a module has a function `accepts_OPERATION`, its kernel takes only what that accepts."""
 
 
 def unavailable(backend: Backend, device_type: str) -> str | None:

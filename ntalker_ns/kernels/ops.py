@@ -1,8 +1,8 @@
 """The one dispatch: every operation of the head, bound to a backend once and handed down from the model.
 
 The reference implementations in plain torch (`kernels.reference`) are the specification: their signatures and
-docstrings are those of the operations, and each backend's kernel has the same name in a module of the same name. To add
-a backend, add a folder of such modules, lines to `KERNELS` and `FALLBACKS`, and its requirements to `kernels.backend`.
+docstrings are those of the operations, and each backend's kernel has the same name in a module of the same name.
+`kernels.backend` says which backend has which.
 """
 
 import importlib
@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ntalker_ns.kernels.backend import Backend, resolve_backend, unavailable
+from ntalker_ns.kernels.backend import FALLBACKS, KERNELS, MODULES, Backend, resolve_backend, unavailable
 from ntalker_ns.kernels.ragged import RayInputs
 from ntalker_ns.kernels.reference import (
     compositing,
@@ -29,46 +29,6 @@ from ntalker_ns.kernels.reference import (
     warp,
 )
 from ntalker_ns.kernels.types import FieldOutputs, FieldParts
-
-MODULES = {
-    "encode": "hash_grid",
-    "run_mlp": "mlp",
-    "gate": "warp",
-    "inverse_warp": "warp",
-    "correct_poses": "poses",
-    "spherical_harmonics": "harmonics",
-    "fused_field": "field",
-    "intersect_box": "marching",
-    "march": "marching",
-    "incremental_march": "marching",
-    "march_to_capacity": "marching",
-    "points_along": "marching",
-    "composite": "compositing",
-    "add_samples": "compositing",
-    "mark_visible": "occupancy",
-    "squared_distance": "surface",
-    "rasterise": "splats",
-    "moved_picture": "portrait",
-    "portrait_frame": "portrait",
-}
-"""Operations, and the module of a backend that has them."""
-
-KERNELS: dict[Backend, frozenset[str]] = {
-    "numba": frozenset(MODULES) - {"spherical_harmonics", "march_to_capacity"},
-    "triton": frozenset(MODULES) - {"fused_field", "points_along", "moved_picture", "portrait_frame"},
-    "tcnn": frozenset({"encode", "run_mlp"}),
-    "reference": frozenset(MODULES) - {"fused_field"},
-}
-"""The operations that each backend has."""
-
-FALLBACKS: dict[Backend, tuple[Backend, ...]] = {
-    "tcnn": ("triton", "reference"),
-    "triton": ("reference",),
-    "numba": ("reference",),
-    "reference": (),
-}
-"""Which backends stand in, in this order, for operations that one lacks, and for inputs that its kernel does not accept
-(such as float64): where a module has a function `accepts_OPERATION`, its kernel takes only what that accepts."""
 
 
 @runtime_checkable

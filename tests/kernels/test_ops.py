@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.kernels.backend import automatic_backend, unavailable
-from ntalker_ns.kernels.ops import MODULES, Ops, implementations
+from ntalker_ns.kernels.backend import MODULES, automatic_backend, unavailable
+from ntalker_ns.kernels.ops import Ops, implementations
 from ntalker_ns.kernels.reference import harmonics, warp
 from ntalker_ns.kernels.types import Gate
 
