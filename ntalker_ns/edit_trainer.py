@@ -108,6 +108,10 @@ class EditTrainerConfig(TalkerTrainerConfig):
     captions: tuple[str, str] | None = None
     """Captions of the head before and after the edit, for the CLIP direction metric; None: the preset's, if the
     instruction is the preset's too."""
+    steps_per_eval_image: int = 0
+    """Steps between scores of a held-out frame; 0: none."""
+    steps_per_eval_all_images: int = 0
+    """Steps between scores of all held-out frames; 0: none."""
     max_num_iterations: int = 0
     """Training steps; 0: as many as the epochs and frames require."""
     pipeline: EditPipelineConfig = field(default_factory=EditPipelineConfig)

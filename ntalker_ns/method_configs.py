@@ -1,6 +1,5 @@
 """Our methods of `ns-train`. Every `ns-*` command imports this module, so it stays light."""
 
-from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.plugins.types import MethodSpecification
 
 from ntalker_ns.edit_model import EditModelConfig
@@ -44,11 +43,6 @@ def _optimizers(
     }
 
 
-def _viewer() -> ViewerConfig:
-    """Without the training cameras, which surround the viewer's own: the head is fixed in the world."""
-    return ViewerConfig(quit_on_train_completion=True, max_num_display_images=0)
-
-
 def _edit_optimizers(edit: EditConfig, grids: float, networks: float, around: float, refinement: float) -> dict:
     """The same for an edit of any head: surroundings, refinement and its discriminator too."""
     rates = {"grids": grids, "networks": networks, "gaussians": 5e-3, "torso": around, "background": around}
@@ -72,7 +66,6 @@ ntalker_base = MethodSpecification(
         max_num_iterations=10_000,
         steps_per_save=2_000,
         steps_per_eval_image=1_000,
-        steps_per_eval_batch=0,
         steps_per_eval_all_images=10_000,
         mixed_precision=True,
         pipeline=TalkerPipelineConfig(
@@ -88,7 +81,6 @@ ntalker_base = MethodSpecification(
             lips=LipsPhaseConfig(fraction=0.1),
         ),
         optimizers=_optimizers({"grids": 5e-3, "networks": 2e-3, "codes": 1e-3}),
-        viewer=_viewer(),
     ),
     description="A talking head from a clip of somebody speaking.",
 )
@@ -99,7 +91,6 @@ ntalker_base_small = MethodSpecification(
         max_num_iterations=1_800,
         steps_per_save=1_000,
         steps_per_eval_image=500,
-        steps_per_eval_batch=0,
         steps_per_eval_all_images=100_000,
         pipeline=TalkerPipelineConfig(
             datamanager=TalkerDataManagerConfig(
@@ -129,7 +120,6 @@ ntalker_base_small = MethodSpecification(
             target_samples=72_000,
         ),
         optimizers=_optimizers({"grids": 1.4e-2, "networks": 5.6e-3, "codes": 1.4e-3}, others=1.4, betas=(0.9, 0.99)),
-        viewer=_viewer(),
     ),
     description="A talking head from a clip, for a laptop: 256 px, minutes on a CPU.",
 )
@@ -140,14 +130,12 @@ ntalker_splat = MethodSpecification(
         max_num_iterations=4_000,
         steps_per_save=2_000,
         steps_per_eval_image=1_000,
-        steps_per_eval_batch=0,
         steps_per_eval_all_images=10_000,
         pipeline=TalkerPipelineConfig(
             datamanager=TalkerDataManagerConfig(dataparser=TalkerDataParserConfig(), whole_frames=True),
             model=TalkerModelConfig(splats=SplatConfig()),
         ),
         optimizers=_optimizers({"gaussians": 1e-2, "motion": 1e-2}),
-        viewer=_viewer(),
     ),
     description="A talking head of Gaussians from a clip: real time on a CPU.",
 )
@@ -158,7 +146,6 @@ ntalker_splat_small = MethodSpecification(
         max_num_iterations=1_500,
         steps_per_save=1_000,
         steps_per_eval_image=500,
-        steps_per_eval_batch=0,
         steps_per_eval_all_images=100_000,
         pipeline=TalkerPipelineConfig(
             datamanager=TalkerDataManagerConfig(dataparser=TalkerDataParserConfig(image_size=256), whole_frames=True),
@@ -168,7 +155,6 @@ ntalker_splat_small = MethodSpecification(
             ),
         ),
         optimizers=_optimizers({"gaussians": 1e-2, "motion": 1e-2}, others=1.4, betas=(0.9, 0.99)),
-        viewer=_viewer(),
     ),
     description="The same for a laptop: 256 px, a minute or two on a CPU.",
 )
@@ -177,13 +163,9 @@ ntalker_edit = MethodSpecification(
     config=EditTrainerConfig(
         method_name="ntalker-edit",
         steps_per_save=5_000,
-        steps_per_eval_image=0,
-        steps_per_eval_batch=0,
-        steps_per_eval_all_images=0,
         mixed_precision=True,
         edit=LARGE_EDIT,
         optimizers=_edit_optimizers(LARGE_EDIT, grids=5e-3, networks=5e-4, around=5e-3, refinement=2e-4),
-        viewer=_viewer(),
     ),
     description="Edit a talking head by an instruction.",
 )
@@ -192,9 +174,6 @@ ntalker_edit_small = MethodSpecification(
     config=EditTrainerConfig(
         method_name="ntalker-edit-small",
         steps_per_save=200,
-        steps_per_eval_image=0,
-        steps_per_eval_batch=0,
-        steps_per_eval_all_images=0,
         edit=SMALL_EDIT,
         editor=FilterEditorConfig(),
         pipeline=EditPipelineConfig(
@@ -207,7 +186,6 @@ ntalker_edit_small = MethodSpecification(
             )
         ),
         optimizers=_edit_optimizers(SMALL_EDIT, grids=1e-2, networks=2e-3, around=5e-3, refinement=1e-3),
-        viewer=_viewer(),
     ),
     description="The same for a laptop: offline picture filters by default, minutes on a CPU.",
 )

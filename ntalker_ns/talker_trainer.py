@@ -56,8 +56,13 @@ class TalkerTrainerConfig(SelfContainedRunConfig):
     """Pipeline configuration."""
     minutes_per_save: float = 10.0
     """Minutes after which a checkpoint is written, beside those of --steps-per-save."""
-    viewer: ViewerConfig = field(default_factory=lambda: ViewerConfig(quit_on_train_completion=True))
-    """Viewer configuration. Training ends when it is done; ns-viewer shows the run afterwards."""
+    steps_per_eval_batch: int = 0
+    """Steps between losses of random held-out pixels; 0: none."""
+    viewer: ViewerConfig = field(
+        default_factory=lambda: ViewerConfig(quit_on_train_completion=True, max_num_display_images=0)
+    )
+    """Viewer configuration. Training ends when it is done; ns-viewer shows the run afterwards. The training cameras are
+    not shown: they surround the viewer's own, for the head is fixed in the world."""
     version: Annotated[str, tyro.conf.Suppress] = __version__
     """The version of ntalker_ns that writes the run."""
 

@@ -30,7 +30,6 @@ def tiny_config(data: Path, output_dir: Path, **overrides: Any) -> TalkerTrainer
         "vis": "tensorboard",
         "max_num_iterations": 8,
         "steps_per_save": 1000,
-        "steps_per_eval_batch": 0,
         "steps_per_eval_image": 0,
         "steps_per_eval_all_images": 0,
         "output_dir": output_dir,
