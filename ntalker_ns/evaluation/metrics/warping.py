@@ -110,7 +110,9 @@ def warp(picture: Float32[np.ndarray, "h w c"], flow: Float32[np.ndarray, "h w 2
     """The picture as seen from where the flow starts: at each pixel, what lies at its other end, bilinear."""
     height, width = flow.shape[:2]
     y, x = np.mgrid[:height, :width].astype(np.float32)
-    return cv2.remap(picture, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    places = x + flow[..., 0], y + flow[..., 1]
+    # OpenCV drops the axis of a single channel.
+    return cv2.remap(picture, *places, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).reshape(picture.shape)
 
 
 def visible_in_both(there: Float32[np.ndarray, "h w 2"], back: Float32[np.ndarray, "h w 2"]) -> Bool[np.ndarray, "h w"]:

@@ -48,11 +48,11 @@ def published_shapes(width: int = 1024) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-class MeanTowers(nn.Module):
-    """Towers that tell what they were given: the picture's brightness and the sound's first cepstrum, per step."""
+class MeanTowers(SyncNet):
+    """Towers that return their inputs: the picture's brightness and the sound's first cepstrum, per step."""
 
     def __init__(self) -> None:
-        super().__init__()
+        nn.Module.__init__(self)
         self.scale = nn.Parameter(torch.ones(1))
 
     def faces(self, pictures: Tensor) -> Tensor:
@@ -146,7 +146,7 @@ def test_windows_of_pictures_and_sound_start_together():
     count = 47
     faces = [np.full((FACE_SIZE, FACE_SIZE, 3), [i, 2 * i, 3 * i], np.uint8) for i in range(count + 5)]
     cepstra = np.tile(np.arange(4.0 * (count + 5))[:, None], (1, 13))
-    seen, heard = embeddings(MeanTowers(), iter(faces), cepstra, count)  # type: ignore[arg-type]
+    seen, heard = embeddings(MeanTowers(), iter(faces), cepstra, count)
     starts = torch.arange(count)
     # Five pictures from the start on, blue first; twenty cepstra from four times the start on.
     blue_green_red = torch.stack([3.0 * (starts[:, None] + torch.arange(5)), 2.0 * (starts[:, None] + torch.arange(5))])

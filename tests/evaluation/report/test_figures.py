@@ -35,7 +35,7 @@ def evaluation(**series: list[float]) -> Evaluation:
     no_faces = np.full((COUNT, 478, 3), np.nan)
     truth = frame_file(SHADES)
     reference = Reference("true", np.arange(FIRST, FIRST + COUNT), 200, truth, no_faces, lambda place: {}, None)
-    scores = Scores(series={name: np.array(values) for name, values in series.items()})
+    scores = Scores(series={name: np.array(values, float) for name, values in series.items()})
     take = Take("ours", frame_file([shade + 10 for shade in SHADES]), no_faces)
     return Evaluation(
         reference, "true", [Row(Take("true", truth, no_faces), Scores()), Row(take, scores)], {}, 0.0, 0.0
