@@ -32,7 +32,7 @@ from ntalker_ns.edit_model import EditModelConfig
 from ntalker_ns.edit_pipeline import EditPipeline, EditPipelineConfig
 from ntalker_ns.editing.dataset_update import DatasetUpdate
 from ntalker_ns.editing.diffusers_editor import DiffusersEditorConfig
-from ntalker_ns.editing.editor import EditorConfig, check_instruction
+from ntalker_ns.editing.editor import check_instruction
 from ntalker_ns.editing.filters import FilterEditorConfig
 from ntalker_ns.editing.frames import Supervision, edit_indices
 from ntalker_ns.editing.instruct_pix2pix import InstructPix2PixConfig
@@ -72,10 +72,8 @@ AnyEditorConfig = (
     | Annotated[PictureEditorConfig, tyro.conf.subcommand("picture")]
 )
 """At the end of a command: `editor:` and a name, followed by its options. Another editor is one more line here."""
-EDITORS: dict[str, type[EditorConfig]] = {
-    kind.__metadata__[0].name: kind.__origin__ for kind in get_args(AnyEditorConfig)
-}
-"""The configurations of editors by name."""
+EDITORS: dict[str, Any] = {kind.__metadata__[0].name: kind.__origin__ for kind in get_args(AnyEditorConfig)}
+"""The subclasses of `EditorConfig` by name."""
 
 
 @dataclass

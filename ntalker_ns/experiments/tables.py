@@ -118,17 +118,11 @@ def experiments_folder() -> Path:
 
 
 def _experiment_of(content: Any, path: Path) -> Experiment:
-    whole = _plain(Experiment, content, f"{path}")
-    experiment = Experiment(
-        **{
-            **whole.__dict__,
-            "columns": tuple(whole.columns),
-            "runs": _each(RunPlan, whole.runs, f"{path}: runs"),
-            "rows": _each(RowPlan, whole.rows, f"{path}: rows"),
-            "scales": _each(Scale, whole.scales, f"{path}: scales"),
-            "file": path,
-        }
-    )
+    given = _checked(Experiment, content, f"{path}")
+    for name, kind in (("runs", RunPlan), ("rows", RowPlan), ("scales", Scale)):
+        if name in given:
+            given[name] = _each(kind, given[name], f"{path}: {name}")
+    experiment = _made(Experiment, {**given, "file": path}, f"{path}")
     _check(experiment, path)
     _check_rows(experiment, path)
     return experiment
@@ -137,23 +131,29 @@ def _experiment_of(content: Any, path: Path) -> Experiment:
 def _each(kind: type[Plain], content: Any, where: str) -> dict[str, Plain]:
     if not isinstance(content, Mapping):
         raise NTalkerError(f"{where} must be names with what belongs to each.")
-    return {str(name): _plain(kind, one, f"{where}: {name}") for name, one in content.items()}
+    given = {str(name): _checked(kind, one, f"{where}: {name}") for name, one in content.items()}
+    return {name: _made(kind, one, f"{where}: {name}") for name, one in given.items()}
 
 
-def _plain(kind: type[Plain], content: Any, where: str) -> Plain:
-    """A dataclass from a mapping with its fields' names."""
-    known = {one.name for one in fields(kind) if one.name != "file"}  # type: ignore[arg-type]
+def _checked(kind: type, content: Any, where: str) -> dict[str, Any]:
+    """The fields of a dataclass that a mapping gives, by name."""
+    known = {one.name for one in fields(kind) if one.name != "file"}
     if not isinstance(content, Mapping):
         raise NTalkerError(f"{where} must have {', '.join(sorted(known))}.")
     unknown = sorted(set(content) - known)
     if unknown:
         raise NTalkerError(f"{where} has '{unknown[0]}', which it cannot have; it can have {', '.join(sorted(known))}.")
     hints = typing.get_type_hints(kind)
-    for name, value in content.items():
-        if not fits(fitting(value, hints[name]), hints[name]):
-            raise NTalkerError(f"{where}: {name} cannot be {value!r}: give {wanted(hints[name])}.")
+    given = {name: fitting(value, hints[name]) for name, value in content.items()}
+    for name, value in given.items():
+        if not fits(value, hints[name]):
+            raise NTalkerError(f"{where}: {name} cannot be {content[name]!r}: give {wanted(hints[name])}.")
+    return given
+
+
+def _made(kind: type[Plain], given: Mapping[str, Any], where: str) -> Plain:
     try:
-        return kind(**content)
+        return kind(**given)
     except TypeError as error:
         raise NTalkerError(f"{where} lacks something ({error}).") from error
 

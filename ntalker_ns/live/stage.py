@@ -48,11 +48,11 @@ class LiveOptions:
         names = {field.name for field in fields(self)}
         if not isinstance(wanted, dict) or not wanted.keys() <= names:
             raise NTalkerError(f"The options are {', '.join(sorted(names))}.")
-        look = replace(self, **wanted)
+        given = vars(self) | wanted
         for name, choices in (("pose", get_args(Pose)), ("eyes", get_args(Eyes))):
-            if getattr(look, name) not in choices:
+            if given[name] not in choices:
                 raise NTalkerError(f"{name} is one of {', '.join(choices)}.")
-        background, weight = look.background, look.refinement
+        background, weight = given["background"], given["refinement"]
         if not isinstance(background, str) or not (background == "plate" or COLOUR.fullmatch(background)):
             raise NTalkerError("background is plate or a colour as #rrggbb.")
         if weight is not None:
@@ -60,7 +60,7 @@ class LiveOptions:
                 raise NTalkerError("refinement is for edited heads, and this is none.")
             if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0.0 <= weight <= 1.0:
                 raise NTalkerError("refinement is a number from 0 to 1.")
-        return look
+        return replace(self, **wanted)
 
 
 class Stage:

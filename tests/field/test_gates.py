@@ -2,18 +2,11 @@
 
 import numpy as np
 import torch
+from support.made_up_lids import KEYPOINTS
 
 from ntalker_ns.field.gates import brow_gate, eye_gate, speech_gate
 from ntalker_ns.kernels.reference.warp import gate as gate_values
 from ntalker_ns.kernels.types import Gate
-
-KEYPOINTS = {
-    "mouth": np.array([0.0, -0.5, -0.3]),
-    "chin": np.array([0.0, -0.45, -0.55]),
-    "left_eye": np.array([0.2, -0.45, 0.1]),
-    "right_eye": np.array([-0.2, -0.45, 0.1]),
-    "nose": np.array([0.0, -0.6, -0.1]),
-}
 
 
 def test_gate_is_a_smoothstep_of_distance() -> None:

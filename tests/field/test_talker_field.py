@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from support.made_up_lids import open_lids
+from support.made_up_lids import KEYPOINTS, open_lids
 
 from ntalker_ns.face.rig import Rig
 from ntalker_ns.field.landmark_warp import inside_contour
@@ -17,14 +17,6 @@ from ntalker_ns.kernels.backend import Backend
 from ntalker_ns.kernels.ops import Ops
 from ntalker_ns.kernels.ragged import RayInputs
 from ntalker_ns.training import transfers
-
-KEYPOINTS = {
-    "mouth": np.array([0.0, -0.5, -0.3]),
-    "chin": np.array([0.0, -0.45, -0.55]),
-    "left_eye": np.array([0.2, -0.45, 0.1]),
-    "right_eye": np.array([-0.2, -0.45, 0.1]),
-    "nose": np.array([0.0, -0.6, -0.1]),
-}
 
 
 @pytest.fixture()

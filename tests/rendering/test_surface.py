@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from support.made_up_lids import open_lids
+from support.made_up_lids import KEYPOINTS, open_lids
 
 from ntalker_ns.face.mesh_indices import MESH, lip_contours
 from ntalker_ns.field.gates import brow_gate, eye_gate, speech_gate
@@ -11,13 +11,6 @@ from ntalker_ns.kernels.ops import Ops
 from ntalker_ns.kernels.types import FaceState
 from ntalker_ns.rendering.surface import canonical_points, mouth_parts
 
-KEYPOINTS = {
-    "mouth": np.array([0.0, -0.5, -0.3]),
-    "chin": np.array([0.0, -0.45, -0.55]),
-    "left_eye": np.array([0.2, -0.45, 0.1]),
-    "right_eye": np.array([-0.2, -0.45, 0.1]),
-    "nose": np.array([0.0, -0.6, -0.1]),
-}
 OPS = Ops("cpu", "reference")
 DROP = 0.06
 """How far the lower lip and the jaw go down, world units."""

@@ -1,6 +1,15 @@
-"""Lids around made-up eyes."""
+"""Keypoints of a made-up face, and lids around its eyes."""
 
 import numpy as np
+
+KEYPOINTS = {
+    "mouth": np.array([0.0, -0.5, -0.3]),
+    "chin": np.array([0.0, -0.45, -0.55]),
+    "left_eye": np.array([0.2, -0.45, 0.1]),
+    "right_eye": np.array([-0.2, -0.45, 0.1]),
+    "nose": np.array([0.0, -0.6, -0.1]),
+}
+"""World units."""
 
 
 def open_lids(keypoints: dict[str, np.ndarray]) -> np.ndarray:

@@ -57,7 +57,8 @@ class MeanTowers(SyncNet):
 
     def faces(self, pictures: Tensor) -> Tensor:
         assert pictures.shape[1:3] == (3, 5)
-        return pictures.mean(dim=(3, 4)).flatten(1)
+        # As wide as the sounds' embeddings.
+        return nn.functional.pad(pictures.mean(dim=(3, 4)).flatten(1), (0, 5))
 
     def sounds(self, cepstra: Tensor) -> Tensor:
         assert cepstra.shape[1:] == (1, 13, 20)

@@ -75,8 +75,8 @@ def test_quaternions_turn_the_axes():
 
 
 def test_the_nearer_one_covers_the_other():
-    pair = one(-1.0, 6.0, {"means": torch.tensor([[0.0, 0.0, -0.5], [0.0, 0.0, 0.5]], dtype=torch.float64)})
-    pair = Gaussians(*(each.expand(2, *each.shape[1:]) for each in vars(pair).values()))
+    pair = Gaussians(*(each.expand(2, *each.shape[1:]) for each in vars(one(-1.0, 6.0)).values()))
+    pair.means = torch.tensor([[0.0, 0.0, -0.5], [0.0, 0.0, 0.5]], dtype=torch.float64)
     pair.colours = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], dtype=torch.float64)
     middle = rasterise(pair, straight(17, 30.0)).colour[8, 8]
     assert middle[1] > 0.9 and middle[0] < 0.1
