@@ -346,7 +346,7 @@ def write_pictures(path: Path, pictures: Iterable[Picture], sound: Float32[np.nd
     write_video(path, pictures, sound=None if sound is None else Sound.of_waveform(sound))
 
 
-def _fitted(picture: Picture, size: tuple[int, int]) -> Picture:
+def _fitted(picture: Picture, size: tuple[int, int]) -> UInt8[np.ndarray, "height width 3"]:
     """A video's picture at the true frames' width and height."""
     width, height = size
     if picture.shape[1::-1] == _padded(size):

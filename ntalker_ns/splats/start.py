@@ -50,7 +50,7 @@ def unproject(
     surface: Float[np.ndarray, "columns columns"],
     deeper: float,
     rng: np.random.Generator,
-) -> Float[Tensor, "count columns"]:
+) -> Float[Tensor, "chosen attributes"]:
     """Gaussians on random pixels of a frame; fewer than wanted if no pixel is to be used.
 
     Args:

@@ -25,6 +25,7 @@ from ntalker_ns.evaluation.entries import Entry, captions_of
 from ntalker_ns.evaluation.evaluate import Evaluation, evaluate
 from ntalker_ns.evaluation.footage import ENCODED, SAMPLES_PER_FRAME, Reference, Take, write_pictures
 from ntalker_ns.evaluation.metrics.catalogue import METRICS, PSNR
+from ntalker_ns.evaluation.metrics.clip_direction import Clip
 from ntalker_ns.evaluation.options import FrameOptions, MetricOptions
 from ntalker_ns.evaluation.report.write import notes, page, print_remarks, table, unavailable, write_report
 
@@ -381,7 +382,7 @@ def test_each_edit_is_measured_by_its_own_captions(
         return np.zeros(sum(1 for _ in after))
 
     monkeypatch.setattr("ntalker_ns.evaluation.scores.clip_directions", directions)
-    monkeypatch.setattr("ntalker_ns.evaluation.evaluate.load_clip", lambda model: object())
+    monkeypatch.setattr("ntalker_ns.evaluation.evaluate.load_clip", lambda model: Clip(None, None))
     entries = [Entry(name, clip, captions=told) for name, told in words.items()]
     evaluation = evaluate([*entries, Entry("untold", clip)], MetricOptions(), reference=clip)
     assert seen == list(words.values())

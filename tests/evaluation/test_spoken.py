@@ -1,12 +1,11 @@
 """The agreement of a mouth with its sound: known shifts are found."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 
 from ntalker_ns.demo.clip import make_clip
 from ntalker_ns.evaluation.footage import Reference, Take
+from ntalker_ns.evaluation.frame_file import FrameFile
 from ntalker_ns.evaluation.metrics.weights import Unavailable
 from ntalker_ns.evaluation.scores import Scene, Tools, spoken
 from ntalker_ns.face import mesh_indices
@@ -29,7 +28,9 @@ def talk(tmp_path_factory: pytest.TempPathFactory) -> tuple[np.ndarray, np.ndarr
 
 
 def found(points: np.ndarray, sound: np.ndarray | None) -> dict[str, float]:
-    frames: Any = np.zeros((len(points), 8, 8, 3), np.uint8)
+    frames = FrameFile(8, 8)
+    for _ in points:
+        frames.append(np.zeros((8, 8, 3), np.uint8))
     take = Take("true", frames, points, sound)
     reference = Reference("clip", np.arange(len(points)), len(points), frames, points, lambda place: {}, sound)
     tools = Tools(flow=NOTHING, syncnet=NOTHING, arcface=NOTHING, clip=NOTHING, lpips=NOTHING, perceptual=NOTHING)
