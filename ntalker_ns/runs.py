@@ -105,7 +105,12 @@ def load_head(run: str | Path) -> "Head":
 
 
 class Head:
-    """A trained head, loaded to speak; see `load_head`."""
+    """A trained head, loaded to speak; see `load_head`.
+
+    Examples:
+        >>> load_head(run).edited
+        False
+    """
 
     def __init__(self, pipeline: Any) -> None:
         """
@@ -185,7 +190,12 @@ class Head:
 
 @dataclass(frozen=True)
 class Speech:
-    """The frames of a head that speaks, rendered while they are iterated over; see `Head.say`."""
+    """The frames of a head that speaks, rendered while they are iterated over; see `Head.say`.
+
+    Examples:
+        >>> len(load_head(run).say(speech))
+        5
+    """
 
     head: Head
     audio: Path
@@ -219,6 +229,10 @@ class Speech:
 
         Raises:
             NTalkerError: it cannot be written.
+
+        Examples:
+            >>> load_head(run).say(speech, size=16).save(folder / "frames")
+            5
         """
         from ntalker_ns.media.video_writer import check_output, write_frames
         from ntalker_ns.rendering.video_frames import with_progress

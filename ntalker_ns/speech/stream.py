@@ -22,8 +22,9 @@ class LipStream:
         >>> from ntalker_ns.speech.prior import load_prior
         >>> lip_model = AdaptedPrior(64, load_prior().basis[:6])  # that of a head: `pipeline.model.lip_model`
         >>> stream = LipStream(lip_model, FeatureInfo("whisper", None, 64))
-        >>> stream.push(np.zeros(16000, np.float32)).shape
-        torch.Size([23, 6])
+        >>> begun, ended = stream.push(np.zeros(16000, np.float32)), stream.flush()
+        >>> torch.cat([begun, ended]).shape
+        torch.Size([25, 6])
     """
 
     def __init__(self, lip_model: LipModel, info: FeatureInfo, look_ahead: int = 60) -> None:

@@ -80,7 +80,7 @@ def fill_behind(
     surface: Float[np.ndarray, "columns columns"],
     deeper: float,
     rng: np.random.Generator,
-) -> Float[Tensor, "count columns"]:
+) -> Float[Tensor, "chosen attributes"]:
     """Gaussians behind what a frame shows, equally many for each area of the surface; none at the outline, beyond which
     they would be seen.
 
@@ -122,7 +122,7 @@ def _on_pixels(
     surface: Float[np.ndarray, "columns columns"],
     behind: tuple[float, float],
     rng: np.random.Generator,
-) -> Float[np.ndarray, "count columns"]:
+) -> Float[np.ndarray, "count attributes"]:
     """Attributes of Gaussians somewhere in these pixels (x, y), without opacities; they lie behind the surface by so
     many px, and at random by as much as this more, world units."""
     count = len(pixels)
