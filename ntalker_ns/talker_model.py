@@ -25,6 +25,7 @@ from ntalker_ns.data.regions import psnr, region_errors, region_masks
 from ntalker_ns.data.training_rays import ClipInputs, TrainingRays
 from ntalker_ns.driving.controls import controlled
 from ntalker_ns.driving.sequence import DrivingSequence
+from ntalker_ns.errors import NTalkerError
 from ntalker_ns.face.shell import FaceShell
 from ntalker_ns.field.pose_refinement import PoseRefinement
 from ntalker_ns.kernels.backend import Backend
@@ -39,6 +40,7 @@ from ntalker_ns.rendering.portrait import Portrait, PortraitConfig, Surroundings
 from ntalker_ns.rendering.splat_head import SplatConfig, SplatHead
 from ntalker_ns.rendering.surface import beside_head, seen_surface
 from ntalker_ns.speech.adaptation import AdaptedPrior
+from ntalker_ns.speech.audio_network import neighbours
 from ntalker_ns.speech.lip_model import create_lip_model
 from ntalker_ns.speech.local_bank import bank_folder, refined_by_bank
 from ntalker_ns.speech.prior import LipPrior, load_prior
@@ -88,8 +90,12 @@ class TalkerModel(Model):
         # nerfstudio's pipeline names the device that it moves the model to.
         self.ops = Ops(self.kwargs.get("device", "cpu"), self.config.backend)
         splats = self.config.splats
+        if splats is not None and self.config.speech != "regression":
+            raise NTalkerError("--pipeline.model.speech network needs a radiance field: train ntalker-base with it.")
         self.head = (
-            FieldHead(self.config, rig, frames, self.ops) if splats is None else SplatHead(splats, sequence, self.ops)
+            FieldHead(self.config, rig, frames, self.ops, sequence.feature_info.channels)
+            if splats is None
+            else SplatHead(splats, sequence, self.ops)
         )
         self.lip_model = create_lip_model(sequence.feature_info, rig.lip_basis, frames)
         # With new audio the sequence is a replay; the clip's own poses then come with the checkpoint.
@@ -109,7 +115,7 @@ class TalkerModel(Model):
         """
         self.driving = sequence
         self._shown_lips: Tensor | None = None
-        self._features = torch.from_numpy(sequence.track.features)
+        self._features = DeviceCopy(torch.from_numpy(sequence.track.features))
         self._eyes = self._shown_eyes = DeviceCopy(torch.from_numpy(sequence.track.eye_openness))
         self._lip_shapes = DeviceCopy(torch.from_numpy(sequence.track.lip_shapes))
         self._brow_shapes = DeviceCopy(torch.from_numpy(sequence.track.brow_shapes))
@@ -137,7 +143,15 @@ class TalkerModel(Model):
         Args:
             lips: the lip shape, in the units of the driving sequence's.
             openness: of the eyes, 0 to 1.
+
+        Raises:
+            NTalkerError: the head has no lip shapes.
         """
+        if self.head.needs_windows:
+            raise NTalkerError(
+                "This head was trained with --pipeline.model.speech network, which does not speak in a stream: use "
+                "`ntalker render`, or train one with the default."
+            )
         self._shown_lips = to_device(lips, self.device)
         self._shown_eyes = DeviceCopy(torch.full((len(self.driving),), openness))
 
@@ -188,7 +202,7 @@ class TalkerModel(Model):
             dataset: the training frames.
         """
         trained = torch.as_tensor(dataset.metadata["frame_indices"]).long()
-        windows, shapes = self._features[trained], self._lip_shapes.host[trained]
+        windows, shapes = self._features.host[trained], self._lip_shapes.host[trained]
         openings = self.driving.track.mouth_opening[trained.numpy()]
         silence = silence_examples(self.driving.feature_info, shapes.numpy(), openings)
         if isinstance(self.lip_model, AdaptedPrior):
@@ -197,6 +211,9 @@ class TalkerModel(Model):
             self.lip_model.fit(windows, shapes, silence)
         self.pose_refinement.mark_trained(trained.to(self.device))
         self.head.fit_to_clip(dataset)
+        if self.head.needs_windows:
+            windows = self._features.on(self.device)
+            self.head.fit_speech(windows, self.lip_model.lip_shapes(windows), trained)
 
     def _prior(self) -> LipPrior:
         """Over speakers, with what the user's own bank teaches."""
@@ -219,10 +236,17 @@ class TalkerModel(Model):
         """
         if self._shown_lips is not None:
             return self._shown_lips.expand(len(frames), -1)
-        features, closed = to_device(self._features[frames], self.device), self.driving.closed
+        features, closed = to_device(self._features.host[frames], self.device), self.driving.closed
         if closed is not None:
             return self.lip_model.lip_shapes(features, to_device(torch.from_numpy(closed)[frames], self.device))
         return self.lip_model.lip_shapes(features)
+
+    def _windows(self, frames: Int[Tensor, "frames"]) -> Float[Tensor, "frames neighbours 16 channels"] | None:
+        """Audio features around frames, for heads that they drive."""
+        if not self.head.needs_windows:
+            return None
+        features = self._features.on(self.device)
+        return features[neighbours(frames, len(features))]
 
     def _measured_lips(self, frames: Int[Tensor, "frames"]) -> Float[Tensor, "frames lip_dim"]:
         """Measured lip shapes with noise, so that they do not identify a frame."""
@@ -252,7 +276,8 @@ class TalkerModel(Model):
             poses = torch.from_numpy(self.driving.track.camera_to_worlds[frames.numpy()])
         eyes = (display.eyes or (self._eyes if from_clip else self._shown_eyes)).on(self.device)[indices][:, None]
         brows = self._brow_shapes.on(self.device)[indices]
-        face = FaceInputs(lips, brows, eyes, indices if from_clip or poses is None else poses)
+        seen_from = indices if from_clip or poses is None else poses
+        face = FaceInputs(lips, brows, eyes, seen_from, self._windows(indices))
         return self.head.conditions(face, self.pose_refinement)
 
     def frames_of_times(self, times: Float[Tensor, "rays 1"]) -> Int[Tensor, "rays"]:
@@ -264,7 +289,7 @@ class TalkerModel(Model):
         Returns:
             Indices of frames, on the device of `times`.
         """
-        return frames_of_times(times.view(-1).clamp(0.0, 1.0), len(self._features)).round().long()
+        return frames_of_times(times.view(-1).clamp(0.0, 1.0), len(self.driving)).round().long()
 
     def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Any]:
         """Renders the rays of a step.

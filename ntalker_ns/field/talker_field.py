@@ -17,6 +17,7 @@ from ntalker_ns.field.mlp import FrameMLP, at_least_float32, truncated_exp
 from ntalker_ns.kernels.ops import FusedField, Ops
 from ntalker_ns.kernels.ragged import RayInputs, SparseInputs, compact
 from ntalker_ns.kernels.types import FaceState, FieldOutputs, FieldParts
+from ntalker_ns.speech.audio_network import AudioNetwork
 
 WARP_SOFTNESS = 0.05
 """Softness of the warps of lips and brows over the distance between the eyes: about the distance between landmarks of a
@@ -85,12 +86,14 @@ class TalkerField(nn.Module):
 
     lids: Float[Tensor, "2 columns 4"]
 
-    def __init__(self, config: TalkerFieldConfig, rig: Rig, ops: Ops) -> None:
+    def __init__(self, config: TalkerFieldConfig, rig: Rig, ops: Ops, audio_channels: int | None = None) -> None:
         """
         Args:
             config: sizes.
             rig: of the person.
             ops: computes it.
+            audio_channels: of the audio features, if speech codes are computed from them by a network that is trained
+                with the field; None: from lip shapes.
         """
         super().__init__()
         self.config, self.ops = config, ops
@@ -105,9 +108,11 @@ class TalkerField(nn.Module):
         self.brow_warp = LandmarkWarp(rig.brow_points, rig.brow_basis, softness)
         # Not saved: they come with the driving sequence.
         self.register_buffer("lids", torch.from_numpy(rig.lids), persistent=False)
-        lip_dim = len(rig.lip_basis)
-        self.speech_net = nn.Sequential(
-            nn.Linear(lip_dim, config.hidden_dim), nn.ReLU(), nn.Linear(config.hidden_dim, config.speech_code_dim)
+        width, code = config.hidden_dim, config.speech_code_dim
+        self.speech_net = (
+            nn.Sequential(nn.Linear(len(rig.lip_basis), width), nn.ReLU(), nn.Linear(width, code))
+            if audio_channels is None
+            else AudioNetwork(audio_channels, code)
         )
 
         def grid(dims: int) -> HashGrid:
@@ -123,8 +128,7 @@ class TalkerField(nn.Module):
 
         self.space_grid, self.audio_grid = grid(3), grid(2)
         features = 2 * config.num_levels
-        width = config.hidden_dim
-        code, layers = config.speech_code_dim, config.hidden_layers + 1
+        layers = config.hidden_layers + 1
         directions = config.direction_levels**2
 
         def network(sample_dim: int, frame_dim: int, layers: int, out_dim: int) -> FrameMLP:
@@ -155,9 +159,11 @@ class TalkerField(nn.Module):
         tables = {id(parameter) for parameter in self.grid_parameters()}
         return [parameter for parameter in self.parameters() if id(parameter) not in tables]
 
-    def speech_code(self, lip_shapes: Float[Tensor, "frames lip_dim"]) -> Float[Tensor, "frames code"]:
-        """Encodes shapes of lips and jaw, measured or predicted."""
-        return self.speech_net(lip_shapes)
+    def speech_code(
+        self, speech: Float[Tensor, "frames lip_dim"] | Float[Tensor, "frames neighbours 16 channels"]
+    ) -> Float[Tensor, "frames code"]:
+        """Encodes shapes of lips and jaw, measured or predicted; or audio features, where the field takes these."""
+        return self.speech_net(speech)
 
     @torch.no_grad()
     def moves(self, positions: Float[Tensor, "samples 3"]) -> Bool[Tensor, "samples"]:

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -35,6 +35,7 @@ from ntalker_ns.rendering.occupancy import OccupancyGrid
 from ntalker_ns.rendering.rays import camera_rays
 from ntalker_ns.rendering.static_cache import StaticCameraCache, lens
 from ntalker_ns.rendering.visual_hull import carve, open_outline
+from ntalker_ns.speech.audio_network import AudioNetwork
 from ntalker_ns.training.transfers import to_device
 from ntalker_ns.training.versioned import Snapshot
 
@@ -48,6 +49,9 @@ class FieldHeadConfig(LossWeights):
 
     field: TalkerFieldConfig = field(default_factory=TalkerFieldConfig)
     """Sizes of the radiance field."""
+    speech: Literal["regression", "network"] = "regression"
+    """What drives the mouth: regression (lip shapes predicted from the audio, for seconds of speech) or network
+    (RAD-NeRF's audio network, trained with the field, as in the paper; it has no lip shapes)."""
     coarse_fraction: float = 0.0
     """Fraction of the training, 0 to 1, over which the finer half of the grid levels is enabled, level by level:
     gradients of coarse pictures correct poses and shapes that are further off. 0: all levels from the start."""
@@ -81,17 +85,18 @@ class FieldHead(Head):
     trains_on_pictures = False
     _mouth: Tensor
 
-    def __init__(self, config: FieldHeadConfig, rig: Rig, clip_frames: int, ops: Ops) -> None:
+    def __init__(self, config: FieldHeadConfig, rig: Rig, clip_frames: int, ops: Ops, audio_channels: int) -> None:
         """
         Args:
             config: sizes and weights.
             rig: of the person.
             clip_frames: number of the clip's frames.
             ops: computes it.
+            audio_channels: of the audio features.
         """
         super().__init__()
         self.config, self.rig, self.ops = config, rig, ops
-        self.field = TalkerField(config.field, rig, ops)
+        self.field = TalkerField(config.field, rig, ops, audio_channels if self.needs_windows else None)
         self.occupancy = OccupancyGrid(ops, config.occupancy_resolution, min_weight=config.occupancy_weight)
         self.renderer = HeadRenderer(ops, self.field, self.occupancy, config.step_size, config.max_samples)
         self.appearance = nn.Embedding(clip_frames, max(config.field.appearance_dim, 1))
@@ -111,6 +116,11 @@ class FieldHead(Head):
     def step_kind(self) -> int:
         """The number of grid levels in use."""
         return self.field.active_levels
+
+    @property
+    def needs_windows(self) -> bool:
+        """Whether RAD-NeRF's audio network drives the mouth."""
+        return self.config.speech == "network"
 
     @property
     def fitted(self) -> bool:
@@ -145,6 +155,16 @@ class FieldHead(Head):
         """Opens cells: those of the shell that all edited frames show as head."""
         open_outline(self.occupancy, views, self.shell, self.rig.keypoints)
 
+    def fit_speech(
+        self,
+        windows: Float[Tensor, "frames 16 channels"],
+        lip_shapes: Float[Tensor, "frames lip_dim"],
+        trained: Int[Tensor, "trained"],
+    ) -> None:
+        """Lets the audio network begin with codes that determine the predicted lip shapes."""
+        assert isinstance(self.field.speech_net, AudioNetwork)
+        self.field.speech_net.start_from(windows, lip_shapes, trained)
+
     def before_step(self, progress: float) -> None:
         """Enables grid levels."""
         self.field.show_levels(progress / self.config.coarse_fraction if self.config.coarse_fraction else 1.0)
@@ -153,8 +173,13 @@ class FieldHead(Head):
         """The field's conditions. Away from training frames the appearance follows from the pose."""
         of_clip = face.seen_from.ndim == 1
         appearance = self.appearance(face.seen_from) if of_clip else self._appearance_by_pose(face.seen_from, poses)
-        code = self.field.speech_code(face.lip_shapes)
-        return FrameConditions(face.lip_shapes, code, face.brow_shapes, face.eye_openness, appearance)
+        speech, lips = face.lip_shapes, face.lip_shapes
+        if self.needs_windows:
+            assert face.windows is not None
+            # The paper's field warps nothing: the audio coordinate alone moves the mouth.
+            speech, lips = face.windows, torch.zeros_like(face.lip_shapes)
+        code = self.field.speech_code(speech)
+        return FrameConditions(lips, code, face.brow_shapes, face.eye_openness, appearance)
 
     @torch.no_grad()
     def _appearance_by_pose(

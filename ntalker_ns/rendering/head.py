@@ -36,6 +36,8 @@ class FaceInputs:
     """In [0, 1]."""
     seen_from: Int[Tensor, "frames"] | Float[Tensor, "frames 3 4"]
     """Training frames of the clip, on the model's device, or else poses of cameras (OpenGL), on the host."""
+    windows: Float[Tensor, "frames neighbours 16 channels"] | None = None
+    """Audio features around each frame, for heads with `Head.needs_windows`."""
 
 
 class Head(nn.Module, ABC):
@@ -61,6 +63,26 @@ class Head(nn.Module, ABC):
     def step_kind(self) -> Hashable:
         """All that a step depends on beside its rays, see `training.recorded_steps`."""
         return None
+
+    @property
+    def needs_windows(self) -> bool:
+        """Whether audio features drive the head directly, instead of lip shapes."""
+        return False
+
+    def fit_speech(
+        self,
+        windows: Float[Tensor, "frames 16 channels"],
+        lip_shapes: Float[Tensor, "frames lip_dim"],
+        trained: Int[Tensor, "trained"],
+    ) -> None:
+        """Before the first step of a head with `needs_windows`: lets it learn what is known about speech.
+
+        Args:
+            windows: audio features of all frames.
+            lip_shapes: predicted from them.
+            trained: training frames, on the host.
+        """
+        raise NotImplementedError
 
     @property
     @abstractmethod
