@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ntalker_ns.training.threads import limit_threads
+
 NEIGHBOURS = 8
 """Consecutive windows whose codes are averaged by attention; the frame's own is the fifth."""
 
@@ -92,9 +94,9 @@ class AudioNetwork(nn.Module):
         optimizer = torch.optim.Adam([*self.parameters(), readout], lr=START_RATE)
         for _ in range(START_STEPS):
             drawn = trained[torch.randint(len(trained), (START_BATCH,), generator=random)].to(windows.device)
-            with torch.enable_grad():
+            with limit_threads(windows.device.type), torch.enable_grad():
                 codes = self(windows[neighbours(drawn, len(windows))])
                 loss = (codes @ readout - targets[drawn]).square().mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
