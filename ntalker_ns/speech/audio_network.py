@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ntalker_ns.training.threads import limit_threads
+from ntalker_ns.training.threads import one_thread
 
 NEIGHBOURS = 8
 """Consecutive windows whose codes are averaged by attention; the frame's own is the fifth."""
@@ -19,7 +19,7 @@ NEIGHBOURS = 8
 SLOPE = 0.02
 """Of the leaky rectifiers."""
 
-START_STEPS, START_BATCH, START_RATE = 300, 64, 2e-3
+START_STEPS, START_BATCH, START_RATE = 300, 16, 2e-3
 """Steps, frames of a step and learning rate of Adam in `AudioNetwork.start_from`."""
 
 
@@ -94,7 +94,7 @@ class AudioNetwork(nn.Module):
         optimizer = torch.optim.Adam([*self.parameters(), readout], lr=START_RATE)
         for _ in range(START_STEPS):
             drawn = trained[torch.randint(len(trained), (START_BATCH,), generator=random)].to(windows.device)
-            with limit_threads(windows.device.type), torch.enable_grad():
+            with one_thread(), torch.enable_grad():
                 codes = self(windows[neighbours(drawn, len(windows))])
                 loss = (codes @ readout - targets[drawn]).square().mean()
                 optimizer.zero_grad()

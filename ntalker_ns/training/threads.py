@@ -45,6 +45,17 @@ def limit_threads(device_type: str) -> AbstractContextManager[None]:
     return _process_share().working() if device_type == "cpu" else nullcontext()
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Context of many small operations of torch on the CPU, which threads would only wait for."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 @cache
 def _process_share() -> "CoreShare":
     return CoreShare(max(TORCH_THREADS, _kernel_threads()))
