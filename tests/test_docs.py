@@ -58,12 +58,15 @@ def _parsers() -> dict[str, Any]:
     from nerfstudio.scripts.viewer.run_viewer import RunViewer
 
     from ntalker_ns.cli.main import Commands
+    from scripts.benchmarks.collar import Compare, Paint
     from scripts.benchmarks.held_out_speech import Heads, Regression, Stream
     from scripts.benchmarks.languages import Languages
     from scripts.benchmarks.live import LiveBenchmark
+    from scripts.benchmarks.outline import Outline
     from scripts.benchmarks.painted import Painted
     from scripts.benchmarks.portrait import PortraitSheet
     from scripts.benchmarks.run import Benchmark
+    from scripts.benchmarks.speakers import Speakers
 
     ours = {f"ntalker {command.__metadata__[0].name}": command.__origin__ for command in get_args(Commands)}
     stock = {"ns-eval": ComputePSNR, "ns-render dataset": DatasetRender, "ns-viewer": RunViewer}
@@ -71,6 +74,10 @@ def _parsers() -> dict[str, Any]:
         "run": Benchmark,
         "portrait": PortraitSheet,
         "painted": Painted,
+        "outline": Outline,
+        "speakers": Speakers,
+        "collar paint": Paint,
+        "collar compare": Compare,
         "held_out_speech heads": Heads,
         "held_out_speech regression": Regression,
         "held_out_speech stream": Stream,
