@@ -175,3 +175,8 @@ def test_lips_are_regressed_from_the_training_frames(pipeline: Any, monkeypatch:
     predicted = model.lip_model.lip_shapes(windows)
     assert predicted.std(dim=0).max() > 0.1
     torch.testing.assert_close(model.eval().conditions(trained).lip_shapes, predicted)
+    closed = np.full((len(model.driving), 2), [1.0, 0.0])
+    model.set_driving(replace(model.driving, closed=closed))
+    met = model.lip_model.lip_shapes(windows, torch.from_numpy(closed[trained]))
+    assert not torch.allclose(met, predicted)
+    torch.testing.assert_close(model.conditions(trained).lip_shapes, met)

@@ -12,7 +12,7 @@ from support.tiny_run import tiny_config
 
 from ntalker_ns.audio.features import FeatureInfo
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.talker_pipeline import TalkerPipeline, average_rows, model_name
+from ntalker_ns.talker_pipeline import TalkerPipeline, average_rows, model_name, model_tensors
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +114,16 @@ def test_averages_skip_frames_without_a_metric():
     averages = average_rows(rows, get_std=True)
     assert averages == {"psnr": 22.0, "psnr_std": 2.0, "lips": 1.0, "lips_std": 0.0}
     assert average_rows(rows, get_std=False) == {"psnr": 22.0, "lips": 1.0}
+
+
+def test_checkpoints_from_before_lips_closed_change_nothing_of_them():
+    own = {"lip_model.closing.targets": torch.ones(2), "lip_model.mean": torch.ones(3)}
+    old = {"_model.lip_model.mean": torch.zeros(3), "_extra_state": {}}
+    found = model_tensors(old, own)
+    assert found.keys() == own.keys()
+    assert not found["lip_model.closing.targets"].any()
+    new = old | {"_model.lip_model.closing.targets": torch.full((2,), 5.0)}
+    assert float(model_tensors(new, own)["lip_model.closing.targets"][0]) == 5.0
 
 
 def test_model_names_lose_only_their_prefixes():

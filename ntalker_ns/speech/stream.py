@@ -8,6 +8,7 @@ from torch import Tensor
 from ntalker_ns.audio.features import FeatureInfo
 from ntalker_ns.audio.whisper_stream import WhisperStream
 from ntalker_ns.errors import NTalkerError
+from ntalker_ns.speech.closures import load_readout
 from ntalker_ns.speech.lip_model import LipModel
 
 
@@ -43,6 +44,7 @@ class LipStream:
                 "--features whisper and train it again."
             )
         self._lip_model, self._features = lip_model, WhisperStream(look_ahead)
+        self._readout = load_readout(of_stream=True)
 
     def push(self, samples: Float32[np.ndarray, "..."]) -> Float[Tensor, "frames lip_dim"]:
         """The lip shapes of the frames that a piece completes.
@@ -64,5 +66,5 @@ class LipStream:
         self._features.clear()
 
     def _shapes(self, windows: Float32[np.ndarray, "frames 16 channels"]) -> Float[Tensor, "frames lip_dim"]:
-        device = next(self._lip_model.buffers()).device
-        return self._lip_model.lip_shapes(torch.from_numpy(windows).to(device))
+        device, features = next(self._lip_model.buffers()).device, torch.from_numpy(windows)
+        return self._lip_model.lip_shapes(features.to(device), self._readout(features).to(device))

@@ -219,7 +219,7 @@ def all_rows(film: Film, look_aheads: tuple[int, ...]) -> dict[str, Row]:
     }
     for name, windows in given.items():
         ways[f"{name}, not closed"] = predicted_parts(models, parts, windows, closing=False)
-        ways[name] = predicted_parts(models, parts, windows, closing=True)
+        ways[name] = predicted_parts(models, parts, windows, closing=True, of_stream=name != "own film")
     silence = opening_in_a_pause(film)
     rows = {name: row_of(film, shapes, silence if name == "own film" else np.nan) for name, shapes in ways.items()}
     mean = np.broadcast_to(film.shapes.mean(axis=0), film.shapes.shape)
@@ -243,7 +243,11 @@ def prior_alone(film: Film) -> tuple[Shapes, Shapes]:
 
 
 def predicted_parts(
-    models: list[AdaptedPrior], parts: list[np.ndarray], given: Float[Tensor, "n 16 channels"], closing: bool
+    models: list[AdaptedPrior],
+    parts: list[np.ndarray],
+    given: Float[Tensor, "n 16 channels"],
+    closing: bool,
+    of_stream: bool = False,
 ) -> Shapes:
     """Each part's lip shapes by the model that the others have adapted."""
     predicted = []
@@ -251,7 +255,7 @@ def predicted_parts(
         learned = model.closing
         if not closing:
             model.closing = LipClosing(model.lip_basis)
-        predicted.append(model.lip_shapes(given[part]).numpy())
+        predicted.append(model.lip_shapes(given[part], load_readout(of_stream)(given[part])).numpy())
         model.closing = learned
     return np.concatenate(predicted)
 

@@ -25,6 +25,7 @@ from ntalker_ns.errors import NTalkerError
 from ntalker_ns.media.sound import read_audio, write_wav
 from ntalker_ns.run_folder import read_config
 from ntalker_ns.runs import load_run
+from ntalker_ns.speech.closures import Closure
 
 pytestmark = pytest.mark.slow
 
@@ -108,6 +109,15 @@ def test_new_audio_replaces_the_features_and_replays_the_clip(driving: DrivingSe
     loudness = sequence.track.features[:, 7:9].mean(axis=(1, 2))
     spoken = (np.arange(30) / 25 % 0.2) < 0.1
     assert np.corrcoef(loudness, spoken)[0, 1] > 0.7
+
+
+def test_known_closures_go_with_the_sound(driving: DrivingSequence, speech: Path):
+    sequence = sequence_for_audio(driving, speech, closures=[Closure(0.36, 0.44, False), Closure(0.96, 1.04, True)])
+    assert sequence.closed is not None
+    assert sequence.closed.argmax(axis=0).tolist() == [10, 25]
+    shown = sequence.take(np.array([10, 3]))
+    np.testing.assert_array_equal(shown.closed, sequence.closed[[10, 3]])
+    assert sequence_for_audio(driving, speech).closed is None
 
 
 def test_features_of_ones_own_must_fit(driving: DrivingSequence, speech: Path, tmp_path: Path):
