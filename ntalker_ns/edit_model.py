@@ -1,6 +1,6 @@
 """The edited head: a talking head trained on edited frames, with a refinement network."""
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +11,6 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.utils.rich_utils import CONSOLE
-from nerfstudio.viewer.viewer_elements import ViewerSlider
 from torch import Tensor, nn
 
 from ntalker_ns.data.training_rays import EditInputs, TrainingRays
@@ -75,11 +74,6 @@ class EditModel(TalkerModel):
         # Outside of the module tree: its weights do not belong in checkpoints.
         self._outside: dict[str, FeatureNetwork] = {}
         self.refinement_weight = self.config.refinement_weight
-        self.panel_weight = ViewerSlider("Refinement weight", self.config.refinement_weight, 0.0, 1.0, 0.01)
-
-    def panel(self) -> DisplayOptions:
-        """See `TalkerModel.panel`."""
-        return replace(super().panel(), refinement_weight=float(self.panel_weight.value))
 
     def get_param_groups(self) -> dict[str, list[nn.Parameter]]:
         """The base's, refinement and discriminator; frame codes, pose corrections and the motion of Gaussians are not
@@ -114,10 +108,9 @@ class EditModel(TalkerModel):
         frames: Int[Tensor, "frames"],
         poses: Float[Tensor, "frames 3 4"] | None = None,
         from_clip: bool | None = None,
-        display: DisplayOptions = RUN_DISPLAY,
     ) -> Any:
         """The conditions of rendering, in training too."""
-        return super().conditions(frames, poses, from_clip=False, display=display)
+        return super().conditions(frames, poses, from_clip=False)
 
     def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Any]:
         """Renders, refines and classifies a square patch of one frame.

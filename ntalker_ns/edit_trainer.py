@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,16 +31,14 @@ from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.edit_model import EditModelConfig
 from ntalker_ns.edit_pipeline import EditPipeline, EditPipelineConfig
 from ntalker_ns.editing.dataset_update import DatasetUpdate
-from ntalker_ns.editing.diffusers_editor import DiffusersEditorConfig
 from ntalker_ns.editing.editor import check_instruction
-from ntalker_ns.editing.filters import FilterEditorConfig
+from ntalker_ns.editing.editors import AnyEditorConfig
 from ntalker_ns.editing.frames import Supervision, edit_indices
 from ntalker_ns.editing.instruct_pix2pix import InstructPix2PixConfig
-from ntalker_ns.editing.picture_editor import PictureEditorConfig
 from ntalker_ns.editing.plan import EditConfig, EditOutline, EditPlan, EditRegion, make_plan
 from ntalker_ns.editing.presets import EditPreset, load_preset
+from ntalker_ns.editing.progress import ProgressWriter, Work
 from ntalker_ns.editing.store import EditStore
-from ntalker_ns.editing.style_transfer import StyleEditorConfig
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.media.output_paths import partial_path
 from ntalker_ns.run_folder import (
@@ -55,6 +53,7 @@ from ntalker_ns.run_folder import (
 from ntalker_ns.talker_dataparser import find_source
 from ntalker_ns.talker_model import TalkerModelConfig
 from ntalker_ns.talker_trainer import TalkerTrainer, TalkerTrainerConfig
+from ntalker_ns.training import distributed
 
 STORE_FOLDER = "edit"
 """Folder of a run with its edited frames and contact sheets."""
@@ -63,17 +62,6 @@ REQUEST = ("instruction", "captions", "audio", "edit_region", "edit_outline", "e
 
 SPARE = 0.3
 """Gaussians that an edit which may change the outline has to place, over those of the base."""
-
-AnyEditorConfig = (
-    Annotated[InstructPix2PixConfig, tyro.conf.subcommand("ip2p")]
-    | Annotated[DiffusersEditorConfig, tyro.conf.subcommand("diffusers")]
-    | Annotated[FilterEditorConfig, tyro.conf.subcommand("filter")]
-    | Annotated[StyleEditorConfig, tyro.conf.subcommand("style")]
-    | Annotated[PictureEditorConfig, tyro.conf.subcommand("picture")]
-)
-"""At the end of a command: `editor:` and a name, followed by its options. Another editor is one more line here."""
-EDITORS: dict[str, Any] = {kind.__metadata__[0].name: kind.__origin__ for kind in get_args(AnyEditorConfig)}
-"""The subclasses of `EditorConfig` by name."""
 
 
 @dataclass
@@ -283,6 +271,8 @@ def copy_folder(source: Path, target: Path) -> None:
     Raises:
         NTalkerError: it is missing, or the disk is full.
     """
+    # A run with a given time stamp has no folder yet.
+    target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = partial_path(target)
     try:
         shutil.copytree(source, unfinished)
@@ -315,6 +305,15 @@ class EditTrainer(TalkerTrainer):
         else:
             super()._load_checkpoint()
         self.dataset_update = self._make_dataset_update()
+        plan, frames = self.dataset_update.plan, len(self.dataset_update.indices)
+        updates = len(list(plan.updates(self._start_step, self.config.max_num_iterations)))
+        steps = self.config.max_num_iterations - self._start_step
+        whole = plan.config.strategy != "iterative"
+        each = frames if whole else 1
+        self._progress = ProgressWriter(
+            self.dataset_update.store.folder,
+            {"render": frames + (updates - 1) * each, "edit": updates * each, "train": steps},
+        )
         self._loop = self.dataset_update.run(self._start_step, self.config.max_num_iterations)
         self._train_until: int | None = self._start_step
 
@@ -429,11 +428,17 @@ class EditTrainer(TalkerTrainer):
 
     def lip_shapes(self, frames: Int64[ndarray, " n"]) -> Float[ndarray, "n lip_dim"]:
         """See `HeadInTraining`."""
-        return self.pipeline.lip_shapes(frames)
+        with self.train_lock:
+            return self.pipeline.lip_shapes(frames)
 
     def supervise(self, supervision: Supervision) -> None:
         """See `HeadInTraining`."""
         self.pipeline.supervision = supervision
+
+    def note(self, work: Work, count: int, phase: str, done: int, total: int) -> None:
+        """See `HeadInTraining`."""
+        if distributed.rank() == 0:
+            self._progress.note(work, count, phase, done, total)
 
     def wait_while_paused(self) -> None:
         """See `HeadInTraining`: the viewer's pause button, and `shutdown`."""
@@ -461,6 +466,7 @@ class EditTrainer(TalkerTrainer):
             step: training step.
         """
         loss, losses, metrics = super().train_iteration(step)
+        self.note("train", 1, "Training on the edited frames", step + 1, self.config.max_num_iterations)
         if step in (0, self.dataset_update.plan.lip_start):
             terms = ", ".join(f"{name} {float(value):.4g}" for name, value in losses.items())
             CONSOLE.print(f"Weighted losses at step {step}: {terms}.")

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ntalker_ns import __version__
 from ntalker_ns.driving.sequence import DrivingSequence
+from ntalker_ns.editing.edit_process import EditBase
 from ntalker_ns.errors import NTalkerError
 
 DRIVING_FOLDER = "driving"
@@ -29,6 +30,8 @@ BASE_METHOD = "ntalker-base"
 """The method that a user without a head is told of."""
 BASE_METHODS = ("ntalker-base", "ntalker-splat")
 """Prefixes of the methods whose newest run is edited."""
+EDIT_METHOD = "ntalker-edit"
+"""The method that edits them."""
 BEFORE = "ntalker_ns before 0.2"
 """Versions whose runs do not record a version."""
 
@@ -92,6 +95,26 @@ def find_run(named: Path | None, output_dir: Path) -> Run:
     return read_run(path.parent if path.name == "config.yml" else path)
 
 
+def edit_base(folder: Path) -> EditBase:
+    """A run as the base of an edit in a process of its own; the edited run goes beside it.
+
+    Args:
+        folder: the run folder.
+
+    Raises:
+        NTalkerError: it has no checkpoint yet, or is no run.
+    """
+    run = read_run(absolute(folder))
+    small = str(run.config.method_name).endswith("-small")
+    above = run.folder.parents
+    return EditBase(
+        run.checkpoint,
+        f"{EDIT_METHOD}-small" if small else EDIT_METHOD,
+        above[min(2, len(above) - 1)],
+        run.config.experiment_name or run.folder.name,
+    )
+
+
 def newest_run(output_dir: Path) -> Run:
     """The newest completed run of any `BASE_METHODS`, by the start times that run folders are named after.
 
@@ -130,6 +153,33 @@ def read_run(folder: Path, checkpoint: Path | None = None) -> Run:
         raise NTalkerError(f"There is no run at {folder} (no config.yml): check --base.")
     config = read_config(path)
     return Run(config, folder, checkpoint or find_checkpoint(folder / config.relative_model_dir))
+
+
+def load_run(load_config: Path) -> Any:
+    """Loads a trained head for rendering, from wherever its run folder lies now; its data set is not needed.
+
+    Args:
+        load_config: the run's config.yml.
+
+    Returns:
+        Its `TalkerPipeline` in evaluation mode, with the newest checkpoint or that of the configuration's load_step.
+
+    Raises:
+        NTalkerError: there is no such file, it is no run of ours, or it has no checkpoint.
+    """
+    if not load_config.is_file():
+        raise NTalkerError(f"There is no run at '{load_config}': give the config.yml that ns-train wrote.")
+    config = read_config(load_config)
+    # The folder that a config names may be there still, with another run's weights.
+    models = load_config.resolve().parent / config.relative_model_dir
+    if not models.is_dir():
+        raise NTalkerError(f"'{load_config}' has no checkpoints, for there is no folder {models}: copy it there.")
+    state = read_checkpoint(find_checkpoint(models, config.load_step))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    pipeline = config.pipeline.setup(device=device, test_mode="inference")
+    pipeline.eval()
+    pipeline.load_pipeline(state["pipeline"], state["step"])
+    return pipeline
 
 
 def read_config(path: Path) -> Any:

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
-from nerfstudio.pipelines.base_pipeline import Pipeline
 
 from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.media.sound import Sound
-from ntalker_ns.run_folder import absolute, find_checkpoint, read_checkpoint, read_config
+from ntalker_ns.run_folder import absolute, load_run
 from ntalker_ns.training.overrides import changed
 
 
@@ -269,55 +268,12 @@ def configured(method: str, options: Mapping[str, Any], **fields: Any) -> Any:
     Raises:
         NTalkerError: there is no such method, option or editor, or an option cannot have its value.
     """
+    from ntalker_ns.editing.editors import editor_config
+
     config = method_config(method, **fields)
     if "editor" in options:
         config.editor = editor_config(options["editor"])
     return changed(config, {path: value for path, value in options.items() if path != "editor"})
-
-
-def editor_config(name: str) -> Any:
-    """The default configuration of an editor.
-
-    Args:
-        name: one of `EDITORS`.
-
-    Raises:
-        NTalkerError: there is no such editor.
-    """
-    from ntalker_ns.edit_trainer import EDITORS
-
-    if name not in EDITORS:
-        raise NTalkerError(f"There is no editor '{name}': choose from {', '.join(EDITORS)}.")
-    return EDITORS[name]()
-
-
-def load_run(load_config: Path) -> Any:
-    """Loads a trained head for rendering, from wherever its run folder lies now; its data set is not needed.
-
-    Args:
-        load_config: the run's config.yml.
-
-    Returns:
-        Its `TalkerPipeline` in evaluation mode, with the newest checkpoint or that of the configuration's load_step.
-
-    Raises:
-        NTalkerError: there is no such file, it is no run of ours, or it has no checkpoint.
-    """
-    import torch
-
-    if not load_config.is_file():
-        raise NTalkerError(f"There is no run at '{load_config}': give the config.yml that ns-train wrote.")
-    config = read_config(load_config)
-    # The folder that a config names may be there still, with another run's weights.
-    models = load_config.resolve().parent / config.relative_model_dir
-    if not models.is_dir():
-        raise NTalkerError(f"'{load_config}' has no checkpoints, for there is no folder {models}: copy it there.")
-    state = read_checkpoint(find_checkpoint(models, config.load_step))
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    pipeline: Pipeline = config.pipeline.setup(device=device, test_mode="inference")
-    pipeline.eval()
-    pipeline.load_pipeline(state["pipeline"], state["step"])
-    return pipeline
 
 
 def method_config(method: str = "ntalker-base-small", **overrides: Any) -> Any:

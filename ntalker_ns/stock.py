@@ -8,8 +8,8 @@
 - `NonBlockingGradScaler` hides the scale of the loss; reading it, twice per step, waits for the GPU.
 
 Elsewhere: `TalkerPipeline` wraps the model for several processes on CPUs, since nerfstudio's wrapper needs CUDA;
-`viewer.StartInFront` places the viewer's camera, since nerfstudio's starts inside the head, and gives the viewer alone
-a model that shows its panel's choices: nerfstudio renders training frames and views through the same method.
+`viewer.start` places the viewer's camera, since nerfstudio's starts inside the head, and gives the viewer alone a model
+that shows its panel's choices: nerfstudio renders training frames and views through the same method.
 """
 
 import dataclasses

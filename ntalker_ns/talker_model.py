@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,14 +23,12 @@ from ntalker_ns.audio.clock import frames_of_times
 from ntalker_ns.data.clip import Clip
 from ntalker_ns.data.regions import psnr, region_errors, region_masks
 from ntalker_ns.data.training_rays import ClipInputs, TrainingRays
-from ntalker_ns.driving.controls import controlled
 from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.face.shell import FaceShell
 from ntalker_ns.field.pose_refinement import PoseRefinement
 from ntalker_ns.kernels.backend import Backend
 from ntalker_ns.kernels.ops import Ops
-from ntalker_ns.rendering.background import Background
 from ntalker_ns.rendering.depth_prior import stratified_rays
 from ntalker_ns.rendering.display import RUN_DISPLAY, DisplayOptions
 from ntalker_ns.rendering.field_head import FieldHead, FieldHeadConfig
@@ -47,8 +45,9 @@ from ntalker_ns.speech.prior import LipPrior, load_prior
 from ntalker_ns.speech.silence import silence_examples
 from ntalker_ns.training.threads import keep_freed_memory, limit_threads
 from ntalker_ns.training.transfers import DeviceCopy, to_device
-from ntalker_ns.viewer import PortraitControls
 
+DRIVEN = ("driving", "_shown_lips", "_features", "_eyes", "_shown_eyes", "_lip_shapes", "_brow_shapes")
+"""Attributes that `TalkerModel.set_driving` sets."""
 COMPOSITED = 4096
 """About how many pixels of a whole picture are composited with torso and background in a step."""
 
@@ -103,8 +102,6 @@ class TalkerModel(Model):
         poses[torch.from_numpy(track.replay)] = torch.from_numpy(track.camera_to_worlds)
         self.pose_refinement = PoseRefinement(poses)
         self.portrait = Portrait(self.config.portrait, sequence, self.ops)
-        self._panel = RUN_DISPLAY
-        self.controls = PortraitControls(self.config.portrait.background, self._show_background, self._show_eyes)
         self._warned_no_time = False
         self.set_driving(sequence)
 
@@ -120,20 +117,20 @@ class TalkerModel(Model):
         self._lip_shapes = DeviceCopy(torch.from_numpy(sequence.track.lip_shapes))
         self._brow_shapes = DeviceCopy(torch.from_numpy(sequence.track.brow_shapes))
         self.portrait.set_driving(sequence)
-        self.controls.show_eyes()
 
-    def _show_background(self, background: str) -> None:
-        """The panel's choice, see `Background.parse`."""
-        self._panel = replace(self._panel, background=Background.parse(background))
+    def driven(self) -> dict[str, Any]:
+        """What drives the head now, for `drive_again`: the same tensors, copies on the device included."""
+        return {name: getattr(self, name) for name in DRIVEN} | {"portrait": self.portrait.driven()}
 
-    def _show_eyes(self, eyes: str) -> None:
-        """The panel's choice: `replay`, `blink`, or an openness from 0 to 1."""
-        shown = controlled(self.driving, self.driving, eyes).track.eye_openness
-        self._panel = replace(self._panel, eyes=DeviceCopy(torch.from_numpy(shown)))
+    def drive_again(self, driven: Mapping[str, Any]) -> None:
+        """Lets the head be driven by what drove it before, at no cost; see `driven`.
 
-    def panel(self) -> DisplayOptions:
-        """What the viewer's panel shows. Pictures for anything else are rendered without it."""
-        return self._panel
+        Args:
+            driven: of the same model.
+        """
+        for name in DRIVEN:
+            setattr(self, name, driven[name])
+        self.portrait.drive_again(driven["portrait"])
 
     def show_face(self, lips: Float[Tensor, " lip_dim"], openness: float) -> None:
         """Sets lips and eyes of rendered pictures, whatever their time: for speech that arrives in a stream.
@@ -258,7 +255,6 @@ class TalkerModel(Model):
         frames: Int[Tensor, "frames"],
         poses: Float[Tensor, "frames 3 4"] | None = None,
         from_clip: bool | None = None,
-        display: DisplayOptions = RUN_DISPLAY,
     ) -> Any:
         """The head's conditions for frames.
 
@@ -267,14 +263,13 @@ class TalkerModel(Model):
             poses: of the cameras, on the host; None: the sequence's own.
             from_clip: whether lips and appearance are the clip's, instead of predicted lips and the appearance that
                 follows from the pose; None: in training.
-            display: its eyes replace the sequence's.
         """
         from_clip = self.training if from_clip is None else from_clip
         indices = to_device(frames, self.device)
         lips = self._measured_lips(frames) if from_clip else self.predicted_lips(frames)
         if poses is None and not from_clip:
             poses = torch.from_numpy(self.driving.track.camera_to_worlds[frames.numpy()])
-        eyes = (display.eyes or (self._eyes if from_clip else self._shown_eyes)).on(self.device)[indices][:, None]
+        eyes = (self._eyes if from_clip else self._shown_eyes).on(self.device)[indices][:, None]
         brows = self._brow_shapes.on(self.device)[indices]
         seen_from = indices if from_clip or poses is None else poses
         face = FaceInputs(lips, brows, eyes, seen_from, self._windows(indices))
@@ -390,7 +385,7 @@ class TalkerModel(Model):
         """`get_outputs_for_camera` of one flat camera on the host, where its numbers are read."""
         frame = self._frame_of(camera)
         around = self.portrait.around(frame, camera, surroundings, display.background)
-        outputs = self.head.picture(camera, *self._shown(frame, camera, display))
+        outputs = self.head.picture(camera, *self._shown(frame, camera))
         opacity = outputs["head_opacity"] = outputs["accumulation"]
         # rgb first: the viewer shows the first output.
         outputs = {"rgb": outputs["head"] + (1.0 - opacity) * around.colour} | outputs
@@ -400,13 +395,11 @@ class TalkerModel(Model):
         """The frame of the driving sequence at a camera's time."""
         return int(self.frames_of_times(torch.tensor([[self._time_of(camera)]]))[0])
 
-    def _shown(
-        self, frame: int, camera: Cameras, display: DisplayOptions = RUN_DISPLAY
-    ) -> tuple[Any, Float[Tensor, "1 6"] | None]:
+    def _shown(self, frame: int, camera: Cameras) -> tuple[Any, Float[Tensor, "1 6"] | None]:
         """Conditions of the head and the correction of its pose, as a camera sees a frame."""
         pose = camera.camera_to_worlds
         correction = self.pose_refinement.of_pose(pose[0]) if self.config.refine_poses else None
-        return self.conditions(torch.tensor([frame]), pose, display=display), correction
+        return self.conditions(torch.tensor([frame]), pose), correction
 
     @torch.no_grad()
     def video_frame(self, camera: Cameras) -> UInt8[np.ndarray, "height width 3"]:

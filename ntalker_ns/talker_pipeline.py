@@ -32,7 +32,7 @@ from ntalker_ns.training import distributed
 from ntalker_ns.training.lip_patches import LipsPhaseConfig
 from ntalker_ns.training.recorded_steps import RecordedSteps, StepResult
 from ntalker_ns.training.step_budget import BudgetConfig, StepBudget
-from ntalker_ns.viewer import StartInFront, vertical_fov
+from ntalker_ns.viewer.start import TalkingHeadControl
 
 STRIDE = 0.08
 """Relative change of the number of rays below which recorded steps keep it."""
@@ -58,6 +58,8 @@ class TalkerPipelineConfig(BudgetConfig, VanillaPipelineConfig):
     saves launch cost. The number of rays then changes in strides."""
     lips: LipsPhaseConfig = field(default_factory=LipsPhaseConfig)
     """The phase at the end of training that refines the lips."""
+    sounds: Path | None = None
+    """Folder of sound files that the viewer offers, beside those in the data set's folder and the one above it."""
 
 
 class TalkerPipeline(VanillaPipeline):
@@ -93,9 +95,7 @@ class TalkerPipeline(VanillaPipeline):
         self.record_steps(config.record_steps and processes == 1)
         self._lip_loss = LipPatchLoss(config.lips)
         self._num_steps: int | None = None
-        driving = self._driving()
-        camera = driving.camera
-        self.viewer_start = StartInFront(driving.track.camera_to_worlds[0], vertical_fov(camera.height, camera.fl_y))
+        self.talking_head = TalkingHeadControl(self._driving, config.sounds)
 
     def train(self, mode: bool = True) -> "TalkerPipeline":
         """Sets all modules to training or evaluation; returns at once if they are: nerfstudio calls this every step.

@@ -95,7 +95,7 @@ def _options(command: str) -> set[str]:
 
 def _is_field(method: str, option: str) -> bool:
     """Whether a method's configuration has the field that an option of ns-train names."""
-    from ntalker_ns.edit_trainer import EDITORS
+    from ntalker_ns.editing.editors import EDITORS
     from ntalker_ns.runs import method_config
 
     value: Any = method_config(method)

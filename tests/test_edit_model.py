@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 from nerfstudio.engine.callbacks import TrainingCallbackAttributes, TrainingCallbackLocation
-from support.panel import choose
 from support.tiny_clip import write_tiny_clip
 from support.tiny_edit import render, tiny_edit, train_base
 from support.tiny_run import start
 
 from ntalker_ns import edit_model
+from ntalker_ns.driving.controls import controlled
 from ntalker_ns.edit_model import EditModel, as_picture
 from ntalker_ns.edit_trainer import EditTrainer, edited_model_config
 from ntalker_ns.editing.frames import EditFrames, Supervision, edit_indices, lip_masks
@@ -21,11 +21,13 @@ from ntalker_ns.errors import NTalkerError
 from ntalker_ns.face.mesh_indices import lip_contours
 from ntalker_ns.refinement.losses import lip_edge_loss, perceptual_loss, style_loss
 from ntalker_ns.refinement.vgg import VGGFeatures, vgg_layers
+from ntalker_ns.rendering.background import Background
+from ntalker_ns.rendering.display import DisplayOptions
 from ntalker_ns.rendering.losses import STEP, occlusion_prior
 from ntalker_ns.runs import set_refinement_weight
 from ntalker_ns.talker_trainer import TalkerTrainer
 from ntalker_ns.training.step_budget import StepSizes
-from ntalker_ns.viewer import BACKGROUNDS, EYES, ShownHead
+from ntalker_ns.viewer.shown_head import Scene, ShownHead
 
 SIDE = 12
 
@@ -198,17 +200,20 @@ def test_the_refinement_weight_mixes_rendered_and_refined_picture(trainer: EditT
     assert (pictures[1.0]["rgb"] - pictures[0.0]["rgb"]).abs().max() > 1e-3
 
 
-def panel_settings(model: EditModel) -> Iterator[tuple[Any, Any]]:
-    """Every element of the viewer's panel, and the values it can take."""
-    controls = model.controls
-    yield from ((controls.background, value) for value in BACKGROUNDS)
-    yield controls.other_background, "#102030"
-    yield from ((controls.openness, value) for value in (0.0, 0.5))
-    yield from ((controls.eyes, value) for value in EYES)
-    yield model.panel_weight, 0.0
+def shown_settings(shown: ShownHead, model: EditModel) -> Iterator[str]:
+    """Sets whatever the viewer's panel can set, one after the other."""
+    for name in ("white", "lime", "transparent", "#102030"):
+        shown.display = DisplayOptions(background=Background.parse(name))
+        yield name
+    for weight in (0.0, 0.5):
+        shown.display = DisplayOptions(refinement_weight=weight)
+        yield f"refinement {weight}"
+    for eyes, pose in (("0.5", "replay"), ("blink", "still"), ("replay", "sway")):
+        shown.perform(Scene(controlled(model.driving, model.driving, eyes, pose), moves=False))
+        yield f"{eyes}, {pose}"
 
 
-def test_an_edit_is_the_same_under_every_setting_of_the_panel(trainer: EditTrainer, frames: EditFrames):
+def test_an_edit_is_the_same_whatever_the_viewer_shows(trainer: EditTrainer, frames: EditFrames):
     """Frames to edit, steps and sheets: whoever looks at the training must not change it."""
     model, camera = head(trainer), trainer.dataset_update.cameras[2:3]
 
@@ -218,14 +223,14 @@ def test_an_edit_is_the_same_under_every_setting_of_the_panel(trainer: EditTrain
 
     before, rendered = render(trainer, 2), step()
     assert {"rgb", "field_rgb"} < before.keys()
-    seen = []
-    for element, value in panel_settings(model):
-        choose(element, value)
-        after = render(trainer, 2)
-        assert all(torch.allclose(after[name], each, atol=1e-6) for name, each in before.items()), (element.name, value)
-        torch.testing.assert_close(step(), rendered)
-        seen.append(ShownHead(model.eval()).get_outputs_for_camera(camera)["rgb"])
+    seen, shown = [], ShownHead(model)
+    for setting in shown_settings(shown, model):
+        model.eval()
+        seen.append(shown.get_outputs_for_camera(camera)["rgb"])
         model.train()
+        after = render(trainer, 2)
+        assert all(torch.allclose(after[name], each, atol=1e-6) for name, each in before.items()), setting
+        torch.testing.assert_close(step(), rendered)
     assert len({float(each.sum()) for each in seen}) >= 6  # The viewer does show what the panel says.
 
 

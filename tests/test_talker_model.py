@@ -13,13 +13,17 @@ import torch
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.engine.callbacks import TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.engine.trainer import Trainer
-from support.panel import choose
 from support.untrained_head import pipeline_config, untrained
 
 from ntalker_ns import talker_model, talker_trainer
+from ntalker_ns.driving.cameras import sequence_cameras
+from ntalker_ns.driving.controls import with_eyes
 from ntalker_ns.face.shell import FaceShell
+from ntalker_ns.rendering.background import Background
+from ntalker_ns.rendering.display import DisplayOptions
 from ntalker_ns.speech.silence import silence_examples
-from ntalker_ns.viewer import ShownHead
+from ntalker_ns.viewer.playback import Playback
+from ntalker_ns.viewer.shown_head import Scene, ShownHead
 
 
 @pytest.fixture(scope="module")
@@ -84,27 +88,45 @@ def test_light_follows_the_camera_and_not_the_clip(pipeline: Any) -> None:
     torch.testing.assert_close(codes[:1], model.conditions(torch.tensor([5])).appearance)
 
 
-def test_what_the_panel_shows_is_seen_in_the_viewer_alone(pipeline: Any) -> None:
-    model, controls, shown = pipeline.model, pipeline.model.controls, ShownHead(pipeline.model)
+def test_what_the_viewer_shows_is_seen_there_alone(pipeline: Any) -> None:
+    model, shown = pipeline.model, ShownHead(pipeline.model)
     pipeline.eval()
     held_out = [next(iter(pipeline.datamanager.fixed_indices_eval_dataloader))]
     before, scores = model.get_outputs_for_camera(camera(pipeline)), pipeline.get_average_image_metrics(held_out, "")
     pipeline.eval()
-    try:
-        choose(controls.background, "white")
-        choose(controls.openness, 0.0)
-        choose(controls.eyes, "fixed")
-        assert (shown.get_outputs_for_camera(camera(pipeline))["background"] == 1.0).all()
-        model.set_driving(model.driving)  # The choice outlives new audio.
-        assert model.panel().eyes.host.unique().tolist() == [0.0]
-        after = model.get_outputs_for_camera(camera(pipeline))
-        assert all(torch.equal(after[name], value) for name, value in before.items())
-        rescored = pipeline.get_average_image_metrics(held_out, "")
-        assert all(rescored[name] == value for name, value in scores.items() if name.endswith(("psnr", "ssim")))
-    finally:
-        choose(controls.background, "plate")
-        choose(controls.eyes, "replay")
+    own = model.driven()
+    asleep = Scene(with_eyes(model.driving, 0.0), moves=False)
+    shown.perform(asleep)
+    shown.display = DisplayOptions(background=Background("colour", (1.0, 1.0, 1.0)))
+    picture = shown.get_outputs_for_camera(camera(pipeline))
+    assert (picture["background"] == 1.0).all() and not torch.equal(picture["head"], before["head"])
+    again = shown.get_outputs_for_camera(camera(pipeline))
+    assert torch.equal(again["rgb"], picture["rgb"])
+    assert all(model.driven()[name] is value for name, value in own.items() if name != "portrait")
+    after = model.get_outputs_for_camera(camera(pipeline))
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    rescored = pipeline.get_average_image_metrics(held_out, "")
+    assert all(rescored[name] == value for name, value in scores.items() if name.endswith(("psnr", "ssim")))
     assert shown.device == model.device
+
+
+def test_the_viewer_shows_the_frame_and_the_pose_of_its_playback(pipeline: Any) -> None:
+    model, shown = pipeline.model.eval(), ShownHead(pipeline.model)
+    sequence = model.driving.take(np.array([3, 9, 5]))
+    sequence = sequence.with_track(times=np.array([0.0, 0.5, 1.0]))
+    shown.playback = Playback(3, 25.0)
+    shown.perform(Scene(sequence, moves=True))
+    for frame in (1, 2):
+        shown.playback.seek(frame)
+        cameras = sequence_cameras(sequence)
+        model.set_driving(sequence)
+        expected = model.get_outputs_for_camera(cameras[frame : frame + 1])["rgb"]
+        torch.testing.assert_close(shown.get_outputs_for_camera(sequence_cameras(sequence)[:1])["rgb"], expected)
+        assert torch.equal(torch.from_numpy(next(iter(shown.pictures(cameras[frame : frame + 1])))), levels(expected))
+
+
+def levels(picture: torch.Tensor) -> torch.Tensor:
+    return (255 * picture.clamp(0, 1)).round().byte()
 
 
 def test_appearance_follows_the_pose(pipeline: Any) -> None:

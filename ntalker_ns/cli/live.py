@@ -34,6 +34,7 @@ class Live:
 
         from ntalker_ns.live.engine import Engine
         from ntalker_ns.live.guard import Guard
+        from ntalker_ns.live.heads import LiveHeads
         from ntalker_ns.live.server import LiveServer, run_server
         from ntalker_ns.media.espeak import synthesize
         from ntalker_ns.runs import load_run
@@ -48,7 +49,10 @@ class Live:
         )
         CONSOLE.print(f"{engine.speed} Sessions at once: {engine.capacity}.")
         guard = Guard.of_host(self.host)
-        server = LiveServer(engine, guard, self.voice, Path(model.driving.source).name or "head")
+        heads = LiveHeads(engine, self.load_config.resolve().parent)
+        if heads.edited:
+            heads.compare_with_base()
+        server = LiveServer(engine, guard, self.voice, Path(model.driving.source).name or "head", heads)
 
         def started(port: int) -> None:
             name = f"[{self.host}]" if ":" in self.host else self.host

@@ -17,11 +17,13 @@ from ntalker_ns.cli.live import Live
 from ntalker_ns.cli.process import Process
 from ntalker_ns.cli.render import Render
 from ntalker_ns.cli.run import run_command
+from ntalker_ns.cli.view import View
 
 Commands = (
     Annotated[Process, tyro.conf.subcommand("process")]
     | Annotated[Render, tyro.conf.subcommand("render")]
     | Annotated[Live, tyro.conf.subcommand("live")]
+    | Annotated[View, tyro.conf.subcommand("view")]
     | Annotated[WriteFrame, tyro.conf.subcommand("frame")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Export, tyro.conf.subcommand("export")]

@@ -33,6 +33,7 @@ from ntalker_ns.editing.editor import Editor, SurfaceEditor
 from ntalker_ns.editing.frames import COVERED, EditFrames, Supervision, lip_masks
 from ntalker_ns.editing.memory import MovableHead, head_restored, in_batches
 from ntalker_ns.editing.plan import EditOutline, EditPlan, EditRegion, Update
+from ntalker_ns.editing.progress import Work
 from ntalker_ns.editing.store import EditStore, Kind, mask_to_picture
 from ntalker_ns.editing.views import FrameView, behind_head, view_of
 from ntalker_ns.errors import NTalkerError
@@ -79,6 +80,10 @@ class HeadInTraining(MovableHead, Protocol):
 
     def wait_while_paused(self) -> None:
         """Returns when training is not paused; raises KeyboardInterrupt if it is to stop."""
+        ...
+
+    def note(self, work: Work, count: int, phase: str, done: int, total: int) -> None:
+        """Takes note of work that is done, see `ProgressWriter.note`."""
         ...
 
 
@@ -157,13 +162,14 @@ class DatasetUpdate:
         missing = [
             i for i in distributed.share(range(len(self.indices))) if not self.store.has("torso", self.index(i), 0)
         ]
-        for i in track(missing, "Unedited frames") if missing else ():
+        for count, i in enumerate(track(missing, "Unedited frames") if missing else (), start=1):
             outputs = self._render(i)
             self.store.put("base", self.index(i), 0, to_uint8(outputs["field_rgb"]))
             for layer in ("head", "torso"):
                 self.store.put(layer, self.index(i), 0, to_uint8(outputs[f"{layer}_opacity"])[..., 0])
             if self.outline == "free":
                 self.store.put("behind", self.index(i), 0, to_uint8(behind_head(outputs)))
+            self.head.note("render", 1, "Rendering the head before the edit", count, len(missing))
         distributed.wait_for_all()
         unedited = self._stored("base")
         return EditFrames(
@@ -216,9 +222,11 @@ class DatasetUpdate:
         # The renders of the unedited head are those before the first step.
         missing = [i for i in waiting if update.step > 0 and not self.store.has("before", self.index(i), update.step)]
         shown = update.is_whole and missing
-        for i in track(missing, f"Update {update.number}: rendering") if shown else missing:
+        rendering = f"Update {update.number}: rendering"
+        for count, i in enumerate(track(missing, rendering) if shown else missing, start=1):
             self.head.wait_while_paused()
             self.store.put("before", self.index(i), update.step, to_uint8(self._render(i)["field_rgb"]))
+            self.head.note("render", 1, rendering, count, len(missing))
         return waiting
 
     def edit_frames(self, update: Update, waiting: Sequence[int], frames: EditFrames) -> None:
@@ -231,10 +239,12 @@ class DatasetUpdate:
         if not update.is_whole:
             list(done)
             return
-        begin = time.monotonic()
+        begin, before = time.monotonic(), 0
         with progress_bar() as bar:
             task = bar.add_task(f"Update {update.number}: editing", total=len(waiting))
             for count in done:
+                self.head.note("edit", count - before, f"Update {update.number}: editing", count, len(waiting))
+                before = count
                 rate = count / max(time.monotonic() - begin, 1e-6)
                 bar.update(task, completed=count, description=f"Update {update.number}: {rate:.2f} frames/s")
         self.editor.unload()

@@ -49,7 +49,9 @@ class Engine:
         self.pictures, self.speed = pictures, speed
         self.capacity = sessions or max(1, min(MOST_SESSIONS, int(speed.rate / SLOWEST)))
         """Sessions at once."""
-        self._stage, self._lips, self._rest = stage, lips, rest
+        self.stage = stage
+        self._lips, self._rest = lips, rest
+        self._rendering = threading.Lock()
         self._sessions: list[Session] = []
         self._seconds = 1.0 / speed.rate
         self._over = threading.Event()
@@ -106,9 +108,15 @@ class Engine:
         """A new session, or None where all are taken; its clock starts now."""
         if len(self._sessions) >= self.capacity:
             return None
-        session = Session(Voice(self._lips(), self._rest), self._stage, outlet, SoundClock(), self.lead)
+        session = Session(Voice(self._lips(), self._rest), self.stage, outlet, SoundClock(), self.lead)
         self._sessions = [*self._sessions, session]
         return session
+
+    def portrait(self) -> bytes:
+        """A picture of the head at rest, as JPEG."""
+        look = LiveOptions(pose="still", eyes="open")
+        with self._rendering:
+            return self.pictures.jpeg(look, self.stage.frame(look, 0), self._rest, self.stage.openness(look, 0))
 
     def close(self, session: Session) -> None:
         """Ends a session."""
@@ -132,7 +140,8 @@ class Engine:
         if block is None:
             return False
         begin = time.perf_counter()
-        picture = self.pictures.jpeg(block.look, block.frame, block.spoken.lips, block.openness)
+        with self._rendering:
+            picture = self.pictures.jpeg(block.look, block.frame, block.spoken.lips, block.openness)
         # A slow average: a picture beside other programs may take several times as long.
         self._seconds += 0.05 * (time.perf_counter() - begin - self._seconds)
         session.lead = self.lead

@@ -30,6 +30,8 @@ class Pictures(Protocol):
 
     edited: bool
     """Whether it has a refinement network."""
+    before: Any
+    """The head before its edit, where it is there."""
 
     def jpeg(self, look: LiveOptions, frame: int, lips: Float32[np.ndarray, " lip_dim"], openness: float) -> bytes:
         """A compressed picture, see `HeadPictures.render`."""
@@ -39,14 +41,15 @@ class Pictures(Protocol):
 class HeadPictures:
     """Renders a head as sessions want it: it asks a model for pictures of a camera only, so any head will do."""
 
-    def __init__(self, model: Any, stage: Stage, size: int) -> None:
+    def __init__(self, model: Any, stage: Stage, size: int, before: "HeadPictures | None" = None) -> None:
         """
         Args:
             model: of a run; it is driven by the stage's sequence from now on.
             stage: poses and eyes.
             size: longest side of the pictures, px.
+            before: the head before its edit, of the same stage and size.
         """
-        self._model = model
+        self._model, self.before = model, before
         self.edited = hasattr(model, "refinement_weight")
         self._trained_weight = float(model.refinement_weight) if self.edited else None
         self._stage = stage
@@ -75,7 +78,10 @@ class HeadPictures:
         if self.edited:
             model.refinement_weight = self._trained_weight if look.refinement is None else look.refinement
         model.show_face(torch.from_numpy(lips), openness)
-        return model.video_frame(self._cameras[frame : frame + 1])
+        picture = model.video_frame(self._cameras[frame : frame + 1])
+        if self.before is not None and (column := round(look.wipe * picture.shape[1])) > 0:
+            picture[:, :column] = self.before.render(look, frame, lips, openness)[:, :column]
+        return picture
 
     def jpeg(self, look: LiveOptions, frame: int, lips: Float32[np.ndarray, " lip_dim"], openness: float) -> bytes:
         """The same, compressed."""

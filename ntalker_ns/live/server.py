@@ -11,13 +11,15 @@ from aiohttp import WSMsgType, web
 
 from ntalker_ns import __version__
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.live.decode import LARGEST, decoded, from_pcm16
+from ntalker_ns.live.edits import Edits
 from ntalker_ns.live.engine import Engine
 from ntalker_ns.live.guard import Guard
+from ntalker_ns.live.heads import LiveHeads
 from ntalker_ns.live.listener import Listener
 from ntalker_ns.live.webrtc import Calls
 from ntalker_ns.media.espeak import synthesize
 from ntalker_ns.media.sound import SAMPLE_RATE, Sound
+from ntalker_ns.media.upload import LARGEST, decoded, from_pcm16
 from ntalker_ns.media.video_reader import FPS
 
 PAGE = Path(__file__).parent / "page"
@@ -32,18 +34,20 @@ LARGEST_MESSAGE = 1 << 20
 class LiveServer:
     """Serves one engine."""
 
-    def __init__(self, engine: Engine, guard: Guard, voice: str, title: str) -> None:
+    def __init__(self, engine: Engine, guard: Guard, voice: str, title: str, heads: LiveHeads) -> None:
         """
         Args:
             engine: started already.
             guard: checks requests.
             voice: of eSpeak NG, for texts.
             title: what the page calls the head.
+            heads: that the engine can show.
         """
         self._engine, self._guard, self._voice, self._title = engine, guard, voice, title
         self._listeners: dict[str, Listener] = {}
         self._queue: list[Listener] = []
         self._calls = Calls()
+        self._edits = Edits(heads, self._tell_all)
 
     def application(self) -> web.Application:
         """Its routes."""
@@ -56,6 +60,7 @@ class LiveServer:
         app.router.add_post("/speak", self._speak)
         app.router.add_post("/interrupt", self._interrupt)
         app.router.add_post("/offer", self._offer)
+        self._edits.add_routes(app.router)
         app.on_shutdown.append(self._close)
         return app
 
@@ -79,7 +84,7 @@ class LiveServer:
             "fps": FPS,
             "sample_rate": SAMPLE_RATE,
             "lead_ms": round(1000 * engine.lead),
-            "edited": engine.pictures.edited,
+            "edit": self._edits.facts(),
             "capacity": engine.capacity,
             "waiting": len(self._queue),
         }
@@ -163,6 +168,10 @@ class LiveServer:
             case _:
                 raise NTalkerError("There is no such order.")
 
+    def _tell_all(self, kind: str, **fields: Any) -> None:
+        for listener in self._listeners.values():
+            listener.tell(kind, **fields)
+
     def _meant(self, request: web.Request) -> Listener:
         """The listener that a request is for: the one it names, or the only one.
 
@@ -210,6 +219,7 @@ class LiveServer:
         for listener in list(self._listeners.values()):
             listener.failed()
         await self._calls.close()
+        await self._edits.close()
 
 
 def _within(block: float, expected: float) -> float:

@@ -34,6 +34,8 @@ class LiveOptions:
     """The clip's, or a colour as #rrggbb."""
     refinement: float | None = None
     """Weight of an edited head's refinement network, 0 to 1; None: as it was trained."""
+    wipe: float = 0.0
+    """Part of the width, from the left, in which an edited head is shown as it was before the edit, 0 to 1."""
 
     def changed(self, wanted: Any, edited: bool) -> "LiveOptions":
         """The options with some changed by an untrusted client.
@@ -55,11 +57,11 @@ class LiveOptions:
         background, weight = given["background"], given["refinement"]
         if not isinstance(background, str) or not (background == "plate" or COLOUR.fullmatch(background)):
             raise NTalkerError("background is plate or a colour as #rrggbb.")
-        if weight is not None:
-            if not edited:
-                raise NTalkerError("refinement is for edited heads, and this is none.")
-            if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0.0 <= weight <= 1.0:
-                raise NTalkerError("refinement is a number from 0 to 1.")
+        if weight is not None and not edited:
+            raise NTalkerError("refinement is for edited heads, and this is none.")
+        for name, value in (("refinement", 0.0 if weight is None else weight), ("wipe", given["wipe"])):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
+                raise NTalkerError(f"{name} is a number from 0 to 1.")
         return replace(self, **wanted)
 
 

@@ -9,8 +9,8 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.live.decode import LONGEST
 from ntalker_ns.media.sound import SAMPLE_RATE
+from ntalker_ns.media.upload import LONGEST
 from ntalker_ns.media.video_reader import FPS
 
 BLOCK = SAMPLE_RATE // FPS

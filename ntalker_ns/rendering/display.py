@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from ntalker_ns.rendering.background import Background
-from ntalker_ns.training.transfers import DeviceCopy
 
 
 @dataclass(frozen=True, eq=False)
@@ -11,8 +10,6 @@ class DisplayOptions:
     """Choices for a picture; None takes the run's own."""
 
     background: Background | None = None
-    eyes: DeviceCopy | None = None
-    """Openness of the eyes in each frame of the driving sequence, 0 closed to 1 open."""
     refinement_weight: float | None = None
     """Of an edited head, 0 to 1."""
 

@@ -118,6 +118,14 @@ class Portrait(nn.Module):
         self.image_plane = ImagePlane(sequence)
         self._kept: dict[str, tuple[Any, Tensor]] = {}
 
+    def driven(self) -> tuple[Any, ...]:
+        """What `set_driving` has set, for `drive_again`."""
+        return self._poses, self._clip_frames, self.image_plane, self._kept
+
+    def drive_again(self, driven: tuple[Any, ...]) -> None:
+        """Takes back what `driven` gave."""
+        self._poses, self._clip_frames, self.image_plane, self._kept = driven
+
     @property
     def device(self) -> torch.device:
         """The device of the parameters."""

@@ -24,6 +24,7 @@ class Head:
 
     def __init__(self) -> None:
         self.events: list[str] = []
+        self.noted: dict[str, int] = {}
         self.level = 0.2
         self.supervision: Any = None
 
@@ -57,6 +58,9 @@ class Head:
 
     def wait_while_paused(self) -> None:
         pass
+
+    def note(self, work: str, count: int, phase: str, done: int, total: int) -> None:
+        self.noted[work] = self.noted.get(work, 0) + count
 
 
 def update(head: Head, folder: Path, **options: Any) -> DatasetUpdate:
@@ -94,6 +98,7 @@ def test_the_order_is_the_papers(tmp_path: Path):
     second = ["train to 4", *sheet, "save 3", *["render"] * N]
     assert head.events == [*first, *second, "train to 8", *sheet, "train to 10", *sheet]
     assert {path.name for path in (tmp_path / "sheets").iterdir()} == {"update-1.png", "update-2.png", "final.png"}
+    assert head.noted == {"render": 2 * N, "edit": 2 * N}
 
 
 @pytest.mark.parametrize("strategy", ["progressive", "one-time", "iterative"])

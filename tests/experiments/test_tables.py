@@ -17,6 +17,7 @@ from support.tiny_run import tiny_config
 from ntalker_ns import runs
 from ntalker_ns.audio.mel import CHANNELS
 from ntalker_ns.cli.main import run as command
+from ntalker_ns.editing.editors import editor_config
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation.options import MetricOptions
 from ntalker_ns.experiments import training
@@ -157,7 +158,7 @@ def test_unknown_experiments_scales_methods_and_editors_are_named(tmp_path: Path
     with pytest.raises(NTalkerError, match="no scale 'large': choose from"):
         experiment.planned("base", "large")
     with pytest.raises(NTalkerError, match="no editor 'magic'"):
-        runs.editor_config("magic")
+        editor_config("magic")
 
 
 def test_a_runs_own_fields_go_before_the_scales(tmp_path: Path):

@@ -1,9 +1,6 @@
 """The page in a real browser: it plays, listens, is interrupted, changes its look, and comes back with the server."""
 
-import asyncio
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,36 +8,14 @@ import numpy as np
 import pytest
 from support.browser import a_browser
 from support.live_head import drawn_engine
+from support.live_page import opened, served
 
-from ntalker_ns.live.engine import Engine
 from ntalker_ns.live.guard import Guard
-from ntalker_ns.live.server import LiveServer, run_server
 from ntalker_ns.media.sound import write_wav
 from scripts.benchmarks.live import until
 
 RATE = 16000
 RED_GREEN_BLUE = "[...document.getElementById('picture').getContext('2d').getImageData(2, 2, 1, 1).data].slice(0, 3)"
-
-
-@contextmanager
-def served(engine: Engine, port: int = 0, guard: Guard | None = None) -> Iterator[int]:
-    """A server in a thread of its own; yields its port."""
-    loop, over, ready = asyncio.new_event_loop(), asyncio.Event(), threading.Event()
-    ports: list[int] = []
-
-    def started(port: int) -> None:
-        ports.append(port)
-        ready.set()
-
-    server = LiveServer(engine, guard or Guard(), "en-us+f3", "anna")
-    serving = run_server(server, "127.0.0.1", port, started, over)
-    thread = threading.Thread(target=loop.run_until_complete, args=(serving,))
-    thread.start()
-    assert ready.wait(10)
-    yield ports[0]
-    loop.call_soon_threadsafe(over.set)
-    thread.join()
-    loop.close()
 
 
 @pytest.fixture(scope="module")
@@ -56,14 +31,6 @@ def microphone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def browser(microphone: Path) -> Iterator[Any]:
     with a_browser(microphone) as browser:
         yield browser
-
-
-def opened(browser: Any, port: int) -> Any:
-    page = browser.new_page(viewport={"width": 1180, "height": 820})
-    page.faults = []
-    page.on("pageerror", lambda error: page.faults.append(str(error)))
-    page.goto(f"http://127.0.0.1:{port}/")
-    return page
 
 
 def test_it_plays_what_is_typed_and_is_interrupted(browser: Any):

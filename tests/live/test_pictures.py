@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.live_head import LoudnessLips
+from support.live_head import SixLips
 from support.tiny_clip import write_tiny_clip
 from support.tiny_run import tiny_config
 
@@ -14,13 +14,6 @@ from ntalker_ns.live.pictures import SIZES, HeadPictures, Speed, fitting_size
 from ntalker_ns.live.stage import LiveOptions, Stage
 
 REST = np.zeros(6, np.float32)
-
-
-class SixLips(LoudnessLips):
-    """The shapes of a head's basis, of which the first is the loudness."""
-
-    def push(self, samples: Any) -> torch.Tensor:
-        return torch.nn.functional.pad(super().push(samples), (0, 5))
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +67,20 @@ def test_the_largest_size_that_keeps_25_frames_a_second_is_taken(seconds_at_512:
     assert speed.size == size
     assert tried == list(SIZES[: SIZES.index(size) + 1])
     assert ("fewer than 25" in str(speed)) == (seconds_at_512 > 1)
+
+
+def test_a_wipe_shows_the_head_before_its_edit_on_the_left(model: Any):
+    stage = Stage(model.driving)
+
+    class Black(HeadPictures):
+        def __init__(self) -> None:
+            """Without a model."""
+
+        def render(self, look: LiveOptions, frame: int, lips: np.ndarray, openness: float) -> np.ndarray:
+            return np.zeros((40, 40, 3), np.uint8)
+
+    pictures = HeadPictures(model, stage, 40, Black())
+    whole = pictures.render(LiveOptions(), 0, REST, 1.0)
+    half = pictures.render(LiveOptions(wipe=0.5), 0, REST, 1.0)
+    assert whole[:, :20].any() and not half[:, :20].any()
+    np.testing.assert_array_equal(half[:, 20:], whole[:, 20:])

@@ -14,12 +14,13 @@ from aiohttp import ClientWebSocketResponse, WSMsgType, WSServerHandshakeError
 from aiohttp.test_utils import TestClient, TestServer
 from support.live_head import drawn_engine
 
-from ntalker_ns.live.decode import LARGEST, from_pcm16, to_pcm16
 from ntalker_ns.live.guard import Guard
+from ntalker_ns.live.heads import LiveHeads
 from ntalker_ns.live.listener import HEADER, PICTURE, SOUND
 from ntalker_ns.live.server import LONGEST_TEXT, LiveServer
 from ntalker_ns.live.voice import BLOCK
 from ntalker_ns.media.sound import write_wav
+from ntalker_ns.media.upload import LARGEST, from_pcm16, to_pcm16
 
 TONE = (0.8 * np.sin(np.arange(25 * BLOCK) * 0.3)).astype(np.float32)
 """A second."""
@@ -28,7 +29,7 @@ TONE = (0.8 * np.sin(np.arange(25 * BLOCK) * 0.3)).astype(np.float32)
 @asynccontextmanager
 async def a_client(guard: Guard, sessions: int, edited: bool) -> AsyncIterator[TestClient[Any, Any]]:
     with drawn_engine(sessions=sessions, edited=edited) as engine:
-        app = LiveServer(engine, guard, "en-us+f3", "anna").application()
+        app = LiveServer(engine, guard, "en-us+f3", "anna", LiveHeads(engine, Path("nowhere"))).application()
         async with TestClient(TestServer(app)) as client:
             yield client
 
@@ -179,6 +180,30 @@ def test_a_look_changes_the_pictures():
             await talk.until(lambda: talk.pictures)
             await talk.socket.send_json({"type": "look", "look": {"background": "#00ff00"}})
             await talk.until(lambda: abs(talk.pictures[max(talk.pictures)][0, 0] - [0.0, 255.0, 0.0]).max() < 20)
+
+    with_client(test)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "reason"),
+    [
+        ("/edit", {"instruction": "make it fly"}, "style"),
+        ("/edit", {"instruction": "sepia", "output_dir": "/tmp"}, "An edit has"),
+        ("/edit", {"editor": "picture", "picture": "/etc/passwd!"}, "not in base64"),
+        ("/edit", {"instruction": "sepia"}, "There is no run at nowhere"),
+        ("/edit/preview", {"preset": "../x"}, "The presets are"),
+        ("/head", {"index": 3}, "There are heads"),
+        ("/head", {"index": "0"}, "There are heads"),
+        ("/head", [], "Send"),
+    ],
+)
+def test_edits_that_cannot_be_made_are_refused(path: str, body: Any, reason: str):
+    async def test(client: Any) -> None:
+        answer = await client.post(path, json=body)
+        assert answer.status == 400 and reason in (await answer.json())["error"].replace(f"{Path.cwd()}/", "")
+        facts = await (await client.get("/edit")).json()
+        assert facts["heads"] == ["as loaded"] and not facts["running"] and facts["sheet"] is None
+        assert (await client.get("/edit/sheet")).status == 404
 
     with_client(test)
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from support.live_head import AHEAD, LoudnessLips
 
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.live.decode import LONGEST
 from ntalker_ns.live.voice import BLOCK, EASE, Spoken, Voice
+from ntalker_ns.media.upload import LONGEST
 
 REST = np.zeros(1, np.float32)
 

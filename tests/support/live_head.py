@@ -43,11 +43,21 @@ class LoudnessLips:
         return torch.tensor([[float(np.abs(piece).max())] for piece in pieces]).view(-1, 1)
 
 
+class SixLips(LoudnessLips):
+    """The shapes of a head's basis, of which the first is the loudness."""
+
+    def push(self, samples: Float32[np.ndarray, " samples"]) -> Float[Tensor, "frames 6"]:
+        return torch.nn.functional.pad(super().push(samples), (0, 5))
+
+    def flush(self) -> Float[Tensor, "frames 6"]:
+        return torch.nn.functional.pad(super().flush(), (0, 5))
+
+
 class DrawnPictures:
     """Pictures of 48 px in the background's colour, with a white bar as high as the lips are open."""
 
     def __init__(self, seconds: float = 0.002, edited: bool = False) -> None:
-        self.seconds, self.edited = seconds, edited
+        self.seconds, self.edited, self.before = seconds, edited, None
 
     def render(self, look: LiveOptions, lips: Float32[np.ndarray, " 1"]) -> UInt8[np.ndarray, "h w 3"]:
         time.sleep(self.seconds)

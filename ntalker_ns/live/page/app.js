@@ -1,4 +1,6 @@
 import { call, Connection } from "/page/connection.js";
+import { EditCard } from "/page/edit.js";
+import { figures } from "/page/figures.js";
 import { Player } from "/page/player.js";
 
 const REPORT = 200; // ms between two reports of where the sound is
@@ -6,18 +8,6 @@ const byId = (id) => document.getElementById(id);
 const [canvas, video, notice, light, message] = ["picture", "video", "notice", "light", "message"].map(byId);
 const RATE = 16000;
 
-/** What tests and the line under the picture read; lists hold the newest. */
-const figures = {
-  pictures: 0,
-  soundBytes: 0,
-  shownAt: [], // ms
-  delays: [], // ms from the microphone to the picture
-  late: [], // ms by which the sound was ahead of the picture shown with it
-  speaking: false,
-  interruptMs: null,
-  session: null,
-};
-window.figures = figures;
 const KEPT = 500;
 
 function keep(list, value) {
@@ -81,8 +71,7 @@ function receive(received) {
       byId("title").textContent = received.title;
       document.title = `${received.title} – ntalker live`;
       byId("machine").textContent = received.says;
-      document.body.classList.toggle("is-edited", received.edited);
-      sendLook();
+      editCard.show(received.edit);
       if (byId("media").value === "webrtc") startCall();
       break;
     case "queued":
@@ -96,6 +85,9 @@ function receive(received) {
       figures.speaking = received.type === "speaking";
       light.classList.toggle("speaking", figures.speaking);
       light.title = figures.speaking ? "Speaking" : "Idle";
+      break;
+    case "edit":
+      editCard.show(received.edit);
       break;
     case "cleared":
       player.clear(received.block);
@@ -220,11 +212,18 @@ function close({ stream, context }) {
 // Look
 
 let weight = null; // of the refinement; as it was trained until it is changed
+let [wipe, edited] = [0, false];
+const editCard = new EditCard(connection, (newWipe, newEdited) => {
+  [wipe, edited] = [newWipe, newEdited];
+  sendLook();
+});
 
 function sendLook() {
   const background = byId("plate").value === "plate" ? "plate" : byId("colour").value;
   const look = { pose: byId("pose").value, eyes: byId("eyes").value, background };
-  if (weight !== null) look.refinement = weight;
+  // A head that is no edited one has no refinement, and a weight that was sent before is taken back.
+  look.refinement = edited ? weight : null;
+  look.wipe = edited ? wipe : 0;
   connection.send({ type: "look", look });
 }
 

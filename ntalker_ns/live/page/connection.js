@@ -61,18 +61,32 @@ export class Connection {
 
   /** Posts to the server; the answer, or an error with its sentence. */
   async post(path, body, type = "application/json") {
-    const headers = { "Content-Type": type, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
+    return JSON.parse(await (await this.ask(path, { method: "POST", body, headers: { "Content-Type": type } })).text());
+  }
+
+  /** The same, where the answer is a picture. */
+  async postForPicture(path, body) {
+    return (await this.ask(path, { method: "POST", body, headers: { "Content-Type": "application/json" } })).blob();
+  }
+
+  /** A picture of the server's. */
+  async picture(path) {
+    return (await this.ask(path, { headers: {} })).blob();
+  }
+
+  async ask(path, request) {
+    if (token) request.headers.Authorization = `Bearer ${token}`;
     const session = this.session === null ? {} : { session: this.session };
-    const response = await fetch(`${path}?${new URLSearchParams(session)}`, { method: "POST", headers, body });
+    const response = await fetch(`${path}?${new URLSearchParams(session)}`, request);
+    if (response.ok) return response;
     const text = await response.text();
-    let answer = {};
+    let sentence = text.trim();
     try {
-      answer = JSON.parse(text);
+      sentence = JSON.parse(text).error;
     } catch {
-      answer = { error: text.trim() };
+      // It is no JSON: the text itself.
     }
-    if (!response.ok) throw new Error(answer.error || `The server answered ${response.status}.`);
-    return answer;
+    throw new Error(sentence || `The server answered ${response.status}.`);
   }
 }
 
