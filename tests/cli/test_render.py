@@ -115,8 +115,9 @@ def test_known_closures_go_with_the_sound(driving: DrivingSequence, speech: Path
     sequence = sequence_for_audio(driving, speech, closures=[Closure(0.36, 0.44, False), Closure(0.96, 1.04, True)])
     assert sequence.closed is not None
     assert sequence.closed.argmax(axis=0).tolist() == [10, 25]
-    shown = sequence.take(np.array([10, 3]))
-    np.testing.assert_array_equal(shown.closed, sequence.closed[[10, 3]])
+    shown = sequence.take(np.array([10, 3])).closed
+    assert shown is not None
+    np.testing.assert_array_equal(shown, sequence.closed[[10, 3]])
     assert sequence_for_audio(driving, speech).closed is None
 
 

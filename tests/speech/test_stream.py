@@ -10,6 +10,7 @@ from ntalker_ns.demo.clip import make_clip
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.media.sound import read_audio
 from ntalker_ns.speech.adaptation import AdaptedPrior
+from ntalker_ns.speech.closures import load_readout
 from ntalker_ns.speech.prior import load_prior
 from ntalker_ns.speech.silence import room_sounds, silence_examples
 from ntalker_ns.speech.stream import LipStream
@@ -28,7 +29,7 @@ def talker(tmp_path_factory: pytest.TempPathFactory) -> tuple[AdaptedPrior, np.n
     shapes[:, 0] = torch.from_numpy(openings - openings.mean())
     shapes[:, 1:] = 0.1 * torch.randn(250, 5, generator=torch.Generator().manual_seed(0)) * shapes[:, 0].std()
     windows = torch.from_numpy(load_whisper().windows(waveform, 250))
-    model = AdaptedPrior(64, basis)
+    model = AdaptedPrior(64, basis, load_readout())
     model.fit(windows[:175], shapes[:175], silence_examples(INFO, shapes[:175].numpy(), openings[:175]))
     return model, waveform
 
