@@ -55,15 +55,9 @@ def training(method: str, data: Path, outputs: Path, *more: str) -> list[str]:
     return [str(PROGRAMS / "ns-train"), method, "--data", str(data), *options, *steps, *more]
 
 
-@pytest.mark.parametrize(
-    "method, number",
-    [
-        ("ntalker-splat-small", signal.SIGINT),
-        ("ntalker-splat-small", signal.SIGTERM),
-        ("ntalker-base-small", signal.SIGINT),
-    ],
-)
-def test_an_interrupted_training_saves_and_goes_on(data: Path, tmp_path: Path, method: str, number: signal.Signals):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_training_saves_and_goes_on(data: Path, tmp_path: Path, number: signal.Signals):
+    method = "ntalker-splat-small"
     with started(training(method, data, tmp_path), r"\n\d+ \(") as program:
         program.send_signal(number)
         said, _ = program.communicate()
@@ -77,24 +71,6 @@ def test_an_interrupted_training_saves_and_goes_on(data: Path, tmp_path: Path, m
         said, _ = program.communicate()
     steps = [int(path.stem.split("-")[1]) for path in tmp_path.rglob("*.ckpt")]
     assert program.returncode == 128 + number and max(steps) > step
-
-
-def test_a_killed_training_leaves_its_checkpoint_and_the_next_one_no_parts(data: Path, tmp_path: Path):
-    saving = ("--steps-per-save", "3")
-    method = "ntalker-splat-small"
-    with started(training(method, data, tmp_path, *saving), r"\n\d{1,2} \([^\n]*\n(?:[^\n]*\n){8}") as program:
-        program.kill()
-        program.wait()
-    (checkpoint,) = tmp_path.rglob("*.ckpt")
-    # What a kill in the middle of the next save would have left.
-    part = checkpoint.with_name(f".{checkpoint.stem}.{program.pid}.part.ckpt")
-    part.write_bytes(b"half")
-    again = training(method, data, tmp_path, *saving, "--load-dir", str(checkpoint.parent))
-    with started(again, r"\n\d+ \(") as program:
-        program.send_signal(signal.SIGINT)
-        program.communicate()
-    assert program.returncode == 130
-    assert not [path for path in tmp_path.rglob(".*") if ".part" in path.name and path != part]
 
 
 def test_a_killed_process_is_cleaned_up_by_the_next_one(demo_clip: DemoClip, tmp_path: Path):
