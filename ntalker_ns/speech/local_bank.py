@@ -120,7 +120,8 @@ def refined_by_bank(
             sentences.append(f"Not used: {error}")
     others = [entry for entry in entries if not is_of(entry, features)]
     if others:
-        sentences.insert(0, f"How lips follow sound is learned from {len(others)} more films, those of {folder}.")
+        films = "film" if len(others) == 1 else "films"
+        sentences.insert(0, f"How lips follow sound is learned from {len(others)} more {films}, of the bank in {folder}.")
     return refined(prior, others), sentences
 
 
