@@ -121,7 +121,7 @@ def refined_by_bank(
     others = [entry for entry in entries if not is_of(entry, features)]
     if others:
         films = "film" if len(others) == 1 else "films"
-        sentences.insert(0, f"How lips follow sound is learned from {len(others)} more {films}, of the bank in {folder}.")
+        sentences.insert(0, f"How lips follow sound is learned from {len(others)} more {films}, of {folder}.")
     return refined(prior, others), sentences
 
 
