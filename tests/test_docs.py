@@ -59,6 +59,8 @@ def _parsers() -> dict[str, Any]:
 
     from ntalker_ns.cli.main import Commands
     from scripts.benchmarks.collar import Compare, Paint
+    from scripts.benchmarks.fringe import Fringe
+    from scripts.benchmarks.heads import Heads as HeadTimes
     from scripts.benchmarks.held_out_speech import Heads, Regression, Stream
     from scripts.benchmarks.languages import Languages
     from scripts.benchmarks.live import LiveBenchmark
@@ -78,6 +80,8 @@ def _parsers() -> dict[str, Any]:
         "speakers": Speakers,
         "collar paint": Paint,
         "collar compare": Compare,
+        "fringe": Fringe,
+        "heads": HeadTimes,
         "held_out_speech heads": Heads,
         "held_out_speech regression": Regression,
         "held_out_speech stream": Stream,

@@ -32,8 +32,11 @@ from ntalker_ns.media.pixels import to_uint8
 Picture = UInt8[np.ndarray, "h w 3"]
 Box = Float[np.ndarray, "4"]
 
-ANGLES = (-20.0, -12.0, -5.0, 0.0, 5.0, 12.0, 20.0)
+YAWS = (-30.0, -15.0, -5.0, 0.0, 5.0, 15.0, 30.0)
+PITCHES = (-20.0, -12.0, -5.0, 0.0, 5.0, 12.0, 20.0)
 """Of the novel views, degrees."""
+CLOSED, OUTLINE = 13, 9
+"""Px of 256: gaps that are narrower are holes in a head, and within half of the latter of its outline none counts."""
 SILENCE = 2.0
 """Seconds of silence in which flicker is measured."""
 
@@ -69,6 +72,7 @@ class PortraitSheet:
         write_picture(folder / "backgrounds.png", backgrounds_sheet(studio, self.picture))
         write_picture(folder / "eyes.png", eyes_sheet(studio))
         figures: dict[str, Any] = {"psnr": quality(self.load_config)}
+        figures["holes, % of the head"] = holes(studio)
         figures["difference of consecutive frames"] = flicker(studio, pipeline.datamanager.eval_dataset)
         if self.nerfacto_seconds:
             figures["beside nerfacto"] = beside_nerfacto(read_config(self.load_config), pipeline, self.nerfacto_seconds)
@@ -157,9 +161,34 @@ def views_sheet(studio: Studio) -> Picture:
 
     frame = rest_frame(studio.clip)
     studio.drive(with_eyes(studio.clip, usual_openness(studio.clip)))
-    rows = [[studio.picture(frame, yaw=a) for a in ANGLES], [studio.picture(frame, pitch=a) for a in ANGLES]]
+    rows = [[studio.picture(frame, yaw=a) for a in YAWS], [studio.picture(frame, pitch=a) for a in PITCHES]]
     studio.drive(studio.clip)
-    return grid(rows, ["yaw", "pitch"], [f"{a:+.0f} degrees" for a in ANGLES], min(studio.size, 320))
+    words = [f"{a:+.0f}, {b:+.0f} degrees" for a, b in zip(YAWS, PITCHES, strict=True)]
+    return grid(rows, ["yaw", "pitch"], words, min(studio.size, 320))
+
+
+def holes(studio: Studio) -> dict[str, float]:
+    """What shows through the head in views around the mean pose, per cent of its area."""
+    from ntalker_ns.driving.controls import rest_frame
+
+    frame, groups = rest_frame(studio.clip), {"front": [(0.0, 0.0)]}
+    groups |= {f"yaw {angle:g} degrees": [(-angle, 0.0), (angle, 0.0)] for angle in (15.0, 30.0)}
+    groups["pitch 20 degrees"] = [(0.0, -20.0), (0.0, 20.0)]
+
+    def missing(yaw: float, pitch: float) -> float:
+        opacity = studio.show(frame, yaw, pitch)["head_opacity"][..., 0]
+        closing, rim = (
+            cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (round(px * studio.size / 256) | 1,) * 2)
+            for px in (CLOSED, OUTLINE)
+        )
+        border = studio.size // 8
+        around = cv2.copyMakeBorder(
+            (opacity > 0.5).astype(np.uint8), border, border, border, border, cv2.BORDER_REPLICATE
+        )
+        closed = cv2.morphologyEx(around, cv2.MORPH_CLOSE, closing)[border:-border, border:-border]
+        return 100.0 * float(1.0 - opacity[cv2.erode(closed, rim) > 0].mean())
+
+    return {name: float(np.mean([missing(*view) for view in views])) for name, views in groups.items()}
 
 
 def backgrounds_sheet(studio: Studio, picture: Path | None) -> Picture:

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from support.paths import REPOSITORY
 from support.sequences import make_sequence
+from support.synthetic_clip import poses
 
 from ntalker_ns.audio.features import FeatureInfo
 from ntalker_ns.errors import NTalkerError
 from scripts.benchmarks import held_out_speech
-from scripts.benchmarks.portrait import consecutive, orbit
+from scripts.benchmarks.fringe import composed, rim_of
+from scripts.benchmarks.portrait import consecutive, holes, orbit, second
 
 RNG = np.random.default_rng(0)
 
@@ -66,3 +68,48 @@ def test_the_regression_predicts_what_follows_from_the_audio():
     openings = held_out_speech.predicted_openings(predicted, sequence)
     assert np.corrcoef(openings, opening)[0, 1] > 0.8
     assert error(np.broadcast_to(shapes.mean(axis=0), shapes.shape), shapes) == pytest.approx(1.0)
+
+
+def test_steady_motion_does_not_flicker():
+    steady = [np.full((4, 4), 0.1 * k) for k in range(5)]
+    assert second(steady) == pytest.approx(0.0, abs=1e-9)
+    steady[2] = steady[2] + 0.1
+    # Of three second differences 0.1, -0.2 and 0.1.
+    assert second(steady) == pytest.approx(255.0 * 0.4 / 3.0)
+
+
+def test_a_rim_is_around_the_head_and_away_from_the_torso():
+    head, torso = np.zeros((40, 40), bool), np.zeros((40, 40), bool)
+    head[10:25, 10:30], torso[25:, 5:35] = True, True
+    rim = rim_of(head, torso, 2)
+    assert rim[8, 20] and rim[11, 20] and not rim[7, 20] and not rim[12, 20]
+    assert not rim[21:].any() and rim[20].any()
+
+
+def test_a_layer_hides_its_background_by_its_opacity():
+    layer = np.concatenate([np.full((1, 1, 3), 0.1), np.full((1, 1, 1), 0.25)], axis=2).astype(np.float32)
+    np.testing.assert_allclose(composed(layer, np.array([1.0, 0.0, 0.4])), [[[0.85, 0.1, 0.4]]], rtol=1e-6)
+
+
+class Ball:
+    """A head in the shape of a ball, with a hole that only views from the side show."""
+
+    size = 64
+
+    def __init__(self) -> None:
+        clip = make_sequence(4)
+        track = replace(clip.track, camera_to_worlds=poses(4)[:, :3].astype(np.float32))
+        self.clip = replace(clip, track=track)
+
+    def show(self, frame: int, yaw: float = 0.0, pitch: float = 0.0) -> dict[str, np.ndarray]:
+        y, x = np.mgrid[:64, :64] - 31.5
+        opacity = (np.hypot(y, x) < 20.0).astype(float)
+        if yaw:
+            opacity[31:33, 31:33] = 0.5
+        return {"head_opacity": opacity[..., None]}
+
+
+def test_holes_are_what_shows_through_inside_of_the_outline():
+    found = holes(Ball())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert found["front"] == found["pitch 20 degrees"] == pytest.approx(0.0)
+    assert found["yaw 30 degrees"] == pytest.approx(100.0 * 4 * 0.5 / (np.pi * 19.0**2), rel=0.1)
