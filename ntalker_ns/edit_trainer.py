@@ -77,7 +77,7 @@ class EditTrainerConfig(TalkerTrainerConfig):
     YAML file. --instruction and --edit.* override it; with an instruction of your own only its bounds are used."""
     base: Path | None = None
     """The head to edit: a run folder, its config.yml or a checkpoint; it may be an edit itself. None: the newest
-    completed ntalker-base run under --output-dir."""
+    completed ntalker-base or ntalker-splat run under --output-dir."""
     audio: Path | None = None
     """Sound or video file that drives the head while it is edited; None: its own clip."""
     edit_region: EditRegion = "frame"

@@ -2,7 +2,7 @@
 
 
 class NTalkerError(RuntimeError):
-    """An error that the user can mend: the message is one sentence naming the file, frame or option, and the remedy."""
+    """An error that the user can fix: the message is one sentence naming the file, frame or option, and the remedy."""
 
 
 def in_words(error: Exception) -> str:

@@ -82,7 +82,7 @@ ntalker_base = MethodSpecification(
         ),
         optimizers=_optimizers({"grids": 5e-3, "networks": 2e-3, "codes": 1e-3}),
     ),
-    description="A talking head from a clip of somebody speaking.",
+    description="A talking head as a radiance field, from a video clip; for a GPU.",
 )
 
 ntalker_base_small = MethodSpecification(
@@ -156,7 +156,7 @@ ntalker_splat_small = MethodSpecification(
         ),
         optimizers=_optimizers({"gaussians": 1e-2, "motion": 1e-2}, others=1.4, betas=(0.9, 0.99)),
     ),
-    description="The same for a laptop: 256 px, a minute or two on a CPU.",
+    description="A talking head of Gaussians at 256 px: a minute or two on a CPU.",
 )
 
 ntalker_edit = MethodSpecification(
@@ -187,5 +187,5 @@ ntalker_edit_small = MethodSpecification(
         ),
         optimizers=_edit_optimizers(SMALL_EDIT, grids=1e-2, networks=2e-3, around=5e-3, refinement=1e-3),
     ),
-    description="The same for a laptop: offline picture filters by default, minutes on a CPU.",
+    description="Edit a talking head, by default with offline picture filters: minutes on a CPU.",
 )

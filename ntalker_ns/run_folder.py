@@ -26,8 +26,8 @@ from ntalker_ns.errors import NTalkerError
 
 DRIVING_FOLDER = "driving"
 """Where a run folder keeps its driving sequence."""
-BASE_METHOD = "ntalker-base"
-"""The method that a user without a head is told of."""
+BASE_METHOD = "ntalker-splat"
+"""The method that messages recommend for training."""
 BASE_METHODS = ("ntalker-base", "ntalker-splat")
 """Prefixes of the methods whose newest run is edited."""
 EDIT_METHOD = "ntalker-edit"

@@ -1,4 +1,4 @@
-"""Runs from Python: started as `ns-train` starts them, loaded, and made to speak."""
+"""Python interface: trains as `ns-train` does, loads heads, and renders them with new audio."""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -28,7 +28,7 @@ def train(
 
     Args:
         data: folder that `process_clip` wrote, or a data set of RAD-NeRF's format.
-        method: "ntalker-base", or "ntalker-base-small" for a CPU or a small GPU.
+        method: "ntalker-splat" or "ntalker-base"; with "-small" appended for a CPU or a small GPU.
         output_dir: where the run folder goes, as EXPERIMENT/METHOD/TIME.
         steps: training steps; None takes the method's.
         options: further options of `ns-train METHOD`, by dotted path.
@@ -104,7 +104,7 @@ def load_head(run: str | Path) -> "Head":
 
 
 class Head:
-    """A trained head, loaded to speak; see `load_head`.
+    """A trained head that renders new audio; see `load_head`.
 
     Examples:
         >>> load_head(run).edited
@@ -118,7 +118,7 @@ class Head:
         """
         self.pipeline = pipeline
         self.clip: DrivingSequence = pipeline.model.driving
-        """What drove the head in training."""
+        """The driving sequence of the training clip."""
 
     @property
     def fps(self) -> float:
@@ -142,7 +142,7 @@ class Head:
         seed: int = 0,
         refinement_weight: float | None = None,
     ) -> "Speech":
-        """Lets the head speak new audio. Options are those of `ntalker render`.
+        """Renders the head with new audio. Options are those of `ntalker render`.
 
         Args:
             audio: a sound or video file of any format and rate.
@@ -179,12 +179,12 @@ class Head:
         Background.parse(background)
         check_controls(eyes, pose, smooth, seed)
         if refinement_weight is not None:
-            set_refinement_weight(self.pipeline.model, refinement_weight)
+            check_refinement_weight(self.pipeline.model, refinement_weight)
         sound = read_sound(Path(audio))
         sequence = sequence_for_audio(self.clip, sound)
         sequence = controlled(sequence, self.clip, eyes, pose, smooth, seed)
         size = size or self.pipeline.config.datamanager.dataparser.image_size
-        return Speech(self, Path(audio), sound, sequence, size, background)
+        return Speech(self, Path(audio), sound, sequence, size, background, refinement_weight)
 
 
 @dataclass(frozen=True)
@@ -200,10 +200,12 @@ class Speech:
     audio: Path
     sound: Sound
     sequence: DrivingSequence
-    """What drives the head."""
+    """The driving sequence."""
     size: int | None
     """Longest side of the frames, px; None for the clip's own size."""
     background: str
+    refinement_weight: float | None = None
+    """Of an edited head; None as in training."""
 
     def __len__(self) -> int:
         return len(self.sequence)
@@ -215,6 +217,9 @@ class Speech:
         model = self.head.pipeline.model
         model.set_driving(self.sequence)
         model.portrait.set_background(self.background)
+        if self.head.edited:
+            weight = self.refinement_weight
+            model.refinement_weight = model.config.refinement_weight if weight is None else weight
         return rendered_frames(model, sequence_cameras(self.sequence, size=self.size, enlarge=True))
 
     def save(self, path: str | Path) -> int:
@@ -240,8 +245,8 @@ class Speech:
         return write_frames(Path(path), with_progress(self, len(self)), self.head.fps, self.sound)
 
 
-def set_refinement_weight(model: Any, weight: float) -> None:
-    """Sets the weight of an edited head's refinement network in its pictures.
+def check_refinement_weight(model: Any, weight: float) -> None:
+    """Checks a weight of an edited head's refinement network.
 
     Args:
         model: of a run.
@@ -254,7 +259,6 @@ def set_refinement_weight(model: Any, weight: float) -> None:
         raise NTalkerError(f"--refinement-weight {weight:g} is not between 0 and 1.")
     if not hasattr(model, "refinement_weight"):
         raise NTalkerError("--refinement-weight is for edited heads (ntalker-edit); this run is none: leave it out.")
-    model.refinement_weight = weight
 
 
 def configured(method: str, options: Mapping[str, Any], **fields: Any) -> Any:

@@ -30,7 +30,7 @@ class TalkerDataParserConfig(DataParserConfig):
     """Data of a talking head: a data set, or new audio for a loaded run."""
 
     _target: type = field(default_factory=lambda: TalkerDataParser)
-    """target class to instantiate"""
+    """Target class to instantiate."""
     data: Path = Path()
     """Data set written by `ntalker process`, or one of AD-NeRF, RAD-NeRF or ER-NeRF. For a loaded run also an audio or
     video file, or a .npy of feature windows, which the head then speaks."""

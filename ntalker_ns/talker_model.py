@@ -62,10 +62,10 @@ class TalkerModelConfig(FieldHeadConfig, ModelConfig):
     portrait: PortraitConfig = field(default_factory=PortraitConfig)
     """Torso and background around the head."""
     backend: Backend = "auto"
-    """What computes every operation: reference (plain torch), numba (CPU), triton or tcnn (CUDA); auto takes the
+    """Backend of all operations: reference (plain torch), numba (CPU), triton or tcnn (CUDA); auto selects the
     fastest that runs on the device. Operations that a backend lacks fall back: tcnn to triton, all to reference."""
     bank: Path | None = None
-    """Folder of the bank whose films refine the prediction of lips from sound; by default the user's own, of
+    """Folder of the bank whose clips refine the audio-to-lips prior; by default the user's own, filled by
     `ntalker bank add`."""
     refine_poses: bool = True
     """Refine the tracked poses while training."""
@@ -123,7 +123,7 @@ class TalkerModel(Model):
         return {name: getattr(self, name) for name in DRIVEN} | {"portrait": self.portrait.driven()}
 
     def drive_again(self, driven: Mapping[str, Any]) -> None:
-        """Lets the head be driven by what drove it before, at no cost; see `driven`.
+        """Restores the driving state that `driven` returned, without copying.
 
         Args:
             driven: of the same model.
@@ -213,7 +213,7 @@ class TalkerModel(Model):
             self.head.fit_speech(windows, self.lip_model.lip_shapes(windows), trained)
 
     def _prior(self) -> LipPrior:
-        """Over speakers, with what the user's own bank teaches."""
+        """The prior over speakers, refined by the user's own bank."""
         prior, sentences = refined_by_bank(load_prior(), bank_folder(self.config.bank), self.driving.track.features)
         for sentence in sentences:
             CONSOLE.print(sentence)
@@ -338,7 +338,7 @@ class TalkerModel(Model):
     def get_loss_dict(
         self, outputs: dict[str, Any], batch: dict[str, Any], metrics_dict: dict[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
-        """The weighted losses of the head and of all around it."""
+        """The weighted losses of head, torso, background and poses."""
         corrections = self.pose_refinement.vectors if self.config.refine_poses else None
         step: StepOutputs = outputs[STEP]
         around = portrait_losses(step, batch, self.config, corrections, self.portrait.torso.codes)

@@ -24,7 +24,6 @@ from ntalker_ns.refinement.vgg import VGGFeatures, vgg_layers
 from ntalker_ns.rendering.background import Background
 from ntalker_ns.rendering.display import DisplayOptions
 from ntalker_ns.rendering.losses import STEP, occlusion_prior
-from ntalker_ns.runs import set_refinement_weight
 from ntalker_ns.talker_trainer import TalkerTrainer
 from ntalker_ns.training.step_budget import StepSizes
 from ntalker_ns.viewer.shown_head import Scene, ShownHead
@@ -192,7 +191,7 @@ def test_the_refinement_weight_mixes_rendered_and_refined_picture(trainer: EditT
     model = head(trainer)
     pictures = {}
     for weight in (0.0, 0.5, 1.0):
-        set_refinement_weight(model, weight)
+        model.refinement_weight = weight
         pictures[weight] = render(trainer, 0)
     torch.testing.assert_close(pictures[0.0]["rgb"], pictures[1.0]["field_rgb"])
     middle = (0.5 * (model.refinement(planes(pictures[0.0]["rgb"])) + planes(pictures[0.0]["rgb"]))).clamp(0, 1)
@@ -236,7 +235,7 @@ def test_an_edit_is_the_same_whatever_the_viewer_shows(trainer: EditTrainer, fra
 
 def test_a_chosen_background_is_not_refined(trainer: EditTrainer):
     model = head(trainer)
-    set_refinement_weight(model, 1.0)
+    model.refinement_weight = 1.0
     model.portrait.set_background("#20c040")
     outputs = render(trainer, 0)
     around = (1 - outputs["head_opacity"]) * (1 - outputs["torso_opacity"])

@@ -11,6 +11,7 @@ from ntalker_ns.capture import colours
 from ntalker_ns.capture.motion_cue import MotionCue
 from ntalker_ns.data.head_removal import BACKGROUND, HEAD, LIPS, MOUTH_INTERIOR, TORSO
 from ntalker_ns.face import mesh_indices
+from ntalker_ns.media.masks import connected_to, disc
 
 LABEL_NAMES = ("background", "torso", "head", "lips", "mouth interior")
 
@@ -84,10 +85,10 @@ def _head(odds: np.ndarray, person: np.ndarray, face: np.ndarray) -> np.ndarray:
     size = odds.shape[0]
     odds = np.asarray(cv2.GaussianBlur(odds, (0, 0), size / 170))
     candidate = ((odds > 0) & person | face).astype(np.uint8)
-    candidate = cv2.morphologyEx(candidate, cv2.MORPH_OPEN, _disc(max(1, size // 170)))
-    candidate = cv2.morphologyEx(candidate, cv2.MORPH_CLOSE, _disc(max(1, size // 100)))
+    candidate = cv2.morphologyEx(candidate, cv2.MORPH_OPEN, disc(max(1, size // 170)))
+    candidate = cv2.morphologyEx(candidate, cv2.MORPH_CLOSE, disc(max(1, size // 100)))
     candidate = candidate.astype(bool) & person | face
-    return _fill_small_holes(_connected_to(candidate, face), size // 40) & person
+    return _fill_small_holes(connected_to(candidate, face), size // 40) & person
 
 
 def trim_matte(
@@ -110,8 +111,8 @@ def trim_matte(
     red, green, blue = cv2.split(cv2.absdiff(image, plate))
     difference = cv2.max(cv2.max(red, green), blue)
     same = (cv2.blur(difference, (5, 5)) < SAME_AS_PLATE) & observed
-    outside = _connected_to(~person | same, ~person)
-    kept = cv2.morphologyEx((~outside).astype(np.uint8), cv2.MORPH_OPEN, _disc(2))
+    outside = connected_to(~person | same, ~person)
+    kept = cv2.morphologyEx((~outside).astype(np.uint8), cv2.MORPH_OPEN, disc(2))
     _, parts, stats, _ = cv2.connectedComponentsWithStats(kept, connectivity=4)
     large = stats[:, cv2.CC_STAT_AREA] > 0.002 * person.size
     large[0] = False
@@ -184,8 +185,8 @@ def _samples(
     size = image.shape[0]
     place = face_coordinates(landmarks, size)
     face = fill_polygon(landmarks[mesh_indices.FACE_OVAL], size)
-    near_face = cv2.dilate(face.astype(np.uint8), _disc(size // 64)).astype(bool)
-    inner = cv2.erode(person.astype(np.uint8), _disc(size // 100)).astype(bool)
+    near_face = cv2.dilate(face.astype(np.uint8), disc(size // 64)).astype(bool)
+    inner = cv2.erode(person.astype(np.uint8), disc(size // 100)).astype(bool)
     taken = inner & (face | ~near_face | (place.up < 0))
     grid = (slice(None, None, 3), slice(None, None, 3))
     keep = taken[grid]
@@ -297,20 +298,8 @@ def fill_polygon(points: Float[np.ndarray, "k 2"], size: int) -> Bool[np.ndarray
     return mask.astype(bool)
 
 
-def _connected_to(mask: np.ndarray, seed: np.ndarray) -> np.ndarray:
-    count, parts = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
-    touching = np.zeros(count, bool)
-    touching[parts[seed & mask]] = True
-    touching[0] = False
-    return np.take(touching, np.asarray(parts, np.int32))
-
-
 def _fill_small_holes(mask: np.ndarray, side: int) -> np.ndarray:
     _, parts, stats, _ = cv2.connectedComponentsWithStats((~mask).astype(np.uint8), connectivity=4)
     small = stats[:, cv2.CC_STAT_AREA] < side * side
     small[0] = False
     return mask | np.take(small, np.asarray(parts, np.int32))
-
-
-def _disc(radius: int) -> np.ndarray:
-    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))

@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from ntalker_ns.media.masks import disc
+
 MARGIN = 0.02
 """Distance from the person at which background begins, in sides of the frame: hair is thin and mattes err."""
 MOVING = 8.0
@@ -39,7 +41,7 @@ class Plate:
 
 def background_mask(matte: UInt8[np.ndarray, "256 256"], size: int) -> Bool[np.ndarray, "s s"]:
     """Pixels that surely show the background: away from anything that may be the person."""
-    grown = cv2.dilate((matte > 16).astype(np.uint8), _disc(round(MARGIN * matte.shape[0])))
+    grown = cv2.dilate((matte > 16).astype(np.uint8), disc(round(MARGIN * matte.shape[0])))
     return cv2.resize(grown, (size, size), interpolation=cv2.INTER_NEAREST) == 0
 
 
@@ -105,7 +107,3 @@ def _pull_push(premultiplied: np.ndarray, weight: np.ndarray) -> tuple[np.ndarra
     upper = cv2.resize(below, (width, height), interpolation=cv2.INTER_LINEAR).reshape(height, width, -1)
     share = np.minimum(weight, 1.0)[..., None]
     return share * value + (1.0 - share) * upper, weight
-
-
-def _disc(radius: int) -> UInt8[np.ndarray, "d d"]:
-    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))

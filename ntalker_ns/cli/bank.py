@@ -11,7 +11,7 @@ from ntalker_ns.errors import NTalkerError
 
 @dataclass
 class AddToBank:
-    """Add a data set. New heads then learn from it, too, how lips move with sound; nothing leaves this machine."""
+    """Add a data set. It refines the audio-to-lips prior of heads trained later; no data leave this machine."""
 
     data: tyro.conf.Positional[Path]
     """A data set with whisper features (ntalker process)."""
@@ -92,5 +92,5 @@ class Bank:
     ]
 
     def main(self) -> None:
-        """Does what is asked."""
+        """Runs the chosen sub-command."""
         self.action.main()

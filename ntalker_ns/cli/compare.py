@@ -10,10 +10,10 @@ from ntalker_ns.errors import NTalkerError
 
 @dataclass
 class Compare:
-    """Make a page on which people compare videos of the same audio without knowing their makers (the paper's Table 2).
+    """Create the web page of a blind user study that compares videos of the same audio (the paper's Table 2).
 
     The page contains the videos, shows them in random order under letters, and saves the answers as a file to send
-    back. The key file beside it names the makers; ntalker tally reads it, viewers should not get it.
+    back. The key file beside it maps letters to systems: for ntalker tally, not for participants.
     """
 
     videos: tyro.conf.Positional[tuple[Path, ...]]

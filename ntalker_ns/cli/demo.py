@@ -1,4 +1,4 @@
-"""`ntalker demo`: the whole pipeline on a made-up clip, offline."""
+"""`ntalker demo`: the whole pipeline on a synthetic clip, offline."""
 
 import json
 import time
@@ -25,17 +25,17 @@ HEADS = {"Gaussians": "ntalker-splat-small", "field": "ntalker-base-small"}
 
 @dataclass
 class Demo:
-    """Make a clip, process it, train small heads on it, of Gaussians and of a radiance field, and let them speak.
+    """Synthesise a clip, process it, train a head of Gaussians and a radiance field on it, render both with new audio.
 
-    Needs no network, no model weights, no film and no GPU; on two CPU cores it takes two minutes.
+    Needs no network, no model weights, no video and no GPU; takes two minutes on two CPU cores.
     """
 
     output_dir: Path = Path("demo")
     """Output folder. Files of an earlier demo are replaced, its runs are kept."""
     seconds: float = 12.0
-    """Length of the made-up clip in s, 3 to 120."""
+    """Duration of the synthetic clip in s, 3 to 120."""
     size: int = 256
-    """Side of the made-up clip in px, even, 128 to 512."""
+    """Side length of the synthetic clip in px, even, 128 to 512."""
     steps: int = 400
     """Training steps of each head."""
     seed: int = 0
@@ -68,7 +68,7 @@ class Demo:
             heldout, lips = evaluate(spoken, speech, folder)
         self._print(heldout, lips)
         print(f"What the tracker saw: {data / 'preview.png'}. Held-out frames: {folder / 'heldout.png'}.")
-        print(f"To look around: ns-viewer --load-config {spoken[0].config}")
+        print(f"To look around: ntalker view --load-config {spoken[0].config}")
         print(f"To talk with it: ntalker live --load-config {spoken[0].config}")
         print("The heads speaking new audio: " + ", ".join(f"{head.video} ({head.name})" for head in spoken))
 

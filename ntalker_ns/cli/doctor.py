@@ -35,7 +35,7 @@ class Finding:
 
 @dataclass
 class Doctor:
-    """Say what this machine has: device, fast encodings and networks, codecs, model weights, programs, disk space."""
+    """Report on this machine: device, fast encodings and networks, codecs, model weights, programs, disk space."""
 
     def main(self) -> None:
         """Prints the table; ends with an error where something that every command needs is missing."""
@@ -204,7 +204,7 @@ def _programs() -> Iterator[Finding]:
     if path:
         yield Finding("ffmpeg", "ok", f"{path}: ns-render can write videos")
     else:
-        wanted = "ntalker render needs none; ns-render wants it for camera paths, also where it writes pictures"
+        wanted = "not needed by ntalker render; ns-render requires it for camera paths, also for image output"
         yield Finding("ffmpeg", "optional", f"not found: {wanted}")
 
 

@@ -22,18 +22,18 @@ class Evaluate:
     """
 
     load_config: tuple[Path, ...] = ()
-    """The config.yml of one or more runs on one data set, whose frames are the truth."""
+    """The config.yml of one or more runs on one data set, whose frames are the ground truth."""
     video: tuple[Path, ...] = ()
     """Videos by any system: of the compared frames alone, or of the whole clip."""
     reference: Path | None = None
-    """The true video, where there is no run."""
+    """The ground-truth video, if no run is given."""
     base: Path | None = None
-    """What the others are edits of: a run's config.yml or a video. Identity and CLIP direction are measured from it;
+    """The unedited head: a run's config.yml or a video. Identity and CLIP direction are measured from it;
     PSNR, SSIM and LPIPS are measured for it only. By default the base that an edited run records."""
     shown: Annotated[FrameOptions, tyro.conf.arg(name="")] = field(default_factory=FrameOptions)
     """Which frames are compared, and how they are rendered."""
     baselines: bool = False
-    """Also score the nearest training frame (an oracle that knows the true landmarks) and the mean training frame, both
+    """Also score the nearest training frame (an oracle, chosen by the true landmarks) and the mean training frame, both
     over the true torso and background."""
     curve: bool = False
     """Also score every earlier checkpoint that the runs kept (ns-train --save-only-latest-checkpoint False): PSNR over

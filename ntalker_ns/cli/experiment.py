@@ -32,7 +32,7 @@ class RunExperiment:
     video: tuple[str, ...] = ()
     """Videos by other systems as ROW=PATH, such as wav2lip=wav2lip.mp4, of the held-out frames or of the whole clip."""
     audio: Path | None = None
-    """New speech (a sound or video file) to compare the heads on, with the unedited head as the truth; by default they
+    """New speech (a sound or video file) to compare the heads on, with the unedited head as reference; by default they
     are compared on the held-out frames."""
     output_dir: Path = Path("outputs")
     """Where runs are looked for and written. The report goes to OUTPUT_DIR/experiments/NAME."""

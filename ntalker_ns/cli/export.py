@@ -13,9 +13,9 @@ class Export:
     load_config: Path
     """The run's config.yml."""
     output: Path
-    """A .ply file: the head at rest, in the layout of 3D Gaussian splatting. With --animated an .npz file."""
+    """A .ply file: the neutral head in the layout of 3D Gaussian splatting. With --animated an .npz file."""
     animated: bool = False
-    """Write the head at rest, what each number of lips, brows and eyes changes of it, and the names of these numbers,
+    """Write the neutral head, its blendshapes of lips, brows and eyes, and the names of their coefficients,
     as arrays in an .npz file."""
 
     def main(self) -> None:

@@ -1,4 +1,4 @@
-"""`ntalker frame`: one frame of a head as a picture, to be edited and given back to the head."""
+"""`ntalker frame`: one frame of a head as an image, to be edited and used as the target of an edit."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +9,13 @@ from ntalker_ns.errors import NTalkerError
 
 @dataclass
 class WriteFrame:
-    """Write one frame of a head as a picture. Edit it with any program, and the head learns to look like it:
+    """Write one frame of a head as a picture. Edit it with any program, then train the head on it:
     ns-train ntalker-edit-small --base RUN editor:picture --editor.picture FILE."""
 
     load_config: Path
     """The run's config.yml."""
     output: Path
-    """The picture (.png). It remembers its frame, camera, time and face; programs that drop this need
+    """Output image (.png). Its metadata hold frame, camera, time and face; where a program drops them, give
     --editor.frame."""
     frame: int | None = None
     """Frame of the clip. By default one from the front, with open eyes and a slightly open mouth."""

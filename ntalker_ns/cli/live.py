@@ -1,4 +1,4 @@
-"""`ntalker live`: a page on which a head speaks what is said, typed or uploaded."""
+"""`ntalker live`: a web page with a head driven by microphone, text or uploaded audio."""
 
 import asyncio
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from ntalker_ns.errors import NTalkerError
 
 @dataclass
 class Live:
-    """Talk to a trained head on a web page: by microphone, file or text."""
+    """Serve a trained head on a web page, driven by microphone, audio file or text."""
 
     load_config: Path
     """The run's config.yml."""
@@ -22,9 +22,9 @@ class Live:
     """Longest side of the pictures in px. By default the largest of 512, 384, 256, 192 and 128 that keeps 25
     frames/s."""
     sessions: int = 0
-    """Browsers at once, each with a head of its own; others wait. 0: as many as get 10 frames/s each."""
+    """Concurrent sessions (browsers); further ones queue. 0: as many as reach 10 frames/s each."""
     look_ahead: int = 60
-    """Milliseconds of sound after a frame that its lips wait for: 40, 60, 100 or 160. More are more accurate."""
+    """Look-ahead in ms of audio after each frame: 40, 60, 100 or 160. Larger is more accurate and adds delay."""
     voice: str = "en-us+f3"
     """Voice of eSpeak NG for text: a language, and a variant after "+"."""
 

@@ -35,7 +35,7 @@ Commands = (
     | Annotated[Doctor, tyro.conf.subcommand("doctor")]
 )
 
-_DESCRIPTION = "Film somebody talking, get a 3D head that speaks any audio. Training: ns-train ntalker-base --data DIR."
+_DESCRIPTION = "3D talking heads from video clips, driven by audio. Training: ns-train ntalker-splat-small --data DIR."
 
 
 def run(arguments: list[str] | None = None) -> int:

@@ -31,7 +31,7 @@ class Process:
     """Which of the clip's sound tracks to use, from 1 (screen recordings have several). By default the one that the
     file marks as default or, if that is silent, the first that is not."""
     features: str = "whisper"
-    """Audio features: 'whisper' (comes with the package; its lips follow any voice), 'mel' (log-mel energies),
+    """Audio features: 'whisper' (included; generalises across speakers), 'mel' (log-mel energies),
     'wav2vec2' or 'hubert' (transformers), or a .npy file of your own of shape (frames, 16, channels)."""
     feature_model: str | None = None
     """Hub id or local folder of the weights of 'wav2vec2' or 'hubert'."""

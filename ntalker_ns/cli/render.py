@@ -25,7 +25,7 @@ class Render:
     """Speech: a sound or video file of any format and rate. May be left out with --camera-path: the head then replays
     its own clip, in silence."""
     text: str | None = None
-    """Words to speak instead of --audio, by eSpeak NG: clear, but not a human voice. For better ones give the sound of
+    """Text to synthesise by eSpeak NG instead of --audio (a robotic voice). For better voices give --audio from
     any speech program."""
     voice: str = "en-us+f3"
     """eSpeak NG's voice for --text: a language such as de, fr, es or cmn, with a variant after "+" (m1 to m7, f1 to
@@ -64,7 +64,7 @@ class Render:
         from ntalker_ns.driving.new_audio import sequence_for_audio
         from ntalker_ns.media.video_writer import write_frames
         from ntalker_ns.rendering.video_frames import rendered_frames, with_progress
-        from ntalker_ns.runs import load_run, set_refinement_weight
+        from ntalker_ns.runs import check_refinement_weight, load_run
 
         sound, closures = self._check()
         pipeline = load_run(self.load_config)
@@ -76,7 +76,8 @@ class Render:
         model.set_driving(sequence)
         model.portrait.set_background(self.background)
         if self.refinement_weight is not None:
-            set_refinement_weight(model, self.refinement_weight)
+            check_refinement_weight(model, self.refinement_weight)
+            model.refinement_weight = self.refinement_weight
         size = self.size or pipeline.config.datamanager.dataparser.image_size
         if self.camera_path is None:
             shot = Shot(sequence_cameras(sequence, size=size, enlarge=True), sequence.fps, in_time=True)

@@ -16,7 +16,7 @@ DEVELOPING = sys.flags.dev_mode
 
 @runtime_checkable
 class Command(Protocol):
-    """What a sub-command is."""
+    """Interface of a sub-command."""
 
     def main(self) -> None:
         """Does the work."""
@@ -30,7 +30,7 @@ def run_command(command: Command) -> int:
         The exit code: 0, 1 with one red sentence on standard error, or 130 when interrupted.
 
     Raises:
-        SystemExit: 143 when the process is told to end (SIGTERM), once what is half-written is removed.
+        SystemExit: 143 when the process is terminated (SIGTERM), once what is half-written is removed.
     """
     # Deprecations inside nerfstudio and torch say nothing to users and bury what does.
     for module in ("nerfstudio", "torch"):

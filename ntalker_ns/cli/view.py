@@ -15,7 +15,7 @@ class View:
     sounds: Path | None = None
     """Folder of sound files to choose from, beside those in the data set's folder and the one above it."""
     host: str = "127.0.0.1"
-    """Address to listen on. The viewer asks nobody for a password: name another address only where you trust everybody
+    """Address to listen on. The viewer has no authentication: use another address only where you trust everybody
     who can reach it."""
     port: int = 7007
     """Port to listen on."""

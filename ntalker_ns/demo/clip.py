@@ -55,15 +55,15 @@ def make_clip(path: Path, seconds: float, size: int = 320, seed: int = 0, text: 
         The true pose, mouth opening and blink of each frame.
     """
     from ntalker_ns.console import track
-    from ntalker_ns.demo.speech import save_wav
-    from ntalker_ns.media.sound import read_sound
+    from ntalker_ns.media.sound import read_sound, write_wav
     from ntalker_ns.media.video_writer import write_video
 
     waveform, sample_rate = speech_of_length(text, seconds)
     frames = round(seconds * FPS)
     motion = make_motion(waveform, sample_rate, frames, FPS, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
-    wav = save_wav(path.with_suffix(".wav"), waveform, sample_rate)
+    wav = path.with_suffix(".wav")
+    write_wav(wav, waveform, sample_rate)
     portrait = load_portrait()
     pictures = (draw_frame(portrait, motion, i, size) for i in track(range(frames), "Making a clip"))
     write_video(path, pictures, FPS, read_sound(wav))

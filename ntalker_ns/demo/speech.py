@@ -1,12 +1,12 @@
 """What the demo's head is trained on and what it says, in synthetic speech."""
 
-import wave
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32
 
 from ntalker_ns.media.espeak import synthesize
+from ntalker_ns.media.sound import write_wav
 
 TRAINING_TEXT = (
     "Good evening, and welcome to the observatory. Tonight we look at the moon, "
@@ -53,21 +53,5 @@ def write_speech(path: Path, text: str, seconds: float | None = None) -> Path:
         seconds: an exact duration in s, or None for as long as the text takes.
     """
     waveform, sample_rate = synthesize(text) if seconds is None else speech_of_length(text, seconds)
-    return save_wav(path, waveform, sample_rate)
-
-
-def save_wav(path: Path, waveform: Float32[np.ndarray, "samples"], sample_rate: int) -> Path:
-    """Writes mono sound in [-1, 1] as 16-bit PCM.
-
-    Args:
-        path: the file to write.
-        waveform: the sound.
-        sample_rate: its rate, Hz.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(sample_rate)
-        file.writeframes((np.clip(waveform, -1.0, 1.0) * 32767.0).astype("<i2").tobytes())
+    write_wav(path, waveform, sample_rate)
     return path

@@ -38,7 +38,7 @@ THREADS = 2
 
 @dataclass(frozen=True)
 class ClipPictures:
-    """Pictures made from the data set itself, when asked for."""
+    """Pictures computed from the data set on demand."""
 
     clip: Clip
 

@@ -1,6 +1,6 @@
-"""What a user may change of a driving sequence: how the eyes open, how the head is held and how smoothly it moves.
+"""User controls of a driving sequence: eye openness, head pose, smoothing of head motion.
 
-Every control takes a sequence and gives another one; what it says nothing of (audio, times, lips) stays. Head poses are
+Every control returns a new sequence; what it does not change (audio, times, lips) is kept. Head poses are
 handled as the head's own in the camera's axes, x = R y + t for a head point y: that is what a person moves.
 """
 
@@ -248,7 +248,7 @@ def motion_of_data(path: Path) -> Float[np.ndarray, "m 6"]:
 
 
 def smoothed(sequence: DrivingSequence, frames: float) -> DrivingSequence:
-    """The sequence with calmer head motion.
+    """The sequence with smoothed head motion.
 
     Args:
         sequence: what drives the head.

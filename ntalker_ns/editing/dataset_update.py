@@ -63,7 +63,7 @@ class HeadInTraining(MovableHead, Protocol):
         ...
 
     def grow(self, views: Sequence[OutlineView]) -> None:
-        """Makes room and matter for a head with another outline; see `Head.grow`."""
+        """Extends the head to another outline; see `Head.grow`."""
         ...
 
     def lip_shapes(self, frames: Int64[np.ndarray, " n"]) -> Float[np.ndarray, "n lip_dim"]:

@@ -1,4 +1,4 @@
-"""An edit in a process of its own, for pages: what is wanted is checked, and none becomes a path or a shell word."""
+"""An edit in its own process, for web pages: requests are validated; no field becomes a path or a shell word."""
 
 import atexit
 import os
@@ -42,7 +42,7 @@ NS_TRAIN = (sys.executable, "-c", "from nerfstudio.scripts.train import entrypoi
 
 @dataclass(frozen=True)
 class EditRequest:
-    """What somebody wants of a head."""
+    """A request to edit a head."""
 
     instruction: str = ""
     """In plain words; empty: the preset's, or none for a picture or a style."""

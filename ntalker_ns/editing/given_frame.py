@@ -1,4 +1,4 @@
-"""The frame that a user edits: which one, and a PNG file that remembers it."""
+"""The frame that a user edits, and its description in the metadata of a PNG file."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -119,7 +119,7 @@ def frame_of_picture(path: Path, number: int | None, sequence: DrivingSequence) 
 
     Args:
         path: of the picture.
-        number: what the user says; None: nothing.
+        number: given by the user; None: not given.
         sequence: drives the head.
 
     Raises:

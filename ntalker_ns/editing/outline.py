@@ -4,6 +4,8 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 
+from ntalker_ns.media.masks import connected_to, disc
+
 CLEAR, CORE = 0.02, 0.5
 """Opacities of the head below which a pixel shows what is around it, and above which it shows the head."""
 LEAST_CHANGE = 0.07
@@ -51,11 +53,11 @@ def edited_opacity(
     least = max(LEAST_CHANGE, UNUSUAL * float(np.median(apart[clear])))
     # The rim of the head shows some of it as it is.
     covered = _opened((apart > least + CONTRAST * before) & _near(core), radius) | core
-    grown = _closed(_connected(covered, core), radius) & ~core
+    grown = _closed(connected_to(covered, core), radius) & ~core
     bare = _opened(core & (before > 2.0 * least) & (apart < 0.5 * least), 2 * radius)
-    removed = bare & _connected(bare | clear, clear)
+    removed = bare & connected_to(bare | clear, clear)
     # Rims between the old head and what has grown on it were half transparent.
-    wider = cv2.dilate(grown.astype(np.uint8), _disc(3 * radius)) > 0
+    wider = cv2.dilate(grown.astype(np.uint8), disc(3 * radius)) > 0
     soft = np.maximum(opacity, cv2.GaussianBlur((grown | core).astype(np.float32), (0, 0), 0.7) * wider)
     soft *= 1.0 - cv2.GaussianBlur(removed.astype(np.float32), (0, 0), 0.7)
     return soft[..., None].astype(np.float32)
@@ -108,22 +110,9 @@ def _near(core: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
     return away < REACH * (columns[-1] - columns[0] + 1)
 
 
-def _connected(mask: Bool[np.ndarray, "h w"], seed: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
-    """The parts of a mask that touch a seed in it."""
-    count, parts = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
-    touching = np.zeros(count, bool)
-    touching[parts[seed & mask]] = True
-    touching[0] = False
-    return np.take(touching, np.asarray(parts, np.int32))
-
-
 def _opened(mask: Bool[np.ndarray, "h w"], radius: int) -> Bool[np.ndarray, "h w"]:
-    return cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, _disc(radius)) > 0
+    return cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, disc(radius)) > 0
 
 
 def _closed(mask: Bool[np.ndarray, "h w"], radius: int) -> Bool[np.ndarray, "h w"]:
-    return cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, _disc(2 * radius)) > 0
-
-
-def _disc(radius: int) -> np.ndarray:
-    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    return cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, disc(2 * radius)) > 0

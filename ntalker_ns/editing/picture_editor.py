@@ -22,7 +22,7 @@ MOST_PX = 768
 
 @dataclass
 class PictureEditorConfig(EditorConfig):
-    """A frame of the head, edited by you: the head learns to look like it from all sides."""
+    """Frames of the head edited by the user; their change is transferred to all other frames."""
 
     _target: type = field(default_factory=lambda: PictureEditor)
     picture: tuple[Path, ...] = ()

@@ -131,7 +131,7 @@ class EditConfig:
             available: frames that there are.
 
         Raises:
-            NTalkerError: more were asked for.
+            NTalkerError: more are requested.
         """
         if self.num_frames is not None and self.num_frames > available:
             raise NTalkerError(

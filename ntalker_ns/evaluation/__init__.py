@@ -1,1 +1,1 @@
-"""How good a talking head is: errors by region, baselines to beat, and what the lips do."""
+"""Evaluation of talking heads: errors by region, baselines, lip synchronisation."""

@@ -1,4 +1,4 @@
-"""Two heads that know nothing of speech, which a learned one has to beat: the nearest and the mean training frame."""
+"""Two baselines without audio: the nearest and the mean training frame."""
 
 import itertools
 from collections.abc import Iterable, Iterator

@@ -21,7 +21,7 @@ class FrameOptions:
     image_size: int | None = None
     """Longest side of the compared pictures in px, at most the data set's; by default the size of the training."""
     surroundings: Surroundings = "learned"
-    """What a rendered head is composited over: the learned torso and background, which is what a user sees; or the
+    """Layers behind the head: learned, the learned torso and background, as in rendered videos; or clip, the
     clip's true ones, as under the heads of --baselines, so that only the head is judged."""
 
 
@@ -41,6 +41,6 @@ class MetricOptions:
     """A face network for the identity distance: an .onnx file (a path, or OWNER/REPOSITORY/FILE on the hub), or a
     transformers model by folder or hub id."""
     arcface_takes: Range = "auto"
-    """What an .onnx file of --arcface takes: levels (0 to 255) or scaled colours (-1 to 1); auto: as its graph says."""
+    """Input range of an .onnx file of --arcface: levels (0 to 255) or scaled (-1 to 1); auto: read from its graph."""
     flow: FlowName = "dis"
     """Optical flow of the warping error: OpenCV's DIS, which needs no weights, or torchvision's RAFT."""

@@ -1,1 +1,1 @@
-"""A head that is talked to: sound in as it comes, pictures and sound out in step."""
+"""Real-time heads: streaming audio in, synchronised pictures and audio out."""

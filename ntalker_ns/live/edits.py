@@ -1,4 +1,4 @@
-"""Edits from the live page: what is asked for, how far it is, and the finished head."""
+"""Edits from the live page: requests, progress, and the edited head."""
 
 import asyncio
 import base64
@@ -47,7 +47,7 @@ class Edits:
         router.add_post("/head", self._show)
 
     def facts(self) -> dict[str, Any]:
-        """What a page knows of heads and edits."""
+        """The state of heads and edits, for a page."""
         running = self._following is not None and not self._following.done()
         progress = self._process.progress() if running and self._process is not None else None
         sheet = None if self._process is None else self._process.sheet()

@@ -26,7 +26,7 @@ WARM, TIMED = 2, 6
 
 @runtime_checkable
 class Pictures(Protocol):
-    """What an engine asks of a head."""
+    """Interface between an engine and a head."""
 
     edited: bool
     """Whether it has a refinement network."""
@@ -39,7 +39,7 @@ class Pictures(Protocol):
 
 
 class HeadPictures:
-    """Renders a head as sessions want it: it asks a model for pictures of a camera only, so any head will do."""
+    """Renders a head for sessions. It uses a model's camera interface only, so any head can be used."""
 
     def __init__(self, model: Any, stage: Stage, size: int, before: "HeadPictures | None" = None) -> None:
         """

@@ -26,7 +26,7 @@ PAGE = Path(__file__).parent / "page"
 LONGEST_TEXT = 5000
 """Characters of a text to be spoken."""
 HEARTBEAT = 15.0
-"""Seconds between two signs of life; a browser that gives none is gone."""
+"""Heartbeat interval in s; a browser without one is disconnected."""
 LARGEST_MESSAGE = 1 << 20
 """Bytes of a message of a listener: 30 s of sound."""
 

@@ -42,7 +42,7 @@ class LipSource(Protocol):
         ...
 
     def clear(self) -> None:
-        """Forgets the sound."""
+        """Discards the sound."""
         ...
 
 
@@ -62,7 +62,7 @@ class Spoken:
 
 
 class Voice:
-    """Turns sound into blocks, one each time that it is asked; silence with closed lips where there is none.
+    """Splits sound into blocks, one per call; without sound, silence with closed lips.
 
     Only as much sound is looked at as the next block needs: a file of ten minutes costs no more at a time than a
     microphone.

@@ -50,7 +50,7 @@ class FieldHeadConfig(LossWeights):
     field: TalkerFieldConfig = field(default_factory=TalkerFieldConfig)
     """Sizes of the radiance field."""
     speech: Literal["regression", "network"] = "regression"
-    """What drives the mouth: regression (lip shapes predicted from the audio, for seconds of speech) or network
+    """Audio model of the mouth: regression (predicts lip shapes, from seconds of speech) or network
     (RAD-NeRF's audio network, trained with the field, as in the paper; it has no lip shapes)."""
     coarse_fraction: float = 0.0
     """Fraction of the training, 0 to 1, over which the finer half of the grid levels is enabled, level by level:
@@ -161,7 +161,7 @@ class FieldHead(Head):
         lip_shapes: Float[Tensor, "frames lip_dim"],
         trained: Int[Tensor, "trained"],
     ) -> None:
-        """Lets the audio network begin with codes that determine the predicted lip shapes."""
+        """Pretrains the audio network: its codes then determine the predicted lip shapes."""
         assert isinstance(self.field.speech_net, AudioNetwork)
         self.field.speech_net.start_from(windows, lip_shapes, trained)
 

@@ -1,4 +1,4 @@
-"""What a portrait asks of its head, whatever it is made of: pictures, training steps, parameters.
+"""The interface of heads: pictures, training steps, parameters.
 
 `FieldHead` is a radiance field, `SplatHead` a set of Gaussians. `ntalker_ns.talker_model` builds one of them.
 """
@@ -75,7 +75,7 @@ class Head(nn.Module, ABC):
         lip_shapes: Float[Tensor, "frames lip_dim"],
         trained: Int[Tensor, "trained"],
     ) -> None:
-        """Before the first step of a head with `needs_windows`: lets it learn what is known about speech.
+        """Pretrains a head with `needs_windows` on the predicted lip shapes, before the first step.
 
         Args:
             windows: audio features of all frames.
@@ -188,7 +188,7 @@ class Head(nn.Module, ABC):
 
     @abstractmethod
     def grow(self, views: Sequence[OutlineView]) -> None:
-        """Makes room, and matter, for a head that is to reach further than it does.
+        """Extends the space of the head to the outlines of edited frames.
 
         Args:
             views: frames that an edit has changed.
@@ -206,7 +206,7 @@ class Head(nn.Module, ABC):
         """
 
     def note_step(self, step: StepOutputs) -> None:
-        """Takes notice of a training step's outputs."""
+        """Called with the outputs of each training step."""
 
     @abstractmethod
     def adapt(self, conditions: Any, optimizers: Mapping[str, Optimizer]) -> None:

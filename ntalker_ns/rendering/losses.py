@@ -1,4 +1,4 @@
-"""All losses of the base model: their weights, their formulas, and what of a step they are computed from.
+"""Losses of the radiance field, the portrait and the poses: weights, formulas and inputs.
 
 To add one: a weight, a function and its line in `field_losses` or `portrait_losses`.
 """

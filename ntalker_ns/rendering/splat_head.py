@@ -66,7 +66,7 @@ class SplatConfig:
     num_gaussians: int = 20_000
     """Gaussians of the head. 10,000 show a face at 256 px; time and memory grow with their number."""
     relocation_interval: int = 150
-    """Steps after which Gaussians that show nothing move to where the picture is wrong."""
+    """Steps between relocations of transparent Gaussians to regions of large error."""
     absolute_weight: float = 0.2
     """Weight of the absolute error of colours beside the squared one."""
     lip_weight: float = 6.0
@@ -225,7 +225,7 @@ class SplatHead(Head):
         return SeenHead(from_uint8(frame.image), frame.labels >= label, pose, intrinsics), which
 
     def _in_mean_face(self, placed: Float[Tensor, "n columns"], frame: int) -> Float[Tensor, "n columns"]:
-        """Gaussians of a frame moved to where they are with closed lips and open eyes."""
+        """Gaussians of a frame warped to canonical space, the mean face with open eyes."""
         track, placed = self.sequence.track, placed.to(self.upright.device)
         numbers = (track.lip_shapes, track.brow_shapes, track.eye_openness)
         lips, brows, eyes = (torch.from_numpy(each[frame][None]).to(placed) for each in numbers)

@@ -41,7 +41,7 @@ class AdaptedPrior(nn.Module):
         Args:
             channels: of the features.
             lip_basis: displacements of the person's landmarks for a lip shape of 1 (x and z, world units).
-            readout: of closed lips from the features; None: lips close where `lip_shapes` is told so.
+            readout: of closed lips from the features; None: lips close only where `closed` of `lip_shapes` is given.
         """
         super().__init__()
         self.closing, self._readout = LipClosing(lip_basis), readout

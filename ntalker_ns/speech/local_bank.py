@@ -1,4 +1,4 @@
-"""A user's own bank: what other data sets on this machine teach the prior over speakers.
+"""A user's own bank: data sets on this machine that refine the prior over speakers.
 
 An entry for each data set (`NAME.npz`). It holds sums over its frames, which the prior's regression is refined with;
 no picture, no sound, and nothing leaves the machine.
@@ -28,7 +28,7 @@ SAME = 0.5
 
 @dataclass(frozen=True)
 class BankEntry:
-    """What a data set teaches."""
+    """Regression statistics of a data set."""
 
     gram: Float[np.ndarray, "inputs inputs"]
     """Gram matrix of its frames' inputs (`window_inputs`), less their mean."""
@@ -102,7 +102,7 @@ def refined(prior: LipPrior, entries: Sequence[BankEntry]) -> LipPrior:
 def refined_by_bank(
     prior: LipPrior, folder: Path, features: Float[np.ndarray, "frames 16 channels"]
 ) -> tuple[LipPrior, list[str]]:
-    """The prior with what a bank teaches.
+    """The prior refined by a bank.
 
     Args:
         prior: over speakers.

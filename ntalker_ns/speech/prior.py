@@ -62,7 +62,7 @@ def load_prior() -> LipPrior:
 
 
 def window_inputs(windows: Float[Tensor, "frames 16 channels"]) -> Float[Tensor, "frames inputs"]:
-    """What the prior sees of feature windows: clamped, and averaged over 40 ms.
+    """The prior's inputs from feature windows: clamped, and averaged over 40 ms.
 
     Args:
         windows: of Whisper features, one for each frame.

@@ -62,7 +62,7 @@ class LipStream:
         return self._shapes(self._features.flush())
 
     def clear(self) -> None:
-        """Forgets the sound, frames that are not finished included: the next piece begins another."""
+        """Discards the sound, unfinished frames included: the next piece begins another."""
         self._features.clear()
 
     def _shapes(self, windows: Float32[np.ndarray, "frames 16 channels"]) -> Float[Tensor, "frames lip_dim"]:

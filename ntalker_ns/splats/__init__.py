@@ -1,1 +1,1 @@
-"""A head of Gaussians: how they begin, move and are renewed."""
+"""A head of Gaussians: initialisation, motion, relocation and export."""

@@ -1,4 +1,4 @@
-"""Moves Gaussians that show nothing to where the picture is wrong; their number stays.
+"""Relocates transparent Gaussians to regions of large error; their number is fixed.
 
 The picture is wrong where the gradient of the Gaussians' projected means is large (3D Gaussian splatting, Kerbl et al.
 2023). A Gaussian and its copy together cover what it covered before, so that a picture changes little when Gaussians
@@ -30,7 +30,7 @@ def relocate(
     Args:
         gaussians: of a head.
         gradient: norm of the gradient of each projected mean, summed since the last call, see `Ops.rasterise`.
-        optimizers: of the Gaussians; forget the moments of both.
+        optimizers: of the Gaussians; the moments of both are reset.
 
     Returns:
         How many were useless and have moved.

@@ -1,4 +1,4 @@
-"""Where the Gaussians of a head begin: on the pixels of a few frames, at the depth of the tracked face."""
+"""Initialisation of the Gaussians of a head: on the pixels of a few frames, at the depth of the tracked face."""
 
 from dataclasses import dataclass
 

@@ -21,7 +21,7 @@ APART = 0.08
 
 
 class BrowserSound:
-    """One sound, which all browsers play when it is told to."""
+    """One sound, played and paused in all browsers together."""
 
     def __init__(self, gui: Any) -> None:
         """

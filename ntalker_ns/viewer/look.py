@@ -1,4 +1,4 @@
-"""The elements of the panel that say how the head looks."""
+"""The elements of the panel for background, eyes, head motion and refinement."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 class Playback:
-    """The frame that is heard now. The browser's sound starts and stops with it."""
+    """The frame at the current playback position. The browser's sound starts and stops with it."""
 
     def __init__(self, frames: int, fps: float, now: Callable[[], float] = time.monotonic) -> None:
         """

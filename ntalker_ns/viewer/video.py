@@ -21,7 +21,7 @@ SIZES = ("128", "256", "384", "512")
 
 
 class Stopped(Exception):
-    """The user does not want the video any more."""
+    """The user cancelled the video."""
 
 
 class VideoElements:

@@ -1,4 +1,4 @@
-"""CLIP direction: did the pictures change the way the captions did?
+"""CLIP direction: agreement of the pictures' change with the captions' change.
 
 The cosine between two changes in CLIP's space, that from the picture before to the one after and that from the caption
 before to the one after (Gal et al., "StyleGAN-NADA", 2021; the paper's Appendix C).

@@ -1,4 +1,4 @@
-"""Does the head shake? Its pose measured on pictures, frame by frame, and how unevenly it turns."""
+"""Head jitter: the head's pose measured on pictures, and the second difference of its rotation."""
 
 import numpy as np
 from jaxtyping import Float, Float64

@@ -1,4 +1,4 @@
-"""Identity distance: is it still the same person, as ArcFace sees it?
+"""Identity distance: distance of ArcFace's embeddings of the faces before and after an edit.
 
 Faces are brought to ArcFace's template by eyes, nose and mouth corners and embedded (Deng et al., "ArcFace", 2019); two
 pictures' distance is that of their unit embeddings. The paper does not say which distance its column shows; its values

@@ -39,7 +39,7 @@ BATCH = 20
 
 @dataclass(frozen=True)
 class SyncScore:
-    """What SyncNet says of a clip."""
+    """SyncNet's results for a clip."""
 
     confidence: float
     """Median over the offsets of the mean distance, less the smallest one (LSE-C). Higher is better; a good recording

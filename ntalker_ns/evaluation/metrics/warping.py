@@ -1,4 +1,4 @@
-"""Warping error: does the picture stay itself from frame to frame, apart from its motion?
+"""Warping error: temporal consistency of the pictures, motion compensated by optical flow.
 
 The paper's E_w (Eq. 11, after Lei et al., "Blind Video Deflickering", 2023): each frame is compared with the one before
 it and with the first one, both warped to it by optical flow, where the flow there and back agrees. The paper takes its

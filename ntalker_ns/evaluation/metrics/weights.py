@@ -1,4 +1,4 @@
-"""Where the metrics' weights lie: a file, a folder, the hub, or nowhere, which is said and is no failure."""
+"""Finds the metrics' weights: a file, a folder or the hub; missing ones raise `Unavailable`, which is reported."""
 
 from functools import lru_cache
 from pathlib import Path

@@ -100,7 +100,7 @@ def spoken(text: str, voice: str, rate: int) -> tuple[Float32[np.ndarray, " samp
 def example(
     waveform: Float32[np.ndarray, " samples"], closures: list[Closure]
 ) -> tuple[Float[Tensor, "frames inputs"], Float[Tensor, "frames 2"]]:
-    """What a readout sees of speech, and what it is to say."""
+    """Inputs and targets of a readout."""
     windows = torch.from_numpy(load_whisper().windows(waveform, frame_count(len(waveform))))
     return window_inputs(windows), torch.from_numpy(closed_frames(closures, len(windows))).float()
 

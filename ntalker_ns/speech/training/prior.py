@@ -22,7 +22,7 @@ RIDGE = 0.5
 
 @dataclass(frozen=True)
 class BankExample:
-    """A clip as regression sees it."""
+    """Inputs and targets of the regression from one clip."""
 
     name: str
     inputs: Float[Tensor, "frames inputs"]
