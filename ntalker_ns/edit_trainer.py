@@ -5,7 +5,6 @@ The loop itself is `ntalker_ns.editing.dataset_update`.
 
 import copy
 import dataclasses
-import os
 import shutil
 import sys
 import time
@@ -40,7 +39,7 @@ from ntalker_ns.editing.presets import EditPreset, load_preset
 from ntalker_ns.editing.progress import ProgressWriter, Work
 from ntalker_ns.editing.store import EditStore
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.media.output_paths import partial_path
+from ntalker_ns.media.output_paths import written_whole
 from ntalker_ns.run_folder import (
     DRIVING_FOLDER,
     Run,
@@ -271,18 +270,13 @@ def copy_folder(source: Path, target: Path) -> None:
     Raises:
         NTalkerError: it is missing, or the disk is full.
     """
-    # A run with a given time stamp has no folder yet.
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = partial_path(target)
     try:
-        shutil.copytree(source, unfinished)
-        # A run resumed under its own name has a copy already.
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(unfinished, target)
+        with written_whole(target) as unfinished:
+            shutil.copytree(source, unfinished)
+            # A run resumed under its own name has a copy already.
+            shutil.rmtree(target, ignore_errors=True)
     except (OSError, shutil.Error) as error:
         raise NTalkerError(f"{source} cannot be copied to {target} ({error}).") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 class EditTrainer(TalkerTrainer):

@@ -4,7 +4,6 @@ Every extractor returns, for each frame at 25 fps, the 16 feature steps at 50 Hz
 """
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from ntalker_ns.audio import mel
 from ntalker_ns.audio.clock import FPS, SAMPLE_RATE
 from ntalker_ns.audio.windows import FEATURE_RATE, WINDOW, windows_of_track
 from ntalker_ns.errors import NTalkerError
+from ntalker_ns.media.output_paths import written_whole
 
 __all__ = [
     "DEFAULT_MODELS",
@@ -269,13 +269,11 @@ def save_features(folder: Path, windows: Float32[np.ndarray, "frames 16 channels
         info: their kind.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     description = info.to_dict() | {"feature_rate": FEATURE_RATE, "shape": list(windows.shape)}
-    array, text = folder / f".{info.extractor}.part.npy", folder / f".{info.extractor}.part.json"
-    np.save(array, windows.astype(np.float32, copy=False))
-    text.write_text(json.dumps(description, indent=2) + "\n")
-    os.replace(text, folder / f"{info.extractor}.json")
-    os.replace(array, folder / f"{info.extractor}.npy")
+    array, text = folder / f"{info.extractor}.npy", folder / f"{info.extractor}.json"
+    with written_whole(array) as partial_array, written_whole(text) as partial_text:
+        np.save(partial_array, windows.astype(np.float32, copy=False))
+        partial_text.write_text(json.dumps(description, indent=2) + "\n")
 
 
 def read_features(folder: Path, name: str) -> tuple[Float32[np.ndarray, "frames 16 channels"], FeatureInfo]:

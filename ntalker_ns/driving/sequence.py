@@ -5,7 +5,6 @@ where the data set is not.
 """
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -22,7 +21,7 @@ from ntalker_ns.data.images import read_picture
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.face.rig import Rig
 from ntalker_ns.media.frame_indices import longest_run
-from ntalker_ns.media.output_paths import partial_path
+from ntalker_ns.media.output_paths import written_whole
 
 FORMAT_VERSION = 3
 ARRAYS_FILE = "sequence.npz"
@@ -249,7 +248,6 @@ class DrivingSequence:
         Args:
             folder: created if it does not exist.
         """
-        folder.mkdir(parents=True, exist_ok=True)
         arrays = {"clip_is_train": self.clip_is_train, **_arrays("track", self.track), **_arrays("rig", self.rig)}
         description = {
             "format_version": FORMAT_VERSION,
@@ -260,13 +258,10 @@ class DrivingSequence:
             "fps": self.fps,
             "source": self.source,
         }
-        temporary = folder / f".{ARRAYS_FILE}.tmp"
-        with temporary.open("wb") as file:
-            np.savez(file, **arrays)
-        os.replace(temporary, folder / ARRAYS_FILE)
-        temporary = folder / f".{DESCRIPTION_FILE}.tmp"
-        temporary.write_text(json.dumps(description, indent=2), "utf8")
-        os.replace(temporary, folder / DESCRIPTION_FILE)
+        with written_whole(folder / ARRAYS_FILE) as partial:
+            np.savez(partial, **arrays)
+        with written_whole(folder / DESCRIPTION_FILE) as partial:
+            partial.write_text(json.dumps(description, indent=2), "utf8")
 
     @classmethod
     def load(cls, folder: Path) -> "DrivingSequence":
@@ -334,14 +329,9 @@ def write_folder(folder: Path, sequence: DrivingSequence, write_pictures: Callab
     Returns:
         The sequence, with its pictures in `folder`.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = partial_path(folder)
-    try:
+    with written_whole(folder) as temporary:
         temporary.mkdir()
         write_pictures(temporary)
         sequence.save(temporary)
         shutil.rmtree(folder, ignore_errors=True)
-        os.replace(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return replace(sequence, pictures=FolderPictures(folder))

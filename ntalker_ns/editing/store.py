@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from ntalker_ns.errors import NTalkerError
+from ntalker_ns.media.output_paths import written_whole
 from ntalker_ns.training import distributed
 
 Kind = Literal["base", "head", "torso", "behind", "lips", "before", "edited"]
@@ -175,15 +176,11 @@ def write_whole(path: Path, content: bytes) -> None:
     Raises:
         NTalkerError: the disk is full or the folder not writable.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
-        os.replace(partial, path)
+        with written_whole(path) as partial:
+            partial.write_bytes(content)
     except OSError as error:
         raise NTalkerError(f"{path} cannot be written ({error.strerror}): make room.") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def mask_to_picture(mask: Bool[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:

@@ -1,6 +1,5 @@
 """Pictures of pictures: labelled grids to look at."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.media.output_paths import partial_path
+from ntalker_ns.media.output_paths import written_whole
 
 _GAP = 4
 _TEXT_HEIGHT = 22
@@ -57,12 +56,7 @@ def write_picture(path: Path, picture: UInt8[np.ndarray, "h w 3"]) -> None:
     Raises:
         NTalkerError: the ending is of no known format.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     if not cv2.haveImageWriter(str(path)):
         raise NTalkerError(f"{path} does not end in .png or .jpg: pictures cannot be written in another format.")
-    partial = partial_path(path)
-    try:
+    with written_whole(path) as partial:
         cv2.imwrite(str(partial), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

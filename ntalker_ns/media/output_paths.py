@@ -4,7 +4,8 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ntalker_ns.errors import NTalkerError
@@ -39,6 +40,23 @@ def check_file(path: Path, option: str, read: Iterable[Path | None] = ()) -> Non
         raise NTalkerError(f"{option} {path} is a folder; choose another name for the file.")
     if path.exists() and any(other is not None and other.exists() and path.samefile(other) for other in read):
         raise NTalkerError(f"{option} {path} would replace a file that it is made from; choose another {option}.")
+
+
+@contextmanager
+def written_whole(target: Path) -> Iterator[Path]:
+    """A place to write a file or a folder to, which then becomes the target: that is there whole or not at all.
+
+    Args:
+        target: a file, replaced if it is there, or a folder that is not there or empty when the context ends. The
+            folder that it is in is made.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = partial_path(target)
+    try:
+        yield partial
+        os.replace(partial, target)
+    finally:
+        remove(partial)
 
 
 def partial_path(target: Path) -> Path:

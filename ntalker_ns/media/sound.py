@@ -1,6 +1,5 @@
 """Sound files in and out: any container, rate and number of channels becomes mono at a requested rate."""
 
-import os
 import wave
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ from jaxtyping import Float32
 
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.media.decode import decode, open_media, picture_stream
-from ntalker_ns.media.output_paths import partial_path
+from ntalker_ns.media.output_paths import written_whole
 from ntalker_ns.media.timeline import placed_frames
 
 SAMPLE_RATE = 16000
@@ -245,15 +244,9 @@ def write_wav(path: Path, waveform: Float32[np.ndarray, " samples"], sample_rate
         sample_rate: samples per second.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     pcm = np.round(np.clip(waveform, -1.0, 1.0) * 32767.0).astype("<i2")
-    partial = partial_path(path)
-    try:
-        with partial.open("wb") as file, wave.open(file, "wb") as wav:
-            wav.setnchannels(1)
-            wav.setsampwidth(2)
-            wav.setframerate(sample_rate)
-            wav.writeframes(pcm.tobytes())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with written_whole(path) as partial, partial.open("wb") as file, wave.open(file, "wb") as wav:
+        wav.setnchannels(1)
+        wav.setsampwidth(2)
+        wav.setframerate(sample_rate)
+        wav.writeframes(pcm.tobytes())

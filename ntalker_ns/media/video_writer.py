@@ -1,7 +1,5 @@
 """Frames and a sound become one video or a folder of pictures, without the ffmpeg program."""
 
-import os
-import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.media.output_paths import check_file, check_folder, partial_path
+from ntalker_ns.media.output_paths import check_file, check_folder, written_whole
 from ntalker_ns.media.sound import Sound, write_wav
 
 SOUND_RATE = 48000
@@ -126,10 +124,8 @@ def write_pictures(
     import cv2
 
     waveform = None if sound is None else sound.waveform(SOUND_RATE)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = partial_path(folder)
     count = 0
-    try:
+    with written_whole(folder) as partial:
         partial.mkdir()
         for count, picture in enumerate(frames, start=1):
             order = [2, 1, 0, 3][: picture.shape[2]]
@@ -140,9 +136,6 @@ def write_pictures(
             write_wav(partial / SOUND_NAME, waveform[: round(SOUND_RATE * count / fps)], SOUND_RATE)
         if folder.is_dir():
             folder.rmdir()
-        os.replace(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return count
 
 
@@ -182,16 +175,9 @@ def write_video(
     path = Path(path)
     form = FORMATS[path.suffix.lower()]
     waveform = None if sound is None else sound.waveform(SOUND_RATE)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = partial_path(path)
     options = {"movflags": "+faststart"} if form.container == "mp4" else {}
-    try:
-        with av.open(str(partial), "w", format=form.container, options=options) as container:
-            count = _encode(container, form, iter(frames), Fraction(fps).limit_denominator(1001), waveform, crf)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return count
+    with written_whole(path) as partial, av.open(str(partial), "w", form.container, options=options) as container:
+        return _encode(container, form, iter(frames), Fraction(fps).limit_denominator(1001), waveform, crf)
 
 
 def _encode(

@@ -17,7 +17,7 @@ from jaxtyping import Float, UInt64
 from torch import Tensor
 
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.media.output_paths import partial_path
+from ntalker_ns.media.output_paths import written_whole
 from ntalker_ns.speech.prior import LipPrior, window_inputs
 
 FORMAT = 1
@@ -128,14 +128,8 @@ def refined_by_bank(
 def write_entry(entry: BankEntry, path: Path) -> None:
     """Writes an entry, complete or not at all."""
     values = asdict(entry) | {"prior": np.uint64(entry.prior)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = partial_path(path)
-    try:
-        with temporary.open("wb") as file:
-            np.savez_compressed(file, **values)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_whole(path) as partial:
+        np.savez_compressed(partial, **values)
 
 
 def read_entry(path: Path, prior: LipPrior) -> BankEntry:

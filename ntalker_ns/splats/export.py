@@ -1,14 +1,12 @@
 """Files of a head of Gaussians for other programs: at rest as a .ply, with all that moves it as an .npz."""
 
-import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import torch
 
 from ntalker_ns.kernels.types import Gaussians
+from ntalker_ns.media.output_paths import written_whole
 from ntalker_ns.splats.gaussians import LIGHTS, RATES, WIDTHS, HeadGaussians
 
 SH_0 = 0.28209479177387814
@@ -49,12 +47,8 @@ def write_ply(gaussians: Gaussians, path: Path) -> None:
     ).astype("<f4")
     header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(table)}"]
     header += [f"property float {name}" for name in PLY_COLUMNS] + ["end_header", ""]
-
-    def write(file: IO[bytes]) -> None:
-        file.write("\n".join(header).encode("ascii"))
-        file.write(table.tobytes())
-
-    _write_whole(path, write)
+    with written_whole(path) as partial:
+        partial.write_bytes("\n".join(header).encode("ascii") + table.tobytes())
 
 
 @torch.no_grad()
@@ -78,22 +72,11 @@ def write_animated(head: HeadGaussians, path: Path) -> None:
     arrays["light"] = (head.shading * RATES["colours"]).cpu().numpy()
     arrays["controls"] = np.array(control_names(head))
     arrays["version"] = np.array(FORMAT_VERSION)
-    _write_whole(path, lambda file: np.savez_compressed(file, **arrays))
+    with written_whole(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
 def control_names(head: HeadGaussians) -> list[str]:
     """Names of the numbers that move a head, in order."""
     numbered = (("lips", head.num_lips), ("brows", head.num_brows))
     return [*(f"{part}_{k}" for part, count in numbered for k in range(count)), "closed"]
-
-
-def _write_whole(path: Path, write: Callable[[IO[bytes]], None]) -> None:
-    """Writes a file that is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(unfinished, "wb") as file:
-            write(file)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 import base64
 import html
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +16,7 @@ from ntalker_ns.evaluation.metrics.warping import optical_flow
 from ntalker_ns.evaluation.metrics.weights import Unavailable
 from ntalker_ns.evaluation.report import figures
 from ntalker_ns.evaluation.report.charts import line_chart
-from ntalker_ns.media.output_paths import partial_path
+from ntalker_ns.media.output_paths import written_whole
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -119,13 +118,8 @@ def write_report(folder: Path, evaluation: Evaluation) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Writes a text file in one piece."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = partial_path(path)
-    try:
+    with written_whole(path) as partial:
         partial.write_text(text, "utf8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def page(evaluation: Evaluation) -> str:
