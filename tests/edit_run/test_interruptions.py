@@ -190,7 +190,7 @@ def fill_disk_after(pictures: int, monkeypatch: Any) -> None:
     left = [pictures]
 
     def write(path: Path, content: bytes) -> int:
-        if path.name.endswith(".part") and ".png" in path.name:
+        if path.name.endswith(".part.png"):
             left[0] -= 1
             if left[0] < 0:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

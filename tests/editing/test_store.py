@@ -29,7 +29,7 @@ def test_pictures_come_back_bit_for_bit(store: EditStore, channels: int):
     np.testing.assert_array_equal(store.get("edited", 7, 100), picture(0, channels))
     assert store.has("edited", 7, 100)
     assert not store.has("edited", 7, 101)
-    assert not list(store.folder.rglob("*.part"))
+    assert len(list(store.folder.rglob("*.png"))) == 1
 
 
 def test_the_newest_version_at_a_step_is_found(store: EditStore):
