@@ -95,7 +95,7 @@ class Person:
         return cls(crop, centres, crowded, together, float(np.nanmedian(track[:, 3] - track[:, 1])))
 
 
-def survey_faces(frames: Iterable[UInt8[np.ndarray, "h w 3"]], parts: int = 1) -> Survey:
+def survey_faces(frames: Iterable[UInt8[np.ndarray, "_ _ 3"]], parts: int = 1) -> Survey:
     """Finds faces in every `SURVEY_STRIDE`-th frame.
 
     Args:

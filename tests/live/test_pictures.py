@@ -45,7 +45,9 @@ def test_lips_eyes_pose_and_background_change_what_is_shown(model: Any):
     assert green[..., 1].mean() > rest[..., 1].mean() + 1.0
     np.testing.assert_array_equal(pictures.render(still, frame, REST, 1.0), rest)
     model.set_driving(clip)
-    assert torch.equal(model.predicted_lips(torch.tensor([0])), model.lip_model.lip_shapes(model._features[:1]))
+    assert torch.equal(
+        model.predicted_lips(torch.tensor([0])), model.lip_model.lip_shapes(torch.from_numpy(clip.track.features[:1]))
+    )
 
 
 def test_an_engine_of_a_model_sends_its_pictures(model: Any):

@@ -1,6 +1,8 @@
 """What the examples in docstrings take for granted, and the tests of scripts/examples: a head, its data, a voice."""
 
 import re
+import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +12,18 @@ from nerfstudio.utils.rich_utils import CONSOLE
 
 from ntalker_ns import runs
 from ntalker_ns.audio.mel import CHANNELS
+from ntalker_ns.demo.clip import make_clip
 from ntalker_ns.media.sound import write_wav
 from support.tiny_clip import write_tiny_clip
 from support.tiny_run import tiny_config
 
-NAMES = {"run": "example_run", "data": "example_data", "speech": "example_voice", "folder": "tmp_path"}
+NAMES = {
+    "run": "example_run",
+    "data": "example_data",
+    "clip": "example_clip",
+    "speech": "example_voice",
+    "folder": "tmp_path",
+}
 """Names in examples, and their fixtures."""
 
 SLOW = {"ntalker_ns.capture.process.process_clip", "ntalker_ns.runs.train", "ntalker_ns.runs.edit"}
@@ -39,6 +48,14 @@ def example_run(example_data: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="session")
+def example_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three seconds of the made-up head, with sound."""
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    make_clip(path, 3.0, 224, seed=2)
+    return path
+
+
+@pytest.fixture(scope="session")
 def example_voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fifth of a second of a tone."""
     path = tmp_path_factory.mktemp("voice") / "voice.wav"
@@ -57,8 +74,8 @@ def names_of_examples(
     for name, fixture in NAMES.items():
         if re.search(rf"\b{name}\b", source):
             doctest_namespace[name] = request.getfixturevalue(fixture)
-    if re.search(r"\bclip\b", source):
-        doctest_namespace["clip"] = request.getfixturevalue("demo_clip").path
+    # nerfstudio prints a training's progress as plain text, not through a console.
+    monkeypatch.setattr("nerfstudio.utils.writer.print", partial(print, file=sys.stderr), raising=False)
     for console in (rich.get_console(), CONSOLE):
         monkeypatch.setattr(console, "stderr", True)
     monkeypatch.chdir(request.getfixturevalue("tmp_path"))
