@@ -69,6 +69,7 @@ def _parsers() -> dict[str, Any]:
     from scripts.benchmarks.portrait import PortraitSheet
     from scripts.benchmarks.run import Benchmark
     from scripts.benchmarks.speakers import Speakers
+    from scripts.benchmarks.speech_curve import SpeechCurve
 
     ours = {f"ntalker {command.__metadata__[0].name}": command.__origin__ for command in get_args(Commands)}
     stock = {"ns-eval": ComputePSNR, "ns-render dataset": DatasetRender, "ns-viewer": RunViewer}
@@ -78,6 +79,7 @@ def _parsers() -> dict[str, Any]:
         "painted": Painted,
         "outline": Outline,
         "speakers": Speakers,
+        "speech_curve": SpeechCurve,
         "collar paint": Paint,
         "collar compare": Compare,
         "fringe": Fringe,
