@@ -21,6 +21,18 @@ def test_snapshots_differ_after_a_write_in_place_and_for_other_tensors():
     assert before != Snapshot([values])
 
 
+def test_the_number_of_threads_does_not_matter(monkeypatch: pytest.MonkeyPatch):
+    """Sums of values depend on it, and a live head is rendered in a thread of its own."""
+    monkeypatch.setattr(versioned, "COMPARE_VALUES", True)
+    values, threads = torch.randn(1 << 18), torch.get_num_threads()
+    before = Snapshot([values])
+    try:
+        torch.set_num_threads(1 if threads > 1 else 2)
+        assert before == Snapshot([values])
+    finally:
+        torch.set_num_threads(threads)
+
+
 @pytest.mark.parametrize("device", ["cpu"])
 def test_our_optimiser_counts_its_writes(device: str):
     weight = nn.Parameter(torch.zeros(2, device=device))
