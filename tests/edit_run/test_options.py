@@ -68,7 +68,7 @@ def test_bad_input_is_an_error_and_leaves_nothing(base: TalkerTrainer, tmp_path:
 
 
 def test_without_a_base_the_error_says_how_to_train_one(tmp_path: Path):
-    with pytest.raises(NTalkerError, match=r"there is none: train one with ns-train ntalker-base.*--base"):
+    with pytest.raises(NTalkerError, match=r"there is none: train one with ns-train ntalker-splat.*--base"):
         start(tiny_edit(tmp_path / "outputs"))
     shutil.copytree(tmp_path, tmp_path / "outputs")
     broken = tmp_path / "outputs" / "bob" / "ntalker-base" / "2020-01-01_000000"
