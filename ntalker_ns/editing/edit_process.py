@@ -126,6 +126,7 @@ class EditRequest:
             arguments += [] if pair is None else [f"--edit.{name}", *map(str, pair)]
         arguments += [] if self.frames is None else [f"--edit.num-frames={self.frames}"]
         arguments += [] if self.epochs is None else [f"--edit.epochs={self.epochs}"]
+        # A page's edit needs no weights that are not here: VGG where it is, EfficientNet otherwise.
         arguments += ["--pipeline.model.perceptual=None", f"editor:{self.editor}"]
         return arguments + ([f"--editor.picture={picture}"] if self.editor == "picture" else [])
 
@@ -136,6 +137,17 @@ def _pair(name: str, value: Any) -> tuple[Any, Any]:
     if not isinstance(value, list | tuple) or len(value) != 2 or any(type(each) not in kinds for each in value):
         raise NTalkerError(f"{name} are two numbers, a lower and an upper bound.")
     return value[0], value[1]
+
+
+def last_error(output: str) -> str | None:
+    """The sentence of the last error that a command of ours printed; None, and its last lines on standard error, if it
+    ended otherwise."""
+    lines = output.splitlines()
+    errors = [line.removeprefix("Error: ") for line in lines if line.startswith("Error: ")]
+    if errors:
+        return errors[-1]
+    print("\n".join(lines[-20:]), file=sys.stderr)
+    return None
 
 
 @dataclass(frozen=True)
@@ -205,11 +217,8 @@ class EditProcess:
         """Why it ended before its end, in one sentence; None: it did not."""
         if self.running or self._process.returncode == 0 or self.stopped:
             return None
-        lines = self._log.read_text("utf8", errors="replace").splitlines()
-        told = [line.removeprefix("Error: ") for line in lines if line.startswith("Error: ")]
-        if not told:
-            print("\n".join(lines[-20:]), file=sys.stderr)
-        return told[-1] if told else "The edit failed: its last messages are where this server was started."
+        output = self._log.read_text("utf8", errors="replace")
+        return last_error(output) or "The edit failed: its last messages are where this server was started."
 
     def left(self) -> str:
         """What a stopped edit has left behind, in a sentence."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from ntalker_ns.editing.edit_process import EditRequest
+from ntalker_ns.editing.edit_process import EditRequest, last_error
 from ntalker_ns.errors import NTalkerError
 
 SECONDS = 600
@@ -45,9 +45,7 @@ def preview(request: EditRequest, picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[
         except subprocess.TimeoutExpired as error:
             raise NTalkerError(f"The preview takes more than {SECONDS // 60} minutes on this machine.") from error
         if done.returncode != 0:
-            told = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
-            print(done.stderr[-2000:], file=sys.stderr)
-            raise NTalkerError(told[-1].removeprefix("Error: ") if told else "The preview failed.")
+            raise NTalkerError(last_error(done.stderr) or "The preview failed.")
         return read_picture(after)
 
 

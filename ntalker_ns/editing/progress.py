@@ -14,7 +14,7 @@ Work = Literal["render", "edit", "train"]
 PROGRESS_FILE = "progress.json"
 """In an edit's store."""
 PAUSE = 0.5
-"""Least seconds between two writings."""
+"""Least seconds between two writings, and between two readings by a page."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ntalker_ns.evaluation.metrics.lips import amplitude_ratio, opening_correlation
-from ntalker_ns.evaluation.scores import Scores
+from ntalker_ns.evaluation.scores import Scores, known_mean
 
 BLOCK = 10
 """Frames of a block, 0.4 s: about a syllable and a half."""
@@ -86,9 +86,4 @@ def _frame_by_frame(
         return of_openings[metric], [openings[0][:count], openings[1][:count]]
     if metric not in scores.series or metric not in scores.values:
         return None
-    return _mean, [scores.series[metric]]
-
-
-def _mean(values: Float[np.ndarray, " m"]) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else float("nan")
+    return known_mean, [scores.series[metric]]

@@ -119,7 +119,7 @@ class FidelityJudge:
             found.series[REGION_KEYS[name]] = np.array([r[name].mean if name in r else np.nan for r in rows])
         for name, values in {"ssim": self._ssim, **self._distances}.items():
             found.series[name] = np.array(values)
-            found.values[name] = _mean(found.series[name])
+            found.values[name] = known_mean(found.series[name])
         return found
 
 
@@ -160,14 +160,14 @@ def direction(take: Take, scene: Scene) -> Found:
     before = (scene.before.frames[i] for i in range(count))
     after = (take.frames[i] for i in track(range(count), f"CLIP direction of {take.name}"))
     values = clip_directions(clip, before, after, take.captions)
-    return Found({"clip_direction": _mean(values)}, {"clip_direction": values})
+    return Found({"clip_direction": known_mean(values)}, {"clip_direction": values})
 
 
 def identity(take: Take, scene: Scene) -> Found:
     """ArcFace's distances from the frames before."""
     distances = identity_distances(_need(scene.tools.arcface), *_faces_before_and_after(take, scene))
     series = {"identity_cosine": distances.cosine, "identity_squared_l2": distances.squared_l2}
-    return Found({name: _mean(values) for name, values in series.items()}, series)
+    return Found({name: known_mean(values) for name, values in series.items()}, series)
 
 
 def identity_dlib(take: Take, scene: Scene) -> Found:
@@ -179,7 +179,7 @@ def identity_dlib(take: Take, scene: Scene) -> Found:
 
     faces = described_faces(describe, *_faces_before_and_after(take, scene))
     distances = np.linalg.norm(faces[:, 0] - faces[:, 1], axis=-1)
-    return Found({"identity_dlib": _mean(distances)}, {"identity_dlib": distances})
+    return Found({"identity_dlib": known_mean(distances)}, {"identity_dlib": distances})
 
 
 def _faces_before_and_after(take: Take, scene: Scene) -> tuple[Any, Any, np.ndarray, np.ndarray]:
@@ -196,7 +196,7 @@ def warping(take: Take, scene: Scene) -> Found:
     series = {"warping_error": errors.total, "warping_short": errors.short, "warping_long": errors.long}
     # The first frame has none.
     series = {name: np.concatenate([[np.nan], values]) for name, values in series.items()}
-    return Found({name: _mean(values) for name, values in series.items()}, series)
+    return Found({name: known_mean(values) for name, values in series.items()}, series)
 
 
 def lips(take: Take, scene: Scene) -> Found:
@@ -209,7 +209,7 @@ def lips(take: Take, scene: Scene) -> Found:
         raise Unavailable("fewer than three frames have a face in both pictures")
     agreement = lip_sync(openings, true_openings)
     values = {
-        "lip_distance": _mean(distances),
+        "lip_distance": known_mean(distances),
         "opening_correlation": agreement.correlation,
         "opening_chance": max(agreement.shifted),
         "opening_amplitude": agreement.amplitude_ratio,
@@ -316,6 +316,7 @@ def _in_px(take: Take) -> Float[np.ndarray, "m 478 2"]:
     return take.points[..., :2] * (max(take.frames.shape[:2]) / MEASURED_AT)
 
 
-def _mean(values: Float[np.ndarray, " m"]) -> float:
+def known_mean(values: Float[np.ndarray, " m"]) -> float:
+    """The mean of the values that are known; NaN where none is."""
     known = values[np.isfinite(values)]
     return float(known.mean()) if len(known) else float("nan")

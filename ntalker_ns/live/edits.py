@@ -14,12 +14,10 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from ntalker_ns.editing.edit_process import OFFERED, EditProcess, EditRequest
 from ntalker_ns.editing.presets import preset_names
 from ntalker_ns.editing.preview import preview
+from ntalker_ns.editing.progress import PAUSE
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.live.heads import LiveHeads
 from ntalker_ns.live.pictures import compressed
-
-LOOK = 0.5
-"""Seconds between two looks at an edit's progress."""
 
 
 class Edits:
@@ -123,7 +121,7 @@ class Edits:
             while process.running:
                 if not process.stopped:
                     self._say(str(process.progress()))
-                await asyncio.sleep(LOOK)
+                await asyncio.sleep(PAUSE)
             if process.config is None:
                 return self._end(process.failure() or process.left())
             self._say("Loading the edited head ...")

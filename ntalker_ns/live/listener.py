@@ -7,7 +7,7 @@ from collections import deque
 from typing import Any
 
 from ntalker_ns.live.session import Block, Outlet, Session
-from ntalker_ns.media.upload import to_pcm16
+from ntalker_ns.media.sound import to_pcm16
 
 SOUND, PICTURE = 1, 2
 """Kinds of binary messages."""

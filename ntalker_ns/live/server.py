@@ -18,8 +18,8 @@ from ntalker_ns.live.heads import LiveHeads
 from ntalker_ns.live.listener import Listener
 from ntalker_ns.live.webrtc import Calls
 from ntalker_ns.media.espeak import synthesize
-from ntalker_ns.media.sound import SAMPLE_RATE, Sound
-from ntalker_ns.media.upload import LARGEST, decoded, from_pcm16
+from ntalker_ns.media.sound import SAMPLE_RATE, Sound, from_pcm16
+from ntalker_ns.media.upload import LARGEST, decoded
 from ntalker_ns.media.video_reader import FPS
 
 PAGE = Path(__file__).parent / "page"

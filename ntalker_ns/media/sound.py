@@ -1,5 +1,6 @@
 """Sound files in and out: any container, rate and number of channels becomes mono at a requested rate."""
 
+import io
 import wave
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -235,6 +236,27 @@ def _mono(frames: list[Any]) -> list[np.ndarray]:
     return [samples.reshape(-1, channels).mean(axis=1, dtype=np.float32) for samples, channels in packed]
 
 
+def from_pcm16(samples: bytes) -> Float32[np.ndarray, " samples"]:
+    """16-bit little-endian samples in [-1, 1]; an odd byte at the end is left out."""
+    return np.frombuffer(samples[: len(samples) // 2 * 2], "<i2").astype(np.float32) / 32768.0
+
+
+def to_pcm16(waveform: Float32[np.ndarray, " samples"]) -> bytes:
+    """16-bit little-endian samples; values beyond [-1, 1] are clipped."""
+    return np.round(np.clip(waveform, -1.0, 1.0) * 32767.0).astype("<i2").tobytes()
+
+
+def wav_bytes(waveform: Float32[np.ndarray, " samples"], sample_rate: int = SAMPLE_RATE) -> bytes:
+    """The content of a mono 16-bit PCM wav file; values beyond [-1, 1] are clipped."""
+    content = io.BytesIO()
+    with wave.open(content, "wb") as wav:
+        wav.setnchannels(1)
+        wav.setsampwidth(2)
+        wav.setframerate(sample_rate)
+        wav.writeframes(to_pcm16(waveform))
+    return content.getvalue()
+
+
 def write_wav(path: Path, waveform: Float32[np.ndarray, " samples"], sample_rate: int = SAMPLE_RATE) -> None:
     """Writes a mono 16-bit PCM wav, atomically; values beyond [-1, 1] are clipped.
 
@@ -244,9 +266,5 @@ def write_wav(path: Path, waveform: Float32[np.ndarray, " samples"], sample_rate
         sample_rate: samples per second.
     """
     path = Path(path)
-    pcm = np.round(np.clip(waveform, -1.0, 1.0) * 32767.0).astype("<i2")
-    with written_whole(path) as partial, partial.open("wb") as file, wave.open(file, "wb") as wav:
-        wav.setnchannels(1)
-        wav.setsampwidth(2)
-        wav.setframerate(sample_rate)
-        wav.writeframes(pcm.tobytes())
+    with written_whole(path) as partial:
+        partial.write_bytes(wav_bytes(waveform, sample_rate))

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.media.sound import SAMPLE_RATE
+from ntalker_ns.media.sound import SAMPLE_RATE, from_pcm16, read_sound, to_pcm16
 
 LONGEST = 600
 """Seconds of sound that may wait to be spoken."""
@@ -54,19 +54,7 @@ async def decoded(upload: bytes) -> Float32[np.ndarray, " samples"]:
     return from_pcm16(samples)
 
 
-def from_pcm16(samples: bytes) -> Float32[np.ndarray, " samples"]:
-    """16-bit little-endian samples in [-1, 1]; an odd byte at the end is left out."""
-    return np.frombuffer(samples[: len(samples) // 2 * 2], "<i2").astype(np.float32) / 32768.0
-
-
-def to_pcm16(samples: Float32[np.ndarray, " samples"]) -> bytes:
-    """The inverse of `from_pcm16`; values beyond [-1, 1] are clipped."""
-    return np.round(np.clip(samples, -1.0, 1.0) * 32767.0).astype("<i2").tobytes()
-
-
 def _main(path: Path) -> None:
-    from ntalker_ns.media.sound import read_sound
-
     if sys.platform.startswith("linux"):
         import resource
 

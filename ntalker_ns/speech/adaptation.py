@@ -1,6 +1,6 @@
-"""The prior over speakers, adapted to one person by their own film.
+"""The prior over speakers, adapted to one person by their own clip.
 
-The prior predicts how lips move with speech in general; the film gives how far this person's move, in which components,
+The prior predicts how lips move with speech in general; the clip gives how far this person's move, in which components,
 and a little of how theirs differ. Both enter one linear regression: the posterior mean under a Gaussian prior.
 """
 
@@ -14,13 +14,13 @@ from ntalker_ns.speech.lip_regression import cross_validated, gains
 from ntalker_ns.speech.prior import BINS, LipPrior, load_prior, window_inputs
 
 OWN_WEIGHT, OTHER_WEIGHTS = 10.0, (30.0, 100.0)
-"""Weight of a frame of the person's own film, over one of the prior's. With one weight for all of 24 people of 4 to
-20 s, each left out of the prior, held-out fifths correlate with 0.70 (3), 0.71 (10), 0.70 (30), 0.67 (100). A film
+"""Weight of a frame of the person's own clip, over one of the prior's. With one weight for all of 24 people of 4 to
+20 s, each left out of the prior, held-out fifths correlate with 0.70 (3), 0.71 (10), 0.70 (30), 0.67 (100). A clip
 whose lips follow the sound more closely than people's do (a long one, an animated head) is better off with more."""
 
 LEAST_GAIN = 0.15
-"""Part of the squared error, by cross-validation on the film, that another weight must save to be taken: on seconds of
-film, smaller differences are chance."""
+"""Part of the squared error, by cross-validation on the clip, that another weight must save to be taken: on seconds of
+video, smaller differences are chance."""
 
 RESTORED = 0.75
 """How much of a person's amplitude is restored, see `gains`. Three clips' predicted openings, held out, move by 0.89,
@@ -28,7 +28,7 @@ RESTORED = 0.75
 variance. With 1 it would rise by 0.06, for 1.08, 0.85, 0.99."""
 
 SILENCE_WEIGHT = 0.2
-"""Weight of silence, over that of the whole film."""
+"""Weight of silence, over that of the whole clip."""
 
 
 class AdaptedPrior(nn.Module):
@@ -82,7 +82,7 @@ class AdaptedPrior(nn.Module):
         """Adapts the prior.
 
         Args:
-            features: one window per frame, in the film's order.
+            features: one window per frame, in the clip's order.
             shapes: of the lips in them.
             silence: windows without speech, and the lips' shape in them.
             prior: over speakers; None takes the one that comes with the package.
@@ -124,7 +124,7 @@ def person_basis(
 
     Args:
         prior: over speakers.
-        shapes: of the person's film, less their mean.
+        shapes: of the person's clip, less their mean.
         lip_basis: displacements of the person's landmarks for a shape of 1.
     """
     basis = lip_basis.flatten(1)

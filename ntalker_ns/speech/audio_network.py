@@ -76,7 +76,7 @@ class AudioNetwork(nn.Module):
     ) -> None:
         """Trains the network until a linear map reads the lip shapes from its codes.
 
-        Seconds of film are too few to learn from pictures alone which sounds move the lips; a regression with a prior
+        Seconds of video are too few to learn from pictures alone which sounds move the lips; a regression with a prior
         over speakers knows.
 
         Args:

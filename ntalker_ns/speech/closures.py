@@ -27,7 +27,7 @@ CLOSED = 5.0
 """Percentile of a person's openings at which lips count as closed."""
 
 LABIODENTAL_GAP = 0.25
-"""Gap between the lips on [f v], above closed lips and over the openings' standard deviation. Of 95 found in films the
+"""Gap between the lips on [f v], above closed lips and over the openings' standard deviation. Of 95 found in clips the
 median is 0.12, the mean 0.39."""
 
 SHARPNESS, MIDDLE = 2.0, -0.5
@@ -105,7 +105,7 @@ class LipClosing(nn.Module):
         to the teeth with the upper one still, both as the shapes' covariance has it.
 
         Args:
-            shapes: of the film.
+            shapes: of the clip.
         """
         shapes = shapes.double().cpu()
         openings = shapes @ (self.heights[0] - self.heights[1])

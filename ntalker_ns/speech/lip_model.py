@@ -16,12 +16,12 @@ to shapes (frames, lip_dim)."""
 
 
 def create_lip_model(info: FeatureInfo, lip_basis: Float[np.ndarray, "lip_dim points 2"], frames: int) -> LipModel:
-    """The prior over speakers for Whisper features, which it was learned with; regression on the film alone for others.
+    """The prior over speakers for Whisper features, which it was learned with; regression on the clip alone for others.
 
     Args:
         info: of the features.
         lip_basis: displacements of the person's landmarks for a lip shape of 1 (x and z, world units).
-        frames: of the film.
+        frames: of the clip.
     """
     basis = torch.from_numpy(lip_basis)
     if info.extractor == "whisper":

@@ -23,7 +23,7 @@ from ntalker_ns.speech.prior import LipPrior, window_inputs
 FORMAT = 1
 
 SAME = 0.5
-"""Part of a film's frames that an entry must know to be of the same film."""
+"""Part of a clip's frames that an entry must know to be of the same clip."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def entry_of(
     lip_basis: Float[np.ndarray, "lip_dim points 2"],
     prior: LipPrior,
 ) -> BankEntry:
-    """The entry of a film.
+    """The entry of a clip.
 
     Args:
         features: windows of Whisper features.
@@ -84,7 +84,7 @@ def frame_numbers(features: Float[np.ndarray, "frames 16 channels"]) -> UInt64[n
 
 
 def is_of(entry: BankEntry, features: Float[np.ndarray, "frames 16 channels"]) -> bool:
-    """Whether an entry is of a film that is about to be learned: frames held out of its training must stay so."""
+    """Whether an entry is of a clip that is about to be learned: frames held out of its training must stay so."""
     return bool(np.isin(frame_numbers(features), entry.frames).mean() >= SAME)
 
 
@@ -107,7 +107,7 @@ def refined_by_bank(
     Args:
         prior: over speakers.
         folder: of the bank.
-        features: of the film that the prior is wanted for.
+        features: of the clip that the prior is wanted for.
 
     Returns:
         The prior, and sentences on what was used and what could not be.
@@ -120,8 +120,8 @@ def refined_by_bank(
             sentences.append(f"Not used: {error}")
     others = [entry for entry in entries if not is_of(entry, features)]
     if others:
-        films = "film" if len(others) == 1 else "films"
-        sentences.insert(0, f"How lips follow sound is learned from {len(others)} more {films}, of {folder}.")
+        clips = "clip" if len(others) == 1 else "clips"
+        sentences.insert(0, f"The audio-to-lips prior is refined by {len(others)} more {clips}, of {folder}.")
     return refined(prior, others), sentences
 
 

@@ -5,16 +5,13 @@ with the sound in its address, and orders to it. Text of others goes into such m
 """
 
 import base64
-import io
 import json
-import wave
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
 
-from ntalker_ns.media.sound import SAMPLE_RATE
-from ntalker_ns.media.upload import to_pcm16
+from ntalker_ns.media.sound import wav_bytes
 
 APART = 0.08
 """Seconds by which the browser's sound may be off before it is set right."""
@@ -68,13 +65,7 @@ def audio_element(name: str, waveform: Float32[np.ndarray, " samples"]) -> str:
         name: by which the page finds it.
         waveform: mono, 16 kHz.
     """
-    file = io.BytesIO()
-    with wave.open(file, "wb") as wav:
-        wav.setnchannels(1)
-        wav.setsampwidth(2)
-        wav.setframerate(SAMPLE_RATE)
-        wav.writeframes(to_pcm16(waveform))
-    content = base64.b64encode(file.getvalue()).decode()
+    content = base64.b64encode(wav_bytes(waveform)).decode()
     return f'<audio id="{name}" preload="auto" src="data:audio/wav;base64,{content}" />'
 
 

@@ -14,6 +14,7 @@ from ntalker_ns.driving.cameras import sequence_cameras
 from ntalker_ns.editing.edit_process import LONGEST, MOST_UPDATES, OFFERED, EditProcess, EditRequest
 from ntalker_ns.editing.presets import preset_names
 from ntalker_ns.editing.preview import preview
+from ntalker_ns.editing.progress import PAUSE
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.run_folder import edit_base, load_run
 from ntalker_ns.viewer.browser_sound import picture_element, plain
@@ -22,8 +23,6 @@ from ntalker_ns.viewer.shown_head import ShownHead
 NONE = "none"
 PREVIEW_SIZE = 256
 """Longest side, px."""
-LOOK = 0.5
-"""Seconds between two looks at an edit's progress."""
 
 
 class EditElements:
@@ -136,7 +135,7 @@ class EditElements:
                 if not process.stopped:
                     self._tell(str(progress))
                 seen = self._show_sheet(process.sheet(), seen)
-                time.sleep(LOOK)
+                time.sleep(PAUSE)
             self._show_sheet(process.sheet(), seen)
             self._finish(process)
         finally:

@@ -11,12 +11,12 @@ from ntalker_ns.rendering.display import DisplayOptions
 from ntalker_ns.viewer.shown_head import Scene, ShownHead
 
 COLOUR = "a colour"
-BACKGROUNDS = {"as in the run": None, "as filmed": "plate", "white": "white", "black": "black"}
+BACKGROUNDS = {"as in the run": None, "as in the clip": "plate", "white": "white", "black": "black"}
 """Names of backgrounds that need no colour; the viewer would show a transparent one as black."""
-EYES = {"as filmed": "replay", "blinking": "blink"}
+EYES = {"as in the clip": "replay", "blinking": "blink"}
 HELD = "held open"
 FREE = "held still: drag to look around"
-MOTION = {FREE: "still", "as filmed": "replay", "swaying": "sway"}
+MOTION = {FREE: "still", "as in the clip": "replay", "swaying": "sway"}
 
 
 class LookElements:
@@ -33,7 +33,7 @@ class LookElements:
         self._head, self._changed = head, changed
         self._background = gui.add_dropdown("Background", (*BACKGROUNDS, COLOUR), "as in the run")
         self._colour = gui.add_rgb("Colour", (47, 111, 79), visible=False)
-        self._eyes = gui.add_dropdown("Eyes", (*EYES, HELD), "as filmed")
+        self._eyes = gui.add_dropdown("Eyes", (*EYES, HELD), "as in the clip")
         self._openness = gui.add_slider("Eye openness", 0.0, 1.0, 0.05, 1.0, visible=False)
         self._motion = gui.add_dropdown("Head", tuple(MOTION), FREE)
         self._weight = gui.add_slider("Refinement", 0.0, 1.0, 0.05, 0.8, visible=False)

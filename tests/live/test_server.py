@@ -19,8 +19,8 @@ from ntalker_ns.live.heads import LiveHeads
 from ntalker_ns.live.listener import HEADER, PICTURE, SOUND
 from ntalker_ns.live.server import LONGEST_TEXT, LiveServer
 from ntalker_ns.live.voice import BLOCK
-from ntalker_ns.media.sound import write_wav
-from ntalker_ns.media.upload import LARGEST, from_pcm16, to_pcm16
+from ntalker_ns.media.sound import from_pcm16, to_pcm16, write_wav
+from ntalker_ns.media.upload import LARGEST
 
 TONE = (0.8 * np.sin(np.arange(25 * BLOCK) * 0.3)).astype(np.float32)
 """A second."""
