@@ -89,9 +89,9 @@ class EditPipeline(TalkerPipeline):
         check_tensors(found | fresh, own, "The base")
         self.model.load_state_dict(found | fresh)
 
-    def grow(self, views: Sequence[OutlineView]) -> None:
-        """See `Head.grow`."""
-        self._talker().head.grow(views)
+    def extend_outline(self, views: Sequence[OutlineView]) -> None:
+        """See `Head.extend_outline`."""
+        self._talker().head.extend_outline(views)
 
     @torch.no_grad()
     def render(self, camera: Cameras) -> dict[str, Float[Tensor, "h w c"]]:

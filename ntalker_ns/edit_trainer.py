@@ -415,10 +415,10 @@ class EditTrainer(TalkerTrainer):
         with self.train_lock:
             return self.pipeline.model.beside(camera, outputs)  # type: ignore[operator]
 
-    def grow(self, views: Sequence[OutlineView]) -> None:
+    def extend_outline(self, views: Sequence[OutlineView]) -> None:
         """See `HeadInTraining`."""
         with self.train_lock:
-            self.pipeline.grow(views)
+            self.pipeline.extend_outline(views)
 
     def lip_shapes(self, frames: Int64[ndarray, " n"]) -> Float[ndarray, "n lip_dim"]:
         """See `HeadInTraining`."""

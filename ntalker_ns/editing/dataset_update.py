@@ -62,8 +62,8 @@ class HeadInTraining(MovableHead, Protocol):
         """Which points it would show if the head reached there; see `TalkerModel.beside`."""
         ...
 
-    def grow(self, views: Sequence[OutlineView]) -> None:
-        """Extends the head to another outline; see `Head.grow`."""
+    def extend_outline(self, views: Sequence[OutlineView]) -> None:
+        """Extends the head to another outline; see `Head.extend_outline`."""
         ...
 
     def lip_shapes(self, frames: Int64[np.ndarray, " n"]) -> Float[np.ndarray, "n lip_dim"]:
@@ -129,7 +129,7 @@ class DatasetUpdate:
 
         # 3. Supervise: from now on, training steps take patches of `frames.edited`.
         for i, picture in enumerate(self.newest_edited(frames, start)):
-            frames.learn(i, picture)
+            frames.set_edited(i, picture)
         self.head.supervise(Supervision(frames, self.plan))
 
         for update in self.plan.updates(start, end):
@@ -146,9 +146,9 @@ class DatasetUpdate:
                 self.edit_frames(update, waiting, frames)
             distributed.wait_for_all()
             for i in update.frames:
-                frames.learn(i, self.store.get("edited", self.index(i), update.step))
+                frames.set_edited(i, self.store.get("edited", self.index(i), update.step))
             if self.outline == "free":
-                self.grow(frames)
+                self.extend_outline(frames)
 
         # 7. Train on the frames of the last update, then on lip patches with the lip-edge loss.
         yield min(self.plan.lip_start, end)
@@ -184,7 +184,7 @@ class DatasetUpdate:
             behind=self._stored("behind") if self.outline == "free" else None,
         )
 
-    def grow(self, frames: EditFrames) -> None:
+    def extend_outline(self, frames: EditFrames) -> None:
         """Makes room for what the edited frames have added to the head."""
         views, held = [], frames.held[..., 0] > 255 * COVERED
         camera = self.driving.camera.resized(frames.size)
@@ -193,7 +193,7 @@ class DatasetUpdate:
             pose = self.driving.track.camera_to_worlds[self.indices[i]]
             picture = from_uint8(frames.edited[i])
             views.append(OutlineView(self.index(i), picture, held[i], held[i] & ~shown, pose, camera.intrinsics))
-        self.head.grow(views)
+        self.head.extend_outline(views)
 
     def newest_edited(self, frames: EditFrames, step: int) -> UInt8[np.ndarray, "n h w 3"]:
         """The training targets at a step: the newest edited frames, and the unedited ones where there are none."""

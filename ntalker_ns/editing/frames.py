@@ -63,7 +63,7 @@ class EditFrames:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def learn(self, frame: int, edited: UInt8[np.ndarray, "h w 3"]) -> None:
+    def set_edited(self, frame: int, edited: UInt8[np.ndarray, "h w 3"]) -> None:
         """Makes an edited picture a frame's target; where outlines may change, also the opacity of its head."""
         self.edited[frame] = edited
         self.held[frame, ..., 0] = to_uint8(self.head_in(frame, from_uint8(edited)))[..., 0]

@@ -151,7 +151,7 @@ class FieldHead(Head):
         """Closes cells outside the head."""
         carve(self.occupancy, dataset, self.shell, self.rig.keypoints, self.config.occlusion_depth)
 
-    def grow(self, views: Sequence[OutlineView]) -> None:
+    def extend_outline(self, views: Sequence[OutlineView]) -> None:
         """Opens cells: those of the shell that all edited frames show as head."""
         open_outline(self.occupancy, views, self.shell, self.rig.keypoints)
 

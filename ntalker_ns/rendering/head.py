@@ -187,7 +187,7 @@ class Head(nn.Module, ABC):
         """
 
     @abstractmethod
-    def grow(self, views: Sequence[OutlineView]) -> None:
+    def extend_outline(self, views: Sequence[OutlineView]) -> None:
         """Extends the space of the head to the outlines of edited frames.
 
         Args:

@@ -235,9 +235,9 @@ class SplatHead(Head):
         return torch.cat([positions + shift, placed[:, 3:]], dim=1)
 
     @torch.no_grad()
-    def grow(self, views: Sequence[OutlineView]) -> None:
+    def extend_outline(self, views: Sequence[OutlineView]) -> None:
         """Places Gaussians that show nothing where the head is missing, at the depth of the face's shell."""
-        spare = self.gaussians.useless().nonzero().squeeze(-1)
+        spare = self.gaussians.transparent().nonzero().squeeze(-1)
         chosen = sorted(views, key=lambda view: -int(view.missing.sum()))[:OTHERS]
         pixels = np.array([int(view.missing.sum()) for view in chosen])
         # Every frame shows the same of it.

@@ -108,7 +108,7 @@ class HeadGaussians(nn.Module):
             marks = Landmarks(warp.positions[None], motion[None], warp.softness)
             delta[where, :3] = landmark_displacement(positions, marks, [len(positions)]) / self.rates[:3]
 
-    def useless(self) -> Bool[Tensor, "n"]:
+    def transparent(self) -> Bool[Tensor, "n"]:
         """Which Gaussians show nothing."""
         return torch.sigmoid(self.base[:, 10] * self.rates[10]) < FAINT
 

@@ -33,16 +33,16 @@ def relocate(
         optimizers: of the Gaussians; the moments of both are reset.
 
     Returns:
-        How many were useless and have moved.
+        How many were transparent and have moved.
     """
     count = max(int(FRACTION * len(gaussians)), 1)
     base, rates = gaussians.base, gaussians.rates
     opacity = torch.sigmoid(base[:, 10] * rates[10])
-    useless = gaussians.useless()
+    transparent = gaussians.transparent()
     # A fixed number, so that nothing waits for a device; those that are useful stay where they are.
-    candidates = (opacity + (~useless).float()).topk(count, largest=False).indices
-    moves = useless[candidates]
-    chances = torch.where(useless, 0.0, gradient).clamp(min=1e-20)
+    candidates = (opacity + (~transparent).float()).topk(count, largest=False).indices
+    moves = transparent[candidates]
+    chances = torch.where(transparent, 0.0, gradient).clamp(min=1e-20)
     sources = torch.multinomial(chances, count, replacement=len(gaussians) < 2 * count)
     targets = torch.where(moves, candidates, sources)
     # 1 - (1 - new)^2 = old.

@@ -43,7 +43,7 @@ class Head:
     def beside(self, camera: Any, outputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         raise AssertionError
 
-    def grow(self, views: Any) -> None:
+    def extend_outline(self, views: Any) -> None:
         raise AssertionError
 
     def lip_shapes(self, frames: np.ndarray) -> np.ndarray:

@@ -204,7 +204,7 @@ def test_a_larger_outline_gets_gaussians(pipeline: Any) -> None:
     intrinsics = tuple(float(getattr(camera, name)) for name in ("fx", "fy", "cx", "cy"))
     index = int(dataset.frame_indices[0])
     pose = camera.camera_to_worlds[0].numpy()
-    head.grow([OutlineView(index, image, labels | missing, missing, pose, intrinsics)])  # type: ignore[arg-type]
+    head.extend_outline([OutlineView(index, image, labels | missing, missing, pose, intrinsics)])  # type: ignore[arg-type]
     outputs = model.get_outputs_for_camera(camera)
     after = outputs["head_opacity"][..., 0].numpy()
     assert before[missing].mean() < 0.2 and after[missing].mean() > 0.5

@@ -81,8 +81,8 @@ def test_spare_gaussians_show_nothing_until_they_are_placed():
     for one, other in zip(vars(few).values(), vars(many).values(), strict=True):
         torch.testing.assert_close(one, other[:COUNT])
     assert float(torch.sigmoid(many.opacity_logits[COUNT:]).max()) < 1 / 255
-    assert more.useless()[COUNT:].all() and with_spare(found, found) == {}
+    assert more.transparent()[COUNT:].all() and with_spare(found, found) == {}
     placed = torch.zeros(3, 14)
     placed[:, 6], placed[:, 10] = 1.0, 2.0
     more.place(placed, torch.tensor([COUNT, COUNT + 1, COUNT + 49]))
-    assert int(more.useless()[COUNT:].sum()) == 47
+    assert int(more.transparent()[COUNT:].sum()) == 47
