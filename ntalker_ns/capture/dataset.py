@@ -26,7 +26,7 @@ TRANSFORMS_FILE = "transforms.json"
 FOLDERS = ("images", "masks", "audio_features")
 OWN_FILES = re.compile(
     r"images/\d+\.jpg|masks/\d+\.png|audio_features/[^/]+\.(npy|json)|background\.png|preview\.png|audio\.wav|"
-    r"landmarks\.npy|face_shape\.npy|transforms\.json"
+    r"landmarks\.npy|landmark_poses\.npy|face_shape\.npy|transforms\.json"
 )
 """All that is ever in a data set; anything else in its folder is somebody's own."""
 
@@ -113,6 +113,10 @@ class DatasetWriter:
     def write_landmarks(self, landmarks: Float[np.ndarray, "n 478 2"]) -> None:
         """Stores the landmarks as landmarks.npy, float32 px."""
         np.save(self.folder / "landmarks.npy", landmarks.astype(np.float32))
+
+    def write_landmark_poses(self, camera_to_worlds: Float[np.ndarray, "n 4 4"]) -> None:
+        """Stores the poses by landmarks alone, OpenGL, as landmark_poses.npy, float32."""
+        np.save(self.folder / "landmark_poses.npy", camera_to_worlds[:, :3].astype(np.float32))
 
     def write_face_shape(self, points: Float[np.ndarray, "478 3"]) -> None:
         """Stores the rigid shape's landmarks, world units, as face_shape.npy, float32."""

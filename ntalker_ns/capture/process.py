@@ -86,6 +86,8 @@ class _Solved:
     crop: Crop
     seen: Observations
     track: Track
+    by_landmarks: Track
+    """As it was before the faces' texture was aligned."""
     placing: Placing
     plate: Plate
     figures: dict[str, float]
@@ -140,7 +142,7 @@ def _process(clip: Path, output: Path, options: ProcessOptions) -> Report:
                 seen = observe_frames(info, writer, person, mattes)
             with _timed(seconds, "tracking"):
                 bridged = check_gaps(np.isfinite(seen.landmarks).all(axis=(1, 2)), str(info.path))
-                track, figures = _track(writer, seen, person.crop, info)
+                track, by_landmarks, figures = _track(writer, seen, person.crop, info)
             with _timed(seconds, "labels and plate"):
                 plate = _make_plate(writer, seen)
                 _label_frames(writer, seen, plate, parser)
@@ -152,7 +154,8 @@ def _process(clip: Path, output: Path, options: ProcessOptions) -> Report:
             with _timed(seconds, "writing"):
                 figures |= {"plate_observed_share": plate.observed_fraction, "mouth_lag_ms": 1000 / FPS * sync.lag}
                 figures |= {"mouth_lag_correlation": sync.peak}
-                _write(writer, _Solved(info, person.crop, seen, track, placing, plate, figures), features)
+                solved = _Solved(info, person.crop, seen, track, by_landmarks, placing, plate, figures)
+                _write(writer, solved, features)
         notes += [*_notes_of_track(bridged, track, seen, person.crop), *_notes_of_plate(plate), *sound.notes(sync)]
     return Report(output, frames, seconds, notes, figures)
 
@@ -184,8 +187,10 @@ def _survey(info: VideoInfo) -> Survey:
     return survey
 
 
-def _track(writer: DatasetWriter, seen: Observations, crop: Crop, info: VideoInfo) -> tuple[Track, dict[str, float]]:
-    """The head's poses by landmarks, then by its texture; and how well they fit."""
+def _track(
+    writer: DatasetWriter, seen: Observations, crop: Crop, info: VideoInfo
+) -> tuple[Track, Track, dict[str, float]]:
+    """The head's poses by its texture, those by landmarks alone, and how well they fit."""
     centre = (np.array([info.width, info.height]) / 2 - [crop.x0, crop.y0]) * crop.scale
     # A cropped-in television picture is taken from afar; a whole picture has a view of about 50 degrees.
     focal = max(2.0 * crop.size, max(info.width, info.height) * crop.scale)
@@ -195,7 +200,7 @@ def _track(writer: DatasetWriter, seen: Observations, crop: Crop, info: VideoInf
     refined, before, after = refine_poses(by_landmarks, observed, writer.read_grey, options)
     track = tracking.hold_ends(refined)
     to_512 = 512 / crop.size
-    return track, {
+    figures = {
         "residual_px": tracking.residual_px(track, observed) * to_512,
         "rotation_jitter_deg": tracking.rotation_jitter(track),
         "landmarks_only_residual_px": tracking.residual_px(by_landmarks, observed) * to_512,
@@ -204,6 +209,7 @@ def _track(writer: DatasetWriter, seen: Observations, crop: Crop, info: VideoInf
         "texture_deviation": after,
         "focal_px": track.focal,
     }
+    return track, tracking.hold_ends(by_landmarks), figures
 
 
 def _notes_of_picture(info: VideoInfo, survey: Survey, person: Person) -> list[str]:
@@ -293,6 +299,7 @@ def _place(writer: DatasetWriter, track: Track) -> Placing:
 def _write(writer: DatasetWriter, solved: _Solved, features: str) -> None:
     """Writes what is neither of a single frame nor sound."""
     writer.write_landmarks(solved.seen.landmarks[..., :2])
+    writer.write_landmark_poses(solved.placing.camera_to_worlds(solved.by_landmarks))
     writer.write_face_shape(solved.placing.points(solved.track.shape))
     writer.write_picture("background.png", solved.plate.image)
     writer.write_transforms(_transforms(solved, features))

@@ -35,6 +35,9 @@ class Evaluate:
     baselines: bool = False
     """Also score the nearest training frame (an oracle, chosen by the true landmarks) and the mean training frame, both
     over the true torso and background."""
+    landmark_poses: bool = False
+    """Also score each run with the head poses that landmarks alone give. The data set's poses were aligned to the
+    texture of every frame's face, the compared ones' too."""
     curve: bool = False
     """Also score every earlier checkpoint that the runs kept (ns-train --save-only-latest-checkpoint False): PSNR over
     training, as NAME-curve.png and NAME-curve.json."""
@@ -62,6 +65,7 @@ class Evaluate:
             base=base,
             frames=self.shown,
             baselines=self.baselines,
+            landmark_poses=self.landmark_poses,
             videos=folder / "videos",
         )
         write_report(folder, evaluation)

@@ -15,6 +15,8 @@ from ntalker_ns.errors import NTalkerError, in_words
 
 TRANSFORMS_FILE = "transforms.json"
 FORMAT_VERSION = 1
+OPTIONAL = ("is_train", "landmark_poses")
+"""Fields of a clip that have an entry a frame, or are None."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +49,9 @@ class Clip:
     """Where the landmarks of a neutral face are in the world; None where the data set does not say."""
     is_train: Bool[np.ndarray, " n"] | None = None
     """The data set's own split, where it has one."""
+    landmark_poses: Float[np.ndarray, "n 3 4"] | None = None
+    """As `camera_to_worlds`, but by landmarks alone, without the alignment of the face's texture; None where the data
+    set has none."""
 
     per_frame: ClassVar[tuple[str, ...]] = (
         *("image_paths", "label_paths", "camera_to_worlds", "eye_openness", "mouth_opening"),
@@ -119,8 +124,8 @@ class Clip:
     def first(self, num_frames: int) -> "Clip":
         """The same clip, no longer than this."""
         cut = {name: getattr(self, name)[:num_frames] for name in self.per_frame}
-        is_train = None if self.is_train is None else self.is_train[:num_frames]
-        return replace(self, **cut, is_train=is_train)
+        optional = {name: None if (values := getattr(self, name)) is None else values[:num_frames] for name in OPTIONAL}
+        return replace(self, **cut, **optional)
 
     def _checked(self, picture: np.ndarray, path: Path, frame: int) -> np.ndarray:
         if picture.shape[1::-1] != self.size:
@@ -164,7 +169,8 @@ def read_own_clip(folder: Path) -> Clip:
             landmarks=_read_landmarks(folder / "landmarks.npy", len(frames)),
             tracked=np.array([frame.get("tracked", True) for frame in frames], bool),
             default_features=meta["feature_extractor"],
-            face_shape=_read_face_shape(folder / "face_shape.npy"),
+            face_shape=_read_optional(folder / "face_shape.npy", (478, 3)),
+            landmark_poses=_read_optional(folder / "landmark_poses.npy", (len(frames), 3, 4)),
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
         reason = in_words(error)
@@ -226,13 +232,14 @@ def _read_landmarks(path: Path, num_frames: int) -> Float[np.ndarray, "n points 
     return landmarks.astype(np.float32)
 
 
-def _read_face_shape(path: Path) -> Float[np.ndarray, "478 3"] | None:
+def _read_optional(path: Path, shape: tuple[int, ...]) -> Float[np.ndarray, "..."] | None:
+    """Numbers of a file that older data sets and those of other formats lack."""
     if not path.exists():
         return None
     try:
-        shape = np.load(path)
+        values = np.load(path)
     except (OSError, ValueError) as error:
         raise NTalkerError(f"{path} cannot be read ({error}): process the clip again.") from error
-    if shape.shape != (478, 3) or not np.isfinite(shape).all():
-        raise NTalkerError(f"{path} does not hold (478, 3) finite coordinates: process the clip again.")
-    return shape.astype(np.float32)
+    if values.shape != shape or not np.isfinite(values).all():
+        raise NTalkerError(f"{path} does not hold {shape} finite numbers: process the clip again.")
+    return values.astype(np.float32)

@@ -26,6 +26,7 @@ from ntalker_ns.evaluation.footage import (
     video_take,
     write_take,
 )
+from ntalker_ns.evaluation.landmark_poses import landmark_pose_entries
 from ntalker_ns.evaluation.metrics import catalogue
 from ntalker_ns.evaluation.metrics.clip_direction import load_clip
 from ntalker_ns.evaluation.metrics.fidelity import load_lpips, load_perceptual
@@ -148,6 +149,7 @@ def evaluate(
     base: Entry | None = None,
     frames: FrameOptions = FrameOptions(),  # noqa: B008 (frozen)
     baselines: bool = False,
+    landmark_poses: bool = False,
     videos: Path | None = None,
     metrics: Collection[catalogue.Metric] = catalogue.METRICS,
 ) -> Evaluation:
@@ -160,6 +162,7 @@ def evaluate(
         base: the run or video that the entries are edits of; it is scored too.
         frames: which frames of a run's clip, and how they are rendered.
         baselines: also score the nearest and the mean training frame.
+        landmark_poses: also score each run with poses by landmarks alone.
         videos: a folder for mp4s with sound of what is rendered here; None writes none.
         metrics: which metrics are taken.
 
@@ -169,7 +172,11 @@ def evaluate(
     start, peak = time.perf_counter(), PeakMemory()
     given = [*([base] if base else []), *entries]
     source = next((entry for entry in given if entry.is_run), None)
-    everything = [*given, *(baseline_entries(source) if baselines else [])]
+    everything = [
+        *given,
+        *(landmark_pose_entries(given, frames.surroundings) if landmark_poses else []),
+        *(baseline_entries(source) if baselines else []),
+    ]
     _check_names(everything)
     captions = {entry.name: options.captions or captions_of(entry) for entry in everything}
     wanted = frozenset(metric.key for metric in metrics)
@@ -189,6 +196,7 @@ def evaluate(
         scene = Scene(truth, before if edited else true, tools, wanted)
         rows.append(Row(take, score_take(take, scene, EDITED if edited else judge)))
     settings = {**dataclasses.asdict(options), **dataclasses.asdict(frames), "baselines": baselines}
+    settings["landmark_poses"] = landmark_poses
     return Evaluation(truth, before.name, rows, settings, time.perf_counter() - start, peak.gib())
 
 

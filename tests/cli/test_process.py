@@ -39,10 +39,16 @@ def test_the_data_set_is_complete(processed_clip: Path):
     # The nose tip is before the eyes' corners and the chin, and those before the ears.
     assert face.shape == (478, 3) and face[4, 1] < face[[33, 263, 152], 1].min()
     assert face[[33, 263, 152], 1].max() < face[[234, 454], 1].min()
+    poses, by_landmarks = (
+        np.array([f["transform_matrix"] for f in frames]),
+        np.load(processed_clip / "landmark_poses.npy"),
+    )
+    # Both solves see the same head: their cameras differ by a few hundredths of the head's size and not at all by more.
+    assert by_landmarks.shape == (75, 3, 4) and np.abs(by_landmarks[:, :, :3] - poses[:, :3, :3]).max() < 0.1
     present = {path.name for path in processed_clip.iterdir()}
     assert present == {
-        "audio.wav", "audio_features", "background.png", "face_shape.npy", "images", "landmarks.npy", "masks",
-        "preview.png", "transforms.json",
+        "audio.wav", "audio_features", "background.png", "face_shape.npy", "images", "landmark_poses.npy",
+        "landmarks.npy", "masks", "preview.png", "transforms.json",
     }  # fmt: skip
 
 

@@ -46,6 +46,16 @@ def test_frames_count_as_tracked_unless_the_data_set_says_otherwise(folder):
     assert clip.first(2).tracked.tolist() == [True, True]
 
 
+def test_poses_by_landmarks_may_be_missing_but_not_broken(folder):
+    assert read_clip(folder).landmark_poses is None
+    np.save(folder / "landmark_poses.npy", poses(5)[:, :3])
+    by_landmarks = read_clip(folder).first(3).landmark_poses
+    np.testing.assert_allclose(by_landmarks, poses(5)[:3, :3], atol=1e-6)
+    np.save(folder / "landmark_poses.npy", poses(4)[:, :3])
+    with pytest.raises(NTalkerError, match=r"landmark_poses\.npy does not hold"):
+        read_clip(folder)
+
+
 def test_the_shape_of_the_face_may_be_unknown_but_not_broken(folder):
     assert read_clip(folder).face_shape is None
     shape = np.random.default_rng(0).normal(size=(478, 3)).astype(np.float32)
