@@ -73,6 +73,24 @@ def test_an_interrupted_training_saves_and_goes_on(data: Path, tmp_path: Path, n
     assert program.returncode == 128 + number and max(steps) > step
 
 
+def test_a_killed_training_goes_on_from_its_last_checkpoint(data: Path, tmp_path: Path):
+    method = "ntalker-splat-small"
+    often = ["--minutes-per-save", "0"]
+    with started(training(method, data, tmp_path, *often), r"\n5 \(") as program:
+        program.kill()
+        program.wait()
+    # The kill may have come between a new checkpoint and the removal of the one before.
+    steps = {int(path.stem.split("-")[1]): path for path in tmp_path.rglob("*.ckpt")}
+    assert 1 <= len(steps) <= 2 and max(steps) >= 3
+    models = steps[max(steps)].parent
+    with started(training(method, data, tmp_path, "--load-dir", str(models)), rf"\n{max(steps) + 2} \(") as program:
+        program.send_signal(signal.SIGTERM)
+        said, _ = program.communicate()
+    assert program.returncode == 128 + signal.SIGTERM and "Traceback" not in said
+    later = [path for path in tmp_path.rglob("*.ckpt") if int(path.stem.split("-")[1]) > max(steps)]
+    assert len(later) == 1
+
+
 def test_a_killed_process_is_cleaned_up_by_the_next_one(demo_clip: DemoClip, tmp_path: Path):
     target = tmp_path / "anna"
     command = [str(PROGRAMS / "ntalker"), "process", str(demo_clip.path), "--output-dir", str(target), "--size", "128"]
