@@ -9,6 +9,7 @@ from ntalker_ns.cli.bank import Bank
 from ntalker_ns.cli.compare import Compare, TallyAnswers
 from ntalker_ns.cli.demo import Demo
 from ntalker_ns.cli.doctor import Doctor
+from ntalker_ns.cli.edit_preview import EditPreview
 from ntalker_ns.cli.evaluate import Evaluate
 from ntalker_ns.cli.experiment import RunExperiment
 from ntalker_ns.cli.export import Export
@@ -25,6 +26,7 @@ Commands = (
     | Annotated[Live, tyro.conf.subcommand("live")]
     | Annotated[View, tyro.conf.subcommand("view")]
     | Annotated[WriteFrame, tyro.conf.subcommand("frame")]
+    | Annotated[EditPreview, tyro.conf.subcommand("edit-preview")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[RunExperiment, tyro.conf.subcommand("experiment")]

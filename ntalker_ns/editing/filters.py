@@ -1,12 +1,14 @@
-"""An editor without weights: picture filters, chosen by keywords of the instruction.
+"""The editor that works everywhere: picture filters, chosen by keywords of the instruction.
 
-It is deterministic and treats every frame the same, so that tests, the demo and machines without a GPU can run whole
+A painter whom the instruction names is followed by a small network (`ntalker_ns.editing.style_networks`). The editor is
+deterministic and treats every frame the same, so that tests, the demo and machines without a GPU can run whole
 edits.
 """
 
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import cv2
 import numpy as np
@@ -16,6 +18,7 @@ from torch import Tensor
 
 from ntalker_ns.editing.editor import EditorConfig, check_instruction
 from ntalker_ns.editing.plan import Strength
+from ntalker_ns.editing.style_networks import PAINTERS, repaint
 from ntalker_ns.errors import NTalkerError
 
 Picture = Float32[np.ndarray, "h w 3"]
@@ -35,7 +38,7 @@ WARP_CELLS = 12
 
 @dataclass
 class FilterEditorConfig(EditorConfig):
-    """Offline picture filters, chosen by keywords of the instruction."""
+    """Offline picture filters, chosen by keywords of the instruction; painters by a small network."""
 
     _target: type = field(default_factory=lambda: FilterEditor)
     full_guidance: float = 6.0
@@ -51,8 +54,10 @@ class FilterEditorConfig(EditorConfig):
 
     def describe(self, instruction: str) -> str:
         """See `EditorConfig.describe`."""
+        styles = named_styles(instruction)
+        kind = "style network" if PAINTERS.keys() & set(styles) else "filter"
         return (
-            f"Offline filter ({', '.join(named_styles(instruction))}), no diffusion model: at guidance s and t of t_u "
+            f"Offline {kind} ({', '.join(styles)}), no diffusion model: at guidance s and t of t_u "
             f"steps it is applied by t / t_u * (s - 1) / {self.full_guidance - 1:g}, at most in full."
         )
 
@@ -118,6 +123,9 @@ def named_styles(instruction: str) -> list[str]:
     # "Statue" means stone unless it is a bronze statue.
     if "bronze" in found and "stone" in found and not re.search(r"\b(stone|marble)", words):
         found.remove("stone")
+    # A painter's painting is theirs, not the filter's.
+    if PAINTERS.keys() & set(found) and "painting" in found:
+        found.remove("painting")
     if not found:
         known = "; ".join(f"{name} ({style.words.replace('|', ', ')})" for name, style in STYLES.items())
         raise NTalkerError(
@@ -238,6 +246,11 @@ def cartoon(picture: Picture, amount: float, seed: int) -> Picture:
     return _mix(picture, (vivid * (1.0 - 0.85 * ink)).astype(np.float32), amount)
 
 
+def by_painter(painter: str, picture: Picture, amount: float, seed: int) -> Picture:
+    """In the style of one of `PAINTERS`."""
+    return _mix(picture, repaint(picture, PAINTERS[painter].style), amount)
+
+
 def bronze(picture: Picture, amount: float, seed: int) -> Picture:
     """Polished bronze: brightness mapped to metal colours."""
     colours = [
@@ -302,7 +315,8 @@ STYLES: dict[str, NamedStyle] = {
     "cold": NamedStyle(cold, "cold|cool|winter|ice|icy|freez|frozen"),
     "warm": NamedStyle(warm, "warm|sunset|evening|golden"),
     "cartoon": NamedStyle(cartoon, "cartoon|comic|anime|animated|pixar"),
-    "painting": NamedStyle(painting, "paint|oil|van gogh|munch|modigliani|impressionis|watercolo"),
+    **{name: NamedStyle(partial(by_painter, name), painter.words) for name, painter in PAINTERS.items()},
+    "painting": NamedStyle(painting, "paint|oil|modigliani|impressionis|watercolo"),
     "bronze": NamedStyle(bronze, "bronze|brass|copper"),
     "stone": NamedStyle(stone, "stone|marble|statue|sculpture|bust"),
     "sketch": NamedStyle(sketch, "sketch|pencil|drawing|drawn|charcoal"),

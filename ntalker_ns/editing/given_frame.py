@@ -15,6 +15,8 @@ CHUNK = "ntalker-frame"
 """Keyword of the PNG text chunk."""
 SLIGHTLY_OPEN = 0.35
 """The mouth opening of the frame to edit, between the 5th (0) and the 95th percentile (1) of the clip's."""
+LEAST_SIZE = 16
+"""Longest side, px."""
 POSE_TOLERANCE = 1e-4
 """Difference of camera positions, world units, up to which two frames are the same."""
 
@@ -78,6 +80,31 @@ def frame_to_edit(sequence: DrivingSequence) -> int:
     open_mouth = np.abs((opening - low) / max(high - low, 1e-6) - SLIGHTLY_OPEN)
     closed_eyes = 1.0 - track.eye_openness / max(float(np.percentile(track.eye_openness, 90)), 1e-6)
     return int(np.argmin(turned + open_mouth + 3.0 * np.clip(closed_eyes, 0.0, None)))
+
+
+def rendered_frame(model: Any, frame: int | None, size: int | None) -> tuple[int, UInt8[np.ndarray, "h w 3"]]:
+    """A frame of a head as editors see it, and its index in the sequence that drives the head.
+
+    Args:
+        model: the head.
+        frame: index; None: `frame_to_edit`.
+        size: longest side, px; None: the clip's.
+
+    Raises:
+        NTalkerError: there is no such frame, or it would be too small.
+    """
+    from ntalker_ns.driving.cameras import sequence_cameras
+    from ntalker_ns.media.pixels import to_uint8
+
+    if size is not None and size < LEAST_SIZE:
+        raise NTalkerError(f"--size {size} is too small: give at least {LEAST_SIZE} px.")
+    sequence = model.driving
+    index = frame_to_edit(sequence) if frame is None else frame
+    if not 0 <= index < len(sequence):
+        raise NTalkerError(f"There is no frame {index}: the clip has frames 0 to {len(sequence) - 1}.")
+    outputs = model.get_outputs_for_camera(sequence_cameras(sequence, np.array([index]), size, enlarge=True))
+    # Editors work on the field's own picture, which the refinement of an edited head follows.
+    return index, to_uint8(outputs.get("field_rgb", outputs["rgb"]))
 
 
 def write_frame(path: Path, picture: UInt8[np.ndarray, "h w 3"], description: FrameDescription) -> None:

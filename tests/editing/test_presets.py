@@ -7,6 +7,7 @@ import pytest
 from support.paths import REPOSITORY
 
 from ntalker_ns.editing.presets import EditPreset, load_preset, preset_names
+from ntalker_ns.editing.style_networks import PAINTERS
 from ntalker_ns.errors import NTalkerError
 
 OWN = """
@@ -93,3 +94,9 @@ def test_a_wheel_carries_presets_and_weights(tmp_path: Path):
     for weights in ("audio/weights/whisper_tiny_en", "speech/weights/lip_prior"):
         assert {f"ntalker_ns/{weights}.safetensors", f"ntalker_ns/{weights}.md"} <= names
     assert "ntalker_ns/audio/weights/whisper_tiny_en.LICENSE" in names
+    for painter in PAINTERS.values():
+        if isinstance(painter.style, Path):
+            assert f"ntalker_ns/editing/paintings/{painter.style.name}" in names
+    for name in ("styles_26", "style_of_picture", "style_applied"):
+        assert f"ntalker_ns/editing/weights/{name}.onnx" in names
+    assert {"ntalker_ns/editing/weights/styles.LICENSE", "ntalker_ns/editing/paintings/paintings.md"} <= names
