@@ -65,6 +65,7 @@ class EditModel(TalkerModel):
     """
 
     config: EditModelConfig
+    edited = True
 
     def populate_modules(self) -> None:
         """Adds refinement network and discriminator to the head."""
@@ -187,7 +188,7 @@ class EditModel(TalkerModel):
             camera: see `TalkerModel.get_outputs_for_camera`.
             obb_box: not used.
             surroundings: what is around the head.
-            display: background, eyes and refinement weight to show instead of the run's own.
+            display: background and refinement weight to show instead of the run's own.
 
         Returns:
             As of the base, but rgb is refined with the current refinement weight (backgrounds other than the plate are
@@ -196,8 +197,7 @@ class EditModel(TalkerModel):
         outputs = super().get_outputs_for_camera(camera, obb_box, surroundings, display)
         rgb = outputs["rgb"].float()
         planes = rgb.permute(2, 0, 1)[None]
-        weight = self.refinement_weight if display.refinement_weight is None else display.refinement_weight
-        final = refine(self.refinement, planes, weight)
+        final = refine(self.refinement, planes, self._shown_weight(display))
         outputs["field_rgb"] = outputs["rgb"]
         if final is planes:
             return outputs
@@ -209,11 +209,16 @@ class EditModel(TalkerModel):
         return outputs | {"rgb": refined}
 
     @torch.no_grad()
-    def video_frame(self, camera: Cameras) -> UInt8[np.ndarray, "height width 3"]:
+    def video_frame(
+        self, camera: Cameras, display: DisplayOptions = RUN_DISPLAY
+    ) -> UInt8[np.ndarray, "height width 3"]:
         """See `TalkerModel.video_frame`; refined, unless the weight is 0."""
-        if self.refinement_weight == 0.0:
-            return super().video_frame(camera)
-        return to_uint8(self.get_outputs_for_camera(camera)["rgb"])
+        if self._shown_weight(display) == 0.0:
+            return super().video_frame(camera, display)
+        return to_uint8(self.get_outputs_for_camera(camera, display=display)["rgb"])
+
+    def _shown_weight(self, display: DisplayOptions) -> float:
+        return self.refinement_weight if display.refinement_weight is None else display.refinement_weight
 
 
 def as_picture(values: Float[Tensor, "rays channels"]) -> Float[Tensor, "1 channels side side"]:

@@ -3,17 +3,23 @@
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import UInt8
 
 from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.media.sound import Sound
+from ntalker_ns.media.sound import Sound, read_sound
 from ntalker_ns.run_folder import absolute, load_run
 from ntalker_ns.training.overrides import changed
+
+if TYPE_CHECKING:
+    from ntalker_ns.driving.cameras import Shot
+    from ntalker_ns.rendering.display import DisplayOptions
+    from ntalker_ns.speech.closures import Closure
 
 
 def train(
@@ -100,7 +106,9 @@ def load_head(run: str | Path) -> "Head":
         25.0
     """
     path = Path(run)
-    return Head(load_run(path / "config.yml" if path.is_dir() else path))
+    head = Head(path / "config.yml" if path.is_dir() else path)
+    _ = head.pipeline
+    return head
 
 
 class Head:
@@ -111,14 +119,22 @@ class Head:
         False
     """
 
-    def __init__(self, pipeline: Any) -> None:
+    def __init__(self, config: Path) -> None:
         """
         Args:
-            pipeline: a loaded `TalkerPipeline`.
+            config: the run's config.yml; the head is loaded when it is first needed, after the options are checked.
         """
-        self.pipeline = pipeline
-        self.clip: DrivingSequence = pipeline.model.driving
+        self._config = config
+
+    @cached_property
+    def pipeline(self) -> Any:
+        """The loaded `TalkerPipeline`."""
+        return load_run(self._config)
+
+    @cached_property
+    def clip(self) -> DrivingSequence:
         """The driving sequence of the training clip."""
+        return self.pipeline.model.driving
 
     @property
     def fps(self) -> float:
@@ -128,13 +144,18 @@ class Head:
     @property
     def edited(self) -> bool:
         """Whether it was edited by an instruction."""
-        return hasattr(self.pipeline.model, "refinement_weight")
+        return self.pipeline.model.edited
 
     def say(
         self,
-        audio: str | Path,
+        audio: str | Path | None = None,
         *,
+        text: str | None = None,
+        voice: str = "en-us+f3",
+        audio_features: Path | None = None,
         size: int | None = None,
+        camera_path: Path | None = None,
+        outputs: tuple[str, ...] = ("rgb",),
         background: str = "plate",
         eyes: str = "replay",
         pose: str = "replay",
@@ -145,9 +166,16 @@ class Head:
         """Renders the head with new audio. Options are those of `ntalker render`.
 
         Args:
-            audio: a sound or video file of any format and rate.
-            size: longest side of the frames in px; None takes that of the training frames.
-            background: "plate" (the clip's own), a colour (a name or #rrggbb), or a picture file.
+            audio: a sound or video file of any format and rate; with a camera path it may be left out: the head then
+                replays its own clip, in silence.
+            text: to synthesise by eSpeak NG instead.
+            voice: eSpeak NG's.
+            audio_features: features of the audio as a .npy file; None computes them.
+            size: longest side of the frames in px; None takes that of the training frames, or of the camera path.
+            camera_path: a nerfstudio camera path; None for the clip's camera.
+            outputs: pictures to show side by side.
+            background: "plate" (the clip's own), "transparent" (frames then are RGBA), a colour (a name or #rrggbb), or
+                a picture file.
             eyes: "replay" (as in the clip), "blink", or openness "0" to "1".
             pose: "replay" (as in the clip, back and forth), "still", "sway", or another data set's folder.
             smooth: standard deviation, in frames, of a Gaussian that smooths the head's motion over time.
@@ -169,22 +197,37 @@ class Head:
             >>> spoken.save(folder / "spoken.mp4") == len(spoken)
             True
         """
+        from ntalker_ns.driving.cameras import Shot, path_shot, sequence_cameras
         from ntalker_ns.driving.controls import check_controls, controlled
         from ntalker_ns.driving.new_audio import sequence_for_audio
-        from ntalker_ns.media.sound import read_sound
         from ntalker_ns.rendering.background import Background
+        from ntalker_ns.rendering.display import DisplayOptions
 
-        if not Path(audio).is_file():
-            raise NTalkerError(f"There is no file at '{audio}'.")
-        Background.parse(background)
+        # Everything that needs no head comes first: loading one takes seconds.
+        audio = None if audio is None else Path(audio)
+        _check_sources(audio, text, audio_features, camera_path)
+        display = DisplayOptions(Background.parse(background), refinement_weight)
         check_controls(eyes, pose, smooth, seed)
-        if refinement_weight is not None:
-            check_refinement_weight(self.pipeline.model, refinement_weight)
-        sound = read_sound(Path(audio))
-        sequence = sequence_for_audio(self.clip, sound)
+        if not outputs:
+            raise NTalkerError("--outputs is empty: give rgb, or several outputs.")
+        if refinement_weight is not None and not 0.0 <= refinement_weight <= 1.0:
+            raise NTalkerError(f"--refinement-weight {refinement_weight:g} is not between 0 and 1.")
+        if size is not None and size < 16:
+            raise NTalkerError(f"--size {size} is too small: give at least 16 px.")
+        sound, closures = _spoken(text, voice) if text is not None else (audio and read_sound(audio), None)
+        if refinement_weight is not None and not self.edited:
+            raise NTalkerError(
+                "--refinement-weight is for edited heads (ntalker-edit); this run is none: leave it out."
+            )
+        sequence = self.clip if sound is None else sequence_for_audio(self.clip, sound, audio_features, closures)
         sequence = controlled(sequence, self.clip, eyes, pose, smooth, seed)
-        size = size or self.pipeline.config.datamanager.dataparser.image_size
-        return Speech(self, Path(audio), sound, sequence, size, background, refinement_weight)
+        if camera_path is None:
+            size = size or self.pipeline.config.datamanager.dataparser.image_size
+            shot = Shot(sequence_cameras(sequence, size=size, enlarge=True), sequence.fps, in_time=True)
+        else:
+            shot = path_shot(camera_path, sequence, size)
+        files = tuple(path for path in (audio, audio_features, camera_path) if path is not None)
+        return Speech(self, sound, sequence, shot, display, outputs, files)
 
 
 @dataclass(frozen=True)
@@ -197,33 +240,29 @@ class Speech:
     """
 
     head: Head
-    audio: Path
-    sound: Sound
+    sound: Sound | None
     sequence: DrivingSequence
     """The driving sequence."""
-    size: int | None
-    """Longest side of the frames, px; None for the clip's own size."""
-    background: str
-    refinement_weight: float | None = None
-    """Of an edited head; None as in training."""
+    shot: "Shot"
+    """Cameras and frame rate."""
+    display: "DisplayOptions"
+    outputs: tuple[str, ...] = ("rgb",)
+    """Pictures side by side."""
+    files: tuple[Path, ...] = ()
+    """What it is made from."""
 
     def __len__(self) -> int:
-        return len(self.sequence)
+        return len(self.shot.cameras)
 
-    def __iter__(self) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-        from ntalker_ns.driving.cameras import sequence_cameras
+    def __iter__(self) -> Iterator[UInt8[np.ndarray, "h w channels"]]:
         from ntalker_ns.rendering.video_frames import rendered_frames
 
         model = self.head.pipeline.model
         model.set_driving(self.sequence)
-        model.portrait.set_background(self.background)
-        if self.head.edited:
-            weight = self.refinement_weight
-            model.refinement_weight = model.config.refinement_weight if weight is None else weight
-        return rendered_frames(model, sequence_cameras(self.sequence, size=self.size, enlarge=True))
+        return rendered_frames(model, self.shot.cameras, self.display, self.outputs)
 
     def save(self, path: str | Path) -> int:
-        """Writes a video with sound; it appears when it is complete.
+        """Writes a video, with sound where the cameras advance at its pace; it appears when it is complete.
 
         Args:
             path: an .mp4 or .webm file, or a folder for PNG pictures.
@@ -241,24 +280,33 @@ class Speech:
         from ntalker_ns.media.video_writer import check_output, write_frames
         from ntalker_ns.rendering.video_frames import with_progress
 
-        check_output(Path(path), False, (self.audio,))
-        return write_frames(Path(path), with_progress(self, len(self)), self.head.fps, self.sound)
+        check_output(Path(path), self.display.transparent, self.files)
+        sound = self.sound if self.shot.in_time else None
+        return write_frames(Path(path), with_progress(self, len(self)), self.shot.fps, sound)
 
 
-def check_refinement_weight(model: Any, weight: float) -> None:
-    """Checks a weight of an edited head's refinement network.
+def _check_sources(audio: Path | None, text: str | None, features: Path | None, camera_path: Path | None) -> None:
+    """Checks what there is to say and to see."""
+    if audio is None and text is None and camera_path is None:
+        raise NTalkerError("Give --audio with speech, --text to speak, or --camera-path to look around in silence.")
+    if audio is not None and text is not None:
+        raise NTalkerError("Give --audio or --text, not both.")
+    if audio is None and features is not None:
+        raise NTalkerError("--audio-features needs the sound that belongs to them: give --audio too.")
+    for path in (audio, features, camera_path):
+        if path is not None and not path.is_file():
+            raise NTalkerError(f"There is no file at '{path}'.")
 
-    Args:
-        model: of a run.
-        weight: 0 to 1.
 
-    Raises:
-        NTalkerError: the head is not an edited one, or the weight is out of range.
-    """
-    if not 0.0 <= weight <= 1.0:
-        raise NTalkerError(f"--refinement-weight {weight:g} is not between 0 and 1.")
-    if not hasattr(model, "refinement_weight"):
-        raise NTalkerError("--refinement-weight is for edited heads (ntalker-edit); this run is none: leave it out.")
+def _spoken(text: str, voice: str) -> "tuple[Sound, list[Closure]]":
+    """The sound of a text, and when it closes the lips."""
+    from ntalker_ns.media.espeak import synthesize_phonemes
+    from ntalker_ns.speech.closures import closures_of
+
+    if not text.strip():
+        raise NTalkerError("--text is empty: give words to speak.")
+    waveform, rate, phonemes = synthesize_phonemes(text, voice)
+    return Sound.of_waveform(waveform, rate), closures_of(phonemes, len(waveform) / rate)
 
 
 def configured(method: str, options: Mapping[str, Any], **fields: Any) -> Any:

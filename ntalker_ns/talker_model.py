@@ -78,6 +78,8 @@ class TalkerModel(Model):
 
     config: TalkerModelConfig
     head: Head
+    edited = False
+    """Whether it was edited by an instruction, and so has a refinement network."""
 
     def populate_modules(self) -> None:
         """Builds head, portrait and the regression of lips for the driving sequence."""
@@ -370,7 +372,7 @@ class TalkerModel(Model):
             camera: one camera; its time in [0, 1] is the place in the driving sequence (0 without one).
             obb_box: not used; the head fits its box.
             surroundings: torso and background around the head; with `clip`, errors are those of the head alone.
-            display: background and eyes to show instead of the run's own.
+            display: background to show instead of the run's own.
 
         Returns:
             rgb (H, W, 3) and its opacity (H, W, 1); its layers head, torso and background (H, W, 3), each
@@ -402,18 +404,21 @@ class TalkerModel(Model):
         return self.conditions(torch.tensor([frame]), pose), correction
 
     @torch.no_grad()
-    def video_frame(self, camera: Cameras) -> UInt8[np.ndarray, "height width 3"]:
+    def video_frame(
+        self, camera: Cameras, display: DisplayOptions = RUN_DISPLAY
+    ) -> UInt8[np.ndarray, "height width 3"]:
         """The rgb of `get_outputs_for_camera` as the levels of a video's frame, in less time: no layer is kept.
 
         Args:
             camera: one camera, see there.
+            display: background to show instead of the run's own.
         """
         with limit_threads(self.device.type):
             camera = camera.to("cpu").flatten()
             frame, portrait = self._frame_of(camera), self.portrait
             head, opacity = self.head.seen(camera, *self._shown(frame, camera))
             levels = self.ops.portrait_frame(
-                head, opacity, portrait.torso_picture(frame, camera), portrait.background(camera)
+                head, opacity, portrait.torso_picture(frame, camera), portrait.background(camera, display.background)
             )
             return levels.cpu().numpy()
 

@@ -122,7 +122,8 @@ def test_the_viewer_shows_the_frame_and_the_pose_of_its_playback(pipeline: Any) 
         model.set_driving(sequence)
         expected = model.get_outputs_for_camera(cameras[frame : frame + 1])["rgb"]
         torch.testing.assert_close(shown.get_outputs_for_camera(sequence_cameras(sequence)[:1])["rgb"], expected)
-        assert torch.equal(torch.from_numpy(next(iter(shown.pictures(cameras[frame : frame + 1])))), levels(expected))
+        seen = torch.from_numpy(shown.video_frame(cameras[frame : frame + 1], shown.display))
+        assert (seen.int() - levels(expected).int()).abs().max() <= 1
 
 
 def levels(picture: torch.Tensor) -> torch.Tensor:

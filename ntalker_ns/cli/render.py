@@ -2,14 +2,8 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from ntalker_ns.errors import NTalkerError
 
 # torch, nerfstudio and PyAV are imported where they are used: `ntalker --help` answers at once.
-if TYPE_CHECKING:
-    from ntalker_ns.media.sound import Sound
-    from ntalker_ns.speech.closures import Closure
 
 
 @dataclass
@@ -59,78 +53,13 @@ class Render:
 
     def main(self) -> None:
         """Loads the run, renders frame by frame, writes the video."""
-        from ntalker_ns.driving.cameras import Shot, path_shot, sequence_cameras
-        from ntalker_ns.driving.controls import controlled
-        from ntalker_ns.driving.new_audio import sequence_for_audio
-        from ntalker_ns.media.video_writer import write_frames
-        from ntalker_ns.rendering.video_frames import rendered_frames, with_progress
-        from ntalker_ns.runs import check_refinement_weight, load_run
-
-        sound, closures = self._check()
-        pipeline = load_run(self.load_config)
-        model: Any = pipeline.model
-        clip = sequence = model.driving
-        if sound is not None:
-            sequence = sequence_for_audio(clip, sound, self.audio_features, closures)
-        sequence = controlled(sequence, clip, self.eyes, self.pose, self.smooth, self.seed)
-        model.set_driving(sequence)
-        model.portrait.set_background(self.background)
-        if self.refinement_weight is not None:
-            check_refinement_weight(model, self.refinement_weight)
-            model.refinement_weight = self.refinement_weight
-        size = self.size or pipeline.config.datamanager.dataparser.image_size
-        if self.camera_path is None:
-            shot = Shot(sequence_cameras(sequence, size=size, enlarge=True), sequence.fps, in_time=True)
-        else:
-            shot = path_shot(self.camera_path, sequence, self.size)
-        if sound is not None and not shot.in_time:
-            print("The times of the camera path do not advance at the pace of the audio: the video is silent.")
-        frames = rendered_frames(model, shot.cameras, self.outputs, self._is_transparent())
-        frames = with_progress(frames, len(shot.cameras))
-        count = write_frames(self.output, frames, shot.fps, sound if shot.in_time else None)
-        print(f"{self.output}: {count} frames, {count / shot.fps:.2f} s.")
-
-    def _check(self) -> "tuple[Sound | None, list[Closure] | None]":
-        """Checks the options before the run is loaded, and decodes the audio; speaks the text, and says when it closes
-        the lips."""
-        from ntalker_ns.driving.controls import check_controls
-        from ntalker_ns.media.sound import read_sound
         from ntalker_ns.media.video_writer import check_output
-        from ntalker_ns.rendering.background import Background
+        from ntalker_ns.runs import Head
 
-        if self.audio is None and self.text is None and self.camera_path is None:
-            raise NTalkerError("Give --audio with speech, --text to speak, or --camera-path to look around in silence.")
-        if self.audio is not None and self.text is not None:
-            raise NTalkerError("Give --audio or --text, not both.")
-        if self.audio is None and self.audio_features is not None:
-            raise NTalkerError("--audio-features needs the sound that belongs to them: give --audio too.")
-        Background.parse(self.background)
-        check_controls(self.eyes, self.pose, self.smooth, self.seed)
-        if not self.outputs:
-            raise NTalkerError("--outputs is empty: give rgb, or several outputs.")
-        if self.refinement_weight is not None and not 0.0 <= self.refinement_weight <= 1.0:
-            raise NTalkerError(f"--refinement-weight {self.refinement_weight:g} is not between 0 and 1.")
-        if self.size is not None and self.size < 16:
-            raise NTalkerError(f"--size {self.size} is too small: give at least 16 px.")
-        given = (self.audio, self.audio_features, self.camera_path)
-        for path in given:
-            if path is not None and not path.is_file():
-                raise NTalkerError(f"There is no file at '{path}'.")
-        check_output(self.output, self._is_transparent(), given)
-        if self.text is not None:
-            return _spoken(self.text, self.voice)
-        return None if self.audio is None else read_sound(self.audio), None
-
-    def _is_transparent(self) -> bool:
-        return self.background == "transparent"
-
-
-def _spoken(text: str, voice: str) -> "tuple[Sound, list[Closure]]":
-    from ntalker_ns.media.espeak import synthesize_phonemes
-    from ntalker_ns.media.sound import Sound
-    from ntalker_ns.speech.closures import closures_of
-
-    if not text.strip():
-        raise NTalkerError("--text is empty: give words to speak.")
-    waveform, rate, phonemes = synthesize_phonemes(text, voice)
-    return Sound.of_waveform(waveform, rate), closures_of(phonemes, len(waveform) / rate)
+        options = {name: value for name, value in vars(self).items() if name not in ("load_config", "output")}
+        check_output(self.output, self.background == "transparent", (self.audio, self.audio_features, self.camera_path))
+        speech = Head(self.load_config).say(**options)
+        if speech.sound is not None and not speech.shot.in_time:
+            print("The times of the camera path do not advance at the pace of the audio: the video is silent.")
+        count = speech.save(self.output)
+        print(f"{self.output}: {count} frames, {count / speech.shot.fps:.2f} s.")

@@ -252,7 +252,7 @@ class _Runs:
             self._pipeline = load_run(entry.path)
             self._path = entry.path
         model, weight = self._pipeline.model, entry.refinement_weight
-        if hasattr(model, "refinement_weight"):
+        if model.edited:
             model.refinement_weight = model.config.refinement_weight if weight is None else weight
         elif weight is not None:
             raise NTalkerError(f"{entry.path} is no edit: it has no refinement network to weigh.")

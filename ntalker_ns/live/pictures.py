@@ -15,6 +15,7 @@ from ntalker_ns.driving.cameras import sequence_cameras
 from ntalker_ns.live.stage import LiveOptions, Stage
 from ntalker_ns.media.video_reader import FPS
 from ntalker_ns.rendering.background import Background
+from ntalker_ns.rendering.display import DisplayOptions
 
 SIZES = (512, 384, 256, 192, 128)
 """Longest sides of pictures, px, from which `fitting_size` chooses."""
@@ -50,10 +51,8 @@ class HeadPictures:
             before: the head before its edit, of the same stage and size.
         """
         self._model, self.before = model, before
-        self.edited = hasattr(model, "refinement_weight")
-        self._trained_weight = float(model.refinement_weight) if self.edited else None
+        self.edited = model.edited
         self._stage = stage
-        self._backgrounds = {"plate": Background()}
         model.set_driving(stage.sequence)
         self.resize(size)
 
@@ -74,11 +73,9 @@ class HeadPictures:
             openness: of the eyes, 0 to 1.
         """
         model = self._model
-        model.portrait.choice = self._background(look.background)
-        if self.edited:
-            model.refinement_weight = self._trained_weight if look.refinement is None else look.refinement
         model.show_face(torch.from_numpy(lips), openness)
-        picture = model.video_frame(self._cameras[frame : frame + 1])
+        display = DisplayOptions(Background.parse(look.background), look.refinement)
+        picture = model.video_frame(self._cameras[frame : frame + 1], display)
         if self.before is not None and (column := round(look.wipe * picture.shape[1])) > 0:
             picture[:, :column] = self.before.render(look, frame, lips, openness)[:, :column]
         return picture
@@ -86,12 +83,6 @@ class HeadPictures:
     def jpeg(self, look: LiveOptions, frame: int, lips: Float32[np.ndarray, " lip_dim"], openness: float) -> bytes:
         """The same, compressed."""
         return compressed(self.render(look, frame, lips, openness))
-
-    def _background(self, name: str) -> Background:
-        if name != "plate":
-            red, green, blue = (int(name[i : i + 2], 16) / 255.0 for i in (1, 3, 5))
-            return Background("colour", (red, green, blue))
-        return self._backgrounds["plate"]
 
 
 def compressed(picture: UInt8[np.ndarray, "h w 3"]) -> bytes:

@@ -1,4 +1,4 @@
-"""What the viewer's panel shows: choices about pictures that leave the head as it is."""
+"""How a head is shown: choices about pictures that leave the head as it is."""
 
 from dataclasses import dataclass
 
@@ -12,6 +12,11 @@ class DisplayOptions:
     background: Background | None = None
     refinement_weight: float | None = None
     """Of an edited head, 0 to 1."""
+
+    @property
+    def transparent(self) -> bool:
+        """Whether no background was chosen."""
+        return self.background is not None and self.background.kind == "transparent"
 
 
 RUN_DISPLAY = DisplayOptions()

@@ -13,30 +13,35 @@ from nerfstudio.utils.colormaps import apply_colormap, apply_depth_colormap
 from ntalker_ns.console import progress_bar
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.media.pixels import to_uint8
+from ntalker_ns.rendering.display import RUN_DISPLAY, DisplayOptions
 
 Frame = TypeVar("Frame")
 
 
 def rendered_frames(
-    model: Any, cameras: Cameras, outputs: Sequence[str] = ("rgb",), alpha: bool = False
+    model: Any,
+    cameras: Cameras,
+    display: DisplayOptions = RUN_DISPLAY,
+    outputs: Sequence[str] = ("rgb",),
 ) -> Iterator[UInt8[np.ndarray, "h w channels"]]:
     """Renders one camera after the other.
 
     Args:
         model: a `TalkerModel`.
         cameras: one per frame, on the CPU, with times.
+        display: background and refinement weight; over a transparent background pictures are RGBA with straight alpha.
         outputs: what to show, side by side; single channels are shown through a colour map.
-        alpha: RGBA pictures with straight alpha instead of RGB over black.
 
     Raises:
         NTalkerError: the model has no such output.
     """
+    alpha = display.transparent
     plain = tuple(outputs) == ("rgb",) and not alpha
     for index in range(len(cameras)):
         if plain:
-            yield model.video_frame(cameras[index : index + 1])
+            yield model.video_frame(cameras[index : index + 1], display)
             continue
-        rendered = model.get_outputs_for_camera(cameras[index : index + 1])
+        rendered = model.get_outputs_for_camera(cameras[index : index + 1], display=display)
         yield np.concatenate([_picture(rendered, name, alpha) for name in outputs], axis=1)
 
 

@@ -102,7 +102,7 @@ class EditElements:
         assert scene is not None and playback is not None
         self._tell("Editing one frame ...")
         camera = sequence_cameras(scene.sequence, np.array([playback.frame()]), PREVIEW_SIZE)
-        (before,) = self._head.pictures(camera)
+        before = self._head.video_frame(camera, self._head.display)
         after = preview(request, before)
         self._sheet.content = picture_element(as_jpeg(np.concatenate([before, after], axis=1)))
         self._tell("Left before, right after the editor, at the upper bounds.")

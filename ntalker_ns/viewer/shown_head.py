@@ -14,7 +14,6 @@ from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
 from ntalker_ns.driving.sequence import DrivingSequence
-from ntalker_ns.media.pixels import to_uint8
 from ntalker_ns.rendering.display import RUN_DISPLAY, DisplayOptions
 from ntalker_ns.viewer.playback import Playback
 
@@ -56,11 +55,6 @@ class ShownHead:
     def scene(self) -> Scene | None:
         """What it performs."""
         return self._scene
-
-    @property
-    def edited(self) -> bool:
-        """Whether it has a refinement network."""
-        return hasattr(self._model, "refinement_weight")
 
     @property
     def model(self) -> Any:
@@ -116,21 +110,19 @@ class ShownHead:
             camera.camera_to_worlds = pose.expand_as(camera.camera_to_worlds)
         return camera
 
-    def pictures(self, cameras: Cameras) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-        """Pictures of the scene, one camera after the other; the viewer and a training go on between them.
+    def video_frame(self, camera: Cameras, display: DisplayOptions) -> UInt8[np.ndarray, "height width 3"]:
+        """See `TalkerModel.video_frame`; the viewer and a training go on between two frames.
 
         Args:
-            cameras: with times.
+            camera: one camera with a time.
+            display: background and refinement weight.
         """
-        for index in range(len(cameras)):
-            with self._train_lock, torch.no_grad():
-                model = self._model
-                training = model.training
-                model.eval()
-                try:
-                    with self._performing():
-                        outputs = model.get_outputs_for_camera(cameras[index : index + 1], display=self.display)
-                    picture = to_uint8(outputs["rgb"])
-                finally:
-                    model.train(training)
-            yield picture
+        with self._train_lock:
+            model = self._model
+            training = model.training
+            model.eval()
+            try:
+                with self._performing():
+                    return model.video_frame(camera, display)
+            finally:
+                model.train(training)

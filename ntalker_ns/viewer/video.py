@@ -13,6 +13,7 @@ from ntalker_ns.driving.cameras import sequence_cameras
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.media.sound import Sound
 from ntalker_ns.media.video_writer import write_frames
+from ntalker_ns.rendering.video_frames import rendered_frames
 from ntalker_ns.viewer.shown_head import ShownHead
 from ntalker_ns.viewer.sounds import Speech
 
@@ -80,7 +81,8 @@ class VideoElements:
         sound = None if speech.waveform is None else Sound.of_waveform(speech.waveform)
         with tempfile.TemporaryDirectory(prefix="ntalker-") as folder:
             path = Path(folder) / "video.mp4"
-            write_frames(path, self._counted(self._head.pictures(cameras), len(cameras)), scene.sequence.fps, sound)
+            frames = rendered_frames(self._head, cameras, self._head.display)
+            write_frames(path, self._counted(frames, len(cameras)), scene.sequence.fps, sound)
             return f"{Path(name).stem}.mp4", path.read_bytes()
 
     def _counted(
