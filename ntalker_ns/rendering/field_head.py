@@ -82,7 +82,6 @@ class FieldHeadConfig(LossWeights):
 class FieldHead(Head):
     """A radiance field, its occupancy grid and the frames' appearance codes."""
 
-    trains_on_pictures = False
     _mouth: Tensor
 
     def __init__(self, config: FieldHeadConfig, rig: Rig, clip_frames: int, ops: Ops, audio_channels: int) -> None:

@@ -51,8 +51,6 @@ class Head(nn.Module, ABC):
     """Around the tracked face; None: unknown."""
     reach: ClassVar[float] = 1.0
     """World units along each axis from the origin within which there can be matter."""
-    trains_on_pictures: ClassVar[bool]
-    """Whether a step's rays must be all pixels of rectangles (`StepInputs.windows`)."""
 
     @property
     def interval(self) -> int:

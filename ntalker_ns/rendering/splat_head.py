@@ -112,7 +112,6 @@ class SplatHead(Head):
     """Gaussians, and the light that falls on them by the head's pose."""
 
     reach = 1.5
-    trains_on_pictures = True
     placed: Tensor
     upright: Tensor
     pose_mean: Tensor
