@@ -28,6 +28,7 @@ from ntalker_ns.capture.tracking import Track, TrackingOptions
 from ntalker_ns.console import track as progress
 from ntalker_ns.data.head_removal import HEAD
 from ntalker_ns.errors import NTalkerError
+from ntalker_ns.face import rotations
 from ntalker_ns.face.mesh_indices import FACE_OVAL, OUTER_LIPS
 from ntalker_ns.media.frame_indices import evenly_spaced
 from ntalker_ns.media.video_reader import FPS, VideoInfo, probe_video, read_stored_sizes
@@ -202,9 +203,9 @@ def _track(
     to_512 = 512 / crop.size
     figures = {
         "residual_px": tracking.residual_px(track, observed) * to_512,
-        "rotation_jitter_deg": tracking.rotation_jitter(track),
+        "rotation_jitter_deg": rotations.jitter(track.rotation),
         "landmarks_only_residual_px": tracking.residual_px(by_landmarks, observed) * to_512,
-        "landmarks_only_rotation_jitter_deg": tracking.rotation_jitter(by_landmarks),
+        "landmarks_only_rotation_jitter_deg": rotations.jitter(by_landmarks.rotation),
         "texture_deviation_landmarks_only": before,
         "texture_deviation": after,
         "focal_px": track.focal,

@@ -137,11 +137,6 @@ def poorly_tracked(residuals: Float[np.ndarray, "n"]) -> Bool[np.ndarray, "n"]:
     return residuals > max(POOR_PX, POOR_RATIO * float(np.nanmedian(residuals)))
 
 
-def rotation_jitter(track: Track) -> float:
-    """Mean norm of the second difference of rotation, degrees per frame^2."""
-    return float(np.degrees(np.linalg.norm(rotations.second_differences(track.rotation), axis=1).mean()))
-
-
 def _project(points: np.ndarray, focal: float, centre: np.ndarray) -> np.ndarray:
     return focal * points[..., :2] / points[..., 2:] + centre
 

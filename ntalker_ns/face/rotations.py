@@ -45,3 +45,20 @@ def second_differences(r: Float[np.ndarray, "n 3 3"]) -> Float[np.ndarray, "n-2 
     """How much the rotation from one frame to the next changes from frame to frame, rotation vectors in radians."""
     steps = log(r[1:] @ np.swapaxes(r[:-1], -1, -2))
     return steps[1:] - steps[:-1]
+
+
+def jitter(r: Float[np.ndarray, "n 3 3"]) -> float:
+    """Mean norm of the second difference of rotation: what the head's turning changes by from frame to frame.
+
+    Args:
+        r: rotations, NaN where unknown.
+
+    Returns:
+        Degrees per frame^2, over the frames whose neighbours on both sides are known; NaN where there are none.
+    """
+    known = np.isfinite(r).all(axis=(1, 2))
+    triples = known[:-2] & known[1:-1] & known[2:]
+    if not triples.any():
+        return float("nan")
+    second = second_differences(np.where(known[:, None, None], r, np.eye(3)))[triples]
+    return float(np.degrees(np.linalg.norm(second, axis=1)).mean())

@@ -46,21 +46,12 @@ def head_rotations(landmarks: Float[np.ndarray, "n 478 3"], width: int, height: 
 
 
 def rotation_jitter(poses: Float[np.ndarray, "n 3 3"]) -> float:
-    """Mean norm of the second difference of rotation: what the head's turning changes by from frame to frame.
-
-    Args:
-        poses: rotations, NaN where unknown.
-
-    Returns:
-        Degrees per frame^2, over the frames whose neighbours on both sides are known.
+    """`ntalker_ns.face.rotations.jitter` of poses, NaN where unknown.
 
     Raises:
         Unavailable: no three frames in a row are known.
     """
-    known = np.isfinite(poses).all(axis=(1, 2))
-    triples = known[:-2] & known[1:-1] & known[2:]
-    if not triples.any():
+    found = rotations.jitter(poses)
+    if np.isnan(found):
         raise Unavailable("no three frames in a row show a face")
-    filled = np.where(known[:, None, None], poses, np.eye(3))
-    second = rotations.second_differences(filled)[triples]
-    return float(np.degrees(np.linalg.norm(second, axis=1)).mean())
+    return found
