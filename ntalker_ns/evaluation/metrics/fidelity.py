@@ -11,6 +11,7 @@ from torch.nn import functional
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.evaluation.metrics.weights import Unavailable, require_torchvision_weights
 from ntalker_ns.refinement.efficientnet import load_efficientnet
+from ntalker_ns.rendering import losses
 
 Picture = Float32[np.ndarray, "h w 3"]
 
@@ -46,18 +47,15 @@ def load_lpips() -> Callable[[Picture, Picture], float]:
     Raises:
         Unavailable: AlexNet's weights are not available.
     """
-    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
     from torchvision.models import AlexNet_Weights
 
     require_torchvision_weights(AlexNet_Weights.DEFAULT, "AlexNet for LPIPS")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    measure = LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True).to(device)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    measure = losses.load_lpips("alex", device)
 
     @torch.inference_mode()
     def lpips(prediction: Picture, truth: Picture) -> float:
-        value = float(measure(_planes(prediction).to(device), _planes(truth).to(device)))
-        measure.reset()
-        return value
+        return float(measure(_planes(prediction).to(device), _planes(truth).to(device)))
 
     return lpips
 
