@@ -23,8 +23,6 @@ PLAIN = [
     ["ns-viewer"],
 ]
 METHODS = [f"ntalker-{kind}" for kind in ("base", "base-small", "edit", "edit-small", "splat", "splat-small")]
-# Named already, and still to come.
-PENDING = {"scripts/examples/"}
 
 
 def _anchors(text: str) -> set[str]:

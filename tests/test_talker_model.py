@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.engine.callbacks import TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.engine.trainer import Trainer
-from support.untrained_head import pipeline_config, untrained
+from support.untrained_head import camera, pipeline_config, untrained
 
 from ntalker_ns import talker_model, talker_trainer
 from ntalker_ns.driving.cameras import sequence_cameras
@@ -34,10 +33,6 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.fixture
 def pipeline(config: Any) -> Any:
     return untrained(config)
-
-
-def camera(pipeline: Any, frame: int = 0) -> Cameras:
-    return pipeline.datamanager.eval_dataset.cameras[frame : frame + 1]
 
 
 def step_beginning(pipeline: Any, steps: int = 1) -> Callable[[int], None]:

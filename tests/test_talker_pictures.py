@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from nerfstudio.cameras.cameras import Cameras
-from support.untrained_head import SIZE, pipeline_config, untrained
+from support.untrained_head import SIZE, camera, pipeline_config, untrained
 
 from ntalker_ns.rendering.head_renderer import HeadRenderer
 from ntalker_ns.training.optimizers import FusedAdamConfig
@@ -21,10 +20,6 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.fixture
 def pipeline(config: Any) -> Any:
     return untrained(config).eval()
-
-
-def camera(pipeline: Any, frame: int = 0) -> Cameras:
-    return pipeline.datamanager.eval_dataset.cameras[frame : frame + 1]
 
 
 def test_outputs_of_a_camera(pipeline: Any) -> None:

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from ntalker_ns.data.clip import TRANSFORMS_FILE
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.media.output_paths import check_room, full_disk, partial_path
 
@@ -22,7 +23,6 @@ BYTES_PER_PIXEL, BYTES_PER_FRAME = 0.25, 82_000
 """What is stored while a data set is made: a frame's picture and labels; its matte (64 KiB, for a while), landmarks and
 features."""
 FORMAT, FORMAT_VERSION = "ntalker", 1
-TRANSFORMS_FILE = "transforms.json"
 FOLDERS = ("images", "masks", "audio_features")
 OWN_FILES = re.compile(
     r"images/\d+\.jpg|masks/\d+\.png|audio_features/[^/]+\.(npy|json)|background\.png|preview\.png|audio\.wav|"

@@ -12,6 +12,10 @@ from torch import Tensor, nn
 
 from ntalker_ns.kernels.types import Landmarks
 
+WARP_SOFTNESS = 0.05
+"""Softness of the warps of lips and brows over the distance between the eyes: about the distance between landmarks of a
+lip."""
+
 
 class LandmarkWarp(nn.Module):
     """The landmarks of a part of the face, in the head's x, z plane.

@@ -12,16 +12,12 @@ from torch import Tensor, nn
 from ntalker_ns.face.rig import Rig
 from ntalker_ns.field.gates import brow_gate, eye_gate, speech_gate
 from ntalker_ns.field.hash_grid import HashGrid
-from ntalker_ns.field.landmark_warp import LandmarkWarp
+from ntalker_ns.field.landmark_warp import WARP_SOFTNESS, LandmarkWarp
 from ntalker_ns.field.mlp import FrameMLP, at_least_float32, truncated_exp
 from ntalker_ns.kernels.ops import FusedField, Ops
 from ntalker_ns.kernels.ragged import RayInputs, SparseInputs, compact
 from ntalker_ns.kernels.types import FaceState, FieldOutputs, FieldParts
 from ntalker_ns.speech.audio_network import AudioNetwork
-
-WARP_SOFTNESS = 0.05
-"""Softness of the warps of lips and brows over the distance between the eyes: about the distance between landmarks of a
-lip."""
 
 LID_LEVELS = 0.6
 """Fraction of the grid levels that closed lids use: a clip shows them in too few frames to train fine levels, which

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ntalker_ns.face.rig import Rig
 from ntalker_ns.field.gates import brow_gate, eye_gate, speech_gate
-from ntalker_ns.field.landmark_warp import LandmarkWarp
+from ntalker_ns.field.landmark_warp import WARP_SOFTNESS, LandmarkWarp
 from ntalker_ns.kernels.ops import Ops
 from ntalker_ns.kernels.reference.warp import landmark_displacement
 from ntalker_ns.kernels.types import FaceState, Gaussians, Landmarks
@@ -32,9 +32,6 @@ FAINT = 0.03
 
 LIGHTS = 6
 """Numbers of the pose that colour follows."""
-
-WARP_SOFTNESS = 0.05
-"""Softness of the landmarks' first motion over the distance between the eyes."""
 
 
 def training_bytes(count: int, controls: int) -> int:

@@ -11,8 +11,6 @@ from ntalker_ns.audio.whisper import WhisperEncoder, at_level, load_whisper, log
 from ntalker_ns.demo.speech import NEW_TEXT, write_speech
 from ntalker_ns.media.sound import read_audio
 
-SECONDS_30 = 30 * 16000
-
 
 @pytest.fixture(scope="module")
 def words(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from nerfstudio.cameras.cameras import Cameras
 
 from ntalker_ns.method_configs import ntalker_base_small
 from support.synthetic_clip import write_clip
@@ -38,6 +39,11 @@ def untrained(config: Any, datamanager: Any = None) -> Any:
     if datamanager is not None:
         pipeline.datamanager = datamanager
     return pipeline
+
+
+def camera(pipeline: Any, frame: int = 0) -> Cameras:
+    """The camera of a held-out frame."""
+    return pipeline.datamanager.eval_dataset.cameras[frame : frame + 1]
 
 
 def mark_trained(pipeline: Any) -> None:
