@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 import yaml
 from conftest import DemoClip
 from rich.console import Console
+from support.frames import no_faces
 from support.tiny_clip import write_tiny_clip
 from support.tiny_edit import tiny_edit
 from support.tiny_run import tiny_config
@@ -88,11 +88,6 @@ def of_run(run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Evaluat
         # Whether a detector takes a ball for a face is not what is tested here.
         patch.setattr("ntalker_ns.evaluation.footage.face_points", no_faces)
         return evaluate([Entry("ours", run)], MetricOptions(), baselines=True, videos=videos), videos
-
-
-def no_faces(pictures: Iterable[Any]) -> np.ndarray:
-    """As `face_points` on pictures without any."""
-    return np.full((sum(1 for _ in pictures), 478, 3), np.nan)
 
 
 def test_a_clip_against_itself_is_perfect(of_videos: Evaluation):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from rich.console import Console
+from support.frames import no_faces
 from support.tiny_clip import write_tiny_clip
 from support.tiny_edit import TINY_EDIT, tiny_edit
 from support.tiny_run import tiny_config
@@ -367,8 +368,3 @@ def test_titles_with_brackets_are_shown_as_they_are(capsys: Any):
     Console(width=200).print(table(experiment, rows, "A [red]table"))
     output = capsys.readouterr().out
     assert all(text in output for text in ("Ours [/b]", "A [red]table", "[1]"))
-
-
-def no_faces(pictures: Any) -> np.ndarray:
-    """As `face_points` on pictures without any."""
-    return np.full((sum(1 for _ in pictures), 478, 3), np.nan)
