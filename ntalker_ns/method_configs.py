@@ -181,6 +181,7 @@ ntalker_edit_small = MethodSpecification(
                 discriminator_channels=(32, 64, 128),
                 perceptual=None,
                 # Not the paper's values, see the fields' descriptions.
+                colour_weight=1.0,
                 lip_edge_weight=0.01,
                 lip_edge_scale=30.0,
             )

@@ -1,6 +1,7 @@
 """The edited head: patches equal pictures, terms of the loss, refinement."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,30 @@ def test_lip_patches_lie_on_the_lips_and_include_the_inputs_of_their_loss(traine
     assert "lip_edge" not in model.get_loss_dict(outputs, whole)
 
 
+def corner(values: torch.Tensor) -> torch.Tensor:
+    """The mean of the only whole square of 8 px in a patch."""
+    return values[..., :8, :8].mean(dim=(2, 3))
+
+
+def test_half_of_the_patches_lie_where_the_edit_changed_most(frames: EditFrames):
+    own = replace(frames, edited=frames.unedited.copy())
+    picture = own.unedited[2].copy()
+    spot = (slice(4, 8), slice(20, 24))
+    picture[spot] = 255 - picture[spot]
+    rng = np.random.default_rng(0)
+
+    def hits(count: int = 200) -> float:
+        whole = [own.patch(rng, 2, 8, False, torch.device("cpu"))[0].step.place.numpy() for _ in range(count)]
+        size = np.array(own.size)
+        middles = np.stack([(place * size).mean(axis=0) for place in whole])
+        return float((np.abs(middles - [22.0, 6.0]) < 4.5).all(axis=1).mean())
+
+    before = hits()
+    own.set_edited(2, picture)
+    assert before < 0.2
+    assert hits() > 0.45
+
+
 def test_the_loss_is_equation_9(trainer: EditTrainer, frames: EditFrames, monkeypatch: pytest.MonkeyPatch):
     torch.manual_seed(0)
     config, model = trainer.config.pipeline.model, head(trainer).train()
@@ -126,6 +151,7 @@ def test_the_loss_is_equation_9(trainer: EditTrainer, frames: EditFrames, monkey
         "perceptual": 0.001 * perceptual_loss(features, targets),
         "style": 10.0 * style_loss(features, targets),
         "adversarial": 0.01 * torch.nn.functional.softplus(-model.discriminator.eval()(outputs["final"])).mean(),
+        "colour": config.colour_weight * corner(outputs["final"] - batch["edited"]).square().mean(),
         "opacity": config.opacity_weight * (outputs["opacities"] - batch["opacities"]).square().mean(),
         "occlusion": config.occlusion_weight * occlusion_prior(outputs[STEP].occlusion, config.step_size, SIDE**2),
     }

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int64, UInt8
@@ -20,6 +21,11 @@ from ntalker_ns.media.frame_indices import evenly_spaced
 from ntalker_ns.media.pixels import from_uint8, to_uint8
 from ntalker_ns.training.transfers import to_device
 
+CHANGED_PATCHES = 0.5
+"""Fraction of the large patches that are drawn where the edit has changed most; the others lie anywhere. A drawn rim or
+spot is small, and would be learned last."""
+CELL = 8
+"""Side in px of the cells in which change is averaged."""
 COVERED = 0.5
 """Target opacity of the head from which on torso and background do not learn a pixel."""
 
@@ -59,6 +65,9 @@ class EditFrames:
     def __post_init__(self) -> None:
         self.held = self.opacities.copy()
         """Target opacities of head and torso (n, h, w, 2), 0 to 255."""
+        self._changed = [
+            _changed_cells(edited, before) for edited, before in zip(self.edited, self.unedited, strict=True)
+        ]
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -66,6 +75,7 @@ class EditFrames:
     def set_edited(self, frame: int, edited: UInt8[np.ndarray, "h w 3"]) -> None:
         """Makes an edited picture a frame's target; where outlines may change, also the opacity of its head."""
         self.edited[frame] = edited
+        self._changed[frame] = _changed_cells(edited, self.unedited[frame])
         self.held[frame, ..., 0] = to_uint8(self.head_in(frame, from_uint8(edited)))[..., 0]
 
     def head_in(self, frame: int, edited: Float32[np.ndarray, "h w 3"]) -> Float32[np.ndarray, "h w 1"]:
@@ -111,7 +121,7 @@ class EditFrames:
         from ntalker_ns.kernels.numba.pixels import Rays, cast_rays
 
         side = min(side, *self.size)
-        box = self._lip_box(frame) if on_lips else None
+        box = self._lip_box(frame) if on_lips else self._changed_box(rng, frame)
         x, y = pixel_sampling.patch(rng, side, box, self.size)
         poses = self.driving.track.camera_to_worlds[self.indices[[frame]]]
         rays = Rays.of(len(x))
@@ -147,6 +157,15 @@ class EditFrames:
             batch["unedited"] = put(_planes(from_uint8(self.unedited[frame][y, x]), side))
             batch["lip_mask"] = put(self.lips[frame][y, x].astype(np.float32).reshape(1, 1, side, side))
         return bundle, batch
+
+    def _changed_box(self, rng: np.random.Generator, frame: int) -> Float[np.ndarray, "4"] | None:
+        """A cell that the edit has changed, drawn by how much, in px as x0, y0, x1, y1; None: anywhere."""
+        chances = self._changed[frame]
+        if chances is None or rng.random() >= CHANGED_PATCHES:
+            return None
+        row, column = np.unravel_index(rng.choice(chances.size, p=chances.ravel()), chances.shape)
+        left, top = CELL * float(column), CELL * float(row)
+        return np.array([left, top, min(left + CELL, self.size[0]), min(top + CELL, self.size[1])])
 
     def _lip_box(self, frame: int) -> Float[np.ndarray, "4"]:
         """x0, y0, x1, y1 of the lips in px."""
@@ -223,6 +242,17 @@ def lip_masks(
     x = camera.cx - camera.fl_x * seen[..., 0] / seen[..., 2]
     y = camera.cy + camera.fl_y * seen[..., 1] / seen[..., 2]
     return np.stack([polygon_mask(outline, size) for outline in np.stack([x, y], axis=-1)])
+
+
+def _changed_cells(
+    edited: UInt8[np.ndarray, "h w 3"], unedited: UInt8[np.ndarray, "h w 3"]
+) -> Float[np.ndarray, "rows columns"] | None:
+    """How likely each cell is drawn: by the mean square of its change. None: nothing has changed."""
+    change = np.square(from_uint8(edited) - from_uint8(unedited)).sum(axis=-1)
+    size = -(-change.shape[1] // CELL), -(-change.shape[0] // CELL)
+    cells = cv2.resize(change, size, interpolation=cv2.INTER_AREA).astype(np.float64)
+    total = cells.sum()
+    return cells / total if total > 0.0 else None
 
 
 def _planes(colours: Float32[np.ndarray, "pixels 3"], side: int) -> Float32[np.ndarray, "1 3 side side"]:

@@ -12,6 +12,8 @@ from ntalker_ns.refinement.discriminator import PatchDiscriminator
 
 FeatureNetwork = Callable[[Float[Tensor, "n 3 h w"]], list[Tensor]]
 """The features of pictures in [0, 1] at some layers of a network: `VGGFeatures` or `EfficientNetFeatures`."""
+COLOUR_SQUARE = 8
+"""Side in px of the squares whose mean colours are compared."""
 
 
 @dataclass
@@ -26,6 +28,10 @@ class EditLossWeights:
     """Weight of the difference of their Gram matrices (Eq. 8)."""
     adversarial_weight: float = 0.01
     """Weight of the adversarial loss of the refined picture."""
+    colour_weight: float = 0.0
+    """Weight of the squared difference between the refined picture and the edited frame, both averaged over squares of
+    8 px. The paper has no such term. ntalker-edit-small uses 1: where EfficientNet stands in for VGG, nothing else
+    holds the refined picture's colours, and the adversarial loss can tint all of it."""
     opacity_weight: float = 1.0
     """Weight of the squared difference between the opacities of head and torso and those before the edit. The paper's
     loss (Eq. 9) has no such term; without it an edited background is partly learned as haze in front of it, and can no
@@ -85,6 +91,8 @@ def edit_losses(
         "discriminator": outputs.critic,
         "opacity": weights.opacity_weight * (outputs.opacities - targets.opacities).square().mean(),
     }
+    if weights.colour_weight > 0.0:
+        losses["colour"] = weights.colour_weight * colour_loss(outputs.final, targets.edited)
     if network is not None:
         # In full precision: sums over a patch overflow half precision.
         with torch.autocast(outputs.final.device.type, enabled=False):
@@ -102,6 +110,12 @@ def edit_losses(
 def reconstruction_loss(rendered: Float[Tensor, "n 3 h w"], edited: Float[Tensor, "n 3 h w"]) -> Tensor:
     """Mean squared difference (Eq. 7)."""
     return functional.mse_loss(rendered, edited)
+
+
+def colour_loss(final: Float[Tensor, "n 3 h w"], edited: Float[Tensor, "n 3 h w"]) -> Tensor:
+    """Mean squared difference of averages over squares of `COLOUR_SQUARE` px: detail may differ."""
+    side = min(COLOUR_SQUARE, *final.shape[2:])
+    return functional.mse_loss(functional.avg_pool2d(final, side), functional.avg_pool2d(edited, side))
 
 
 def perceptual_loss(features: Sequence[Float[Tensor, "n ..."]], targets: Sequence[Float[Tensor, "n ..."]]) -> Tensor:

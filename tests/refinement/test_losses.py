@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ntalker_ns.refinement.discriminator import PatchDiscriminator
 from ntalker_ns.refinement.losses import (
     adversarial_losses,
+    colour_loss,
     gram_matrix,
     lip_edge_loss,
     perceptual_loss,
@@ -151,3 +152,18 @@ def test_a_discriminator_learns_to_tell_noise_from_grey():
         loss.backward()
         optimizer.step()
     assert discriminator(torch.rand(2, 3, 32, 32)).mean() > discriminator(grey).mean() + 1.0
+
+
+def test_colours_are_compared_by_their_means_over_squares():
+    final, edited = torch.rand(2, 1, 3, 16, 24, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected = [
+        (final[0, :, y : y + 8, x : x + 8] - edited[0, :, y : y + 8, x : x + 8]).mean(dim=(1, 2)).square().mean()
+        for y in (0, 8)
+        for x in (0, 8, 16)
+    ]
+    torch.testing.assert_close(colour_loss(final, edited), torch.stack(expected).mean())
+    # Detail may differ, a tint may not.
+    checks = 0.2 * (-1.0) ** torch.arange(24, dtype=torch.float64)
+    assert float(colour_loss(edited + checks, edited)) < 1e-12
+    assert float(colour_loss(edited + 0.1, edited)) > 0.009
+    assert float(colour_loss(final[..., :4, :4], edited[..., :4, :4])) > 0.0
