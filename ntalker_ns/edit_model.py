@@ -14,7 +14,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor, nn
 
 from ntalker_ns.data.training_rays import EditInputs, TrainingRays
-from ntalker_ns.media.pixels import to_uint8
+from ntalker_ns.media.pixels import from_uint8, to_uint8
 from ntalker_ns.refinement.discriminator import PatchDiscriminator
 from ntalker_ns.refinement.efficientnet import load_efficientnet
 from ntalker_ns.refinement.losses import (
@@ -27,6 +27,7 @@ from ntalker_ns.refinement.losses import (
     lip_edge_loss,
 )
 from ntalker_ns.refinement.network import RefinementNetwork, refine
+from ntalker_ns.refinement.small import SmallRefinement, distil
 from ntalker_ns.refinement.vgg import load_vgg, vgg_is_here
 from ntalker_ns.rendering.display import RUN_DISPLAY, DisplayOptions
 from ntalker_ns.rendering.losses import STEP
@@ -35,7 +36,8 @@ from ntalker_ns.talker_model import TalkerModel, TalkerModelConfig, samples_per_
 from ntalker_ns.training.transfers import to_device
 
 DISCRIMINATOR = "discriminator."
-FRESH = ("refinement.", DISCRIMINATOR)
+SMALL = "small_refinement."
+FRESH = ("refinement.", SMALL, DISCRIMINATOR)
 """Prefixes of the tensors that a base does not have."""
 
 
@@ -68,9 +70,10 @@ class EditModel(TalkerModel):
     edited = True
 
     def populate_modules(self) -> None:
-        """Adds refinement network and discriminator to the head."""
+        """Adds the refinement network, its small copy and the discriminator to the head."""
         super().populate_modules()
         self.refinement = RefinementNetwork()
+        self.small_refinement = SmallRefinement()
         self.discriminator = PatchDiscriminator(self.config.discriminator_channels)
         # Outside of the module tree: its weights do not belong in checkpoints.
         self._outside: dict[str, FeatureNetwork] = {}
@@ -192,12 +195,13 @@ class EditModel(TalkerModel):
 
         Returns:
             As of the base, but rgb is refined with the current refinement weight (backgrounds other than the plate are
-            not refined); the unrefined picture is field_rgb (H, W, 3).
+            not refined), by the small copy of the network where there is one; the unrefined picture is field_rgb
+            (H, W, 3).
         """
         outputs = super().get_outputs_for_camera(camera, obb_box, surroundings, display)
         rgb = outputs["rgb"].float()
         planes = rgb.permute(2, 0, 1)[None]
-        final = refine(self.refinement, planes, self._shown_weight(display))
+        final = refine(self.shown_refinement(), planes, self._shown_weight(display))
         outputs["field_rgb"] = outputs["rgb"]
         if final is planes:
             return outputs
@@ -209,13 +213,37 @@ class EditModel(TalkerModel):
         return outputs | {"rgb": refined}
 
     @torch.no_grad()
+    def distil_refinement(self, cameras: Cameras) -> float:
+        """Trains the small copy of the refinement network on rendered pictures; see `distil`.
+
+        Args:
+            cameras: of the pictures.
+
+        Returns:
+            PSNR of the copy's pictures beside the network's, dB.
+        """
+        unrefined = DisplayOptions(refinement_weight=0.0)
+        pictures = [
+            self.get_outputs_for_camera(cameras[i : i + 1], display=unrefined)["rgb"] for i in range(len(cameras))
+        ]
+        return distil(self.refinement, self.small_refinement, torch.stack(pictures).float().permute(0, 3, 1, 2))
+
+    @torch.no_grad()
     def video_frame(
         self, camera: Cameras, display: DisplayOptions = RUN_DISPLAY
     ) -> UInt8[np.ndarray, "height width 3"]:
         """See `TalkerModel.video_frame`; refined, unless the weight is 0."""
-        if self._shown_weight(display) == 0.0:
+        weight = self._shown_weight(display)
+        if weight == 0.0:
             return super().video_frame(camera, display)
-        return to_uint8(self.get_outputs_for_camera(camera, display=display)["rgb"])
+        if (display.background or self.portrait.choice).kind != "plate":
+            return to_uint8(self.get_outputs_for_camera(camera, display=display)["rgb"])
+        rendered = from_uint8(torch.from_numpy(super().video_frame(camera, display)).to(self.device))
+        return to_uint8(refine(self.shown_refinement(), rendered.permute(2, 0, 1)[None], weight)[0].permute(1, 2, 0))
+
+    def shown_refinement(self) -> nn.Module:
+        """What refines rendered pictures: the small copy of the refinement network, where it is a faithful one."""
+        return self.small_refinement if self.small_refinement.ready else self.refinement
 
     def _shown_weight(self, display: DisplayOptions) -> float:
         return self.refinement_weight if display.refinement_weight is None else display.refinement_weight

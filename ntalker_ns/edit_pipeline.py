@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ntalker_ns.data.outline_view import OutlineView
 from ntalker_ns.driving.sequence import DrivingSequence
-from ntalker_ns.edit_model import DISCRIMINATOR, FRESH, EditModel, EditModelConfig
+from ntalker_ns.edit_model import DISCRIMINATOR, FRESH, SMALL, EditModel, EditModelConfig
 from ntalker_ns.editing.frames import NoSupervision, Supervision
 from ntalker_ns.run_folder import check_tensors
 from ntalker_ns.splats.gaussians import with_spare
@@ -82,8 +82,8 @@ class EditPipeline(TalkerPipeline):
             self.set_extra_state(state["_extra_state"])
         own = self.model.state_dict()
         tensors = model_tensors(state, own)
-        # Of a base that is itself an edit, the refinement is trained further; the discriminator starts anew.
-        found = {name: value for name, value in tensors.items() if not name.startswith(DISCRIMINATOR)}
+        # Of a base that is itself an edit, the refinement is trained further; all that judges or copies it starts anew.
+        found = {name: value for name, value in tensors.items() if not name.startswith((DISCRIMINATOR, SMALL))}
         found |= with_spare(found, own)
         fresh = {name: value for name, value in own.items() if name.startswith(FRESH) and name not in found}
         check_tensors(found | fresh, own, "The base")
@@ -104,6 +104,19 @@ class EditPipeline(TalkerPipeline):
         self.eval()
         try:
             return self.model.get_outputs_for_camera(camera)
+        finally:
+            self.train(training)
+
+    def forget_small_refinement(self) -> None:
+        """Renders with the refinement network itself, which is trained on, until it is copied again."""
+        self._talker().small_refinement.reset()
+
+    def distil_refinement(self, cameras: Cameras) -> float:
+        """See `EditModel.distil_refinement`; in evaluation mode."""
+        training = self.training
+        self.eval()
+        try:
+            return self._talker().distil_refinement(cameras)
         finally:
             self.train(training)
 

@@ -8,6 +8,7 @@ Given a trained head, an instruction, N frames, and K pairs of text guidance s a
         train the head on the edited frames
         render the N frames from the head as it is now
     train on lip patches of the edited frames
+    train a small copy of the refinement network, for frames in real time
 
 Two other strategies are the same loop. One-time: K = 1, at the upper bounds. Iterative (Instruct-NeRF2NeRF): one frame
 every few steps, with the unedited frame as the editor's image condition.
@@ -40,10 +41,13 @@ from ntalker_ns.errors import NTalkerError
 from ntalker_ns.media.contact_sheet import grid, write_picture
 from ntalker_ns.media.frame_indices import evenly_spaced
 from ntalker_ns.media.pixels import from_uint8, to_uint8
+from ntalker_ns.refinement.small import FAITHFUL
 from ntalker_ns.training import distributed
 
 SHEET_ROWS = 4
 """Frames on a contact sheet."""
+DISTILLED = 12
+"""Frames that the refinement network is copied on."""
 
 
 @runtime_checkable
@@ -68,6 +72,10 @@ class HeadInTraining(MovableHead, Protocol):
 
     def lip_shapes(self, frames: Int64[np.ndarray, " n"]) -> Float[np.ndarray, "n lip_dim"]:
         """The lip shapes that it shows at frames of its driving sequence."""
+        ...
+
+    def distil_refinement(self, cameras: Cameras) -> float:
+        """Trains a small copy of the refinement network; see `EditModel.distil_refinement`."""
         ...
 
     def supervise(self, supervision: Supervision) -> None:
@@ -155,6 +163,8 @@ class DatasetUpdate:
         if start < self.plan.lip_start < end:
             self.write_sheet(f"update-{len(self.plan.rounds) - 1}", self.plan.lip_start, frames)
         yield end
+        # 8. Train the refinement network's small copy, which refines from now on.
+        self.distil_refinement()
         self.write_sheet("final", end, frames)
 
     def unedited_frames(self) -> EditFrames:
@@ -194,6 +204,19 @@ class DatasetUpdate:
             picture = from_uint8(frames.edited[i])
             views.append(OutlineView(self.index(i), picture, held[i], held[i] & ~shown, pose, camera.intrinsics))
         self.head.extend_outline(views)
+
+    def distil_refinement(self) -> None:
+        """Trains the small copy of the refinement network on some of the frames, and says how good it is."""
+        chosen = evenly_spaced(DISTILLED, len(self.indices))
+        fidelity = self.head.distil_refinement(self.cameras[torch.from_numpy(chosen)])
+        if fidelity >= FAITHFUL:
+            CONSOLE.print(f"Refinement in real time: a small copy of the network, {fidelity:.1f} dB beside it.")
+        else:
+            CONSOLE.print(
+                f"[yellow]No small copy of the refinement network: at {fidelity:.1f} dB beside it, it would not be "
+                "faithful. On a CPU, refined frames are not in real time; --refinement-weight 0 renders fast."
+                "[/yellow]"
+            )
 
     def newest_edited(self, frames: EditFrames, step: int) -> UInt8[np.ndarray, "n h w 3"]:
         """The training targets at a step: the newest edited frames, and the unedited ones where there are none."""

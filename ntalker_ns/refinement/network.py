@@ -66,11 +66,11 @@ class RefinementNetwork(nn.Module):
         return self.last(self.block(self.first(image)))
 
 
-def refine(network: RefinementNetwork, image: Float[Tensor, "n 3 h w"], weight: float) -> Float[Tensor, "n 3 h w"]:
+def refine(network: nn.Module, image: Float[Tensor, "n 3 h w"], weight: float) -> Float[Tensor, "n 3 h w"]:
     """The refined picture I_f = w g(I_r) + (1 - w) I_r (paper, Eq. 5).
 
     Args:
-        network: g.
+        network: g, or its small copy.
         image: I_r, the rendered picture.
         weight: w in [0, 1]; at 0 the network is not run.
     """
