@@ -137,7 +137,7 @@ def test_half_of_the_patches_lie_where_the_edit_changed_most(frames: EditFrames)
 def test_the_loss_is_equation_9(trainer: EditTrainer, frames: EditFrames, monkeypatch: pytest.MonkeyPatch):
     torch.manual_seed(0)
     config, model = trainer.config.pipeline.model, head(trainer).train()
-    config.perceptual_weight, config.style_weight = 0.001, 10.0
+    config.perceptual_weight, config.style_weight, config.colour_weight = 0.001, 10.0, 1.0
     vgg = VGGFeatures({f"features.{name}": value for name, value in vgg_layers().state_dict().items()})
     monkeypatch.setattr(edit_model, "load_vgg", lambda weights: vgg)
     model.load_feature_network()
@@ -257,6 +257,21 @@ def test_an_edit_is_the_same_whatever_the_viewer_shows(trainer: EditTrainer, fra
         assert all(torch.allclose(after[name], each, atol=1e-6) for name, each in before.items()), setting
         torch.testing.assert_close(step(), rendered)
     assert len({float(each.sum()) for each in seen}) >= 6  # The viewer does show what the panel says.
+
+
+def test_a_faithful_copy_of_the_refinement_network_refines_in_its_place(trainer: EditTrainer):
+    model, update = head(trainer), trainer.dataset_update
+    exact = render(trainer, 2)
+    fidelity = trainer.distil_refinement(update.cameras)
+    assert fidelity > 20.0 and not any(parameter.requires_grad for parameter in model.small_refinement.parameters())
+    model.small_refinement.ready.fill_(True)  # However faithful it is at this size.
+    model.eval()
+    copied, video = model.get_outputs_for_camera(update.cameras[2:3])["rgb"], model.video_frame(update.cameras[2:3])
+    assert np.abs(video - 255.0 * copied.numpy()).max() < 2.0
+    error, unrefined = ((picture - exact["rgb"]).square().mean() for picture in (copied, exact["field_rgb"]))
+    assert 0.0 < error < 0.2 * unrefined
+    trainer.pipeline.forget_small_refinement()
+    torch.testing.assert_close(render(trainer, 2)["rgb"], exact["rgb"])
 
 
 def test_a_chosen_background_is_not_refined(trainer: EditTrainer):
