@@ -49,6 +49,10 @@ class Head:
     def lip_shapes(self, frames: np.ndarray) -> np.ndarray:
         return np.zeros((len(frames), 6))
 
+    def distil_refinement(self, cameras: Any) -> float:
+        self.events.append(f"distil {len(cameras)}")
+        return 50.0
+
     def supervise(self, supervision: Any) -> None:
         self.events.append("supervise")
         self.supervision = supervision
@@ -96,7 +100,7 @@ def test_the_order_is_the_papers(tmp_path: Path):
     unedited, sheet = ["render"] * N, ["render"] * N
     first = ["save -1", *unedited, "supervise", "train to 0"]
     second = ["train to 4", *sheet, "save 3", *["render"] * N]
-    assert head.events == [*first, *second, "train to 8", *sheet, "train to 10", *sheet]
+    assert head.events == [*first, *second, "train to 8", *sheet, "train to 10", f"distil {N}", *sheet]
     assert {path.name for path in (tmp_path / "sheets").iterdir()} == {"update-1.png", "update-2.png", "final.png"}
     assert head.noted == {"render": 2 * N, "edit": 2 * N}
 
