@@ -9,7 +9,7 @@ from ntalker_ns.cli.bank import Bank
 from ntalker_ns.cli.compare import Compare, TallyAnswers
 from ntalker_ns.cli.demo import Demo
 from ntalker_ns.cli.doctor import Doctor
-from ntalker_ns.cli.edit_preview import EditPreview
+from ntalker_ns.cli.edit_preview import EditPreview, with_editors
 from ntalker_ns.cli.evaluate import Evaluate
 from ntalker_ns.cli.experiment import RunExperiment
 from ntalker_ns.cli.export import Export
@@ -49,7 +49,10 @@ def run(arguments: list[str] | None = None) -> int:
     Returns:
         The exit code; arguments that do not parse end the process with 2, as everywhere.
     """
-    return run_command(tyro.cli(Commands, prog="ntalker", description=_DESCRIPTION, args=arguments))  # type: ignore[arg-type]
+    given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] == ["edit-preview"]:
+        return run_command(tyro.cli(with_editors(), prog="ntalker edit-preview", args=given[1:]))
+    return run_command(tyro.cli(Commands, prog="ntalker", description=_DESCRIPTION, args=given))  # type: ignore[arg-type]
 
 
 def entrypoint() -> None:
