@@ -68,6 +68,7 @@ def _parsers() -> dict[str, Any]:
     from scripts.benchmarks.run import Benchmark
     from scripts.benchmarks.speakers import Speakers
     from scripts.benchmarks.speech_curve import SpeechCurve
+    from scripts.benchmarks.worn import Worn
 
     ours = {f"ntalker {command.__metadata__[0].name}": command.__origin__ for command in get_args(Commands)}
     stock = {"ns-eval": ComputePSNR, "ns-render dataset": DatasetRender, "ns-viewer": RunViewer}
@@ -87,6 +88,7 @@ def _parsers() -> dict[str, Any]:
         "held_out_speech stream": Stream,
         "languages": Languages,
         "live": LiveBenchmark,
+        "worn": Worn,
     }
     return {**ours, **stock, **{f"python -m scripts.benchmarks.{name}": command for name, command in measured.items()}}
 
