@@ -220,7 +220,7 @@ class EditModel(TalkerModel):
             cameras: of the pictures.
 
         Returns:
-            PSNR of the copy's pictures beside the network's, dB.
+            PSNR between the copy's and the network's held-out pictures, dB.
         """
         unrefined = DisplayOptions(refinement_weight=0.0)
         pictures = [
@@ -242,7 +242,7 @@ class EditModel(TalkerModel):
         return to_uint8(refine(self.shown_refinement(), rendered.permute(2, 0, 1)[None], weight)[0].permute(1, 2, 0))
 
     def shown_refinement(self) -> nn.Module:
-        """What refines rendered pictures: the small copy of the refinement network, where it is a faithful one."""
+        """What refines rendered pictures: the small copy of the refinement network, once it is ready."""
         return self.small_refinement if self.small_refinement.ready else self.refinement
 
     def _shown_weight(self, display: DisplayOptions) -> float:

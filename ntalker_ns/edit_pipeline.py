@@ -82,7 +82,7 @@ class EditPipeline(TalkerPipeline):
             self.set_extra_state(state["_extra_state"])
         own = self.model.state_dict()
         tensors = model_tensors(state, own)
-        # Of a base that is itself an edit, the refinement is trained further; all that judges or copies it starts anew.
+        # Of a base that is itself an edit, the refinement is trained further; discriminator and small copy start anew.
         found = {name: value for name, value in tensors.items() if not name.startswith((DISCRIMINATOR, SMALL))}
         found |= with_spare(found, own)
         fresh = {name: value for name, value in own.items() if name.startswith(FRESH) and name not in found}
@@ -107,8 +107,8 @@ class EditPipeline(TalkerPipeline):
         finally:
             self.train(training)
 
-    def forget_small_refinement(self) -> None:
-        """Renders with the refinement network itself, which is trained on, until it is copied again."""
+    def reset_small_refinement(self) -> None:
+        """Renders with the refinement network itself until `distil_refinement`: training changes it."""
         self._talker().small_refinement.reset()
 
     def distil_refinement(self, cameras: Cameras) -> float:

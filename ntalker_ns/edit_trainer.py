@@ -298,7 +298,7 @@ class EditTrainer(TalkerTrainer):
             self.pipeline.load_base(read_checkpoint(self.config.base)["pipeline"])
         else:
             super()._load_checkpoint()
-        self.pipeline.forget_small_refinement()
+        self.pipeline.reset_small_refinement()
         self.dataset_update = self._make_dataset_update()
         plan, frames = self.dataset_update.plan, len(self.dataset_update.indices)
         updates = len(list(plan.updates(self._start_step, self.config.max_num_iterations)))

@@ -270,7 +270,7 @@ def test_a_faithful_copy_of_the_refinement_network_refines_in_its_place(trainer:
     assert np.abs(video - 255.0 * copied.numpy()).max() < 2.0
     error, unrefined = ((picture - exact["rgb"]).square().mean() for picture in (copied, exact["field_rgb"]))
     assert 0.0 < error < 0.2 * unrefined
-    trainer.pipeline.forget_small_refinement()
+    trainer.pipeline.reset_small_refinement()
     torch.testing.assert_close(render(trainer, 2)["rgb"], exact["rgb"])
 
 

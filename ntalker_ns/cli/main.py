@@ -50,6 +50,7 @@ def run(arguments: list[str] | None = None) -> int:
         The exit code; arguments that do not parse end the process with 2, as everywhere.
     """
     given = sys.argv[1:] if arguments is None else arguments
+    # The editors' options come from heavy modules, which the other commands must not import.
     if given[:1] == ["edit-preview"]:
         return run_command(tyro.cli(with_editors(), prog="ntalker edit-preview", args=given[1:]))
     return run_command(tyro.cli(Commands, prog="ntalker", description=_DESCRIPTION, args=given))  # type: ignore[arg-type]

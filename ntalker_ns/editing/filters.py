@@ -1,6 +1,6 @@
-"""The editor that works everywhere: picture filters, chosen by keywords of the instruction.
+"""Picture filters, chosen by keywords of the instruction.
 
-A painter whom the instruction names is followed by a small network (`ntalker_ns.editing.style_networks`). The editor is
+An instruction that names a painter is applied by a style network (`ntalker_ns.editing.style_networks`). The editor is
 deterministic and treats every frame the same, so that tests, the demo and machines without a GPU can run whole
 edits.
 """
@@ -123,7 +123,7 @@ def named_styles(instruction: str) -> list[str]:
     # "Statue" means stone unless it is a bronze statue.
     if "bronze" in found and "stone" in found and not re.search(r"\b(stone|marble)", words):
         found.remove("stone")
-    # A painter's painting is theirs, not the filter's.
+    # "A painting by Van Gogh" names his style, not the oil filter.
     if PAINTERS.keys() & set(found) and "painting" in found:
         found.remove("painting")
     if not found:

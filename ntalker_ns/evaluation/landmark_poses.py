@@ -1,7 +1,7 @@
-"""Runs with the head poses that landmarks alone give.
+"""Runs rendered with head poses from landmarks alone.
 
-`ntalker process` aligns the face's texture of every frame, those that are held out later too. This is the pose that a
-frame has without a look at its texture.
+The data set's poses are refined by aligning the texture of every frame's face, held-out frames included. These poses
+are those before that alignment.
 """
 
 from collections.abc import Iterator
@@ -68,12 +68,12 @@ def landmark_pose_pictures(pipeline: Any, truth: Reference, surroundings: Surrou
 def without_offset(poses: Poses, aligned: Poses, train: Bool[np.ndarray, " n"]) -> Poses:
     """Undoes the rigid movement of the world by which poses differ from the aligned ones on average over some frames.
 
-    Two solves of one clip agree on the head's own axes only roughly; a head learned in the axes of one of them.
+    Both solves of a clip define the head's axes slightly differently, and the head was trained in those of `aligned`.
 
     Args:
         poses: OpenGL camera-to-world matrices.
         aligned: the same frames' poses in the axes of the world that is wanted.
-        train: the frames that are compared; no others may tell where the head is.
+        train: the frames that the offset is estimated from.
 
     Returns:
         Camera-to-world matrices in the axes of `aligned`, float32.

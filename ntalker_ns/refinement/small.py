@@ -31,7 +31,7 @@ class SmallRefinement(nn.Module):
         self.first = nn.Conv2d(colours, CHANNELS, kernel_size=3, padding=1)
         self.second = nn.Conv2d(CHANNELS, CHANNELS, kernel_size=3, padding=1)
         self.last = nn.Conv2d(CHANNELS, colours, kernel_size=3, padding=1)
-        # Whether it is a faithful copy.
+        # Whether its pictures are close enough to the network's to replace them.
         self.register_buffer("ready", torch.tensor(False))
         self.reset()
         # Trained by `distil` alone: several processes that train a head together ask for gradients of all parameters.
@@ -39,7 +39,7 @@ class SmallRefinement(nn.Module):
 
     @torch.no_grad()
     def reset(self) -> None:
-        """Forgets what it has learned: the network that it copies is trained on."""
+        """Initialises the weights anew: as the identity, and not ready."""
         generator = torch.Generator().manual_seed(0)
         for layer in (self.first, self.second):
             nn.init.kaiming_normal_(layer.weight, a=SLOPE, generator=generator)
@@ -66,15 +66,15 @@ class SmallRefinement(nn.Module):
 
 @torch.enable_grad()
 def distil(network: RefinementNetwork, small: SmallRefinement, pictures: Float[Tensor, "n 3 h w"]) -> float:
-    """Trains the small copy from scratch (distillation: Hinton et al. 2015), and judges it on the last picture of four.
+    """Trains the small copy from scratch (distillation: Hinton et al. 2015); every fourth picture is held out.
 
     Args:
         network: what is copied.
-        small: its copy; `ready` where it is faithful enough to replace the network.
+        small: its copy; `ready` is set if the returned PSNR is at least `FAITHFUL`.
         pictures: rendered by the head that the network refines.
 
     Returns:
-        PSNR of the copy's pictures beside the network's, dB, on pictures that it did not learn from (or the only one).
+        PSNR between the copy's and the network's held-out pictures, dB; a single picture is not held out.
     """
     with torch.no_grad():
         refined = torch.cat([network(picture[None]) for picture in pictures])

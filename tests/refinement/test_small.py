@@ -35,7 +35,7 @@ def test_at_the_start_it_is_the_identity_at_any_size(height: int, width: int):
     assert torch.equal(SmallRefinement()(image), image)
 
 
-def test_its_size_is_a_fiftieth_of_the_networks():
+def test_its_size_is_a_fortieth_of_the_networks():
     count = sum(parameter.numel() for parameter in SmallRefinement().parameters())
     assert count == 5_804 < 243_331 / 40
 
