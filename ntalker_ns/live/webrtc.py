@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ntalker_ns.errors import NTalkerError
-from ntalker_ns.live.session import Block
+from ntalker_ns.live.session import LATEST, Block
 from ntalker_ns.live.voice import BLOCK, SECONDS
 from ntalker_ns.media.sound import SAMPLE_RATE
 
@@ -31,7 +31,7 @@ class Call:
 
         self._listener, self._loop = listener, asyncio.get_running_loop()
         self._sounds: deque[Block] = deque()
-        self._pictures: deque[tuple[int, bytes]] = deque(maxlen=25)
+        self._pictures: deque[tuple[Block, bytes]] = deque(maxlen=LATEST)
         self._playing, self._sent, self._begin = -1, 0, 0.0
         self._moved = asyncio.Event()
         self.connection = RTCPeerConnection()
@@ -54,7 +54,7 @@ class Call:
 
     def picture(self, block: Block, picture: bytes) -> None:
         """See `Outlet`."""
-        self._pictures.append((block.index, picture))
+        self._pictures.append((block, picture))
         self._loop.call_soon_threadsafe(self._moved.set)
 
     def cleared(self, index: int) -> None:
@@ -87,20 +87,22 @@ class Call:
         return frame
 
     async def _next_picture(self) -> Any:
-        """The next picture, when its sound is sent."""
+        """The next picture, when its sound is sent. The listener is told which one it is: RTP knows times only."""
         import av
         import cv2
 
-        while not self._pictures or self._pictures[0][0] > self._playing:
+        while not self._pictures or self._pictures[0][0].index > self._playing:
             self._moved.clear()
             await self._moved.wait()
-        picture = self._pictures.popleft()[1]
-        while self._pictures and self._pictures[0][0] <= self._playing:
-            picture = self._pictures.popleft()[1]
+        block, picture = self._pictures.popleft()
+        while self._pictures and self._pictures[0][0].index <= self._playing:
+            block, picture = self._pictures.popleft()
         decoded: Any = await asyncio.to_thread(cv2.imdecode, np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR)
         frame = av.VideoFrame.from_ndarray(decoded, format="bgr24").reformat(format="yuv420p")
         frame.time_base = Fraction(1, VIDEO_RATE)
         frame.pts = round((self._loop.time() - self._begin) * VIDEO_RATE)
+        late = self._playing - block.index
+        self._listener.tell("sent", block=block.index, heard=block.spoken.consumed, late=late, time=frame.pts)
         return frame
 
 

@@ -4,7 +4,7 @@ Example:
     python -m scripts.benchmarks.live --load-config outputs/anna/ntalker-base-small/TIME/config.yml --audio speech.wav
 """
 
-import asyncio
+import base64
 import shutil
 import subprocess
 import sys
@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tyro
+from jaxtyping import UInt8
 
 from ntalker_ns.cli.run import run_command
 from ntalker_ns.errors import NTalkerError
@@ -61,6 +62,27 @@ def a_browser(program: str, microphone: Path) -> Iterator[Any]:
         browser.close()
 
 
+@contextmanager
+def a_server(load_config: Path, *options: str) -> Iterator[tuple[str, int]]:
+    """`ntalker live` on a free port, in a process of its own; yields its address and the process's number.
+
+    Args:
+        load_config: the run's config.yml.
+        options: further ones of the command.
+    """
+    command = [sys.executable, "-c", "from ntalker_ns.cli.main import entrypoint; entrypoint()", "live"]
+    command += ["--load-config", str(load_config), "--port", "0", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            said = (line.removeprefix(ADDRESS).strip() for line in server.stdout if line.startswith(ADDRESS))
+            if (address := next(said, None)) is None:
+                raise NTalkerError("The server did not start; its message is above.")
+            yield address, server.pid
+        finally:
+            server.terminate()
+
+
 def until(page: Any, expression: str, seconds: float = 20.0) -> Any:
     """Waits until an expression of a page is true; its content security policy forbids Playwright's own way."""
     end = time.monotonic() + seconds
@@ -86,51 +108,71 @@ class LiveBenchmark:
     """For how long."""
     interruptions: int = 20
     """Times that speech is interrupted."""
+    connection: Literal["ws", "webrtc"] = "ws"
+    """How sound and pictures reach the browser."""
+    minutes: float = 0.0
+    """Instead, play for so long: how far pictures are behind their sound and what memory is used, from time to time."""
     lips: bool = False
-    """Instead, compare the lips of the received pictures with those of a rendered video of the same sound."""
+    """Instead, compare the lips of the pictures that the browser shows with those of a rendered video of the same
+    sound."""
 
     def main(self) -> None:
-        """Starts the server and the browser or another program, measures, prints."""
-        if self.lips:
-            with self._server() as address:
-                received, size = asyncio.run(received_openings(address, self.audio))
-            return self._compare_lips(received, size)
+        """Starts the server and the browser, measures, prints."""
         program = chromium()
         if program is None:
             raise NTalkerError("There is no chromium: apt install chromium.")
-        with self._server() as address, a_browser(program, self.audio) as browser:
+        size = [] if self.size is None else ["--size", str(self.size)]
+        with a_server(self.load_config, *size) as (address, server), a_browser(program, self.audio) as browser:
             page = browser.new_page(viewport={"width": 1180, "height": 820})
             page.goto(address)
             until(page, "figures.pictures > 50")
-            self._measure(page)
+            print(page.inner_text("#machine"))
+            page.click("#sound")
+            if self.connection == "webrtc":
+                page.select_option("#media", "webrtc")
+                until(page, "!document.getElementById('video').hidden && figures.pictures > 200", 60)
+            if self.minutes:
+                return self._play(page, server)
+            if not self.lips:
+                return self._measure(page)
+            shown = shown_pictures(page, self.audio)
+        self._compare_lips(shown)
 
-    @contextmanager
-    def _server(self) -> Iterator[str]:
-        """The server's address; it ends with the block."""
-        size = [] if self.size is None else ["--size", str(self.size)]
-        command = [sys.executable, "-c", "from ntalker_ns.cli.main import entrypoint; entrypoint()", "live"]
-        command += ["--load-config", str(self.load_config), "--port", "0", *size]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-            try:
-                yield _address(server)
-            finally:
-                server.terminate()
+    def _play(self, page: Any, server: int) -> None:
+        """Plays the sound again and again, and prints once each time."""
+        import psutil
 
-    def _compare_lips(self, received: dict[int, float], size: int) -> None:
-        """Received and rendered mouths, against each other and against the made-up person's for the same sound."""
+        begin, memory = time.monotonic(), psutil.Process(server).memory_info
+        while (passed := time.monotonic() - begin) < 60 * self.minutes:
+            page.evaluate("figures.late.length = figures.shownAt.length = 0")
+            page.set_input_files("#file", self.audio)
+            until(page, "figures.speaking", 60)
+            until(page, "!figures.speaking", 600)
+            late, shown = page.evaluate("[figures.late, figures.shownAt]")
+            heap = page.evaluate("performance.memory.usedJSHeapSize")
+            print(
+                f"{passed:.0f} s: picture behind its sound, ms: {_spread(late)}; frames/s "
+                f"{1000 * (len(shown) - 1) / (shown[-1] - shown[0]):.1f}; server {memory().rss >> 20} MB, "
+                f"page {heap / 2**20:.1f} MB",
+                flush=True,
+            )
+
+    def _compare_lips(self, shown: dict[int, UInt8[np.ndarray, "h w 3"]]) -> None:
+        """Shown and rendered mouths, against each other and against the made-up person's for the same sound."""
         from ntalker_ns.capture.landmarks import face_landmarks
         from ntalker_ns.cli.demo import known_opening
         from ntalker_ns.evaluation.metrics.lips import lip_sync, mouth_openings
         from ntalker_ns.runs import load_head
 
+        size = max(next(iter(shown.values())).shape)
         speech = load_head(self.load_config).say(self.audio, size=size)
         rendered, known = mouth_openings(face_landmarks(iter(speech))), known_opening(self.audio)
-        frames = [frame for frame in sorted(received) if frame < min(len(rendered), len(known))]
-        live = np.array([received[frame] for frame in frames])
-        print(f"{len(frames)} of {len(rendered)} frames received, {size} px")
+        frames = [frame for frame in sorted(shown) if frame < min(len(rendered), len(known))]
+        live = mouth_openings(face_landmarks(shown[frame] for frame in frames))
+        print(f"{len(frames)} of {len(rendered)} frames shown, {size} px")
         for name, mouth, truth in (
-            ("received against rendered", live, rendered[frames]),
-            ("received against the sound's", live, known[frames]),
+            ("shown against rendered", live, rendered[frames]),
+            ("shown against the sound's", live, known[frames]),
             ("rendered against the sound's", rendered[frames], known[frames]),
         ):
             sync = lip_sync(mouth, truth)
@@ -140,8 +182,6 @@ class LiveBenchmark:
             )
 
     def _measure(self, page: Any) -> None:
-        print(page.inner_text("#machine"))
-        page.click("#sound")
         delays: list[float] = []
         rates, late = [], []
         for _ in range(self.talks):
@@ -170,49 +210,57 @@ class LiveBenchmark:
         return times
 
 
-async def received_openings(address: str, audio: Path) -> tuple[dict[int, float], int]:
-    """Lets the head say a sound over the WebSocket, as any program would, and measures the pictures that come back.
+WATCH = """() => {
+    const copy = new OffscreenCanvas(1, 1);
+    window.shown = [];
+    figures.onPicture = (source, heard) => {
+        [copy.width, copy.height] = [source.videoWidth || source.width, source.videoHeight || source.height];
+        copy.getContext("2d").drawImage(source, 0, 0);
+        const kept = copy.convertToBlob({ type: "image/jpeg", quality: 0.95 });
+        shown.push([heard, kept]);
+    };
+    return figures.heard ?? 0;
+}"""
+"""Keeps each picture that a page shows, with the samples spoken before it."""
+FETCH = """async (count) => {
+    const some = await Promise.all(shown.splice(0, count).map(async ([heard, kept]) => [heard, await kept]));
+    return Promise.all(some.map(async ([heard, blob]) => {
+        const reader = new FileReader();
+        await new Promise((done) => { reader.onload = done; reader.readAsDataURL(blob); });
+        return [heard, reader.result.split(",")[1]];
+    }));
+}"""
+"""Takes some of them, in base64."""
+
+
+def shown_pictures(page: Any, audio: Path) -> dict[int, UInt8[np.ndarray, "h w 3"]]:
+    """Lets the head say a sound file and keeps what the browser shows.
 
     Args:
-        address: of the server.
+        page: the live page.
         audio: what is said.
 
     Returns:
-        The mouth opening of the picture of each frame of the sound, and the longest side of the pictures.
+        By frame of the sound, the picture that was shown with it.
     """
-    import aiohttp
     import cv2
 
-    from ntalker_ns.capture.landmarks import face_landmarks
-    from ntalker_ns.evaluation.metrics.lips import mouth_openings
-    from ntalker_ns.live.listener import HEADER, PICTURE
     from ntalker_ns.live.voice import BLOCK
-    from ntalker_ns.media.sound import SAMPLE_RATE, read_audio, to_pcm16
 
-    sound, pictures = read_audio(audio), {}
-    async with aiohttp.ClientSession(address) as http, http.ws_connect("/ws") as head:
-        await head.receive_json()
-        for start in range(0, len(sound), SAMPLE_RATE):
-            await head.send_bytes(to_pcm16(sound[start : start + SAMPLE_RATE]))
-        await head.send_json({"type": "end"})
-        async for message in head:
-            if message.type == aiohttp.WSMsgType.TEXT and message.json()["type"] == "silent":
-                break
-            if message.type == aiohttp.WSMsgType.BINARY:
-                kind, _, spoken = HEADER.unpack_from(message.data)
-                if kind == PICTURE and spoken:
-                    pictures[spoken // BLOCK] = np.frombuffer(message.data[HEADER.size :], np.uint8)
-    decoded = [cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1] for coded in pictures.values()]
-    openings = mouth_openings(face_landmarks(iter(decoded)))
-    return dict(zip(pictures, openings.tolist(), strict=True)), max(decoded[0].shape)
-
-
-def _address(server: "subprocess.Popen[str]") -> str:
-    assert server.stdout is not None
-    for line in server.stdout:
-        if line.startswith(ADDRESS):
-            return line.removeprefix(ADDRESS).strip()
-    raise NTalkerError("The server did not start; its message is above.")
+    until(page, "!figures.speaking")
+    before = page.evaluate(WATCH)
+    page.set_input_files("#file", audio)
+    until(page, "figures.speaking", 60)
+    until(page, "!figures.speaking", 600)
+    time.sleep(1.0)
+    page.evaluate("() => { figures.onPicture = null; }")
+    pictures: dict[int, UInt8[np.ndarray, "h w 3"]] = {}
+    while some := page.evaluate(FETCH, 100):
+        for heard, coded in some:
+            decoded = cv2.imdecode(np.frombuffer(base64.b64decode(coded), np.uint8), cv2.IMREAD_COLOR)
+            # The pictures after the last sound have heard all of it, too: the first one counts.
+            pictures.setdefault((heard - before) // BLOCK, np.ascontiguousarray(decoded[..., ::-1]))
+    return pictures
 
 
 def _hold(page: Any, seconds: float) -> None:

@@ -11,8 +11,9 @@ from support.live_head import drawn_engine
 from support.live_page import opened, served
 
 from ntalker_ns.live.guard import Guard
+from ntalker_ns.live.voice import BLOCK
 from ntalker_ns.media.sound import write_wav
-from scripts.benchmarks.live import until
+from scripts.benchmarks.live import shown_pictures, until
 
 RATE = 16000
 RED_GREEN_BLUE = "[...document.getElementById('picture').getContext('2d').getImageData(2, 2, 1, 1).data].slice(0, 3)"
@@ -121,21 +122,50 @@ def test_it_comes_back_when_the_server_does(browser: Any):
             page.close()
 
 
-def test_webrtc_plays_where_it_connects_and_the_websocket_goes_on_where_not(browser: Any):
+def called(page: Any) -> bool:
+    """Asks for WebRTC; whether it connects here. Where it does not, the page says that the WebSocket goes on."""
+    page.select_option("#media", "webrtc")
+    answer = (
+        "!document.getElementById('video').hidden ? 'call' : "
+        "document.getElementById('message').textContent.includes('WebRTC does not connect') ? 'socket' : ''"
+    )
+    return until(page, answer) == "call"
+
+
+def test_webrtc_plays_where_it_connects_and_the_websocket_goes_on(browser: Any):
     with drawn_engine(0.01) as engine, served(engine) as port:
         page = opened(browser, port)
         until(page, "figures.pictures > 5")
-        page.select_option("#media", "webrtc")
-        over = until(
-            page,
-            "!document.getElementById('video').hidden ? 'call' : "
-            "document.getElementById('message').textContent.includes('WebRTC does not connect') ? 'socket' : ''",
-        )
-        if over == "call":
-            until(page, "document.getElementById('video').getVideoPlaybackQuality().totalVideoFrames > 10")
+        if called(page):
+            shown = page.evaluate("figures.pictures")
+            until(page, f"figures.pictures > {shown} + 10")
+            assert page.evaluate("document.getElementById('video').getVideoPlaybackQuality().totalVideoFrames") > 10
             page.select_option("#media", "ws")
         shown = page.evaluate("figures.pictures")
         until(page, f"figures.pictures > {shown} + 5")
+        assert page.faults == []
+        page.close()
+
+
+@pytest.mark.parametrize("connection", ["ws", "webrtc"])
+def test_what_is_shown_follows_the_sound(browser: Any, connection: str, tmp_path: Path):
+    loud = np.repeat([0.1, 0.8, 0.3, 0.9, 0.0, 0.6, 0.2, 0.7], 6)
+    sound = np.repeat(loud, BLOCK) * np.sin(np.arange(len(loud) * BLOCK) * 0.3)
+    write_wav(tmp_path / "loud.wav", sound.astype(np.float32))
+    with drawn_engine(0.01) as engine, served(engine) as port:
+        page = opened(browser, port)
+        until(page, "figures.pictures > 5")
+        page.click("#sound")
+        if connection == "webrtc" and not called(page):
+            pytest.skip("WebRTC does not connect on this machine")
+        until(page, "figures.pictures > 30")
+        pictures = shown_pictures(page, tmp_path / "loud.wav")
+        bars = {frame: (picture[4:44, 24] > 128).all(axis=-1).mean() for frame, picture in pictures.items()}
+        frames = [frame for frame in sorted(bars) if frame < len(loud)]
+        assert len(frames) > len(loud) / 3
+        # After each change the lips move for some frames.
+        assert np.corrcoef([bars[frame] for frame in frames], loud[frames])[0, 1] > 0.9
+        assert max(page.evaluate("figures.late")) < 500
         assert page.faults == []
         page.close()
 

@@ -243,6 +243,24 @@ def test_others_wait_in_a_queue_until_somebody_leaves():
     with_client(test)
 
 
+def test_a_listener_who_leaves_while_it_speaks_leaves_nothing_behind():
+    async def test(client: Any) -> None:
+        for _ in range(3):
+            async with a_talk(client) as talk:
+                await talk.told("welcome")
+                await talk.socket.send_bytes(to_pcm16(np.tile(TONE, 10)))
+                await talk.told("speaking")
+                await talk.until(lambda talk=talk: max(talk.bars().values(), default=0.0) > 0.7)
+        while (await (await client.get("/status")).json())["sessions"]:
+            await asyncio.sleep(0.01)
+        async with a_talk(client) as talk:
+            await talk.told("welcome")
+            await talk.until(lambda: len(talk.pictures) > 5)
+            assert max(talk.bars().values()) < 0.1
+
+    with_client(test)
+
+
 def test_two_sessions_at_once_hear_their_own_sound():
     async def test(client: Any) -> None:
         async with a_talk(client) as one, a_talk(client) as two:

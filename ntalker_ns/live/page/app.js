@@ -1,4 +1,4 @@
-import { call, Connection } from "/page/connection.js";
+import { call, Connection, lateInCall, SentPictures } from "/page/connection.js";
 import { EditCard } from "/page/edit.js";
 import { figures } from "/page/figures.js";
 import { Player } from "/page/player.js";
@@ -17,22 +17,36 @@ function keep(list, value) {
 
 const player = new Player(canvas);
 let peer = null;
+let sent = new SentPictures();
+let lateBySound = 0; // ms by which a call's pictures are behind its sound in the browser
 let microphone = null;
 let captured = []; // when samples of the microphone were recorded: [samples so far, ms]
 let base = null; // samples heard before the microphone spoke
 let interruptedAt = null;
 
-player.onshown = ({ index, heard, late }) => {
-  const now = performance.now();
+player.onshown = ({ index, heard, late }) => onShown(canvas, performance.now(), index, heard, 40 * late);
+
+/** A picture is shown: of which block, with how many samples spoken before it, and how many ms behind its sound. */
+function onShown(source, now, index, heard, late) {
   figures.pictures++;
   keep(figures.shownAt, now);
-  keep(figures.late, 40 * late);
+  keep(figures.late, late);
+  figures.onPicture?.(source, heard);
   if (interruptedAt !== null && index >= player.first) {
     figures.interruptMs = now - interruptedAt;
     interruptedAt = null;
   }
   if (base !== null && figures.speaking) measureDelay(heard - base, now);
-};
+}
+
+function watchCall(_, { rtpTimestamp, presentationTime }) {
+  if (!peer) return;
+  video.requestVideoFrameCallback(watchCall);
+  const picture = sent.at(rtpTimestamp);
+  if (!picture) return;
+  figures.heard = picture.heard;
+  onShown(video, presentationTime, picture.block, picture.heard, 40 * picture.late + lateBySound);
+}
 
 /** From a sample in the microphone to the picture that shows it. */
 function measureDelay(sample, now) {
@@ -86,6 +100,9 @@ function receive(received) {
       light.classList.toggle("speaking", figures.speaking);
       light.title = figures.speaking ? "Speaking" : "Idle";
       break;
+    case "sent":
+      sent.add(received);
+      break;
     case "edit":
       editCard.show(received.edit);
       break;
@@ -115,13 +132,14 @@ async function attempt(work, doing, done = "") {
 setInterval(() => {
   const position = player.position();
   if (position !== null && !peer) connection.send({ type: "played", block: position });
+  if (peer) lateInCall(peer).then((late) => (lateBySound = late ?? 0));
   const delays = figures.delays;
   const shownAt = figures.shownAt.slice(-50);
   const rate = shownAt.length > 1 ? (1000 * (shownAt.length - 1)) / (shownAt.at(-1) - shownAt[0]) : 0;
   const recent = delays.slice(-50).sort((a, b) => a - b);
   const delay = recent.length ? ` · ${Math.round(recent[recent.length >> 1])} ms from microphone to picture` : "";
   const over = peer ? "WebRTC" : "WebSocket";
-  byId("figures").textContent = figures.session ? `${peer ? "" : `${rate.toFixed(0)} frames/s · `}${over}${delay}` : " ";
+  byId("figures").textContent = figures.session ? `${rate.toFixed(0)} frames/s · ${over}${delay}` : " ";
 }, REPORT);
 
 // Speaking
@@ -264,7 +282,9 @@ async function startCall() {
   say("Calling …");
   try {
     video.muted = player.muted;
+    sent = new SentPictures();
     peer = await call(connection, video);
+    video.requestVideoFrameCallback(watchCall);
     [canvas.hidden, video.hidden] = [true, false];
     say("");
     peer.addEventListener("connectionstatechange", () => peer?.connectionState === "failed" && fallBack("The call broke."));

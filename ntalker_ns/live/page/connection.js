@@ -96,7 +96,10 @@ export async function call(connection, video, patience = 5000) {
   const stream = new MediaStream();
   peer.addTransceiver("audio", { direction: "recvonly" });
   peer.addTransceiver("video", { direction: "recvonly" });
-  peer.ontrack = ({ track }) => stream.addTrack(track);
+  peer.ontrack = ({ track, receiver }) => {
+    receiver.jitterBufferTarget = 0; // ms: no more delay than the network calls for
+    stream.addTrack(track);
+  };
   try {
     await peer.setLocalDescription(await peer.createOffer());
     await gathered(peer);
@@ -130,4 +133,50 @@ function connected(peer, patience) {
       if (peer.connectionState === "failed") fail();
     });
   });
+}
+
+const KNOWN = 100; // pictures of a call that are remembered
+const AGREEING = 6; // pictures whose times must agree on where the sender's clock begins
+
+/**
+ * Which block a received picture of a call shows. RTP times count from a random beginning that the sender keeps to itself:
+ * it is found from the times of pictures that the server says it sent, which are uneven enough to match in one way only.
+ */
+export class SentPictures {
+  constructor() {
+    this.sent = new Map(); // by the server's time
+    this.received = [];
+    this.beginning = null;
+  }
+
+  add(picture) {
+    this.sent.set(picture.time, picture);
+    if (this.sent.size > KNOWN) this.sent.delete(this.sent.keys().next().value);
+  }
+
+  /** What the server said of the picture with an RTP time; undefined where that is not known. */
+  at(rtpTimestamp) {
+    if (this.beginning === null) this.match(rtpTimestamp);
+    return this.beginning === null ? undefined : this.sent.get((rtpTimestamp - this.beginning) >>> 0);
+  }
+
+  match(rtpTimestamp) {
+    this.received = [...this.received, rtpTimestamp].slice(-AGREEING);
+    const votes = new Map();
+    for (const received of this.received)
+      for (const time of this.sent.keys()) {
+        const beginning = (received - time) >>> 0;
+        votes.set(beginning, (votes.get(beginning) ?? 0) + 1);
+      }
+    const [[beginning, count] = [null, 0]] = [...votes].sort((a, b) => b[1] - a[1]);
+    if (count === AGREEING) this.beginning = beginning;
+  }
+}
+
+/** ms by which the pictures that a call shows are behind the sound that it plays; null where the browser does not know. */
+export async function lateInCall(peer) {
+  const playedOut = {};
+  for (const each of (await peer.getStats()).values())
+    if (each.type === "inbound-rtp") playedOut[each.kind] = each.estimatedPlayoutTimestamp;
+  return playedOut.audio && playedOut.video ? playedOut.audio - playedOut.video : null;
 }

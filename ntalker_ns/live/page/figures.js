@@ -8,5 +8,6 @@ export const figures = {
   speaking: false,
   interruptMs: null,
   session: null,
+  onPicture: null, // called with what shows a picture, and the samples spoken before it
 };
 window.figures = figures;

@@ -94,7 +94,8 @@ export class Player {
   }
 
   draw() {
-    const position = this.position();
+    // The first picture after an interruption does not wait: there is no sound that it could be ahead of.
+    const position = this.shown < this.first && this.pictures.length ? this.pictures[0].index : this.position();
     if (position === null) return;
     let chosen = null;
     while (this.pictures.length && this.pictures[0].index <= position) {
