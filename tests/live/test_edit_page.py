@@ -49,6 +49,13 @@ def test_an_edit_takes_the_head_s_place(tmp_path: Path):
                 page.fill(f"#{field}", str(value))
             page.click("#start")
             until(page, "figures.edit.running && document.getElementById('bar').value > 0.1", 900)
+            # The tab is closed: the edit goes on, and another tab shows it.
+            page.close()
+            page = opened(browser, port)
+            until(page, "figures.edit?.running")
+            page.select_option("#pose", "still")
+            page.select_option("#eyes", "open")
+            page.click("summary")
             until(page, "figures.edit.heads.length === 2", 900)
             until(page, "document.getElementById('edit-says').textContent.startsWith('Done: Make it sepia')")
             after = shown(page)
@@ -60,6 +67,17 @@ def test_an_edit_takes_the_head_s_place(tmp_path: Path):
             assert np.abs(wiped[:, 22:] - after[:, 22:]).mean() < 4
             page.select_option("#head", "0")
             until(page, "figures.edit.shown === 0")
+            assert np.abs(shown(page) - before).mean() < 4
+            page.fill("#instruction", "Turn her into a bronze statue")
+            page.click("#start")
+            until(page, "figures.edit.running && figures.edit.fraction > 0", 900)
+            page.click("#stop")
+            until(
+                page,
+                "!figures.edit.running && document.getElementById('edit-says').textContent.startsWith('Stopped')",
+                60,
+            )
+            assert page.evaluate("figures.edit.heads.length") == 2
             assert np.abs(shown(page) - before).mean() < 4
             assert page.faults == []
     finally:
