@@ -139,9 +139,9 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
     """Rays and pixels of a talking head's frames.
 
     Rays of one frame lie side by side, equally many for each of F frames, with unit directions, times (R, 1) and
-    camera_indices (R, 1) in their split. The batch holds image (R, 3) in [0, 1], labels (R,), indices (R, 3) as camera,
-    row, column, and per frame face_boxes and lip_boxes (F, 4) in px at training size and frames (F,), indices in the
-    driving sequence.
+    camera_indices (R, 1) in their split. The batch holds image (R, 3) and coverage (R,) in [0, 1], labels (R,), indices
+    (R, 3) as camera, row, column, and per frame face_boxes and lip_boxes (F, 4) in px at training size and frames (F,),
+    indices in the driving sequence.
     """
 
     config: TalkerDataManagerConfig
@@ -306,6 +306,7 @@ class TalkerDataManager(VanillaDataManager[TalkerDataset]):
         batch = {
             "image": values["image"],
             "labels": self._tensor(labels),
+            "coverage": values["coverage"].squeeze(-1),
             "indices": indices,
             "face_boxes": self._tensor(face_boxes),
             "lip_boxes": self._tensor(lip_boxes),
@@ -414,7 +415,7 @@ def _patch(
     return pixel_sampling.patch(rng, patches.size, box, size)
 
 
-SEEN = {"image": 3, "headless": 3, "plate": 3, "place": 2}
+SEEN = {"image": 3, "headless": 3, "plate": 3, "place": 2, "coverage": 1}
 """Widths of the columns of a pixel."""
 
 RAYS = {"origins": 3, "directions": 3, "areas": 1}

@@ -11,12 +11,14 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt8, UInt64
 
 from ntalker_ns.console import track
+from ntalker_ns.data.coverage import head_coverage
 from ntalker_ns.data.head_removal import HEAD, dilate, dilation_of
 from ntalker_ns.errors import NTalkerError
 
 THREADS = 2
 BYTES = 8
-"""Bytes of a pixel in the store: image RGB, headless frame RGB, label, face mask. One load brings all of it."""
+"""Bytes of a pixel in the store: image RGB, headless frame RGB, label, face mask and coverage. One load brings all of
+it."""
 
 RESIDENT_LIMIT = 256 << 20
 """Bytes up to which a store stays in the process's memory; a larger one stays in the system's file cache only."""
@@ -52,7 +54,7 @@ class FrameStore:
         """A whole frame."""
         values = self._bytes(index)
         image, headless_frame = (np.ascontiguousarray(values[..., i : i + 3]) for i in (0, 3))
-        frame = Frame(image, headless_frame, values[..., 6].copy(), values[..., 7].astype(bool))
+        frame = Frame(image, headless_frame, values[..., 6].copy(), (values[..., 7] & 1).astype(bool))
         self.release(index)
         return frame
 
@@ -60,7 +62,8 @@ class FrameStore:
         """Stores a frame."""
         values = self._bytes(index)
         values[..., 0:3], values[..., 3:6] = frame.image, frame.headless_frame
-        values[..., 6], values[..., 7] = frame.labels, frame.face_mask
+        coverage = head_coverage(frame.image, frame.headless_frame, frame.labels)
+        values[..., 6], values[..., 7] = frame.labels, frame.face_mask | np.rint(127 * coverage).astype(np.uint8) << 1
         self.head_spans[index] = row_spans(dilate(frame.labels >= HEAD, dilation_of(self.width)))
         self.release(index)
 

@@ -161,7 +161,7 @@ class Head(nn.Module, ABC):
 
         Args:
             step: of `step`.
-            batch: `image` (rays, 3) in [0, 1], `labels` (rays,) and `lip_boxes` (frames, 4) in px.
+            batch: `image` (rays, 3) and `coverage` (rays,) in [0, 1], `labels` (rays,), `lip_boxes` (frames, 4) in px.
         """
 
     @abstractmethod

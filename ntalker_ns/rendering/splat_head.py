@@ -71,8 +71,8 @@ class SplatConfig:
     """Weight of the absolute error of colours beside the squared one."""
     lip_weight: float = 6.0
     """Weight of pixels of the lips and the mouth; others weigh 1."""
-    splat_mask_weight: float = 0.1
-    """Weight of the squared difference between the opacity and the head mask."""
+    splat_mask_weight: float = 1.0
+    """Weight of the squared difference between the opacity and how much of the pixel the head covers."""
     hair_weight: float = 2.0
     """Weight of pixels of the head outside of the face's box."""
     shell_weight: float = 0.003
@@ -317,7 +317,7 @@ class SplatHead(Head):
         weight += (self.config.hair_weight - 1.0) * ((labels >= HEAD) & ~_in_boxes(batch).to(labels.device)).float()
         error = step.rgb - image
         per_pixel = error.square().mean(dim=-1) + self.config.absolute_weight * error.abs().mean(dim=-1)
-        wrong = step.opacity.squeeze(-1) - (labels >= HEAD).float()
+        wrong = step.opacity.squeeze(-1) - batch["coverage"].to(labels.device)
         losses = {
             "rgb": (weight * per_pixel).mean(),
             "mask": self.config.splat_mask_weight * wrong.square().mean(),

@@ -18,6 +18,8 @@ class PixelBuffers(NamedTuple):
     plate: Float[np.ndarray, "r 3"]
     place: Float[np.ndarray, "r 2"]
     """Pixel centres over the picture's width and height."""
+    coverage: Float[np.ndarray, "r 1"]
+    """How much of the pixel the head covers, see `ntalker_ns.data.coverage`."""
     labels: UInt8[np.ndarray, " r"]
 
 
@@ -80,17 +82,18 @@ def cast_rays(
 
 
 @kernel
-def _gather_pixels(pixels, plate, frames, x, y, image, headless, plates, place, labels):
+def _gather_pixels(pixels, plate, frames, x, y, image, headless, plates, place, coverage, labels):
     each = max(len(x) // max(len(frames), 1), 1)
     height, width = plate.shape[:2]
     for i in prange(len(x)):
-        # Eight bytes: RGB, RGB of the headless frame, label, face mask.
+        # Eight bytes: RGB, RGB of the headless frame, label; then the face mask in one bit and the coverage in seven.
         value = pixels[frames[i // each], y[i] * width + x[i]]
         for channel in range(3):
             image[i, channel] = np.float32((value >> np.uint64(8 * channel)) & np.uint64(255)) / np.float32(255)
             headless[i, channel] = np.float32((value >> np.uint64(8 * channel + 24)) & np.uint64(255)) / np.float32(255)
             plates[i, channel] = np.float32(plate[y[i], x[i], channel]) / np.float32(255)
         labels[i] = np.uint8((value >> np.uint64(48)) & np.uint64(255))
+        coverage[i, 0] = np.float32(value >> np.uint64(57)) / np.float32(127)
         place[i, 0], place[i, 1] = (x[i] + 0.5) / width, (y[i] + 0.5) / height
 
 

@@ -7,12 +7,13 @@ from nerfstudio.cameras.cameras import Cameras
 from support.frames import random_frames
 from support.synthetic_clip import poses
 
+from ntalker_ns.data.coverage import head_coverage
 from ntalker_ns.data.frame_cache import build_store
 from ntalker_ns.kernels.numba.pixels import PixelBuffers, Rays, cast_rays, gather_pixels
 
 
 def _looks(count: int) -> PixelBuffers:
-    widths = (3, 3, 3, 2)
+    widths = (3, 3, 3, 2, 1)
     return PixelBuffers(
         *(np.full((count, width), np.nan, np.float32) for width in widths), labels=np.full(count, 99, np.uint8)
     )
@@ -35,6 +36,8 @@ def test_pixels_are_those_of_the_frames(chosen: list[int], each: int) -> None:
         for name, true in (("image", frame.image), ("headless", frame.headless_frame), ("plate", plate)):
             np.testing.assert_array_equal(getattr(found, name)[i], true[at].astype(np.float32) / np.float32(255))
         assert found.labels[i] == frame.labels[at]
+        coverage = head_coverage(frame.image, frame.headless_frame, frame.labels)[at]
+        np.testing.assert_allclose(found.coverage[i, 0], coverage, atol=0.5 / 127 + 1e-6)
         np.testing.assert_allclose(found.place[i], [(x[i] + 0.5) / width, (y[i] + 0.5) / height], rtol=1e-6)
 
 
