@@ -176,11 +176,14 @@ class Painted:
         return {name: (-10 * np.log10(np.nanmean(values, axis=0))).tolist() for name, values in errors.items()}
 
 
-def seen(model: Any, index: int, size: int) -> FrameView:
-    """A frame of a head."""
+def seen(model: Any, index: int, size: int, beside: bool = False) -> FrameView:
+    """A frame of a head, and what it could show beside it."""
     camera = sequence_cameras(model.driving, np.array([index]), size, enlarge=True)
     outputs = model.get_outputs_for_camera(camera)
-    return view_of(from_uint8(to_uint8(outputs["rgb"])), outputs, model.surface(camera, outputs))
+    surface = model.surface(camera, outputs)
+    if beside:
+        surface |= model.beside(camera, outputs)
+    return view_of(from_uint8(to_uint8(outputs["rgb"])), outputs, surface)
 
 
 def squared(picture: Picture, goal: Picture, mask: np.ndarray) -> float:

@@ -1,8 +1,10 @@
 """What people look like in edits by a painted frame and by an instruction, and what stays of their speech.
 
 Paint is drawn at the landmarks of a frame; the head learns it, and is shown turned and with three mouth shapes beside
-the unedited one. Both then speak the same sound: the mouth's opening by landmarks, the contrast of what is inside it,
-and how much edited frames flicker, and the head that has learned them.
+the unedited one. Both then speak the same sound: the mouth's opening by landmarks, by optical flow and by the Gaussians
+of the lips; by landmarks also on the unedited head's own frames, painted alike, where lips are in sync by construction
+and the detector alone can err; the contrast of what is inside the mouth, and how much edited frames flicker, and the
+head that has learned them.
 
     python -m scripts.benchmarks.worn --load-config RUN/config.yml --audio new.wav --output-dir worn --edits glasses oil
 """
@@ -16,13 +18,14 @@ from typing import Any
 
 import numpy as np
 import tyro
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 from PIL import Image, ImageDraw, ImageFilter
 
 from ntalker_ns import runs
 from ntalker_ns.capture.landmarks import MEASURED_AT, face_landmarks
 from ntalker_ns.data.images import polygon_mask
 from ntalker_ns.driving.cameras import sequence_cameras
+from ntalker_ns.editing.carrying import Carrier, PaintedView
 from ntalker_ns.editing.editor import EditorConfig
 from ntalker_ns.editing.filters import FilterEditorConfig
 from ntalker_ns.editing.given_frame import FrameDescription, rendered_frame, write_frame
@@ -30,7 +33,7 @@ from ntalker_ns.editing.picture_editor import PictureEditorConfig
 from ntalker_ns.editing.plan import Strength
 from ntalker_ns.editing.preview import edited
 from ntalker_ns.editing.style_networks import PAINTERS, repaint
-from ntalker_ns.evaluation.metrics.lips import amplitude_ratio, mouth_openings, opening_correlation
+from ntalker_ns.evaluation.metrics.lips import lip_sync, mouth_openings
 from ntalker_ns.evaluation.metrics.warping import optical_flow, warping_errors
 from ntalker_ns.face.mesh_indices import (
     EYES,
@@ -44,6 +47,8 @@ from ntalker_ns.face.mesh_indices import (
 from ntalker_ns.media.contact_sheet import grid, write_picture
 from ntalker_ns.media.pixels import from_uint8, to_uint8
 from ntalker_ns.media.video_writer import write_frames
+from scripts.benchmarks.mouths import flow_openings, gaussian_openings
+from scripts.benchmarks.painted import seen
 from scripts.benchmarks.portrait import orbit
 
 Picture = UInt8[np.ndarray, "h w 3"]
@@ -67,6 +72,8 @@ INSTRUCTIONS = {
     "munch": "Turn them into an Edvard Munch painting",
 }
 PAINTS = ("glasses", "makeup", "beard", "painting")
+GROWN = ("beard",)
+"""Paints that change the head's outline."""
 
 
 def _layer(size: tuple[int, int]) -> tuple[Image.Image, Any]:
@@ -174,9 +181,12 @@ class Worn:
         """Trains, renders, measures; figures are appended to figures.jsonl."""
         self.output_dir.mkdir(parents=True, exist_ok=True)
         self.base = runs.load_head(self.load_config)
+        model = self.base.pipeline.model
         self.spoken = list(self.base.say(self.audio))
-        self.base.pipeline.model.set_driving(self.base.clip)
+        self.speech = model.driven()
+        model.set_driving(self.base.clip)
         self.marks = face_landmarks(self.spoken)
+        self.flow = flow_openings(self.spoken, self.marks)
         for index, name in enumerate(self.edits):
             begin = time.perf_counter()
             given = self.given(name)
@@ -186,7 +196,9 @@ class Worn:
             speech = head.say(self.audio)
             frames = list(speech)
             write_frames(self.output_dir / f"{name}.mp4", iter(frames), head.fps, speech.sound)
-            figures = {"edit": name, "seconds": round(seconds), **self.figures(name, frames)}
+            model.drive_again(self.speech)
+            figures = {"edit": name, "seconds": round(seconds), **self.figures(name, given, head, frames)}
+            model.set_driving(self.base.clip)
             with (self.output_dir / "figures.jsonl").open("a") as lines:
                 lines.write(json.dumps(figures) + "\n")
             print(figures)
@@ -215,28 +227,59 @@ class Worn:
             config.edit = dataclasses.replace(config.edit, epochs=self.epochs)
         config.base, config.editor, config.experiment_name = self.load_config, editor, name
         config.instruction = INSTRUCTIONS.get(name, "")
-        config.edit_outline = "free" if name == "beard" else "keep"
+        config.edit_outline = "free" if name in GROWN else "keep"
         runs.prepare(config)
         return runs.train_prepared(config)
 
-    def figures(self, name: str, frames: list[Picture]) -> dict[str, float]:
-        """Of an edited head that speaks, against the unedited one."""
-        true, worn = mouth_openings(self.marks), mouth_openings(face_landmarks(frames))
+    def figures(self, name: str, given: Picture, head: Any, frames: list[Picture]) -> dict[str, float]:
+        """Of an edited head that speaks, against the unedited one; both heads are driven by that speech."""
+        alike = self.painted_alike(name, given)
+        true = mouth_openings(self.marks)
+        by_landmarks = lip_sync(mouth_openings(face_landmarks(frames)), true)
+        detector = lip_sync(mouth_openings(face_landmarks(alike)), true)
+        by_flow = lip_sync(flow_openings(frames, self.marks), self.flow)
         wide = np.flatnonzero(true >= np.nanpercentile(true, WIDE))
-        ratios = [self.contrast(frames[i], i) / max(self.contrast(self.spoken[i], i), 1e-6) for i in wide]
         figures = {
-            "correlation": opening_correlation(worn, true),
-            "amplitude": amplitude_ratio(worn, true),
-            "contrast inside": float(np.median(ratios)),
+            "landmarks": by_landmarks.correlation,
+            "chance": max(by_landmarks.shifted),
+            "amplitude": by_landmarks.amplitude_ratio,
+            "landmarks, painted alike": detector.correlation,
+            "amplitude, painted alike": detector.amplitude_ratio,
+            "flow": by_flow.correlation,
+            "flow, chance": max(by_flow.shifted),
+            "flow, amplitude": by_flow.amplitude_ratio,
+            "flow against landmarks, unedited": lip_sync(self.flow, true).correlation,
+            "contrast inside": self.contrast_inside(frames, wide),
+            "contrast inside, painted alike": self.contrast_inside(alike, wide),
         }
-        if name in INSTRUCTIONS:
+        if hasattr(head.pipeline.model.head, "gaussians"):
+            unedited, worn, moved = gaussian_openings(self.base.pipeline.model, head.pipeline.model, self.marks)
+            of_lips = lip_sync(worn, unedited)
+            figures |= {"Gaussians": of_lips.correlation, "Gaussians, amplitude": of_lips.amplitude_ratio}
+            figures["Gaussians moved, px"] = moved
+        if name not in PAINTS:
             flow = optical_flow("dis")
-            made = [next(edited(one, FilterEditorConfig(), INSTRUCTIONS[name], [FULL])) for one in self.spoken]
-            figures["E_w by frames"] = warping_errors(iter(made), flow).mean
+            figures["E_w by frames"] = warping_errors(iter(alike), flow).mean
             figures["E_w of the head"] = warping_errors(iter(frames), flow).mean
-            ratios = [self.contrast(made[i], i) / max(self.contrast(self.spoken[i], i), 1e-6) for i in wide]
-            figures["contrast inside by frames"] = float(np.median(ratios))
         return {key: round(value, 4) for key, value in figures.items()}
+
+    def painted_alike(self, name: str, given: Picture) -> list[Picture]:
+        """The unedited head's frames of the speech, edited one by one: nothing is trained."""
+        if name in INSTRUCTIONS:
+            return [next(edited(one, FilterEditorConfig(), INSTRUCTIONS[name], [FULL])) for one in self.spoken]
+        model, size = self.base.pipeline.model, max(self.spoken[0].shape)
+        model.set_driving(self.base.clip)
+        frame, _ = rendered_frame(model, None, GIVEN)
+        free = name in GROWN
+        painted = PaintedView(seen(model, frame, GIVEN, free), from_uint8(given))
+        carrier = Carrier([painted], self.base.clip.rig.eye_distance)
+        model.drive_again(self.speech)
+        return [to_uint8(carrier.carry(seen(model, index, size, free))) for index in range(len(self.spoken))]
+
+    def contrast_inside(self, frames: list[Picture], wide: Int64[np.ndarray, " some"]) -> float:
+        """`contrast` over that of the unedited head: the median of frames with a wide open mouth."""
+        ratios = [self.contrast(frames[i], i) / max(self.contrast(self.spoken[i], i), 1e-6) for i in wide]
+        return float(np.median(ratios))
 
     def contrast(self, picture: Picture, index: int) -> float:
         """Standard deviation of luminance between the inner lips, where the unedited head has them."""
