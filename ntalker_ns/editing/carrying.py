@@ -13,10 +13,11 @@ from functools import cached_property
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32
+from scipy.ndimage import distance_transform_edt
 from scipy.spatial import KDTree
 
 from ntalker_ns.editing.colour_transform import ColourTransform
-from ntalker_ns.editing.outline import edited_opacity
+from ntalker_ns.editing.outline import edited_opacity, within_outline
 from ntalker_ns.editing.views import INSIDE, FrameView
 
 OPAQUE = 0.9
@@ -29,6 +30,8 @@ HEAD_KERNEL = (0.5, 0.12)
 """Widths of the colour transform's kernel on the head: position over the distance between the eyes, and colour."""
 AROUND_KERNEL = (0.15, 0.12)
 """The same around the head: position over the picture's width, and colour."""
+SOLID = 0.95
+"""Opacity of a painted head from which on a pixel shows the paint alone."""
 RIM = 0.05
 """Width of the head's rim over its own, on which what was painted beside the head goes on."""
 ALIKE = 0.06
@@ -51,15 +54,38 @@ class PaintedView:
         return self.edited - self.view.picture
 
     @cached_property
-    def grown(self) -> Bool[np.ndarray, "h w"]:
-        """Pixels beside the head that were painted as part of it; none where outlines are kept."""
+    def opacity(self) -> Float32[np.ndarray, "h w"]:
+        """Of the painted head, 0 to 1; of the head before where outlines are kept."""
         view = self.view
         if view.beside is None or view.behind is None:
-            return np.zeros(view.head.shape[:2], bool)
-        opacity = edited_opacity(self.edited, view.picture, view.head, view.torso, view.behind)
-        new = (opacity[..., 0] > 0.5) & (view.head[..., 0] < 0.5)
+            return view.head[..., 0]
+        return edited_opacity(self.edited, view.picture, view.head, view.torso, view.behind)[..., 0]
+
+    @cached_property
+    def grown(self) -> Bool[np.ndarray, "h w"]:
+        """Pixels beside the head that were painted as part of it; none where outlines are kept."""
+        head = self.view.head[..., 0]
+        new = (self.opacity > 0.5) & (head < 0.5)
         wider = cv2.dilate(new.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
-        return wider & (opacity[..., 0] > 0.5) & (view.head[..., 0] < OPAQUE)
+        return wider & (self.opacity > 0.5) & (head < OPAQUE)
+
+    def paint(self) -> Float32[np.ndarray, "h w 3"]:
+        """The painted colours; on the soft rim of what was painted beside the head, those of the nearest pixel that
+        shows nothing of the surroundings."""
+        soft = self.grown & (cv2.erode(self.opacity, np.ones((3, 3), np.uint8)) < SOLID)
+        if not soft.any() or soft.all():
+            return self.edited
+        solid = (self.opacity >= SOLID) & ~soft
+        rows, columns = distance_transform_edt(~solid, return_distances=False, return_indices=True)  # type: ignore[misc]
+        return np.where(soft[..., None], self.edited[rows, columns], self.edited)
+
+    def within_outline(self) -> "PaintedView":
+        """The same without what was painted beside the head, where outlines are kept."""
+        view = self.view
+        if view.beside is not None or view.behind is None:
+            return self
+        kept = within_outline(self.edited, view.picture, view.head, view.torso, view.behind)
+        return PaintedView(view, kept)
 
     @property
     def clear(self) -> Bool[np.ndarray, "h w"]:
@@ -77,6 +103,7 @@ class Carrier:
             eye_distance: between the eyes, world units.
         """
         self.eye_distance = eye_distance
+        painted = [one.within_outline() for one in painted]
         self._surfaces = [_PaintedSurface(one, REACH * eye_distance) for one in painted]
         self._around = [_PaintedPlane(one) for one in painted]
         self._beside = [_PaintedBeside(one, REACH * eye_distance) for one in painted if one.grown.any()]
@@ -209,7 +236,7 @@ class _PaintedBeside:
         self._rows, self._columns = np.nonzero((away < RIM * width) & beside.any(axis=-1) & ~painted.clear)
         # The shell is a function of x and z, and steep at its rim.
         self._tree = KDTree(beside[self._rows, self._columns][:, ::2])
-        self._edited = painted.edited
+        self._edited = painted.paint()
 
     def cover(self, picture: Float32[np.ndarray, "h w 3"], view: FrameView) -> None:
         """Paints over what another frame shows around its head, fading out towards the inside of its rim."""

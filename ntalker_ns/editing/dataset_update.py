@@ -170,15 +170,14 @@ class DatasetUpdate:
     def unedited_frames(self) -> EditFrames:
         """The N frames before the edit, rendered and masked once and then read from the store."""
         missing = [
-            i for i in distributed.share(range(len(self.indices))) if not self.store.has("torso", self.index(i), 0)
+            i for i in distributed.share(range(len(self.indices))) if not self.store.has("behind", self.index(i), 0)
         ]
         for count, i in enumerate(track(missing, "Unedited frames") if missing else (), start=1):
             outputs = self._render(i)
             self.store.put("base", self.index(i), 0, to_uint8(outputs["field_rgb"]))
             for layer in ("head", "torso"):
                 self.store.put(layer, self.index(i), 0, to_uint8(outputs[f"{layer}_opacity"])[..., 0])
-            if self.outline == "free":
-                self.store.put("behind", self.index(i), 0, to_uint8(behind_head(outputs)))
+            self.store.put("behind", self.index(i), 0, to_uint8(behind_head(outputs)))
             self.head.note("render", 1, "Rendering the head before the edit", count, len(missing))
         distributed.wait_for_all()
         unedited = self._stored("base")
@@ -296,6 +295,8 @@ class DatasetUpdate:
         for i, picture in zip(batch, edited, strict=True):
             region = frames.region(i, self.region, frames.head_in(i, np.asarray(picture, np.float32)))
             target = region * picture + (1.0 - region) * from_uint8(frames.unedited[i])
+            if self.outline == "keep":
+                target = frames.within_outline(i, target, from_uint8(self.store.get("behind", self.index(i), 0)))
             self.store.put("edited", self.index(i), update.step, to_uint8(target))
 
     def write_sheet(self, name: str, step: int, frames: EditFrames) -> None:

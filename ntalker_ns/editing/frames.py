@@ -13,7 +13,7 @@ from ntalker_ns.data import pixel_sampling
 from ntalker_ns.data.images import polygon_mask, scaled_boxes
 from ntalker_ns.data.training_rays import EditInputs, PixelWindow, TrainingRays
 from ntalker_ns.driving.sequence import DrivingSequence
-from ntalker_ns.editing.outline import edited_opacity
+from ntalker_ns.editing.outline import edited_opacity, within_outline
 from ntalker_ns.editing.plan import EditPlan, EditRegion
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.face.mesh_indices import lip_contours
@@ -84,6 +84,13 @@ class EditFrames:
         if self.behind is None:
             return head
         return edited_opacity(edited, from_uint8(self.unedited[frame]), head, torso, from_uint8(self.behind[frame]))
+
+    def within_outline(
+        self, frame: int, edited: Float32[np.ndarray, "h w 3"], behind: Float32[np.ndarray, "h w 3"]
+    ) -> Float32[np.ndarray, "h w 3"]:
+        """An edited picture of a frame without what was painted beside the head; see `outline.within_outline`."""
+        head, torso = np.split(from_uint8(self.opacities[frame]), 2, axis=-1)
+        return within_outline(edited, from_uint8(self.unedited[frame]), head, torso, behind)
 
     def region(
         self, frame: int, region: EditRegion, head: Float32[np.ndarray, "h w 1"]

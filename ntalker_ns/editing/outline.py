@@ -1,8 +1,11 @@
 """Where the head is in an edited frame: an edit may cover what was around the head (hair, a hat), or uncover it."""
 
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32
+from scipy.ndimage import distance_transform_edt
 
 from ntalker_ns.media.masks import connected_to, disc
 
@@ -45,6 +48,67 @@ def edited_opacity(
     core, clear = opacity > CORE, opacity < CLEAR
     if not core.any() or not clear.any():
         return head
+    found = _compared(edited, unedited, head, torso, behind)
+    grown = found.grown
+    bare = _opened(core & (found.before > 2.0 * found.least) & (found.apart < 0.5 * found.least), 2 * radius)
+    removed = bare & connected_to(bare | clear, clear)
+    # Rims between the old head and what has grown on it were half transparent.
+    wider = cv2.dilate(grown.astype(np.uint8), disc(3 * radius)) > 0
+    matte = _matte(edited, found, core, 3 * radius)
+    soft = np.maximum(opacity, cv2.GaussianBlur(matte, (0, 0), 0.7) * wider)
+    soft *= 1.0 - cv2.GaussianBlur(removed.astype(np.float32), (0, 0), 0.7)
+    return soft[..., None].astype(np.float32)
+
+
+def within_outline(
+    edited: Float32[np.ndarray, "h w 3"],
+    unedited: Float32[np.ndarray, "h w 3"],
+    head: Float32[np.ndarray, "h w 1"],
+    torso: Float32[np.ndarray, "h w 1"],
+    behind: Float32[np.ndarray, "h w 3"],
+) -> Float32[np.ndarray, "h w 3"]:
+    """An edited frame without what was painted beside the head, joined to it: no layer moves as it would have to.
+
+    There the background is shown as the edit made it elsewhere. What was painted on the torso stays.
+
+    Args:
+        edited: as above, and all others.
+    """
+    core, clear = head[..., 0] > CORE, head[..., 0] < CLEAR
+    if not core.any() or not clear.any():
+        return edited
+    found = _compared(edited, unedited, head, torso, behind)
+    radius = max(round(head.shape[1] / 256), 1)
+    # Paint ends softly, and the head's rim lets through some of it.
+    wide = cv2.dilate(found.grown.astype(np.uint8), disc(3 * radius)).astype(np.float32)
+    beside = cv2.GaussianBlur(wide, (0, 0), radius)[..., None] * (1.0 - torso) * (1.0 - head)
+    cleaned = unedited + (1.0 - head) * (found.surroundings - behind)
+    return np.clip(edited + beside * (cleaned - edited), 0.0, 1.0).astype(np.float32)
+
+
+class _Compared(NamedTuple):
+    """An edited frame beside what the edit would have shown without the head."""
+
+    surroundings: Float32[np.ndarray, "h w 3"]
+    apart: Float32[np.ndarray, "h w"]
+    """Difference of colours from these."""
+    before: Float32[np.ndarray, "h w"]
+    """The same before the edit."""
+    least: float
+    """Difference from which on a pixel counts as covered."""
+    grown: Bool[np.ndarray, "h w"]
+    """Pixels beside the head that were painted as part of it."""
+
+
+def _compared(
+    edited: Float32[np.ndarray, "h w 3"],
+    unedited: Float32[np.ndarray, "h w 3"],
+    head: Float32[np.ndarray, "h w 1"],
+    torso: Float32[np.ndarray, "h w 1"],
+    behind: Float32[np.ndarray, "h w 3"],
+) -> _Compared:
+    opacity, radius = head[..., 0], max(round(head.shape[1] / 256), 1)
+    core, clear = opacity > CORE, opacity < CLEAR
     expected = _edited_surroundings(edited, behind, head, torso)
     apart, before = (
         cv2.GaussianBlur(np.linalg.norm(one - other, axis=-1), (0, 0), 0.7)
@@ -54,13 +118,35 @@ def edited_opacity(
     # The rim of the head shows some of it as it is.
     covered = _opened((apart > least + CONTRAST * before) & _near(core), radius) | core
     grown = _closed(connected_to(covered, core), radius) & ~core
-    bare = _opened(core & (before > 2.0 * least) & (apart < 0.5 * least), 2 * radius)
-    removed = bare & connected_to(bare | clear, clear)
-    # Rims between the old head and what has grown on it were half transparent.
-    wider = cv2.dilate(grown.astype(np.uint8), disc(3 * radius)) > 0
-    soft = np.maximum(opacity, cv2.GaussianBlur((grown | core).astype(np.float32), (0, 0), 0.7) * wider)
-    soft *= 1.0 - cv2.GaussianBlur(removed.astype(np.float32), (0, 0), 0.7)
-    return soft[..., None].astype(np.float32)
+    return _Compared(expected, apart, before, least, grown)
+
+
+def _matte(
+    edited: Float32[np.ndarray, "h w 3"], found: _Compared, core: Bool[np.ndarray, "h w"], rim: int
+) -> Float32[np.ndarray, "h w"]:
+    """Opacity of the old head and of what has grown on it, 0 to 1.
+
+    Paint ends softly: a pixel of its rim that is half of the surroundings' colour is half covered. Taken as covered,
+    it would show the surroundings wherever the head turns.
+
+    Args:
+        edited: the edited frame.
+        found: its comparison with the surroundings.
+        core: the old head.
+        rim: width of the rim in px.
+    """
+    covered = (found.grown | core).astype(np.uint8)
+    inner = cv2.erode(covered, disc(rim)) > 0
+    matte = covered.astype(np.float32)
+    if not inner.any():
+        return matte
+    away, (rows, columns) = distance_transform_edt(~inner, return_indices=True)  # type: ignore[misc]
+    outer = found.grown & ~inner & (away <= 2 * rim)
+    paint = (edited[rows[outer], columns[outer]] - found.surroundings[outer]).astype(np.float64)
+    shown = ((edited - found.surroundings)[outer] * paint).sum(axis=-1)
+    full = np.square(paint).sum(axis=-1)
+    matte[outer] = np.where(full > found.least**2, np.clip(shown / np.maximum(full, 1e-9), 0.0, 1.0), 1.0)
+    return matte
 
 
 def _edited_surroundings(

@@ -1,7 +1,7 @@
 """What frames show of the head: their pictures, and for each pixel the point of the head that is seen there."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -28,7 +28,7 @@ class FrameView:
     beside: Float32[np.ndarray, "h w 3"] | None = None
     """Of an edit that may change the outline: the canonical point that a pixel would show if the head reached there."""
     behind: Float32[np.ndarray, "h w 3"] | None = None
-    """Of the same: torso and background without the head, RGB, 0 to 1."""
+    """Torso and background without the head, RGB, 0 to 1; None: unknown."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -50,10 +50,9 @@ def view_of(picture: Float32[np.ndarray, "h w 3"], outputs: dict[str, Tensor], s
     """
     head, torso = (outputs[name].float().cpu().numpy() for name in ("head_opacity", "torso_opacity"))
     mouth = surface["mouth"].cpu().numpy().astype(np.uint8)
-    view = FrameView(picture, surface["canonical"].float().cpu().numpy(), head, torso, mouth)
-    if "beside" not in surface:
-        return view
-    return replace(view, beside=surface["beside"].cpu().numpy(), behind=behind_head(outputs))
+    beside = surface["beside"].cpu().numpy() if "beside" in surface else None
+    canonical = surface["canonical"].float().cpu().numpy()
+    return FrameView(picture, canonical, head, torso, mouth, beside, behind_head(outputs))
 
 
 def behind_head(outputs: dict[str, Tensor]) -> Float32[np.ndarray, "h w 3"]:

@@ -105,7 +105,7 @@ def _projected(model: Any, frame: int) -> Float[np.ndarray, "n 2"]:
 
 def _sampled(values: Float32[np.ndarray, "h w"], where: Float32[np.ndarray, "n 2"]) -> Float32[np.ndarray, "n 1"]:
     """Values at columns and rows."""
-    columns, rows = np.ascontiguousarray(where.T)
+    columns, rows = np.ascontiguousarray(where.T, np.float32)
     return cv2.remap(values, columns, rows, cv2.INTER_LINEAR)
 
 

@@ -35,7 +35,8 @@ class Head:
         self.events.append("render")
         picture = torch.full((HEIGHT, WIDTH, 3), self.level)
         half = torch.full((HEIGHT, WIDTH, 1), 0.5)
-        return {"rgb": picture, "field_rgb": picture, "head_opacity": half, "torso_opacity": half}
+        pictures = {"rgb": picture, "field_rgb": picture, "torso": half * picture, "background": picture}
+        return pictures | {"head_opacity": half, "torso_opacity": half}
 
     def surface(self, camera: Any, outputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         raise AssertionError

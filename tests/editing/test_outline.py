@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ntalker_ns.editing.outline import edited_opacity
+from ntalker_ns.editing.outline import edited_opacity, within_outline
 
 SIZE = 96
 
@@ -68,3 +68,26 @@ def test_a_head_that_loses_weight_is_smaller(scene: dict[str, np.ndarray]):
 def test_a_frame_that_is_all_head_stays(scene: dict[str, np.ndarray]):
     full = np.ones_like(scene["head"])
     np.testing.assert_array_equal(edited_opacity(scene["unedited"], **(scene | {"head": full})), full)
+
+
+@pytest.mark.parametrize("styled", [False, True])
+def test_where_the_outline_is_kept_a_hat_is_learned_on_the_head_only(scene: dict[str, np.ndarray], styled: bool):
+    look = bronze if styled else np.array
+    edited = scene["unedited"].copy()
+    edited[14:34, 38:58] = [0.7, 0.9, 0.5]
+    found = within_outline(look(edited), **scene)
+    beside, on_head = scene["head"][..., 0] < 0.02, scene["head"][..., 0] > 0.98
+    np.testing.assert_allclose(found[beside], look(scene["unedited"])[beside], atol=0.06)
+    np.testing.assert_allclose(found[on_head], look(edited)[on_head], atol=0.005)
+
+
+def test_where_the_outline_is_kept_paint_on_the_torso_stays(scene: dict[str, np.ndarray]):
+    edited = scene["unedited"].copy()
+    edited[66:90, 42:54] = [0.9, 0.1, 0.1]
+    found = within_outline(edited, **scene)
+    np.testing.assert_allclose(found[72:90, 42:54], edited[72:90, 42:54], atol=1e-6)
+
+
+def test_where_the_outline_is_kept_a_style_of_the_whole_frame_stays(scene: dict[str, np.ndarray]):
+    edited = bronze(scene["unedited"])
+    assert np.abs(within_outline(edited, **scene) - edited).mean() < 0.002
