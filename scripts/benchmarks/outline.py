@@ -142,10 +142,12 @@ class Outline:
             self.show(models)
             return
         print(
-            "above the eyes: IoU to the grown outline; beside the person before white: pixels off, mean grey level off"
+            "above the eyes: IoU to the grown outline; beside the person before white: pixels off, mean level off, "
+            "and the same of pixels that the edit paints, white before"
         )
         for name, values in self.measure(models).items():
-            print(f"{name:10s} {values[0]:.3f}  {100 * values[1]:.2f}%  {255 * values[2]:.2f}")
+            beside = "  ".join(f"{100 * share:.2f}%  {255 * grey:.2f}" for share, grey in (values[1:3], values[3:]))
+            print(f"{name:10s} {values[0]:.3f}  {beside}")
 
     def train(self, editor: EditorConfig, outline: Literal["keep", "free"]) -> Path:
         """An edit."""
@@ -172,14 +174,16 @@ class Outline:
             goal = head | hair
             eyes = 0.5 * (base.driving.rig.keypoints["left_eye"] + base.driving.rig.keypoints["right_eye"])[2]
             above = heights(view) > eyes
-            figures["truth before"].append([iou(head & above, goal & above), 0.0, 0.0])
+            figures["truth before"].append([iou(head & above, goal & above), 0.0, 0.0, 0.0, 0.0])
             beside = ~(cv2.dilate(goal.astype(np.uint8), np.ones((9, 9))) > 0) & (view.torso[..., 0] < 0.02)
+            painted = goal & plain_white(base, index, self.size)
             row = [view.picture]
             for name, model in models.items():
                 opacity, white = before_white(model, index, self.size)
-                off = np.abs(white - 1.0).max(axis=-1)[beside]
-                share = iou((opacity > 0.5) & above, goal & above)
-                figures[name].append([share, float((off > 4 / 255).mean()), float(off.mean())])
+                off = np.abs(white - 1.0).max(axis=-1)
+                parts = [off[where] for where in (beside, painted)]
+                greys = [float(value) for part in parts for value in ((part > 4 / 255).mean(), part.mean())]
+                figures[name].append([iou((opacity > 0.5) & above, goal & above), *greys])
                 row.append(white)
             rows.append(np.concatenate([*row, np.repeat(goal[..., None], 3, axis=2).astype(np.float32)], axis=1))
         sheet = to_uint8(np.concatenate(rows[:: max(len(rows) // 4, 1)]))
@@ -226,6 +230,12 @@ def before_white(model: Any, index: int, size: int) -> tuple[np.ndarray, np.ndar
     camera = sequence_cameras(model.driving, np.array([index]), size, enlarge=True)
     outputs = model.get_outputs_for_camera(camera, display=DisplayOptions(background=Background.parse("white")))
     return outputs["head_opacity"][..., 0].numpy(), outputs["rgb"].clamp(0.0, 1.0).numpy()
+
+
+def plain_white(model: Any, index: int, size: int) -> Bool[np.ndarray, "h w"]:
+    """Where a head leaves a white background as it is, a pixel away from all else."""
+    _, white = before_white(model, index, size)
+    return cv2.erode((white.min(axis=-1) > 1.0 - 1.5 / 255).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
 
 
 def true_head(truth: Truth, portrait: Any, index: int, size: int) -> Bool[np.ndarray, "h w"]:

@@ -149,8 +149,8 @@ class Painted:
         write_frame(path, picture, FrameDescription.of(model.driving, given, 512))
 
     def measure(self) -> dict[str, list[float]]:
-        """PSNR in dB for each kind of picture: on the head, the lips, between them, and where the truth, too, shows what
-        is between them: sound tells where lips are only so well."""
+        """PSNR in dB for each kind of picture: on the head, the lips, between them, and there where the truth, too, is
+        between them. (Sound tells only roughly where lips are.)"""
         model: Any = load_run(self.load_config).model
         truth, plain, painted = self.truth(model.driving), load_portrait(), painted_portrait()
         openings = behind_openings()
