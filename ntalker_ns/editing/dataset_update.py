@@ -293,10 +293,11 @@ class DatasetUpdate:
                 "--editor.precision bf16 or fp32."
             )
         for i, picture in zip(batch, edited, strict=True):
-            region = frames.region(i, self.region, frames.head_in(i, np.asarray(picture, np.float32)))
-            target = region * picture + (1.0 - region) * from_uint8(frames.unedited[i])
+            picture = np.asarray(picture, np.float32)
             if self.outline == "keep":
-                target = frames.within_outline(i, target, from_uint8(self.store.get("behind", self.index(i), 0)))
+                picture = frames.within_outline(i, picture, from_uint8(self.store.get("behind", self.index(i), 0)))
+            region = frames.region(i, self.region, frames.head_in(i, picture))
+            target = region * picture + (1.0 - region) * from_uint8(frames.unedited[i])
             self.store.put("edited", self.index(i), update.step, to_uint8(target))
 
     def write_sheet(self, name: str, step: int, frames: EditFrames) -> None:

@@ -16,6 +16,7 @@ from ntalker_ns.driving.sequence import DrivingSequence
 from ntalker_ns.edit_model import EditModel
 from ntalker_ns.edit_trainer import EditTrainer
 from ntalker_ns.editing.filters import FilterEditor
+from ntalker_ns.editing.outline import within_outline
 from ntalker_ns.editing.plan import Strength
 from ntalker_ns.errors import NTalkerError
 from ntalker_ns.runs import load_run
@@ -40,9 +41,13 @@ def test_the_updates_follow_the_schedule_and_are_stored(edit: EditTrainer):
     # Pictures of the first update go with the checkpoint that asked for them.
     assert store.newest_of_all("edited", 99) == dict.fromkeys(map(int, edit.dataset_update.indices), 10)
     before = torch.from_numpy(frames_of(edit, "before", 10)).permute(0, 3, 1, 2).float() / 255
-    expected = editor.edit(before, edit.config.instruction, Strength(6.0, 20, 20), [0] * FRAMES)
-    found = torch.from_numpy(frames_of(edit, "edited", 10)).permute(0, 3, 1, 2).float() / 255
-    torch.testing.assert_close(found, expected, rtol=0, atol=0.5 / 255 + 1e-6)
+    made = editor.edit(before, edit.config.instruction, Strength(6.0, 20, 20), [0] * FRAMES).permute(0, 2, 3, 1).numpy()
+    scene = {"unedited": "base", "head": "head", "torso": "torso", "behind": "behind"}
+    known = {name: np.float32(frames_of(edit, kind, 0) / 255) for name, kind in scene.items()}
+    known |= {name: known[name][..., None] for name in ("head", "torso")}
+    of_frames = [{name: each[i] for name, each in known.items()} for i in range(FRAMES)]
+    expected = [within_outline(picture, **frame) for picture, frame in zip(made, of_frames, strict=True)]
+    np.testing.assert_allclose(frames_of(edit, "edited", 10) / 255, expected, rtol=0, atol=0.5 / 255 + 1e-6)
     assert (edit.dataset_update.indices[0], edit.dataset_update.indices[-1]) == (0, 21)
     assert {path.name for path in (store.folder / "sheets").iterdir()} == {"update-1.png", "update-2.png", "final.png"}
     assert json.loads((store.folder / "edit.json").read_text())["instruction"] == "Make it a sepia picture"
