@@ -43,7 +43,7 @@ def test_the_updates_follow_the_schedule_and_are_stored(edit: EditTrainer):
     before = torch.from_numpy(frames_of(edit, "before", 10)).permute(0, 3, 1, 2).float() / 255
     made = editor.edit(before, edit.config.instruction, Strength(6.0, 20, 20), [0] * FRAMES).permute(0, 2, 3, 1).numpy()
     scene = {"unedited": "base", "head": "head", "torso": "torso", "behind": "behind"}
-    known = {name: np.float32(frames_of(edit, kind, 0) / 255) for name, kind in scene.items()}
+    known = {name: (frames_of(edit, kind, 0) / 255).astype(np.float32) for name, kind in scene.items()}
     known |= {name: known[name][..., None] for name in ("head", "torso")}
     of_frames = [{name: each[i] for name, each in known.items()} for i in range(FRAMES)]
     expected = [within_outline(picture, **frame) for picture, frame in zip(made, of_frames, strict=True)]
