@@ -38,7 +38,7 @@ WEIGHTS = Path(__file__).parent / "weights" / "whisper_stream.safetensors"
 
 STEPS_AHEAD = {40: 1, 60: 2, 100: 4, 160: 7}
 """By look-ahead, the milliseconds of sound after a frame's time that it may wait for: the steps of its window, from its
-time on, that are received. Their sound ends 12.5 ms after the last of them."""
+time on, that are received. The sound that the last of them depends on ends with the look-ahead."""
 
 FLOOR = -6.5
 """Lowest log10 of mel energies, at `LEVEL`. Whisper's own is 8 below the loudest of the whole sound, which in speech at
@@ -53,6 +53,10 @@ CONTEXT, RENEWAL = 200, 300
 
 REACH = 520
 """Samples that a step depends on, before and after its first one: two convolutions over the spectra of 400 samples."""
+
+LATER = 120
+"""Samples, 7.5 ms, by which a stream's steps lie later than those of a whole sound, so that all of the look-ahead is
+used. At 60 ms it raises the lips' correlation on left-out speakers from 0.685 to 0.694."""
 
 LIMIT = 3.0
 """Features are clamped to plus and minus this before what is not received is estimated from them."""
@@ -142,7 +146,7 @@ class PartialWindows:
         """
         self._features, self._ahead = load_whisper(), ahead
         # Silence precedes the sound: that in the first window, and what its first step reaches back to.
-        self._sound = np.zeros(REACH + BEFORE * HOP, np.float32)
+        self._sound = np.zeros(REACH + BEFORE * HOP - LATER, np.float32)
         self._level, self._levels = RunningLevel(LEVEL), [LEVEL] * (BEFORE + 2)
         self._samples, self._steps, self._frames = 0, 0, 0
         self._caches = [_AttentionCache(self._features.encoder)]

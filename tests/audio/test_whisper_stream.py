@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from ntalker_ns.audio import whisper_stream
 from ntalker_ns.audio.running_level import RunningLevel
 from ntalker_ns.audio.whisper import LEVEL, EncoderLayer, at_level, load_whisper, log_mel
-from ntalker_ns.audio.whisper_stream import STEPS_AHEAD, PartialWindows, WhisperStream, steps_ahead
+from ntalker_ns.audio.whisper_stream import LATER, REACH, STEPS_AHEAD, PartialWindows, WhisperStream, steps_ahead
+from ntalker_ns.audio.windows import HOP
 from ntalker_ns.errors import NTalkerError
 
 WINDOW_BEGIN = 8
@@ -42,7 +43,7 @@ def test_windows_are_those_of_masked_attention_over_the_whole_sound(ahead: int, 
     waveform = at_level(speechlike(3.0))
     # The level and the floor, which a stream cannot know, are those of the whole sound.
     monkeypatch.setattr(RunningLevel, "update", lambda self, step: LEVEL)
-    padded = np.pad(waveform, (8 * 320, 3200))
+    padded = np.pad(waveform, (8 * 320 - LATER, 3200))
     mel = log_mel(padded)
     monkeypatch.setattr(whisper_stream, "FLOOR", float(mel.min()) * 4.0 - 4.0)
     stream = PartialWindows(ahead)
@@ -80,9 +81,22 @@ def test_frames_come_out_look_ahead_after_their_time():
         stream, sound = WhisperStream(look_ahead), speechlike(1.0)
         finished = [len(stream.push(sound[place : place + 16])) for place in range(0, len(sound), 16)]
         emitted = np.repeat(np.arange(len(finished)) + 1, finished)  # milliseconds of sound when each came out
-        waited = emitted - 40 * np.arange(len(emitted))
-        assert waited.max() <= look_ahead
-        assert waited.min() > look_ahead - 20
+        np.testing.assert_array_equal(emitted, 40 * np.arange(len(emitted)) + look_ahead)
+
+
+@pytest.mark.parametrize("look_ahead", STEPS_AHEAD)
+def test_a_frame_depends_on_no_sound_after_its_look_ahead(look_ahead: int):
+    waveform, frame = speechlike(1.2, seed=2), 20
+    end = 640 * frame + 16 * look_ahead
+    windows = []
+    for begin in (end - 120, end, len(waveform)):
+        sound = waveform.copy()
+        sound[begin:] = speechlike(1.2, seed=3)[begin:]
+        windows.append(WhisperStream(look_ahead).push(sound)[: frame + 1])
+    earlier, same, whole = windows
+    np.testing.assert_array_equal(same, whole)
+    assert np.abs(earlier[frame] - whole[frame]).max() > 1e-3
+    np.testing.assert_allclose(earlier[:frame], whole[:frame], atol=1e-5)
 
 
 def test_memories_follow_each_other_without_a_jump(monkeypatch: pytest.MonkeyPatch):
@@ -155,4 +169,5 @@ def test_running_level_finds_speech_and_is_held_in_noise():
 def test_steps_ahead_fit_into_the_look_ahead():
     for look_ahead, ahead in STEPS_AHEAD.items():
         assert steps_ahead(look_ahead) == ahead
-        assert 20 * ahead + 12.5 <= look_ahead < 20 * (ahead + 1) + 12.5
+        last = HOP * (ahead - 1) + LATER  # samples after the frame's time
+        assert last + REACH == look_ahead * 16
