@@ -158,7 +158,7 @@ class LiveServer:
             case {"type": "look", "look": wanted}:
                 session.look = session.look.changed(wanted, self._engine.pictures.edited)
             case {"type": "talk"}:
-                session.talk()
+                listener.tell("talking", heard=session.talk())
             case {"type": "end"}:
                 session.end()
             case {"type": "interrupt"}:

@@ -88,10 +88,15 @@ class Session:
             if ends:
                 self.voice.end()
 
-    def talk(self) -> None:
-        """What is said next is being recorded now; see `Voice.talk`."""
+    def talk(self) -> int:
+        """What is said next is being recorded now; see `Voice.talk`.
+
+        Returns:
+            Samples that were sent before it.
+        """
         with self.lock:
             self.voice.talk()
+            return self.voice.received
 
     def end(self) -> None:
         """The sound ends here."""

@@ -92,6 +92,11 @@ class Voice:
         """Whether there is anything that was not spoken yet."""
         return bool(self._waiting or self._lips or len(self._sound))
 
+    @property
+    def received(self) -> int:
+        """Samples that were pushed since it was made."""
+        return self._heard + self._waiting_samples + len(self._sound)
+
     def push(self, samples: Float32[np.ndarray, " samples"]) -> None:
         """Takes sound that follows what was pushed before.
 

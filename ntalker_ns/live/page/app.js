@@ -21,7 +21,7 @@ let sent = new SentPictures();
 let lateBySound = 0; // ms by which a call's pictures are behind its sound in the browser
 let microphone = null;
 let captured = []; // when samples of the microphone were recorded: [samples so far, ms]
-let base = null; // samples heard before the microphone spoke
+let base = null; // samples that were sent before the microphone's
 let interruptedAt = null;
 
 player.onshown = ({ index, heard, late }) => onShown(canvas, performance.now(), index, heard, 40 * late);
@@ -99,6 +99,9 @@ function receive(received) {
       figures.speaking = received.type === "speaking";
       light.classList.toggle("speaking", figures.speaking);
       light.title = figures.speaking ? "Speaking" : "Idle";
+      break;
+    case "talking":
+      base = received.heard;
       break;
     case "sent":
       sent.add(received);
@@ -203,7 +206,7 @@ async function startTalking() {
   if (microphone !== opened) return close(opened);
   const node = new AudioWorkletNode(opened.context, "microphone");
   opened.context.createMediaStreamSource(opened.stream).connect(node);
-  [captured, base] = [[], figures.heard ?? 0];
+  [captured, base] = [[], null];
   let samples = 0;
   connection.send({ type: "talk" });
   node.port.onmessage = ({ data }) => {
