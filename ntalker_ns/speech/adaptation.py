@@ -1,8 +1,12 @@
 """The prior over speakers, adapted to one person by their own clip.
 
 The prior predicts how lips move with speech in general; the clip gives how far this person's move, in which components,
-and a little of how theirs differ. Both enter one linear regression: the posterior mean under a Gaussian prior.
+and a little of how theirs differ. Both enter one linear regression of what the prior's network leaves open: the
+posterior mean under a Gaussian prior.
 """
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,7 +15,7 @@ from torch import Tensor, nn
 
 from ntalker_ns.speech.closures import ClosureReadout, LipClosing
 from ntalker_ns.speech.lip_regression import cross_validated, gains
-from ntalker_ns.speech.prior import BINS, LipPrior, load_prior, window_inputs
+from ntalker_ns.speech.prior import BINS, HIDDEN, CodeNetwork, LipPrior, load_prior, window_inputs
 
 OWN_WEIGHT, OTHER_WEIGHTS = 10.0, (30.0, 100.0)
 """Weight of a frame of the person's own clip, over one of the prior's. With one weight for all of 24 people of 4 to
@@ -47,9 +51,11 @@ class AdaptedPrior(nn.Module):
         self.closing, self._readout = LipClosing(lip_basis), readout
         self.lip_basis = lip_basis.double()
         inputs, lip_dim = BINS * channels, len(lip_basis)
-        self.register_buffer("mean", torch.zeros(inputs))
         self.register_buffer("weights", torch.zeros(inputs, lip_dim))
-        self.register_buffer("mean_shape", torch.zeros(lip_dim))
+        self.register_buffer("hidden", torch.zeros(inputs, HIDDEN))
+        self.register_buffer("hidden_bias", torch.zeros(HIDDEN))
+        self.register_buffer("output", torch.zeros(HIDDEN, lip_dim))
+        self.register_buffer("offset", torch.zeros(lip_dim))
         self.register_buffer("bounds", torch.zeros(2, lip_dim))
 
     @torch.no_grad()
@@ -62,11 +68,11 @@ class AdaptedPrior(nn.Module):
             features: windows.
             closed: how likely lips meet, and lip and teeth, if that is known; None reads it from the features.
         """
-        mean, weights, mean_shape, bounds = (
-            self.get_buffer(name) for name in ("mean", "weights", "mean_shape", "bounds")
-        )
+        network = CodeNetwork(*(self.get_buffer(name) for name in ("hidden", "hidden_bias", "output")))
+        weights, offset, bounds = (self.get_buffer(name) for name in ("weights", "offset", "bounds"))
         with torch.autocast(features.device.type, enabled=False):
-            shapes = (mean_shape + (window_inputs(features) - mean) @ weights).clamp(*bounds)
+            inputs = window_inputs(features)
+            shapes = (offset + inputs @ weights + network(inputs)).clamp(*bounds)
             if closed is None and self._readout is not None:
                 closed = self._readout(features)
             return self.closing(shapes, closed).clamp(*bounds)
@@ -92,28 +98,60 @@ class AdaptedPrior(nn.Module):
         inputs, shapes = window_inputs(features.double().cpu()), shapes.double().cpu()
         mean, mean_shape = inputs.mean(dim=0), shapes.mean(dim=0)
         inputs, centred = inputs - mean, shapes - mean_shape
-        expected = prior.weights @ person_basis(prior, centred, self.lip_basis)
-        gram, moment = _silence_terms(silence, mean, mean_shape, len(inputs))
+        codes = person_basis(prior, centred, self.lip_basis)
+        network = PersonNetwork.of(prior.network, inputs, codes)
+        of_network, expected = network(inputs), prior.weights @ codes
+        left = centred - of_network
+        gram, moment = _silence_terms(silence, mean, lambda quiet: mean_shape + network(quiet), left)
 
         def posterior(frames: np.ndarray, weight: float) -> Float[Tensor, "inputs lip_dim"]:
             own = inputs[frames]
             precision = prior.precision + weight * (own.T @ own + gram)
-            right = prior.precision @ expected + weight * (own.T @ centred[frames] + moment)
+            right = prior.precision @ expected + weight * (own.T @ left[frames] + moment)
             return torch.linalg.solve(precision, right)
 
         def held_out(weight: float) -> Float[Tensor, "frames lip_dim"]:
-            return cross_validated(lambda fold, others: inputs[fold] @ posterior(others, weight), centred)
+            own = cross_validated(lambda fold, others: inputs[fold] @ posterior(others, weight), left)
+            return of_network + own
 
-        predictions = {weight: held_out(weight) for weight in (OWN_WEIGHT, *OTHER_WEIGHTS)}
-        errors = {weight: float((each - centred).square().sum()) for weight, each in predictions.items()}
-        best = min(errors, key=lambda weight: errors[weight])
-        if errors[best] > (1.0 - LEAST_GAIN) * errors[OWN_WEIGHT]:
-            best = OWN_WEIGHT
-        weights = posterior(np.arange(len(inputs)), best) * gains(predictions[best], centred, RESTORED)
-        bounds = torch.stack([shapes.amin(dim=0), shapes.amax(dim=0)])
-        found = (mean, weights, mean_shape, bounds)
-        for name, value in zip(("mean", "weights", "mean_shape", "bounds"), found, strict=True):
+        best, predicted = _best_weight(held_out, centred)
+        size = gains(predicted, centred, RESTORED)
+        weights = posterior(np.arange(len(inputs)), best) * size
+        found = {
+            "weights": weights,
+            "hidden": network.network.hidden,
+            "hidden_bias": network.network.hidden_bias - mean @ network.network.hidden,
+            "output": network.network.output * size,
+            "offset": mean_shape - mean @ weights - network.constant * size,
+            "bounds": torch.stack([shapes.amin(dim=0), shapes.amax(dim=0)]),
+        }
+        for name, value in found.items():
             self.get_buffer(name).copy_(value)
+
+
+@dataclass(frozen=True)
+class PersonNetwork:
+    """The prior's network in one person, to lip shapes less their mean over the clip."""
+
+    network: CodeNetwork
+    constant: Float[Tensor, " lip_dim"]
+    """Mean of the network's output over the clip."""
+
+    @classmethod
+    def of(
+        cls, network: CodeNetwork, inputs: Float[Tensor, "frames inputs"], codes: Float[Tensor, "codes lip_dim"]
+    ) -> "PersonNetwork":
+        """
+        Args:
+            network: the prior's.
+            inputs: of the person's clip, less their mean.
+            codes: of `person_basis`.
+        """
+        own = replace(network, output=network.output @ codes)
+        return cls(own, own(inputs).mean(dim=0))
+
+    def __call__(self, inputs: Float[Tensor, "n inputs"]) -> Float[Tensor, "n lip_dim"]:
+        return self.network(inputs) - self.constant
 
 
 def person_basis(
@@ -132,13 +170,35 @@ def person_basis(
     return size * prior.basis_of(lip_basis.shape[1]).flatten(1) @ torch.linalg.pinv(basis)
 
 
+def _best_weight(
+    held_out: Callable[[float], Float[Tensor, "frames lip_dim"]], shapes: Float[Tensor, "frames lip_dim"]
+) -> tuple[float, Float[Tensor, "frames lip_dim"]]:
+    """The weight of the clip's frames, and its predictions: another than `OWN_WEIGHT` only where it saves enough."""
+    predictions = {weight: held_out(weight) for weight in (OWN_WEIGHT, *OTHER_WEIGHTS)}
+    errors = {weight: float((each - shapes).square().sum()) for weight, each in predictions.items()}
+    best = min(errors, key=lambda weight: errors[weight])
+    if errors[best] > (1.0 - LEAST_GAIN) * errors[OWN_WEIGHT]:
+        best = OWN_WEIGHT
+    return best, predictions[best]
+
+
 def _silence_terms(
-    silence: tuple[Tensor, Tensor] | None, mean: Tensor, mean_shape: Tensor, frames: int
-) -> tuple[Tensor, Tensor]:
-    """What silence adds to the regression's Gram matrix and to its right-hand side."""
+    silence: tuple[Tensor, Tensor] | None,
+    mean: Float[Tensor, " inputs"],
+    known: Callable[[Float[Tensor, "silent inputs"]], Float[Tensor, "silent lip_dim"]],
+    left: Float[Tensor, "frames lip_dim"],
+) -> tuple[Float[Tensor, "inputs inputs"], Float[Tensor, "inputs lip_dim"]]:
+    """What silence adds to the regression's Gram matrix and to its right-hand side.
+
+    Args:
+        silence: windows and lip shapes.
+        mean: of the clip's inputs.
+        known: the shapes that the rest of the model predicts.
+        left: targets of the regression in the clip.
+    """
     if silence is None or not len(silence[0]):
-        return mean.new_zeros(len(mean), len(mean)), mean.new_zeros(len(mean), len(mean_shape))
+        return mean.new_zeros(len(mean), len(mean)), mean.new_zeros(len(mean), left.shape[1])
     windows, shapes = (part.double().cpu() for part in silence)
     inputs = window_inputs(windows) - mean
-    weight = SILENCE_WEIGHT * frames / len(inputs)
-    return weight * inputs.T @ inputs, weight * inputs.T @ (shapes - mean_shape)
+    weight = SILENCE_WEIGHT * len(left) / len(inputs)
+    return weight * inputs.T @ inputs, weight * inputs.T @ (shapes - known(inputs))

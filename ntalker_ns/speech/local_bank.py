@@ -7,7 +7,7 @@ no picture, no sound, and nothing leaves the machine.
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -20,7 +20,7 @@ from ntalker_ns.errors import NTalkerError
 from ntalker_ns.media.output_paths import written_whole
 from ntalker_ns.speech.prior import LipPrior, window_inputs
 
-FORMAT = 1
+FORMAT = 2
 
 SAME = 0.5
 """Part of a clip's frames that an entry must know to be of the same clip."""
@@ -33,7 +33,8 @@ class BankEntry:
     gram: Float[np.ndarray, "inputs inputs"]
     """Gram matrix of its frames' inputs (`window_inputs`), less their mean."""
     moment: Float[np.ndarray, "rows codes"]
-    """Their products with the prior's codes of how the person's lips move, in units of how much they move."""
+    """Their products with the prior's codes of how the person's lips move, in units of how much they move, less what
+    the prior's network predicts."""
     frames: UInt64[np.ndarray, " frames"]
     """A number for each frame that tells its features from others'."""
     prior: int
@@ -74,7 +75,7 @@ def entry_of(
     ).flatten(1)
     moved = moved / moved.square().sum(dim=1).mean().sqrt()
     codes = moved @ torch.linalg.pinv(prior.basis_of(lip_basis.shape[1]).flatten(1))
-    gram, moment = ((inputs.T @ each).float().numpy() for each in (inputs, codes))
+    gram, moment = ((inputs.T @ each).float().numpy() for each in (inputs, codes - prior.network(inputs)))
     return BankEntry(gram, moment, frame_numbers(features), _number_of_prior(prior))
 
 
@@ -96,7 +97,7 @@ def refined(prior: LipPrior, entries: Sequence[BankEntry]) -> LipPrior:
     for entry in entries:
         precision = precision + torch.from_numpy(entry.gram).double()
         moment = moment + torch.from_numpy(entry.moment).double()
-    return LipPrior(torch.linalg.solve(precision, moment), precision, prior.basis)
+    return replace(prior, weights=torch.linalg.solve(precision, moment), precision=precision)
 
 
 def refined_by_bank(

@@ -106,12 +106,12 @@ def predicted_openings(
     """The mouth opening that the prior predicts at 50 Hz, without scale."""
     features = load_whisper()
     half_frame = SAMPLE_RATE // FPS // PER_FRAME
-    opening = prior.weights @ torch.from_numpy(opening_codes(prior))
     at_frames, between = (
-        window_inputs(torch.from_numpy(features.windows(sound, num_frames)).double()) @ opening
+        window_inputs(torch.from_numpy(features.windows(sound, num_frames)).double())
         for sound in (waveform, waveform[half_frame:])
     )
-    return torch.stack([at_frames, between], dim=1).flatten().numpy()
+    inputs = torch.stack([at_frames, between], dim=1).flatten(0, 1)
+    return prior.codes(inputs - inputs.mean(dim=0)).numpy() @ opening_codes(prior)
 
 
 def _correlation(one: np.ndarray, other: np.ndarray) -> float:

@@ -1,17 +1,18 @@
 """The prior over speakers: how lips and jaws move with speech, learned from other people.
 
-A linear map from windows of Whisper features to displacements of the landmarks of lips and jaw, in units of how much a
-person's landmarks move. Where it comes from and what it may be used for: `weights/lip_prior.md`;
-`python -m ntalker_ns.speech.training prior` makes it.
+The mean of a linear map and a small network, from windows of Whisper features to displacements of the landmarks of lips
+and jaw, in units of how much a person's landmarks move. Where it comes from and what it may be used for:
+`weights/lip_prior.md`; `python -m ntalker_ns.speech.training prior` makes it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import gelu
 
 from ntalker_ns.face.mesh_indices import IBUG, LOWER_INNER_LIP, MESH, MESH_OF_IBUG, UPPER_INNER_LIP
 
@@ -24,9 +25,30 @@ LIMIT = 3.0
 """Features, of unit variance on speech, are clamped to plus and minus this: new sound comes from other rooms."""
 
 
+HIDDEN = 288
+"""Hidden units of the network."""
+
+
+@dataclass(frozen=True)
+class CodeNetwork:
+    """Half of the prior's prediction: a network of one hidden layer."""
+
+    hidden: Float[Tensor, "inputs hidden"]
+    hidden_bias: Float[Tensor, " hidden"]
+    output: Float[Tensor, "hidden codes"]
+
+    def units(self, inputs: Float[Tensor, "frames inputs"]) -> Float[Tensor, "frames hidden"]:
+        """The hidden units."""
+        return gelu(inputs @ self.hidden + self.hidden_bias)
+
+    def __call__(self, inputs: Float[Tensor, "frames inputs"]) -> Float[Tensor, "frames codes"]:
+        """The codes, up to a constant."""
+        return self.units(inputs) @ self.output
+
+
 @dataclass(frozen=True)
 class LipPrior:
-    """Bayesian linear regression: the mean of the coefficients, and their precision."""
+    """Bayesian linear regression, the mean of the coefficients and their precision, of what a network leaves open."""
 
     weights: Float[Tensor, "inputs codes"]
     """From windows (`window_inputs`), less their mean over a clip, to codes."""
@@ -35,6 +57,15 @@ class LipPrior:
     basis: Float[Tensor, "codes points 2"]
     """Displacement of each of `MESH.lips` for a code of 1: sideways (x) and up (z), in units of the root mean square,
     over a clip, of all displacements' norm."""
+    network: CodeNetwork
+
+    def codes(self, inputs: Float[Tensor, "frames inputs"]) -> Float[Tensor, "frames codes"]:
+        """What is predicted, up to a constant.
+
+        Args:
+            inputs: of `window_inputs`, less their mean over a clip.
+        """
+        return inputs @ self.weights + self.network(inputs)
 
     def basis_of(self, points: int) -> Float[Tensor, "codes points 2"]:
         """The displacements of the landmarks that a clip has.
@@ -58,7 +89,8 @@ def load_prior() -> LipPrior:
     from safetensors.torch import load_file
 
     tensors = {name: value.double() for name, value in load_file(WEIGHTS).items()}
-    return LipPrior(tensors["weights"], tensors["precision"], tensors["basis"])
+    network = CodeNetwork(*(tensors[f"network.{field.name}"] for field in fields(CodeNetwork)))
+    return LipPrior(tensors["weights"], tensors["precision"], tensors["basis"], network)
 
 
 def window_inputs(windows: Float[Tensor, "frames 16 channels"]) -> Float[Tensor, "frames inputs"]:

@@ -231,7 +231,7 @@ def prior_alone(film: Film) -> tuple[Shapes, Shapes]:
     inputs = window_inputs(film.windows.double())
     shapes = torch.from_numpy(film.shapes).double()
     centred = shapes - shapes.mean(dim=0)
-    codes = (inputs - inputs.mean(dim=0)) @ film.prior.weights
+    codes = film.prior.codes(inputs - inputs.mean(dim=0))
     predicted = codes @ person_basis(film.prior, centred, film.basis.double())
     predicted = predicted * gains(predicted, centred, 0.75) + shapes.mean(dim=0)
     bounds = shapes.amin(dim=0), shapes.amax(dim=0)

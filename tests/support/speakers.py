@@ -1,11 +1,11 @@
-"""Speakers whose lips follow from Whisper features by a known linear map."""
+"""Speakers whose lips follow from Whisper features in a known way."""
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ntalker_ns.speech.prior import LipPrior
+from ntalker_ns.speech.prior import HIDDEN, CodeNetwork, LipPrior
 
 CHANNELS, CODES, POINTS = 4, 3, 53
 
@@ -20,6 +20,11 @@ def made_up_prior(seed: int = 0, frames: int = 4000) -> LipPrior:
         weights=torch.randn(inputs, CODES, generator=generator, dtype=torch.float64) / (inputs * CODES) ** 0.5,
         precision=frames * torch.eye(inputs, dtype=torch.float64),
         basis=basis.T.unflatten(1, (POINTS, 2)),
+        network=CodeNetwork(
+            torch.randn(inputs, HIDDEN, generator=generator, dtype=torch.float64) / inputs**0.5,
+            torch.randn(HIDDEN, generator=generator, dtype=torch.float64),
+            torch.randn(HIDDEN, CODES, generator=generator, dtype=torch.float64) / (4 * HIDDEN * CODES) ** 0.5,
+        ),
     )
 
 

@@ -21,6 +21,7 @@ from ntalker_ns.speech.training import whisper
 from ntalker_ns.speech.training.bank import read_bank
 from ntalker_ns.speech.training.closures import closure_readout
 from ntalker_ns.speech.training.completion import completions
+from ntalker_ns.training.threads import use_threads
 
 
 @dataclass
@@ -71,10 +72,13 @@ class MakePrior:
 
     def main(self) -> None:
         """Learns and writes."""
+        # Small networks: threads would wait for each other.
+        use_threads(1)
         found = training.examples(read_bank(self.bank, self.leave_out), whisper_features.load_whisper())
         prior = training.fit_prior(found)
-        tensors = {name: getattr(prior, name).float().contiguous() for name in ("weights", "precision", "basis")}
-        _write(tensors, self.output)
+        tensors = {name: getattr(prior, name) for name in ("weights", "precision", "basis")}
+        tensors |= {f"network.{name}": value for name, value in vars(prior.network).items()}
+        _write({name: value.float().contiguous() for name, value in tensors.items()}, self.output)
 
 
 @dataclass
