@@ -61,6 +61,8 @@ class Call:
         """See `Outlet`."""
         self._sounds.clear()
         self._pictures.clear()
+        # The first picture after it does not wait: there is no sound that it could be ahead of.
+        self._playing = index
 
     def failed(self) -> None:
         """See `Outlet`."""

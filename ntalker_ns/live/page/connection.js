@@ -137,6 +137,7 @@ function connected(peer, patience) {
 
 const KNOWN = 100; // pictures of a call that are remembered
 const AGREEING = 6; // pictures whose times must agree on where the sender's clock begins
+const NEAR = [0, -1, 1]; // browsers' RTP times are rounded: they may be off by one
 
 /**
  * Which block a received picture of a call shows. RTP times count from a random beginning that the sender keeps to itself:
@@ -157,17 +158,20 @@ export class SentPictures {
   /** What the server said of the picture with an RTP time; undefined where that is not known. */
   at(rtpTimestamp) {
     if (this.beginning === null) this.match(rtpTimestamp);
-    return this.beginning === null ? undefined : this.sent.get((rtpTimestamp - this.beginning) >>> 0);
+    if (this.beginning === null) return undefined;
+    const found = NEAR.find((off) => this.sent.has((rtpTimestamp - this.beginning + off) >>> 0));
+    return found === undefined ? undefined : this.sent.get((rtpTimestamp - this.beginning + found) >>> 0);
   }
 
   match(rtpTimestamp) {
     this.received = [...this.received, rtpTimestamp].slice(-AGREEING);
     const votes = new Map();
     for (const received of this.received)
-      for (const time of this.sent.keys()) {
-        const beginning = (received - time) >>> 0;
-        votes.set(beginning, (votes.get(beginning) ?? 0) + 1);
-      }
+      for (const time of this.sent.keys())
+        for (const off of NEAR) {
+          const beginning = (received - time + off) >>> 0;
+          votes.set(beginning, (votes.get(beginning) ?? 0) + 1);
+        }
     const [[beginning, count] = [null, 0]] = [...votes].sort((a, b) => b[1] - a[1]);
     if (count === AGREEING) this.beginning = beginning;
   }
