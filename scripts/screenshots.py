@@ -36,6 +36,8 @@ class Screenshots:
     """Speech, as a wav file: what the microphone records, and a file to be played."""
     output_dir: Path = Path("screenshots")
     """Folder of the pictures."""
+    size: int = 384
+    """Longest side of the live page's pictures, px."""
     port: int = 7017
     """A free port, for the viewer."""
 
@@ -55,7 +57,7 @@ class Screenshots:
         print(self.output_dir / f"{name}.png", flush=True)
 
     def _live(self, browser: Any) -> None:
-        with a_server(self.load_config, "--sessions", "1") as (address, _):
+        with a_server(self.load_config, "--sessions", "1", "--size", str(self.size)) as (address, _):
             page = browser.new_page(viewport=PAGE)
             page.goto(address)
             until(page, "figures.pictures > 50", PATIENCE)

@@ -69,6 +69,7 @@ def _parsers() -> dict[str, Any]:
     from scripts.benchmarks.speakers import Speakers
     from scripts.benchmarks.speech_curve import SpeechCurve
     from scripts.benchmarks.worn import Worn
+    from scripts.screenshots import Screenshots
 
     ours = {f"ntalker {command.__metadata__[0].name}": command.__origin__ for command in get_args(Commands)}
     stock = {"ns-eval": ComputePSNR, "ns-render dataset": DatasetRender, "ns-viewer": RunViewer}
@@ -90,7 +91,9 @@ def _parsers() -> dict[str, Any]:
         "live": LiveBenchmark,
         "worn": Worn,
     }
-    return {**ours, **stock, **{f"python -m scripts.benchmarks.{name}": command for name, command in measured.items()}}
+    pictures = {"python -m scripts.screenshots": Screenshots}
+    benchmarks = {f"python -m scripts.benchmarks.{name}": command for name, command in measured.items()}
+    return {**ours, **stock, **pictures, **benchmarks}
 
 
 @cache
