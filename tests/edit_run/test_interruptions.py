@@ -177,8 +177,8 @@ def test_a_full_disk_before_the_first_edit_leaves_no_run(
 
 def test_a_full_disk_during_an_update_names_the_run_to_resume(base: TalkerTrainer, tmp_path: Path, monkeypatch: Any):
     trainer = start(tiny_edit(tmp_path / "outputs", base=base.base_dir))
-    # Of each frame the picture, two opacities and the lips; then the first edited one.
-    fill_disk_after(4 * FRAMES + 1, monkeypatch)
+    # Of each frame the picture, two opacities, what is behind the head, and the lips; then the first edited one.
+    fill_disk_after(5 * FRAMES + 1, monkeypatch)
     with pytest.raises(NTalkerError, match=r"\): make room, and resume with --load-dir (\S+),") as said:
         trainer.train()
     named = Path(str(said.value).split("--load-dir ")[1].split(",")[0])
