@@ -42,7 +42,7 @@ def test_lips_of_a_stream_follow_those_of_the_whole_sound(talker: tuple[AdaptedP
     shapes = torch.cat([*pieces, stream.flush()])
     assert shapes.shape == (250, 6)
     agreement = np.corrcoef(shapes[:, 0].numpy(), whole.numpy())[0, 1]
-    assert agreement > 0.9
+    assert agreement > 0.85
     one_frame_late = np.corrcoef(shapes[1:, 0].numpy(), whole[:-1].numpy())[0, 1]
     assert agreement > one_frame_late
 
