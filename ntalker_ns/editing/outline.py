@@ -67,12 +67,17 @@ def within_outline(
     torso: Float32[np.ndarray, "h w 1"],
     behind: Float32[np.ndarray, "h w 3"],
 ) -> Float32[np.ndarray, "h w 3"]:
-    """An edited frame without what was painted beside the head, joined to it: no layer moves as it would have to.
+    """An edited frame without paint that is joined to the head but lies outside its outline.
 
-    There the background is shown as the edit made it elsewhere. What was painted on the torso stays.
+    Neither the head, whose outline is kept, nor the background moves as such paint would have to. In its place the
+    background is shown in the colours that the edit gave it elsewhere. Paint on the torso stays.
 
     Args:
-        edited: as above, and all others.
+        edited: the edited frame, RGB, 0 to 1.
+        unedited: the same frame before.
+        head: opacity of the head before the edit, 0 to 1.
+        torso: that of the torso.
+        behind: torso and background without the head, before the edit, RGB, 0 to 1.
     """
     core, clear = head[..., 0] > CORE, head[..., 0] < CLEAR
     if not core.any() or not clear.any():
@@ -87,13 +92,14 @@ def within_outline(
 
 
 class _Compared(NamedTuple):
-    """An edited frame beside what the edit would have shown without the head."""
+    """An edited frame compared with its estimated surroundings."""
 
     surroundings: Float32[np.ndarray, "h w 3"]
+    """Torso and background without the head, in the colours that the edit gave them, RGB, 0 to 1."""
     apart: Float32[np.ndarray, "h w"]
-    """Difference of colours from these."""
+    """Distance of the edited frame's colours from these."""
     before: Float32[np.ndarray, "h w"]
-    """The same before the edit."""
+    """Distance of the unedited frame's colours from the unedited surroundings."""
     least: float
     """Difference from which on a pixel counts as covered."""
     grown: Bool[np.ndarray, "h w"]
@@ -107,6 +113,7 @@ def _compared(
     torso: Float32[np.ndarray, "h w 1"],
     behind: Float32[np.ndarray, "h w 3"],
 ) -> _Compared:
+    """Compares an edited frame with its surroundings; arguments as of `edited_opacity`."""
     opacity, radius = head[..., 0], max(round(head.shape[1] / 256), 1)
     core, clear = opacity > CORE, opacity < CLEAR
     expected = _edited_surroundings(edited, behind, head, torso)

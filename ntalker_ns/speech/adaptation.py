@@ -1,7 +1,7 @@
 """The prior over speakers, adapted to one person by their own clip.
 
 The prior predicts how lips move with speech in general; the clip gives how far this person's move, in which components,
-and a little of how theirs differ. Both enter one linear regression of what the prior's network leaves open: the
+and a little of how theirs differ. Both enter one linear regression of the residual of the prior's network: the
 posterior mean under a Gaussian prior.
 """
 
@@ -100,19 +100,19 @@ class AdaptedPrior(nn.Module):
         inputs, centred = inputs - mean, shapes - mean_shape
         codes = person_basis(prior, centred, self.lip_basis)
         network = PersonNetwork.of(prior.network, inputs, codes)
-        of_network, expected = network(inputs), prior.weights @ codes
-        left = centred - of_network
-        gram, moment = _silence_terms(silence, mean, lambda quiet: mean_shape + network(quiet), left)
+        by_network, expected = network(inputs), prior.weights @ codes
+        residual = centred - by_network
+        gram, moment = _silence_terms(silence, mean, lambda quiet: mean_shape + network(quiet), residual)
 
         def posterior(frames: np.ndarray, weight: float) -> Float[Tensor, "inputs lip_dim"]:
             own = inputs[frames]
             precision = prior.precision + weight * (own.T @ own + gram)
-            right = prior.precision @ expected + weight * (own.T @ left[frames] + moment)
+            right = prior.precision @ expected + weight * (own.T @ residual[frames] + moment)
             return torch.linalg.solve(precision, right)
 
         def held_out(weight: float) -> Float[Tensor, "frames lip_dim"]:
-            own = cross_validated(lambda fold, others: inputs[fold] @ posterior(others, weight), left)
-            return of_network + own
+            by_regression = cross_validated(lambda fold, others: inputs[fold] @ posterior(others, weight), residual)
+            return by_network + by_regression
 
         best, predicted = _best_weight(held_out, centred)
         size = gains(predicted, centred, RESTORED)
@@ -131,17 +131,18 @@ class AdaptedPrior(nn.Module):
 
 @dataclass(frozen=True)
 class PersonNetwork:
-    """The prior's network in one person, to lip shapes less their mean over the clip."""
+    """The prior's network with one person's lip shapes as its output, less its mean over their clip."""
 
     network: CodeNetwork
     constant: Float[Tensor, " lip_dim"]
-    """Mean of the network's output over the clip."""
+    """That mean."""
 
     @classmethod
     def of(
         cls, network: CodeNetwork, inputs: Float[Tensor, "frames inputs"], codes: Float[Tensor, "codes lip_dim"]
     ) -> "PersonNetwork":
-        """
+        """The network of a person.
+
         Args:
             network: the prior's.
             inputs: of the person's clip, less their mean.
@@ -151,6 +152,7 @@ class PersonNetwork:
         return cls(own, own(inputs).mean(dim=0))
 
     def __call__(self, inputs: Float[Tensor, "n inputs"]) -> Float[Tensor, "n lip_dim"]:
+        """Lip shapes, less the clip's mean, of inputs less the clip's mean."""
         return self.network(inputs) - self.constant
 
 
@@ -185,20 +187,20 @@ def _best_weight(
 def _silence_terms(
     silence: tuple[Tensor, Tensor] | None,
     mean: Float[Tensor, " inputs"],
-    known: Callable[[Float[Tensor, "silent inputs"]], Float[Tensor, "silent lip_dim"]],
-    left: Float[Tensor, "frames lip_dim"],
+    by_network: Callable[[Float[Tensor, "silent inputs"]], Float[Tensor, "silent lip_dim"]],
+    residual: Float[Tensor, "frames lip_dim"],
 ) -> tuple[Float[Tensor, "inputs inputs"], Float[Tensor, "inputs lip_dim"]]:
     """What silence adds to the regression's Gram matrix and to its right-hand side.
 
     Args:
         silence: windows and lip shapes.
         mean: of the clip's inputs.
-        known: the shapes that the rest of the model predicts.
-        left: targets of the regression in the clip.
+        by_network: the lip shapes that the network predicts.
+        residual: targets of the regression in the clip.
     """
     if silence is None or not len(silence[0]):
-        return mean.new_zeros(len(mean), len(mean)), mean.new_zeros(len(mean), left.shape[1])
+        return mean.new_zeros(len(mean), len(mean)), mean.new_zeros(len(mean), residual.shape[1])
     windows, shapes = (part.double().cpu() for part in silence)
     inputs = window_inputs(windows) - mean
-    weight = SILENCE_WEIGHT * len(left) / len(inputs)
-    return weight * inputs.T @ inputs, weight * inputs.T @ (shapes - known(inputs))
+    weight = SILENCE_WEIGHT * len(residual) / len(inputs)
+    return weight * inputs.T @ inputs, weight * inputs.T @ (shapes - by_network(inputs))

@@ -31,27 +31,27 @@ HIDDEN = 288
 
 @dataclass(frozen=True)
 class CodeNetwork:
-    """Half of the prior's prediction: a network of one hidden layer."""
+    """A network of one hidden layer (GELU) from windows to codes, which gives half of the prior's prediction."""
 
     hidden: Float[Tensor, "inputs hidden"]
     hidden_bias: Float[Tensor, " hidden"]
     output: Float[Tensor, "hidden codes"]
 
-    def units(self, inputs: Float[Tensor, "frames inputs"]) -> Float[Tensor, "frames hidden"]:
-        """The hidden units."""
-        return gelu(inputs @ self.hidden + self.hidden_bias)
-
     def __call__(self, inputs: Float[Tensor, "frames inputs"]) -> Float[Tensor, "frames codes"]:
-        """The codes, up to a constant."""
-        return self.units(inputs) @ self.output
+        """The codes, up to a constant.
+
+        Args:
+            inputs: of `window_inputs`, less their mean over a clip.
+        """
+        return gelu(inputs @ self.hidden + self.hidden_bias) @ self.output
 
 
 @dataclass(frozen=True)
 class LipPrior:
-    """Bayesian linear regression, the mean of the coefficients and their precision, of what a network leaves open."""
+    """A network, and Bayesian linear regression of its residual: mean and precision of the coefficients."""
 
     weights: Float[Tensor, "inputs codes"]
-    """From windows (`window_inputs`), less their mean over a clip, to codes."""
+    """From windows (`window_inputs`), less their mean over a clip, to the network's residual in codes."""
     precision: Float[Tensor, "inputs inputs"]
     """Of the weights, for targets of unit noise: the Gram matrix of the other people's inputs, regularised."""
     basis: Float[Tensor, "codes points 2"]
@@ -60,7 +60,7 @@ class LipPrior:
     network: CodeNetwork
 
     def codes(self, inputs: Float[Tensor, "frames inputs"]) -> Float[Tensor, "frames codes"]:
-        """What is predicted, up to a constant.
+        """The predicted codes, up to a constant.
 
         Args:
             inputs: of `window_inputs`, less their mean over a clip.

@@ -223,7 +223,9 @@ def print_table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]
         table.add_column(column, justify="left" if column == columns[0] else "right")
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    # A file takes the whole table; a terminal has a width.
+    console = Console() if sys.stdout.isatty() else Console(width=240)
+    console.print(table)
 
 
 Commands = (

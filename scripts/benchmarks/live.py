@@ -111,7 +111,8 @@ class LiveBenchmark:
     connection: Literal["ws", "webrtc"] = "ws"
     """How sound and pictures reach the browser."""
     minutes: float = 0.0
-    """Instead, play for so long: how far pictures are behind their sound and what memory is used, from time to time."""
+    """Instead, play for so many minutes, and print after each repetition of the sound how late pictures are and how much
+    memory server and page use."""
     lips: bool = False
     """Instead, compare the lips of the pictures that the browser shows with those of a rendered video of the same
     sound."""

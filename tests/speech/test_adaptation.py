@@ -39,11 +39,11 @@ def test_the_posterior_is_that_of_bayesian_linear_regression(weight: float, monk
     inputs = inputs - inputs.mean(dim=0)
     targets = shapes.double() - shapes.double().mean(dim=0)
     codes = person_basis(prior, targets, basis.float().double())
-    of_network = prior.network(inputs) @ codes
-    expected, left = prior.weights @ codes, targets - (of_network - of_network.mean(dim=0))
+    by_network = prior.network(inputs) @ codes
+    expected, residual = prior.weights @ codes, targets - (by_network - by_network.mean(dim=0))
     root = torch.linalg.cholesky(prior.precision).T
     rows = torch.cat([weight**0.5 * inputs, root]).numpy()
-    values = torch.cat([weight**0.5 * left, root @ expected]).numpy()
+    values = torch.cat([weight**0.5 * residual, root @ expected]).numpy()
     solution = np.linalg.lstsq(rows, values, rcond=None)[0]
     ratio = model.get_buffer("weights").numpy() / solution
     # Each component is multiplied by a gain of its own.

@@ -20,9 +20,9 @@ RIDGE = 0.5
 0.05 and 1.6 the correlation on left-out speakers stays within 0.002."""
 
 NETWORKS = 3
-"""Networks, of `HIDDEN` units together, whose mean is taken."""
+"""Networks that are trained from different seeds and averaged; `HIDDEN` is the sum of their hidden units."""
 EPOCHS, BATCH, RATE, DECAY, DROPOUT = 25, 256, 2e-3, 3e-2, 0.3
-"""Of their training."""
+"""Epochs, frames per step, peak learning rate, weight decay and dropout probability of their training."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,9 @@ def fit_network(inputs: Float[Tensor, "frames inputs"], codes: Float[Tensor, "fr
     """A network that predicts codes, by AdamW with dropout.
 
     Args:
-        inputs: less their mean over each clip.
-        codes: likewise.
-        seed: of its first weights, the order of frames and dropout.
+        inputs: of `window_inputs`, less their mean over each clip.
+        codes: targets, less their mean over each clip.
+        seed: of the initial weights, the order of frames and dropout.
     """
     mean, deviation = inputs.mean(dim=0), inputs.std(dim=0) + 1e-3
     size = float(codes.std())
