@@ -111,8 +111,8 @@ class LiveBenchmark:
     connection: Literal["ws", "webrtc"] = "ws"
     """How sound and pictures reach the browser."""
     minutes: float = 0.0
-    """Instead, play for so many minutes, and print after each repetition of the sound how late pictures are and how much
-    memory server and page use."""
+    """Instead, play for so many minutes; after each repetition of the sound print how late pictures are, and the memory
+    of server and page."""
     lips: bool = False
     """Instead, compare the lips of the pictures that the browser shows with those of a rendered video of the same
     sound."""
