@@ -35,6 +35,8 @@ class Listener:
         self.track: Outlet | None = None
         """Where sound and pictures go instead, once they go by WebRTC."""
         self._loop, self._speaking = loop, False
+        self._first = 0  # block after the last interruption
+        self._interrupted = False  # and none of its pictures was sent yet
         self._texts: deque[str | bytes] = deque()
         self._pictures: deque[bytes] = deque(maxlen=UNSENT)
         self._ready = asyncio.Event()
@@ -53,8 +55,14 @@ class Listener:
 
     def picture(self, block: Block, picture: bytes) -> None:
         """See `Outlet`."""
+        if block.index < self._first:
+            return  # it was being rendered when it was interrupted
         if self.track is not None:
-            return self.track.picture(block, picture)
+            self.track.picture(block, picture)
+            if not self._interrupted:
+                return
+        # The first one after an interruption goes by the WebSocket, too: a browser buffers a track's pictures.
+        self._interrupted = False
         self._pictures.append(HEADER.pack(PICTURE, block.index, block.spoken.consumed) + picture)
         self._wake()
 
@@ -62,6 +70,7 @@ class Listener:
         """See `Outlet`."""
         if self.track is not None:
             self.track.cleared(index)
+        self._first, self._interrupted = index, True
         self._pictures.clear()
         self.tell("cleared", block=index)
 

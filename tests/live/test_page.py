@@ -19,6 +19,9 @@ RATE = 16000
 RED_GREEN_BLUE = "[...document.getElementById('picture').getContext('2d').getImageData(2, 2, 1, 1).data].slice(0, 3)"
 
 
+LONG_SENTENCE = "This is a sentence that takes a while, and nobody will ever hear its end, or will they?"
+
+
 @pytest.fixture(scope="module")
 def microphone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Half a second of a tone and half a second of silence."""
@@ -41,7 +44,7 @@ def test_it_plays_what_is_typed_and_is_interrupted(browser: Any):
         assert page.evaluate(RED_GREEN_BLUE) == pytest.approx([40, 40, 90], abs=6)
         # The sound begins where the pictures are by now, not at the beginning.
         until(page, "figures.pictures > 60")
-        page.fill("#text", "This is a sentence that takes a while, and nobody will ever hear its end, or will they?")
+        page.fill("#text", LONG_SENTENCE)
         page.press("#text", "Enter")
         until(page, "figures.speaking && figures.soundBytes > 30000")
         assert page.inner_text("#sound") == "Sound is on"
@@ -132,6 +135,16 @@ def called(page: Any) -> bool:
     return until(page, answer) == "call"
 
 
+WATCH_COVER = """() => {
+    window.covers = [];
+    const canvas = document.getElementById("picture");
+    new MutationObserver(() => {
+        const state = canvas.hidden ? "video" : "covered";
+        if (covers.at(-1) !== state) covers.push(state);
+    }).observe(canvas, { attributes: true, attributeFilter: ["hidden"] });
+}"""
+
+
 def test_webrtc_plays_where_it_connects_and_the_websocket_goes_on(browser: Any):
     with drawn_engine(0.01) as engine, served(engine) as port:
         page = opened(browser, port)
@@ -140,6 +153,16 @@ def test_webrtc_plays_where_it_connects_and_the_websocket_goes_on(browser: Any):
             shown = page.evaluate("figures.pictures")
             until(page, f"figures.pictures > {shown} + 10")
             assert page.evaluate("document.getElementById('video').getVideoPlaybackQuality().totalVideoFrames") > 10
+            page.fill("#text", LONG_SENTENCE)
+            page.press("#text", "Enter")
+            until(page, "figures.speaking")
+            page.evaluate(WATCH_COVER)
+            page.click("#interrupt")
+            until(page, "figures.interruptMs")
+            # The picture that the WebSocket brought covers the video until the video shows it, too.
+            until(page, "covers.length >= 2")
+            assert page.evaluate("covers") == ["covered", "video"]
+            assert page.evaluate("document.getElementById('video').muted") is False
             page.select_option("#media", "ws")
         shown = page.evaluate("figures.pictures")
         until(page, f"figures.pictures > {shown} + 5")

@@ -85,5 +85,7 @@ def drawn_engine(seconds: float = 0.002, sessions: int = 1, edited: bool = False
     rest = np.zeros(1, np.float32)
     engine = Engine(DrawnPictures(seconds, edited), make_stage(), LoudnessLips, rest, speed, sessions)
     engine.start()
-    yield engine
-    engine.stop()
+    try:
+        yield engine
+    finally:
+        engine.stop()

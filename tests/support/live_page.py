@@ -27,11 +27,14 @@ def served(engine: Engine, port: int = 0, guard: Guard | None = None, heads: Liv
     serving = run_server(server, "127.0.0.1", port, started, over)
     thread = threading.Thread(target=loop.run_until_complete, args=(serving,))
     thread.start()
-    assert ready.wait(10)
-    yield ports[0]
-    loop.call_soon_threadsafe(over.set)
-    thread.join()
-    loop.close()
+    try:
+        assert ready.wait(10)
+        yield ports[0]
+    finally:
+        # After a failed test, too: Python does not end while the thread runs.
+        loop.call_soon_threadsafe(over.set)
+        thread.join()
+        loop.close()
 
 
 def opened(browser: Any, port: int) -> Any:

@@ -23,8 +23,27 @@ let microphone = null;
 let captured = []; // when samples of the microphone were recorded: [samples so far, ms]
 let base = null; // samples that were sent before the microphone's
 let interruptedAt = null;
+let covering = null; // the block whose picture by the WebSocket covers a call's video, which is behind it
+const COVERED = 500; // ms after which it shows again in any case
 
-player.onshown = ({ index, heard, late }) => onShown(canvas, performance.now(), index, heard, 40 * late);
+player.onshown = ({ index, heard, late }) => {
+  if (peer && covering === null) return;
+  canvas.hidden = false;
+  onShown(canvas, performance.now(), index, heard, 40 * late);
+};
+
+/** After an interruption: a call's sound and pictures that the browser still holds are from before it. */
+function cover(block) {
+  covering = block;
+  video.muted = true;
+  setTimeout(() => covering === block && uncover(), COVERED);
+}
+
+function uncover() {
+  covering = null;
+  canvas.hidden = true;
+  video.muted = player.muted;
+}
 
 /** A picture is shown: of which block, with how many samples spoken before it, and how many ms behind its sound. */
 function onShown(source, now, index, heard, late) {
@@ -44,6 +63,8 @@ function watchCall(_, { rtpTimestamp, presentationTime }) {
   video.requestVideoFrameCallback(watchCall);
   const picture = sent.at(rtpTimestamp);
   if (!picture) return;
+  if (covering !== null && picture.block >= covering) uncover();
+  if (covering !== null) return;
   figures.heard = picture.heard;
   onShown(video, presentationTime, picture.block, picture.heard, 40 * picture.late + lateBySound);
 }
@@ -111,6 +132,7 @@ function receive(received) {
       break;
     case "cleared":
       player.clear(received.block);
+      if (peer) cover(received.block);
       break;
     case "error":
       say(received.says, true);
@@ -307,7 +329,7 @@ function hangUp() {
     peer.close();
     connection.send({ type: "hang up" });
   }
-  peer = null;
+  [peer, covering] = [null, null];
   [canvas.hidden, video.hidden] = [false, true];
   video.srcObject = null;
 }
