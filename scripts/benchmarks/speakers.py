@@ -2,9 +2,9 @@
 and on data sets.
 
 For each film: without any film of the person but for its sizes ("prior alone"); with their own film, each fifth
-predicted from the others with eight frames left out around it; the same from a stream; and both without closed lips
-([p b m f v]). Beside them what chance reaches (20 circular shifts) and the mean pose. Intervals are of a bootstrap over
-speakers, for data sets over their seconds.
+predicted from the others with eight frames left out around it, also with the whole film's mean; the same from a stream;
+and both without closed lips ([p b m f v]). Beside them what chance reaches (20 circular shifts) and the mean pose.
+Intervals are of a bootstrap over speakers, for data sets over their seconds.
 
 Minutes. Example:
     python -m scripts.benchmarks.speakers --bank bank --same-speaker "clip012 clip013 clip014" "clip015 clip016" \
@@ -220,6 +220,9 @@ def all_rows(film: Film, look_aheads: tuple[int, ...]) -> dict[str, Row]:
     for name, windows in given.items():
         ways[f"{name}, not closed"] = predicted_parts(models, parts, windows, closing=False)
         ways[name] = predicted_parts(models, parts, windows, closing=True, of_stream=name != "own film")
+    for model in models:
+        set_mean(model, film)
+    ways["own film, its mean"] = predicted_parts(models, parts, film.windows, closing=True)
     silence = opening_in_a_pause(film)
     rows = {name: row_of(film, shapes, silence if name == "own film" else np.nan) for name, shapes in ways.items()}
     mean = np.broadcast_to(film.shapes.mean(axis=0), film.shapes.shape)
@@ -267,6 +270,15 @@ def fitted(film: Film, frames: np.ndarray) -> AdaptedPrior:
     silence = silence_examples(INFO, shapes, film.true[frames])
     model.fit(film.windows[frames], torch.from_numpy(shapes), silence, film.prior)
     return model
+
+
+def set_mean(model: AdaptedPrior, film: Film) -> None:
+    """Gives what a model predicts, before lips are closed, the mean of the whole film's lip shapes, as `prior_alone`
+    has it. The mean of the other fifths errs the more, the further a fifth's own is from it."""
+    closing, model.closing = model.closing, LipClosing(model.lip_basis)
+    predicted = model.lip_shapes(film.windows, torch.zeros(len(film.windows), 2))
+    model.closing = closing
+    model.get_buffer("offset").add_(torch.from_numpy(film.shapes.mean(axis=0)) - predicted.mean(dim=0))
 
 
 def opening_in_a_pause(film: Film) -> float:
