@@ -60,7 +60,10 @@ REQUEST = ("instruction", "captions", "audio", "edit_region", "edit_outline", "e
 """Fields that a resumed edit takes from the interrupted run unless they are given; those of the model too."""
 
 SPARE = 0.3
-"""Gaussians that an edit which may change the outline has to place, over those of the base."""
+"""Gaussians that an edit has to place where it adds detail or to the outline, over those of the base."""
+
+RELOCATED_EVERY = 30
+"""Steps between two relocations of some of them."""
 
 
 @dataclass
@@ -211,9 +214,10 @@ class EditTrainerConfig(TalkerTrainerConfig):
                 )
             datamanager.data = absolute(given)
         model = edited_model_config(self.pipeline.model, theirs.model)
-        if self.edit_outline == "free" and model.splats is not None and self.checkpoint_to_resume() is None:
+        if model.splats is not None and self.checkpoint_to_resume() is None:
             count = round((1.0 + SPARE) * model.splats.num_gaussians)
-            model.splats = dataclasses.replace(model.splats, num_gaussians=count)
+            often = min(model.splats.relocation_interval, RELOCATED_EVERY)
+            model.splats = dataclasses.replace(model.splats, num_gaussians=count, relocation_interval=often)
         self.pipeline = dataclasses.replace(self.pipeline, datamanager=datamanager, model=model)
         self.experiment_name = self.experiment_name or source.config.experiment_name
 

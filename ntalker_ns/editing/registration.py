@@ -17,9 +17,9 @@ MOST_SCALE = 0.05
 """Relative difference of scale up to which a picture is aligned."""
 LEAST_SHIFT = 0.15
 """Displacement in px below which a picture is left as it is: resampling would blur it."""
-MOST_MISMATCH = 0.08
-"""Distance between the facial landmarks of picture and frame, over the distance between the eyes, from which on a
-picture is refused."""
+MOST_MISMATCH = 0.06
+"""Median distance between the facial landmarks of picture and frame, over the distance between the eyes, from which on
+a picture is refused. A painted beard moves the detected chin, not most of the face."""
 LEAST_LIKENESS = 0.3
 """Correlation of the edges of picture and frame below which a picture without a detectable face is refused."""
 
@@ -35,7 +35,8 @@ class Registered:
     likeness: float
     """Correlation of the edges of picture and frame, at most 1."""
     mismatch: float | None
-    """Distance between the facial landmarks of both, over the distance between the eyes; None: no face was found."""
+    """Median distance between the facial landmarks of both, over the distance between the eyes; None: no face was
+    found."""
 
 
 def read_painting(path: Path) -> Float32[np.ndarray, "h w 4"]:
@@ -185,7 +186,7 @@ def _correlation(a: Float32[np.ndarray, "h w"], b: Float32[np.ndarray, "h w"], m
 
 
 def _face_mismatch(picture: Float32[np.ndarray, "h w 3"], frame: Float32[np.ndarray, "h w 3"]) -> float | None:
-    """Root mean square distance between facial landmarks over the distance between the eyes; None: no face in one."""
+    """Median distance between facial landmarks over the distance between the eyes; None: no face in one."""
     from ntalker_ns.capture.landmarks import face_landmarks
     from ntalker_ns.face.mesh_indices import LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS
     from ntalker_ns.media.pixels import to_uint8
@@ -195,5 +196,5 @@ def _face_mismatch(picture: Float32[np.ndarray, "h w 3"], frame: Float32[np.ndar
     if not all(np.isfinite(points).all() for points in found):
         return None
     eyes = [found[1][list(corners)].mean(axis=0) for corners in (LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS)]
-    distance = np.sqrt(((found[0] - found[1]) ** 2).sum(axis=1).mean())
+    distance = np.median(np.linalg.norm(found[0] - found[1], axis=1))
     return float(distance / max(np.linalg.norm(eyes[0] - eyes[1]), 1e-6))

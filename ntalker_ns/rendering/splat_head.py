@@ -338,8 +338,9 @@ class SplatHead(Head):
     @torch.no_grad()
     def adapt(self, conditions: SplatConditions, optimizers: Mapping[str, Optimizer]) -> None:
         """Moves Gaussians that show nothing."""
+        # An edit does not train their motion.
         of_gaussians = [optimizers[name] for name in self.param_groups() if name in optimizers]
-        if self._progress < RELOCATED and len(of_gaussians) == len(self.param_groups()):
+        if self._progress < RELOCATED and of_gaussians:
             relocate(self.gaussians, self._screen_gradient.to(self.upright.device), of_gaussians)
         self._screen_gradient.zero_()
 

@@ -64,6 +64,12 @@ OPENINGS = (5.0, 60.0, 98.0)
 """Percentiles of the mouth's opening on the sheet."""
 WIDE = 85.0
 """Percentile of the mouth's opening from which on its inside is measured."""
+FRECKLES = (151, 9, 67, 297, 6, 5, 50, 280, 199, 136, 365, 36, 266, 116, 345, 207, 427, 147, 376)
+"""Landmarks with a freckle: forehead, nose, cheeks, jaw."""
+FRECKLE, NEAR = 4.0, 11.0
+"""Radius of a freckle, and of the window in which it is looked for, px at 512."""
+VISIBLE = 0.04
+"""How much darker a freckle makes the head at least, of 1, to be found."""
 FULL = Strength(6.0, 20, 20)
 INSTRUCTIONS = {
     "bronze": "Make them look like a bronze statue",
@@ -71,7 +77,7 @@ INSTRUCTIONS = {
     "van-gogh": "Make them look like Van Gogh",
     "munch": "Turn them into an Edvard Munch painting",
 }
-PAINTS = ("glasses", "makeup", "beard", "painting")
+PAINTS = ("glasses", "makeup", "beard", "painting", "freckles")
 GROWN = ("beard",)
 """Paints that change the head's outline."""
 
@@ -153,6 +159,35 @@ def beard(picture: Picture, marks: Landmarks) -> Picture:
     return _applied(made, inside, (120, 85, 55), 0.6, 0.4)
 
 
+def freckles(picture: Picture, marks: Landmarks) -> Picture:
+    """A dark dot on each of `FRECKLES`."""
+    mask, draw = _layer(_size(picture))
+    radius = FRECKLE * picture.shape[1] / MEASURED_AT
+    for place in marks[list(FRECKLES)]:
+        draw.ellipse([*((place - radius) * FINE), *((place + radius) * FINE)], fill=255)
+    return _applied(picture, mask, (50, 25, 15), 0.95, 0.5)
+
+
+def found_freckles(frame: Picture, unedited: Picture, marks: Landmarks) -> Float[np.ndarray, "freckles 3"]:
+    """Where each freckle of an edited head is, less its landmark in the unedited one, px at 512, NaN where it is not
+    found; and by how much it is darker than its surroundings at its darkest, of 1. Its place is the centroid of what it
+    makes darker."""
+    darker = from_uint8(unedited).mean(axis=2) - from_uint8(frame).mean(axis=2)
+    scale = frame.shape[1] / MEASURED_AT
+    found = np.full((len(FRECKLES), 3), np.nan)
+    # Landmarks count from pixels' corners.
+    rows, columns = np.mgrid[: frame.shape[0], : frame.shape[1]] + 0.5
+    for freckle, (x, y) in enumerate(marks[list(FRECKLES)] * scale):
+        near = np.hypot(columns - x, rows - y) < NEAR * scale
+        beside = darker[near] - np.median(darker[near])
+        weight = np.clip(beside - VISIBLE / 2, 0, None)
+        found[freckle, 2] = beside.max()
+        if beside.max() > VISIBLE:
+            place = np.array([(columns[near] - x) @ weight, (rows[near] - y) @ weight])
+            found[freckle, :2] = place / weight.sum() / scale
+    return found
+
+
 def painting(picture: Picture, marks: Landmarks) -> Picture:
     """The whole frame in Van Gogh's style."""
     return to_uint8(repaint(from_uint8(picture), PAINTERS["van-gogh"].style))
@@ -211,7 +246,7 @@ class Worn:
         if name in INSTRUCTIONS:
             (made,) = edited(picture, FilterEditorConfig(), INSTRUCTIONS[name], [FULL])
             return made
-        paint = {"glasses": glasses, "makeup": makeup, "beard": beard, "painting": painting}[name]
+        paint = {"glasses": glasses, "makeup": makeup, "beard": beard, "painting": painting, "freckles": freckles}[name]
         made = paint(picture, face_landmarks([picture])[0])
         write_frame(self.output_dir / f"{name}-given.png", made, FrameDescription.of(model.driving, frame, GIVEN))
         return made
@@ -257,11 +292,29 @@ class Worn:
             of_lips = lip_sync(worn, unedited)
             figures |= {"Gaussians": of_lips.correlation, "Gaussians, amplitude": of_lips.amplitude_ratio}
             figures["Gaussians moved, px"] = moved
+        if name == "freckles":
+            figures |= self.freckle_figures("", frames) | self.freckle_figures(", painted alike", alike)
         if name not in PAINTS:
             flow = optical_flow("dis")
             figures["E_w by frames"] = warping_errors(iter(alike), flow).mean
             figures["E_w of the head"] = warping_errors(iter(frames), flow).mean
         return {key: round(value, 4) for key, value in figures.items()}
+
+    def freckle_figures(self, which: str, frames: list[Picture]) -> dict[str, float]:
+        """How far freckles are from their landmarks, and from their own mean place beside them, px at 512; and how much
+        darker than the skin they are, of 1."""
+        each = zip(frames, self.spoken, self.marks, strict=True)
+        found = np.stack([found_freckles(frame, unedited, marks) for frame, unedited, marks in each])
+        away, darker = found[..., :2], found[..., 2]
+        distances = np.linalg.norm(away, axis=-1)
+        moving = np.linalg.norm(away - np.nanmean(away, axis=0), axis=-1)
+        return {
+            f"freckles found{which}": float(np.isfinite(distances).mean()),
+            f"freckles off, px{which}": float(np.nanmedian(distances)),
+            f"freckles off, px, 90%{which}": float(np.nanpercentile(distances, 90)),
+            f"freckles off their mean place, px{which}": float(np.nanmedian(moving)),
+            f"freckles darker{which}": float(np.median(darker)),
+        }
 
     def painted_alike(self, name: str, given: Picture) -> list[Picture]:
         """The unedited head's frames of the speech, edited one by one: nothing is trained."""

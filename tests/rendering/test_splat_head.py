@@ -210,3 +210,26 @@ def test_a_larger_outline_gets_gaussians(pipeline: Any) -> None:
     assert before[missing].mean() < 0.2 and after[missing].mean() > 0.5
     shown = outputs["head"].numpy()[missing] / np.maximum(after[missing], 1e-3)[:, None]
     assert shown[:, 1].mean() > 2 * shown[:, 0].mean()
+
+
+def test_an_edit_places_spare_gaussians_where_the_picture_is_wrong(pipeline: Any) -> None:
+    """An edit trains what Gaussians are at rest, and not how they move."""
+    pipeline.train()
+    head = pipeline.model.head
+    with torch.no_grad():
+        head.gaussians.base[::4, 10] = -5.0
+    spare = int(head.gaussians.transparent().sum())
+    optimizers = {"gaussians": FusedAdamConfig(lr=1e-2).setup(head.param_groups()["gaussians"])}
+    _, losses, _ = pipeline.get_train_loss_dict(0)
+    losses["rgb"].backward()
+    head.before_step(0.9)
+    pipeline.model.adapt_head(optimizers)
+    assert int(head.gaussians.transparent().sum()) == spare
+    _, losses, _ = pipeline.get_train_loss_dict(0)
+    losses["rgb"].backward()
+    head.before_step(0.1)
+    placed = head.gaussians.base.detach().clone()
+    pipeline.model.adapt_head(optimizers)
+    moved = (head.gaussians.base - placed).abs().amax(dim=1) > 0.0
+    assert int(head.gaussians.transparent().sum()) == spare - COUNT // 20 and moved[::4].sum() == COUNT // 20
+    pipeline.zero_grad()
