@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.optim import Optimizer
 
 from ntalker_ns.splats.gaussians import HeadGaussians
@@ -25,7 +25,8 @@ SMALLER = 0.35
 def relocate(
     gaussians: HeadGaussians, gradient: Float[Tensor, "n"], optimizers: Iterable[Optimizer]
 ) -> Int[Tensor, ""]:
-    """Moves the least useful Gaussians beside those with the largest gradient in the picture.
+    """Moves the least useful Gaussians beside those with the largest gradient in the picture. Processes that train
+    together move the same ones to the same places.
 
     Args:
         gaussians: of a head.
@@ -35,6 +36,7 @@ def relocate(
     Returns:
         How many were transparent and have moved.
     """
+    gradient, generator = _shared(gradient)
     count = max(int(FRACTION * len(gaussians)), 1)
     base, rates = gaussians.base, gaussians.rates
     opacity = torch.sigmoid(base[:, 10] * rates[10])
@@ -43,7 +45,7 @@ def relocate(
     candidates = (opacity + (~transparent).float()).topk(count, largest=False).indices
     moves = transparent[candidates]
     chances = torch.where(transparent, 0.0, gradient).clamp(min=1e-20)
-    sources = torch.multinomial(chances, count, replacement=len(gaussians) < 2 * count)
+    sources = torch.multinomial(chances, count, replacement=len(gaussians) < 2 * count, generator=generator)
     targets = torch.where(moves, candidates, sources)
     # 1 - (1 - new)^2 = old.
     shared = 1.0 - (1.0 - opacity[sources].clamp(max=0.999)).sqrt()
@@ -52,7 +54,7 @@ def relocate(
     for values in (base[None], gaussians.deltas, gaussians.shading):
         values[:, targets] = values[:, sources]
     scales = (base[targets, 3:6] * rates[3]).exp().mean(dim=1, keepdim=True)
-    away = torch.randn(count, 3, device=base.device) * scales / rates[:3]
+    away = torch.randn(count, 3, device=base.device, generator=generator) * scales / rates[:3]
     base[targets, :3] += moves[:, None] * away
     touched = torch.cat([targets, sources])
     for optimizer in optimizers:
@@ -62,3 +64,13 @@ def relocate(
                 if moments is not None:
                     (moments if parameter is base else moments.transpose(0, 1))[touched] = 0.0
     return moves.sum()
+
+
+def _shared(gradient: Float[Tensor, "n"]) -> tuple[Float[Tensor, "n"], torch.Generator | None]:
+    """The gradients of all processes together, and the random numbers of the first; a lone process has its own."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return gradient, None
+    gradient, seed = gradient.clone(), torch.randint(2**31, (1,), device=gradient.device)
+    distributed.all_reduce(gradient)
+    distributed.broadcast(seed, 0)
+    return gradient, torch.Generator(gradient.device).manual_seed(int(seed))

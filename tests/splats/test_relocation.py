@@ -1,19 +1,18 @@
 """Gaussians that show nothing move; the picture stays."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import torch
 from support.gaussians import view_of
-from support.head_gaussians import head
+from support.head_gaussians import head, optimizer_of
+from support.paths import TESTS
 
 from ntalker_ns.kernels.reference.splats import rasterise
-from ntalker_ns.splats.gaussians import LIGHTS, HeadGaussians
+from ntalker_ns.splats.gaussians import LIGHTS
 from ntalker_ns.splats.relocation import SMALLER, relocate
-
-
-def optimizer_of(gaussians: HeadGaussians) -> torch.optim.Optimizer:
-    optimizer = torch.optim.Adam(gaussians.parameters(), lr=1e-6)
-    torch.stack([each.square().sum() for each in gaussians.parameters()]).sum().backward()
-    optimizer.step()
-    return optimizer
 
 
 def test_useless_ones_move_beside_those_that_are_pulled_hardest():
@@ -64,3 +63,16 @@ def test_the_picture_changes_little():
             pictures.append(rasterise(gaussians(*still, gaussians.motion()), view).colour)
         relocate(gaussians, torch.ones(len(gaussians)), [optimizer])
     assert (pictures[0] - pictures[1]).square().mean() < 0.05 * pictures[0].square().mean()
+
+
+def test_processes_move_the_same_ones(tmp_path: Path):
+    """Each sees other frames, so that their gradients differ; and so do their random numbers."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29519"]
+    script = TESTS / "support" / "relocation_on_ranks.py"
+    environment = {**os.environ, "PYTHONPATH": str(TESTS)}
+    done = subprocess.run([*command, script, tmp_path], capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr[-4000:]
+    one, other = (torch.load(tmp_path / f"rank-{rank}.pt") for rank in (0, 1))
+    assert not (one["base"][:7, 10] == -9.0).all()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name

@@ -35,3 +35,10 @@ def head() -> tuple[HeadGaussians, torch.Tensor]:
     attributes[:, 3:6] -= 5.0
     gaussians.place(attributes, torch.arange(len(attributes)))
     return gaussians, attributes
+
+
+def optimizer_of(gaussians: HeadGaussians) -> torch.optim.Optimizer:
+    optimizer = torch.optim.Adam(gaussians.parameters(), lr=1e-6)
+    torch.stack([each.square().sum() for each in gaussians.parameters()]).sum().backward()
+    optimizer.step()
+    return optimizer
