@@ -139,7 +139,9 @@ WATCH_COVER = """() => {
     window.covers = [];
     const canvas = document.getElementById("picture");
     new MutationObserver(() => {
-        const state = canvas.hidden ? "video" : "covered";
+        const [box, below] = [canvas, document.getElementById("video")].map((each) => each.getBoundingClientRect());
+        const fits = ["top", "left", "width", "height"].every((side) => Math.abs(box[side] - below[side]) < 1);
+        const state = canvas.hidden ? "video" : fits ? "covered" : "beside";
         if (covers.at(-1) !== state) covers.push(state);
     }).observe(canvas, { attributes: true, attributeFilter: ["hidden"] });
 }"""
