@@ -21,6 +21,8 @@ PAUSE = 0.004
 SLOWEST = 10
 """Fewest pictures per second of a session beside others."""
 MOST_SESSIONS = 8
+SLOW = 0.03
+"""Seconds of a picture from which on the first one after an interruption is a coarse one."""
 SPARE = 0.03
 """Seconds by which blocks are made ahead, beside one and a half times those that a picture takes."""
 
@@ -136,14 +138,18 @@ class Engine:
                 self._over.wait(PAUSE)
 
     def _render_one(self, session: Session) -> bool:
+        hurried = session.hurried
         block = session.to_render(self._seconds)
         if block is None:
             return False
+        session.hurried = session.hurried and not hurried
+        coarse = hurried and self._seconds > SLOW
         begin = time.perf_counter()
         with self._rendering:
-            picture = self.pictures.jpeg(block.look, block.frame, block.spoken.lips, block.openness)
-        # A slow average: a picture beside other programs may take several times as long.
-        self._seconds += 0.05 * (time.perf_counter() - begin - self._seconds)
+            picture = self.pictures.jpeg(block.look, block.frame, block.spoken.lips, block.openness, coarse)
+        if not coarse:
+            # A slow average: a picture beside other programs may take several times as long.
+            self._seconds += 0.05 * (time.perf_counter() - begin - self._seconds)
         session.lead = self.lead
         session.outlet.picture(block, picture)
         return True

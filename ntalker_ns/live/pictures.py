@@ -19,6 +19,8 @@ from ntalker_ns.rendering.display import DisplayOptions
 
 SIZES = (512, 384, 256, 192, 128)
 """Longest sides of pictures, px, from which `fitting_size` chooses."""
+COARSER = 2
+"""How many times smaller coarse pictures are rendered."""
 QUALITY = 85
 """Of JPEG pictures, 0 to 100."""
 WARM, TIMED = 2, 6
@@ -34,7 +36,14 @@ class Pictures(Protocol):
     before: Any
     """The head before its edit, where it is there."""
 
-    def jpeg(self, look: LiveOptions, frame: int, lips: Float32[np.ndarray, " lip_dim"], openness: float) -> bytes:
+    def jpeg(
+        self,
+        look: LiveOptions,
+        frame: int,
+        lips: Float32[np.ndarray, " lip_dim"],
+        openness: float,
+        coarse: bool = False,
+    ) -> bytes:
         """A compressed picture, see `HeadPictures.render`."""
         ...
 
@@ -59,10 +68,17 @@ class HeadPictures:
     def resize(self, size: int) -> None:
         """Sets the longest side of the pictures, px."""
         self.size = size
-        self._cameras = sequence_cameras(self._stage.sequence, size=size, enlarge=True)
+        self._cameras, self._coarse = (
+            sequence_cameras(self._stage.sequence, size=each, enlarge=True) for each in (size, size // COARSER)
+        )
 
     def render(
-        self, look: LiveOptions, frame: int, lips: Float32[np.ndarray, " lip_dim"], openness: float
+        self,
+        look: LiveOptions,
+        frame: int,
+        lips: Float32[np.ndarray, " lip_dim"],
+        openness: float,
+        coarse: bool = False,
     ) -> UInt8[np.ndarray, "h w 3"]:
         """A picture.
 
@@ -71,18 +87,32 @@ class HeadPictures:
             frame: of the stage's sequence.
             lips: the lip shape.
             openness: of the eyes, 0 to 1.
+            coarse: rendered at a fraction of the size, `COARSER`, and enlarged.
         """
+        import cv2
+
         model = self._model
         model.show_face(torch.from_numpy(lips), openness)
         display = DisplayOptions(Background.parse(look.background), look.refinement)
-        picture = model.video_frame(self._cameras[frame : frame + 1], display)
+        camera = (self._coarse if coarse else self._cameras)[frame : frame + 1]
+        picture = model.video_frame(camera, display)
+        if coarse:
+            width, height = (int(each[frame]) for each in (self._cameras.width, self._cameras.height))
+            picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_CUBIC)
         if self.before is not None and (column := round(look.wipe * picture.shape[1])) > 0:
-            picture[:, :column] = self.before.render(look, frame, lips, openness)[:, :column]
+            picture[:, :column] = self.before.render(look, frame, lips, openness, coarse)[:, :column]
         return picture
 
-    def jpeg(self, look: LiveOptions, frame: int, lips: Float32[np.ndarray, " lip_dim"], openness: float) -> bytes:
+    def jpeg(
+        self,
+        look: LiveOptions,
+        frame: int,
+        lips: Float32[np.ndarray, " lip_dim"],
+        openness: float,
+        coarse: bool = False,
+    ) -> bytes:
         """The same, compressed."""
-        return compressed(self.render(look, frame, lips, openness))
+        return compressed(self.render(look, frame, lips, openness, coarse))
 
 
 def compressed(picture: UInt8[np.ndarray, "h w 3"]) -> bytes:

@@ -41,6 +41,9 @@ def test_lips_eyes_pose_and_background_change_what_is_shown(model: Any):
     assert (spoken != rest).any()
     turned = pictures.render(LiveOptions(pose="clip"), stage.frame(LiveOptions(pose="clip"), 3), REST, 1.0)
     assert (turned != rest).any()
+    coarse = pictures.render(still, frame, REST, 1.0, coarse=True)
+    assert coarse.shape == rest.shape and (coarse != rest).any()
+    assert np.abs(coarse.astype(float) - rest).mean() < 1.0
     green = pictures.render(LiveOptions(pose="still", background="#00ff00"), frame, REST, 1.0)
     assert green[..., 1].mean() > rest[..., 1].mean() + 1.0
     np.testing.assert_array_equal(pictures.render(still, frame, REST, 1.0), rest)
@@ -78,7 +81,9 @@ def test_a_wipe_shows_the_head_before_its_edit_on_the_left(model: Any):
         def __init__(self) -> None:
             """Without a model."""
 
-        def render(self, look: LiveOptions, frame: int, lips: np.ndarray, openness: float) -> np.ndarray:
+        def render(
+            self, look: LiveOptions, frame: int, lips: np.ndarray, openness: float, coarse: bool = False
+        ) -> np.ndarray:
             return np.zeros((40, 40, 3), np.uint8)
 
     pictures = HeadPictures(model, stage, 40, Black())

@@ -1,10 +1,14 @@
 """A session's time line: which pictures are rendered, and what an interruption does to those that were not."""
 
+import time
+
 import numpy as np
-from support.live_head import LoudnessLips
+import pytest
+from support.live_head import DrawnPictures, LoudnessLips, drawn_engine
 from support.live_stage import make_stage
 
 from ntalker_ns.live.clock import SoundClock
+from ntalker_ns.live.engine import SLOW
 from ntalker_ns.live.session import Block, Session
 from ntalker_ns.live.voice import BLOCK, SECONDS, Voice
 
@@ -79,6 +83,20 @@ def test_an_interruption_is_in_the_first_picture_after_it():
     # It takes its turn as soon as it can be rendered: less than 80 ms after the order.
     assert (shown.index - run.outlet.cleared_at[0]) * SECONDS < 0.08
     assert not shown.spoken.speaking and shown.spoken.lips[0] < spoken_last.spoken.lips[0]
+
+
+@pytest.mark.parametrize("seconds", [0.002, 0.05])
+def test_the_first_picture_after_an_interruption_is_coarse_where_pictures_are_slow(seconds: float):
+    with drawn_engine(seconds) as engine:
+        session = engine.open(Kept())
+        assert session is not None and isinstance(engine.pictures, DrawnPictures)
+        for _ in range(2):
+            rendered = len(engine.pictures.coarse)
+            session.interrupt()
+            while len(engine.pictures.coarse) < rendered + 6:
+                time.sleep(0.01)
+            # One may have been under way.
+            assert sum(engine.pictures.coarse[rendered:]) == (seconds > SLOW)
 
 
 def test_a_look_applies_to_the_next_block():

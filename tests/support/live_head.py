@@ -58,6 +58,7 @@ class DrawnPictures:
 
     def __init__(self, seconds: float = 0.002, edited: bool = False) -> None:
         self.seconds, self.edited, self.before = seconds, edited, None
+        self.coarse: list[bool] = []
 
     def render(self, look: LiveOptions, lips: Float32[np.ndarray, " 1"]) -> UInt8[np.ndarray, "h w 3"]:
         time.sleep(self.seconds)
@@ -67,7 +68,10 @@ class DrawnPictures:
         picture[4 : 4 + max(1, round(40 * float(np.clip(lips[0], 0, 1)))), 16:32] = 255
         return picture
 
-    def jpeg(self, look: LiveOptions, frame: int, lips: Float32[np.ndarray, " 1"], openness: float) -> bytes:
+    def jpeg(
+        self, look: LiveOptions, frame: int, lips: Float32[np.ndarray, " 1"], openness: float, coarse: bool = False
+    ) -> bytes:
+        self.coarse.append(coarse)
         return compressed(self.render(look, lips))
 
 
