@@ -20,9 +20,9 @@ def test_one_painted_frame_makes_the_painted_head(tmp_path: Path):
     Process(clip, data, size=SIZE).main()
     outputs = tmp_path / "outputs"
     options = {"pipeline.datamanager.dataparser.image_size": 128}
-    base = train(data, "ntalker-base-small", output_dir=outputs, steps=250, options=options)
+    base = train(data, "ntalker-splat-small", output_dir=outputs, steps=300, options=options)
     Painted(base, picture=picture, seconds=SECONDS, clip_size=SIZE).main()
-    options = {"editor": "picture", "editor.picture": (picture,), "edit.updates": 1, "edit.epochs": 18}
+    options = {"editor": "picture", "editor.picture": (picture,), "edit.updates": 1, "edit.epochs": 6}
     edited = edit(base, "", method="ntalker-edit-small", output_dir=outputs, options=options)
     figures = Painted(base, edited=edited, seconds=SECONDS, clip_size=SIZE, size=128, frames=8).measure()
     head = {name: values[0] for name, values in figures.items()}
