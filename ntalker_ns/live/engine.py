@@ -10,7 +10,15 @@ from jaxtyping import Float32
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from ntalker_ns.live.clock import SoundClock
-from ntalker_ns.live.pictures import SIZES, HeadPictures, Pictures, Speed, fitting_size, measured_speed
+from ntalker_ns.live.pictures import (
+    SIZES,
+    HeadPictures,
+    Pictures,
+    Speed,
+    compressed,
+    fitting_size,
+    measured_speed,
+)
 from ntalker_ns.live.session import Outlet, Session
 from ntalker_ns.live.stage import LiveOptions, Stage
 from ntalker_ns.live.voice import LipSource, Voice, resting_lips
@@ -22,7 +30,7 @@ SLOWEST = 10
 """Fewest pictures per second of a session beside others."""
 MOST_SESSIONS = 8
 SLOW = 0.03
-"""Seconds of a picture from which on the first one after an interruption is a coarse one."""
+"""Seconds per picture above which the first one after an interruption is rendered at a lower resolution."""
 SPARE = 0.03
 """Seconds by which blocks are made ahead, beside one and a half times those that a picture takes."""
 
@@ -76,7 +84,7 @@ class Engine:
         rest = resting_lips(lips())
 
         def picture(frame: int) -> None:
-            pictures.jpeg(LiveOptions(), stage.frame(LiveOptions(), frame), rest, 1.0)
+            compressed(pictures.render(LiveOptions(), stage.frame(LiveOptions(), frame), rest, 1.0))
 
         def speed_at(wanted: int) -> Speed:
             pictures.resize(wanted)
@@ -118,7 +126,8 @@ class Engine:
         """A picture of the head at rest, as JPEG."""
         look = LiveOptions(pose="still", eyes="open")
         with self._rendering:
-            return self.pictures.jpeg(look, self.stage.frame(look, 0), self._rest, self.stage.openness(look, 0))
+            picture = self.pictures.render(look, self.stage.frame(look, 0), self._rest, self.stage.openness(look, 0))
+        return compressed(picture)
 
     def close(self, session: Session) -> None:
         """Ends a session."""
@@ -138,15 +147,16 @@ class Engine:
                 self._over.wait(PAUSE)
 
     def _render_one(self, session: Session) -> bool:
-        hurried = session.hurried
+        interrupted = session.interrupted
         block = session.to_render(self._seconds)
         if block is None:
             return False
-        session.hurried = session.hurried and not hurried
-        coarse = hurried and self._seconds > SLOW
+        session.interrupted = session.interrupted and not interrupted
+        coarse = interrupted and self._seconds > SLOW
         begin = time.perf_counter()
         with self._rendering:
-            picture = self.pictures.jpeg(block.look, block.frame, block.spoken.lips, block.openness, coarse)
+            rendered = self.pictures.render(block.look, block.frame, block.spoken.lips, block.openness, coarse)
+        picture = compressed(rendered)
         if not coarse:
             # A slow average: a picture beside other programs may take several times as long.
             self._seconds += 0.05 * (time.perf_counter() - begin - self._seconds)

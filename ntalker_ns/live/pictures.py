@@ -20,7 +20,7 @@ from ntalker_ns.rendering.display import DisplayOptions
 SIZES = (512, 384, 256, 192, 128)
 """Longest sides of pictures, px, from which `fitting_size` chooses."""
 COARSER = 2
-"""How many times smaller coarse pictures are rendered."""
+"""Factor by which the resolution of coarse pictures is lower."""
 QUALITY = 85
 """Of JPEG pictures, 0 to 100."""
 WARM, TIMED = 2, 6
@@ -36,15 +36,15 @@ class Pictures(Protocol):
     before: Any
     """The head before its edit, where it is there."""
 
-    def jpeg(
+    def render(
         self,
         look: LiveOptions,
         frame: int,
         lips: Float32[np.ndarray, " lip_dim"],
         openness: float,
         coarse: bool = False,
-    ) -> bytes:
-        """A compressed picture, see `HeadPictures.render`."""
+    ) -> UInt8[np.ndarray, "h w 3"]:
+        """A picture, see `HeadPictures.render`."""
         ...
 
 
@@ -87,7 +87,7 @@ class HeadPictures:
             frame: of the stage's sequence.
             lips: the lip shape.
             openness: of the eyes, 0 to 1.
-            coarse: rendered at a fraction of the size, `COARSER`, and enlarged.
+            coarse: whether it is rendered at a resolution lower by `COARSER`, and enlarged.
         """
         import cv2
 
@@ -102,17 +102,6 @@ class HeadPictures:
         if self.before is not None and (column := round(look.wipe * picture.shape[1])) > 0:
             picture[:, :column] = self.before.render(look, frame, lips, openness, coarse)[:, :column]
         return picture
-
-    def jpeg(
-        self,
-        look: LiveOptions,
-        frame: int,
-        lips: Float32[np.ndarray, " lip_dim"],
-        openness: float,
-        coarse: bool = False,
-    ) -> bytes:
-        """The same, compressed."""
-        return compressed(self.render(look, frame, lips, openness, coarse))
 
 
 def compressed(picture: UInt8[np.ndarray, "h w 3"]) -> bytes:

@@ -68,8 +68,8 @@ class Session:
         """
         self.voice, self.stage, self.outlet, self.clock, self.lead = voice, stage, outlet, clock, lead
         self.look = LiveOptions()
-        self.hurried = False
-        """Whether no picture was rendered since an interruption: the next one is wanted as soon as can be."""
+        self.interrupted = False
+        """Whether no picture was rendered since the last interruption."""
         self.lock = threading.RLock()
         """Held while the time line changes."""
         self._next = 0
@@ -110,7 +110,7 @@ class Session:
         with self.lock:
             self.voice.clear()
             self._pending.clear()
-            self.hurried = True
+            self.interrupted = True
             self.clock.jump(self._next * SECONDS)
             self.outlet.cleared(self._next)
 

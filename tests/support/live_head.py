@@ -60,19 +60,16 @@ class DrawnPictures:
         self.seconds, self.edited, self.before = seconds, edited, None
         self.coarse: list[bool] = []
 
-    def render(self, look: LiveOptions, lips: Float32[np.ndarray, " 1"]) -> UInt8[np.ndarray, "h w 3"]:
+    def render(
+        self, look: LiveOptions, frame: int, lips: Float32[np.ndarray, " 1"], openness: float, coarse: bool = False
+    ) -> UInt8[np.ndarray, "h w 3"]:
+        self.coarse.append(coarse)
         time.sleep(self.seconds)
         name = "#28285a" if look.background == "plate" else look.background
         colour = [int(name[i : i + 2], 16) for i in (1, 3, 5)]
         picture = np.full((48, 48, 3), colour, np.uint8)
         picture[4 : 4 + max(1, round(40 * float(np.clip(lips[0], 0, 1)))), 16:32] = 255
         return picture
-
-    def jpeg(
-        self, look: LiveOptions, frame: int, lips: Float32[np.ndarray, " 1"], openness: float, coarse: bool = False
-    ) -> bytes:
-        self.coarse.append(coarse)
-        return compressed(self.render(look, lips))
 
 
 @contextmanager
